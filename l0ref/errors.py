@@ -1,0 +1,48 @@
+"""Named exceptions: one word for each way a call can fail.
+
+Every message is one sentence that names the argument, its value and the remedy. Each class also
+derives from the built-in exception a caller would expect, so ``except ValueError`` keeps working,
+while ``except L0RefError`` catches everything this package raises on purpose.
+"""
+
+from __future__ import annotations
+
+
+class L0RefError(Exception):
+    """Base of every exception this package raises on purpose."""
+
+
+class ArgumentError(L0RefError, ValueError):
+    """An argument has a value the function cannot work with."""
+
+
+class ShapeError(L0RefError, ValueError):
+    """The shapes of the arguments do not fit each other."""
+
+
+class DTypeError(L0RefError, TypeError):
+    """An array has a type this package does not compute with, or two arrays differ in type."""
+
+
+class GradientError(L0RefError, ValueError):
+    """A gradient was asked for that does not exist, or a check of one would prove nothing."""
+
+
+class LayerCollapse(L0RefError, ValueError):
+    """Pruning would leave a layer without a single weight."""
+
+
+class DataError(L0RefError, ValueError):
+    """A data file is missing, damaged, or not what its name says."""
+
+
+class CheckpointError(L0RefError, ValueError):
+    """A model file is damaged, hostile, or of another version."""
+
+
+class ConfigError(L0RefError, ValueError):
+    """A configuration names an unknown setting or combines settings that exclude each other."""
+
+
+class Diverged(L0RefError, ArithmeticError):
+    """The loss or a parameter became NaN or infinite, so training stopped."""

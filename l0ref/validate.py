@@ -1,0 +1,122 @@
+"""Argument checks, and the wording of every message they raise.
+
+Each check returns the value it was given (converted where that is its job), so that it can stand in
+the line that uses the value. A message begins with the argument's name and value and ends with the
+remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.errors import ArgumentError, DTypeError, ShapeError
+
+Array = NDArray[Any]
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def choose(name: str, value: str, allowed: Iterable[str]) -> str:
+    """Return `value` if it is one of `allowed`; otherwise say which are, and the nearest."""
+    options = list(allowed)
+    if value in options:
+        return value
+    near = difflib.get_close_matches(str(value), options, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ArgumentError(f"{name}={value!r} is not one of {', '.join(map(repr, options))}{hint}")
+
+
+def real(name: str, value: float) -> float:
+    """Return `value` as a float if it is a finite real number (a bool is not a number here)."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ArgumentError(f"{name}={value!r} must be a real number, not {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ArgumentError(f"{name}={value!r} must be finite")
+    return float(value)
+
+
+def positive(name: str, value: float) -> float:
+    """Return `value` if it is a finite number above zero."""
+    if real(name, value) <= 0:
+        raise ArgumentError(f"{name}={value!r} must be greater than 0")
+    return float(value)
+
+
+def nonnegative(name: str, value: float) -> float:
+    """Return `value` if it is a finite number, zero or above."""
+    if real(name, value) < 0:
+        raise ArgumentError(f"{name}={value!r} must be 0 or greater")
+    return float(value)
+
+
+def between(name: str, value: float, low: float, high: float) -> float:
+    """Return `value` if it is a finite number in the closed interval [low, high]."""
+    if not low <= real(name, value) <= high:
+        raise ArgumentError(f"{name}={value!r} must lie in [{low:g}, {high:g}]")
+    return float(value)
+
+
+def count(name: str, value: int, *, least: int = 0) -> int:
+    """Return `value` as an int if it is a whole number of at least `least`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise ArgumentError(f"{name}={value!r} must be a whole number, not {type(value).__name__}")
+    if value < least:
+        raise ArgumentError(f"{name}={value!r} must be at least {least}")
+    return int(value)
+
+
+def pair(name: str, value: int | tuple[int, int], *, least: int = 0) -> tuple[int, int]:
+    """Return (vertical, horizontal) from one whole number or a pair of them, as PyTorch reads both."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(values) != 2:
+        raise ArgumentError(f"{name}={value!r} must be a whole number or a pair of them, got {len(values)} entries")
+    return count(name, values[0], least=least), count(name, values[1], least=least)
+
+
+def as_array(name: str, value: Any) -> Array:
+    """Return `value` as an array; a ragged list, or one of strings, gets a sentence of its own."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ShapeError(f"{name} is a ragged list: its rows differ in length; give every row the same length") from None
+    if array.dtype.kind in "OSUV":
+        raise DTypeError(f"{name} has dtype {array.dtype}, which is not numeric; pass float32 or float64 numbers")
+    return array
+
+
+def float_array(name: str, value: Any) -> Array:
+    """Return `value` as a float32 or float64 array; refuse every other type instead of converting."""
+    array = as_array(name, value)
+    if array.dtype not in FLOATS:
+        remedy = f"convert it with np.asarray({name}, dtype=np.float64)"
+        raise DTypeError(f"{name} has dtype {array.dtype}, expected float32 or float64; {remedy}")
+    return array
+
+
+def same_dtype(**arrays: Array) -> np.dtype[Any]:
+    """Return the one dtype all `arrays` share; name each array's type when they differ."""
+    dtypes = {array.dtype for array in arrays.values()}
+    if len(dtypes) > 1:
+        found = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
+        raise DTypeError(f"mixed dtypes: {found}; convert all of them to one with astype()")
+    return dtypes.pop()
+
+
+def labels(name: str, value: Any, *, shape: tuple[int, ...], classes: int) -> NDArray[np.intp]:
+    """Return class labels as integers of the given shape, each in [0, classes)."""
+    array = as_array(name, value)
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise ArgumentError(f"{name} has {int(np.isnan(array).sum())} NaN; drop those samples or mend their labels")
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"{name} has dtype {array.dtype}, expected whole numbers; convert with .astype(np.int64)")
+    if array.shape != shape:
+        raise ShapeError(f"{name} has shape {array.shape}, expected {shape}: one label for each row of scores")
+    if array.size and not (array.min() >= 0 and array.max() < classes):
+        worst = int(array.max()) if array.max() >= classes else int(array.min())
+        raise ArgumentError(f"{name} holds the class index {worst}, outside [0, {classes}); count classes from 0")
+    return array.astype(np.intp, copy=False)
