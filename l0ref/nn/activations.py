@@ -1,0 +1,66 @@
+"""Activation layers: a function applied to every entry, without parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from l0ref import ops
+from l0ref.autodiff.tensor import Tensor
+from l0ref.nn.layer import Layer
+from l0ref.validate import Array, nonnegative
+
+Result = tuple[Tensor, dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class ReLU(Layer):
+    """max(x, 0), slope 0 at 0."""
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
+        """Apply the layer."""
+        return ops.relu(x), {}
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Layer):
+    """x where x > 0, else negative_slope * x."""
+
+    negative_slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        nonnegative("negative_slope", self.negative_slope)
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
+        """Apply the layer."""
+        return ops.leaky_relu(x, negative_slope=self.negative_slope), {}
+
+
+@dataclass(frozen=True)
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x))."""
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
+        """Apply the layer."""
+        return ops.sigmoid(x), {}
+
+
+@dataclass(frozen=True)
+class Tanh(Layer):
+    """Hyperbolic tangent."""
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
+        """Apply the layer."""
+        return ops.tanh(x), {}
+
+
+@dataclass(frozen=True)
+class Softplus(Layer):
+    """log(1 + exp(x)), a smooth ReLU."""
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
+        """Apply the layer."""
+        return ops.softplus(x), {}
+
+
+ELEMENTWISE = (ReLU, LeakyReLU, Sigmoid, Tanh, Softplus)

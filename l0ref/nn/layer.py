@@ -1,0 +1,109 @@
+"""What a layer is: a frozen description that says which arrays it needs and how to apply them.
+
+A layer holds no arrays. Its parameters and buffers live in the Model, in flat dicts under
+``<layer name>.weight`` and the like, and are handed to `forward`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from l0ref.autodiff.tensor import Tensor
+from l0ref.errors import ConfigError, ShapeError
+from l0ref.validate import Array
+
+LAYERS: dict[str, type[Layer]] = {}
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Base of all layers; subclassing registers it, so that an architecture can be read back from JSON.
+
+    A subclass is a frozen dataclass whose fields are numbers, strings, pairs, or tuples of layers.
+    """
+
+    name: str
+
+    def __init_subclass__(cls) -> None:
+        if cls.__name__ in LAYERS:
+            raise TypeError(f"layer {cls.__name__!r} is already registered; choose another class name")
+        LAYERS[cls.__name__] = cls
+
+    def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:  # noqa: ARG002
+        """Freshly drawn parameters, by full name; none by default."""
+        return {}
+
+    def buffers(self, *, dtype: Any) -> dict[str, Array]:  # noqa: ARG002
+        """Arrays that training updates without a gradient (running statistics); none by default."""
+        return {}
+
+    def forward(
+        self,
+        x: Tensor,
+        params: Mapping[str, Tensor],
+        buffers: Mapping[str, Array],
+        *,
+        training: bool,
+        rng: np.random.Generator | None,
+    ) -> tuple[Tensor, dict[str, Array]]:
+        """Apply the layer to a batch; return the result and the buffers that changed."""
+        raise NotImplementedError(f"layer {type(self).__name__} defines no forward; write one")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Shape of the result for an input of `shape`, both without the batch axis; refuse a misfit."""
+        return shape
+
+    def positions(self, shape: Shape) -> dict[str, int]:  # noqa: ARG002
+        """How often each weight is used in one forward pass over an input of `shape`, by weight array.
+
+        The keys are the arrays that are penalised, pruned and counted: weights of Linear and Conv2d
+        layers, never biases or batch normalisation.
+        """
+        return {}
+
+    def kinds(self) -> dict[str, str]:
+        """Kind of each weight array: "linear" or "conv"."""
+        return {}
+
+    def misfit(self, shape: Shape, expected: str) -> ShapeError:
+        """Return the error for an input this layer cannot take."""
+        return ShapeError(f"layer {self.name!r} ({type(self).__name__}) got an input of shape {shape}, expected {expected}")
+
+
+def to_json(layer: Layer) -> dict[str, Any]:
+    """Return the description of a layer as JSON-able values; `from_json` reads it back."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Layer):
+            return to_json(value)
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+    fields = {f.name: plain(getattr(layer, f.name)) for f in dataclasses.fields(layer)}
+    return {"kind": type(layer).__name__, **fields}
+
+
+def from_json(description: Mapping[str, Any]) -> Layer:
+    """Build a layer from its JSON description; an unknown kind or field is an error."""
+    fields = dict(description)
+    kind = fields.pop("kind", None)
+    if kind not in LAYERS:
+        raise ConfigError(f"kind={kind!r} is not a layer; known are {', '.join(sorted(LAYERS))}")
+    known = {f.name for f in dataclasses.fields(LAYERS[kind])}
+    if unknown := sorted(set(fields) - known):
+        raise ConfigError(f"{kind} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
+
+    def value(v: Any) -> Any:
+        if isinstance(v, Mapping):
+            return from_json(v)
+        return tuple(value(u) for u in v) if isinstance(v, list) else v
+
+    try:
+        return LAYERS[kind](**{name: value(v) for name, v in fields.items()})
+    except TypeError as error:
+        raise ConfigError(f"{kind} {description.get('name')!r} is incomplete: {error}; give every field") from None

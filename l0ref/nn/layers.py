@@ -1,0 +1,205 @@
+"""The layers: thin descriptions around the functions of `l0ref.ops`.
+
+Field names and array layouts are PyTorch's: Linear weight (out, in), Conv2d weight
+(out, in/groups, kh, kw), activations NCHW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from l0ref import ops
+from l0ref.autodiff.tensor import Tensor
+from l0ref.nn.initializers import INITIALIZERS
+from l0ref.nn.layer import Layer, Shape
+from l0ref.validate import Array, between, choose, count, pair
+
+Pair = int | tuple[int, int]
+Result = tuple[Tensor, dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """y = x W^T + b.    x (N, in), W (out, in), b (out)  ->  y (N, out)."""
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+    init: str = "he_normal"
+
+    def __post_init__(self) -> None:
+        count("in_features", self.in_features)
+        count("out_features", self.out_features)
+        choose("init", self.init, INITIALIZERS)
+
+    def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
+        """`<name>.weight` from the initialiser, `<name>.bias` zero."""
+        shape = (self.out_features, self.in_features)
+        draw = INITIALIZERS[self.init]
+        weight = draw(shape, fan_in=self.in_features, fan_out=self.out_features, rng=rng).astype(dtype)
+        bias = {f"{self.name}.bias": np.zeros(self.out_features, dtype)} if self.bias else {}
+        return {f"{self.name}.weight": weight, **bias}
+
+    def forward(self, x: Tensor, params: Mapping[str, Tensor], buffers: Mapping[str, Array], **_: Any) -> Result:  # noqa: ARG002
+        """Apply the layer."""
+        return ops.linear(x, params[f"{self.name}.weight"], params.get(f"{self.name}.bias")), {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(in) -> (out)."""
+        if shape != (self.in_features,):
+            raise self.misfit(shape, f"({self.in_features},); put a Flatten layer before it if the input has more axes")
+        return (self.out_features,)
+
+    def positions(self, shape: Shape) -> dict[str, int]:  # noqa: ARG002
+        """Each weight is used once per sample."""
+        return {f"{self.name}.weight": 1}
+
+    def kinds(self) -> dict[str, str]:
+        """One weight array of kind "linear"."""
+        return {f"{self.name}.weight": "linear"}
+
+
+@dataclass(frozen=True)
+class Conv2d(Layer):
+    """Cross-correlation y[n,f,p,q] = b[f] + sum_crs x[n,c,p+r,q+s] w[f,c,r,s] (stride 1 shown); see `ops.conv2d`."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: Pair
+    stride: Pair = 1
+    padding: Pair = 0
+    dilation: Pair = 1
+    groups: int = 1
+    bias: bool = True
+    init: str = "he_normal"
+
+    def __post_init__(self) -> None:
+        for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
+            pair(name, getattr(self, name), least=least)
+        for name in ("in_channels", "out_channels", "groups"):
+            count(name, getattr(self, name), least=1)
+        choose("init", self.init, INITIALIZERS)
+
+    def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
+        """`<name>.weight` (out, in/groups, kh, kw) from the initialiser, `<name>.bias` zero."""
+        window = pair("kernel_size", self.kernel_size)
+        shape = (self.out_channels, self.in_channels // self.groups, *window)
+        fan_in, fan_out = shape[1] * prod(window), self.out_channels // self.groups * prod(window)
+        weight = INITIALIZERS[self.init](shape, fan_in=fan_in, fan_out=fan_out, rng=rng).astype(dtype)
+        bias = {f"{self.name}.bias": np.zeros(self.out_channels, dtype)} if self.bias else {}
+        return {f"{self.name}.weight": weight, **bias}
+
+    def forward(self, x: Tensor, params: Mapping[str, Tensor], buffers: Mapping[str, Array], **_: Any) -> Result:  # noqa: ARG002
+        """Apply the layer."""
+        weight, bias = params[f"{self.name}.weight"], params.get(f"{self.name}.bias")
+        y = ops.conv2d(
+            x, weight, bias, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+        )
+        return y, {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) -> (F, P, Q) with P = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1."""
+        if len(shape) != 3 or shape[0] != self.in_channels:
+            raise self.misfit(shape, f"({self.in_channels}, height, width)")
+        grid = _grid(shape[1:], self.kernel_size, self.stride, self.padding, self.dilation)
+        if min(grid) < 1:
+            raise self.misfit(shape, f"an image, with padding, of at least the kernel's size {self.kernel_size}")
+        return (self.out_channels, *grid)
+
+    def positions(self, shape: Shape) -> dict[str, int]:
+        """Each weight is used once for every position of the output grid."""
+        return {f"{self.name}.weight": prod(self.output_shape(shape)[1:])}
+
+    def kinds(self) -> dict[str, str]:
+        """One weight array of kind "conv"."""
+        return {f"{self.name}.weight": "conv"}
+
+
+@dataclass(frozen=True)
+class _Pool(Layer):
+    """What max and average pooling share: window, stride (default: the window), padding."""
+
+    kernel_size: Pair
+    stride: Pair | None = None
+    padding: Pair = 0
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) -> (C, P, Q)."""
+        if len(shape) != 3:
+            raise self.misfit(shape, "(channels, height, width)")
+        stride = self.kernel_size if self.stride is None else self.stride
+        grid = _grid(shape[1:], self.kernel_size, stride, self.padding, 1)
+        if min(grid) < 1:
+            raise self.misfit(shape, f"an image, with padding, of at least the window's size {self.kernel_size}")
+        return (shape[0], *grid)
+
+
+@dataclass(frozen=True)
+class MaxPool2d(_Pool):
+    """Largest value of each window; ties go to the first in scan order."""
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
+        """Apply the layer."""
+        return ops.max_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding), {}
+
+
+@dataclass(frozen=True)
+class AvgPool2d(_Pool):
+    """Mean of each window, padding counted as zeros."""
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
+        """Apply the layer."""
+        return ops.avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding), {}
+
+
+@dataclass(frozen=True)
+class GlobalAvgPool2d(Layer):
+    """Mean over the image: (C, H, W) -> (C)."""
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
+        """Apply the layer."""
+        return ops.flatten(ops.adaptive_avg_pool2d(x, 1), 1), {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) -> (C)."""
+        if len(shape) != 3:
+            raise self.misfit(shape, "(channels, height, width)")
+        return shape[:1]
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """(C, H, W) -> (C H W), in C order."""
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
+        """Apply the layer."""
+        return ops.flatten(x, 1), {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Product of all sizes."""
+        return (prod(shape),)
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Zero each entry with probability p while training and scale the rest by 1/(1-p); identity otherwise."""
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        between("p", self.p, 0.0, 1.0)
+
+    def forward(self, x: Tensor, *_: Any, training: bool, rng: np.random.Generator | None) -> Result:
+        """Apply the layer."""
+        return ops.dropout(x, p=self.p, training=training, rng=rng), {}
+
+
+def _grid(image: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> tuple[int, int]:
+    k, s, p, d = (pair("window", v) for v in (kernel, stride, padding, dilation))
+    rows, cols = ((image[i] + 2 * p[i] - d[i] * (k[i] - 1) - 1) // s[i] + 1 for i in (0, 1))
+    return rows, cols

@@ -1,0 +1,208 @@
+"""A model is a value: an architecture and the arrays that fill it.
+
+    architecture   tuple of frozen layer descriptions, JSON-able
+    params         weights and biases, by full name: "fc1.weight", "conv2.bias", ...
+    masks          True where a weight is kept; a weight array without a mask is not pruned
+    buffers        running statistics
+
+Functions take a model and return a new one. The arrays of a model are never written by this package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from l0ref.autodiff.tensor import Tensor
+from l0ref.errors import ArgumentError, ConfigError, DTypeError, ShapeError
+from l0ref.nn.layer import Layer, Shape, from_json, to_json
+from l0ref.nn.sequence import leaves, run, shapes
+from l0ref.streams import stream
+from l0ref.validate import FLOATS, Array, count
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its parameters; see the module's text for the fields.
+
+    Construction checks that names and shapes fit the architecture, that all float arrays share one
+    dtype, and that masked weights are exactly zero.
+
+    >>> from l0ref import nn
+    >>> net = nn.digits_mlp(seed=0)
+    >>> net.size, net.n_parameters
+    (50200, 50610)
+    """
+
+    architecture: tuple[Layer, ...]
+    input_shape: Shape
+    params: Mapping[str, Array]
+    masks: Mapping[str, Array] = field(default_factory=dict)
+    buffers: Mapping[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_names(self.architecture)
+        shapes(self.architecture, self.input_shape)
+        _check_arrays("params", self.params, self._expected("parameters"))
+        _check_arrays("buffers", self.buffers, self._expected("buffers"))
+        _check_masks(self.masks, self.params, self.weights)
+
+    @classmethod
+    def init(
+        cls, architecture: Sequence[Layer], *, input_shape: Shape, seed: int, dtype: Any = np.float32
+    ) -> Model:
+        """Return a model with freshly drawn parameters; the same seed gives the same bits."""
+        if np.dtype(dtype) not in FLOATS:
+            raise DTypeError(f"dtype={np.dtype(dtype)} must be float32 or float64")
+        rng = stream(seed, "init")
+        params = {k: v for layer in architecture for k, v in layer.parameters(rng=rng, dtype=dtype).items()}
+        buffers = {k: v for layer in architecture for k, v in layer.buffers(dtype=dtype).items()}
+        return cls(tuple(architecture), tuple(input_shape), params, {}, buffers)
+
+    def replace(self, **changes: Any) -> Model:
+        """Return a copy with other `params`, `masks` or `buffers`; weights are set to zero where masks say so."""
+        masks = changes.get("masks", self.masks)
+        params = dict(changes.get("params", self.params))
+        changes["params"] = params | {k: params[k] * m for k, m in masks.items() if k in params}
+        return dataclasses.replace(self, **changes)
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """Kind of each weight array, "linear" or "conv", in the order of the layers."""
+        return {k: v for layer in self.architecture for k, v in layer.kinds().items()}
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the arrays that are penalised, pruned and counted: no biases, no batch normalisation."""
+        return tuple(self.kinds)
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """How often each weight is used in one forward pass of one sample, by weight array."""
+        found: dict[str, int] = {}
+        for layer, shape in zip(self.architecture, shapes(self.architecture, self.input_shape), strict=False):
+            found |= layer.positions(shape)
+        return found
+
+    @property
+    def size(self) -> int:
+        """Number of weights; biases are not counted."""
+        return sum(self.params[k].size for k in self.weights)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of all parameters, biases and batch normalisation included."""
+        return sum(p.size for p in self.params.values())
+
+    @property
+    def classes(self) -> int:
+        """Number of outputs."""
+        return shapes(self.architecture, self.input_shape)[-1][0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of all parameters."""
+        return next((p.dtype for p in self.params.values()), np.dtype(np.float32))
+
+    def mask(self, key: str) -> Array:
+        """Return the mask of one weight array; all True if it was never pruned."""
+        return self.masks[key] if key in self.masks else np.ones(self.params[key].shape, dtype=bool)
+
+    def astype(self, dtype: Any) -> Model:
+        """Return the same model in float32 or float64."""
+        convert = {name: {k: v.astype(dtype) for k, v in getattr(self, name).items()} for name in ("params", "buffers")}
+        return dataclasses.replace(self, **convert)
+
+    def forward(
+        self,
+        x: Any,
+        *,
+        params: Mapping[str, Tensor] | None = None,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[Tensor, dict[str, Array]]:
+        """Return the logits of a batch on the tape, and all buffers as they are afterwards.
+
+        params    tensors to use instead of the model's own arrays, to differentiate with respect to them
+        training  use batch statistics and dropout
+        rng       drives dropout; required if the network has a Dropout layer and `training` is set
+        """
+        batch = x if isinstance(x, Tensor) else Tensor(x)
+        if batch.shape[1:] != self.input_shape:
+            expected = ", ".join(("N", *map(str, self.input_shape)))
+            raise ShapeError(f"x has shape {batch.shape}, expected ({expected}) with N samples")
+        values = params if params is not None else {k: Tensor(v) for k, v in self.params.items()}
+        y, changed = run(self.architecture, batch, values, self.buffers, training=training, rng=rng)
+        return y, {**self.buffers, **changed}
+
+    def logits(self, x: Array, *, batch_size: int = 1000) -> Array:
+        """Return the outputs for all rows of `x` in evaluation mode, computed `batch_size` rows at a time."""
+        count("batch_size", batch_size, least=1)
+        values = {k: Tensor(v) for k, v in self.params.items()}
+        starts = range(0, max(len(x), 1), batch_size)
+        return np.concatenate([self.forward(x[i : i + batch_size], params=values)[0].data for i in starts])
+
+    def predict(self, x: Array, *, batch_size: int = 1000) -> Array:
+        """Return the class with the largest output for each row of `x`; among equals the lowest class."""
+        return np.asarray(self.logits(x, batch_size=batch_size).argmax(axis=1))
+
+    def architecture_json(self) -> dict[str, Any]:
+        """Return architecture and input shape as JSON-able values; `architecture_from_json` reads them back."""
+        return {"input_shape": list(self.input_shape), "layers": [to_json(layer) for layer in self.architecture]}
+
+    def _expected(self, what: str) -> dict[str, Shape]:
+        return _array_shapes(self.architecture, what)
+
+
+def architecture_from_json(description: Mapping[str, Any]) -> tuple[tuple[Layer, ...], Shape]:
+    """Return (architecture, input_shape) from what `Model.architecture_json` wrote."""
+    try:
+        layers = tuple(from_json(layer) for layer in description["layers"])
+        return layers, tuple(count("input_shape", size) for size in description["input_shape"])
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"architecture is not the description of a model: {error}; write it with architecture_json()") from None
+
+
+def _array_shapes(architecture: Sequence[Layer], what: str) -> dict[str, Shape]:
+    """Names and shapes of the arrays the layers need, from a draw that is thrown away."""
+    rng = np.random.default_rng(0)
+    found: dict[str, Shape] = {}
+    for layer in leaves(architecture):
+        arrays = layer.parameters(rng=rng, dtype=np.float32) if what == "parameters" else layer.buffers(dtype=np.float32)
+        found |= {k: v.shape for k, v in arrays.items()}
+    return found
+
+
+def _check_names(architecture: Sequence[Layer]) -> None:
+    names = [layer.name for layer in leaves(architecture)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ArgumentError(f"architecture has two layers named {twice[0]!r}; give every layer its own name")
+
+
+def _check_arrays(what: str, arrays: Mapping[str, Array], expected: Mapping[str, Shape]) -> None:
+    if missing := sorted(set(expected) - set(arrays)):
+        raise ArgumentError(f"{what} lacks {missing[0]!r}, which the architecture needs; add it")
+    if extra := sorted(set(arrays) - set(expected)):
+        raise ArgumentError(f"{what} has {extra[0]!r}, which no layer of the architecture uses; remove it")
+    for key, shape in expected.items():
+        if arrays[key].shape != shape:
+            raise ShapeError(f"{what}[{key!r}] has shape {arrays[key].shape}, expected {shape}")
+    dtypes = {a.dtype for a in arrays.values()}
+    if len(dtypes) > 1 or not dtypes <= set(FLOATS):
+        found = ", ".join(sorted(map(str, dtypes)))
+        raise DTypeError(f"{what} has arrays of {found}; use one type, float32 or float64, for all")
+
+
+def _check_masks(masks: Mapping[str, Array], params: Mapping[str, Array], weights: Sequence[str]) -> None:
+    for key, mask in masks.items():
+        if key not in weights:
+            raise ArgumentError(f"masks has {key!r}, which is not a weight array; prunable are {', '.join(weights)}")
+        if mask.dtype != np.bool_ or mask.shape != params[key].shape:
+            raise ShapeError(f"masks[{key!r}] is {mask.dtype} {mask.shape}, expected bool {params[key].shape}")
+        if params[key][~mask].any():
+            raise ArgumentError(f"params[{key!r}] is not 0 everywhere its mask is False; use model.replace(masks=...)")

@@ -1,0 +1,318 @@
+"""Elementwise arithmetic: each entry of the result depends on one entry of each input.
+
+Shapes everywhere: inputs broadcast as in NumPy, the result has the broadcast shape. `y_bar` is the
+cotangent of the result; the base class sums each cotangent back to its input's shape. Where a
+function has a kink, the slope at the kink is stated and tested.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from l0ref.autodiff.op import Op, Saved
+from l0ref.autodiff.tensor import Tensor, apply
+from l0ref.errors import ArgumentError
+from l0ref.validate import Array, as_array, real
+
+
+class Add(Op):
+    """y = a + b.    VJP  a_bar = y_bar,  b_bar = y_bar."""
+
+    broadcasts = True
+
+    @staticmethod
+    def forward(a: Array, b: Array) -> tuple[Array, Saved]:
+        return a + b, ()
+
+    @staticmethod
+    def vjp(_: Saved, y_bar: Array) -> tuple[Array, Array]:
+        return y_bar, y_bar
+
+
+class Sub(Op):
+    """y = a - b.    VJP  a_bar = y_bar,  b_bar = -y_bar."""
+
+    broadcasts = True
+
+    @staticmethod
+    def forward(a: Array, b: Array) -> tuple[Array, Saved]:
+        return a - b, ()
+
+    @staticmethod
+    def vjp(_: Saved, y_bar: Array) -> tuple[Array, Array]:
+        return y_bar, -y_bar
+
+
+class Mul(Op):
+    """y = a b.    VJP  a_bar = y_bar b,  b_bar = y_bar a."""
+
+    broadcasts = True
+
+    @staticmethod
+    def forward(a: Array, b: Array) -> tuple[Array, Saved]:
+        return a * b, (a, b)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Any, Any]:
+        a, b = saved
+        return lambda: y_bar * b, lambda: y_bar * a
+
+
+class Div(Op):
+    """y = a / b.    VJP  a_bar = y_bar / b,  b_bar = -y_bar a / b^2."""
+
+    broadcasts = True
+
+    @staticmethod
+    def forward(a: Array, b: Array) -> tuple[Array, Saved]:
+        y = a / b
+        return y, (y, b)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Any, Any]:
+        y, b = saved
+        return lambda: y_bar / b, lambda: -y_bar * y / b
+
+
+class Neg(Op):
+    """y = -x.    VJP  x_bar = -y_bar."""
+
+    @staticmethod
+    def forward(x: Array) -> tuple[Array, Saved]:
+        return -x, ()
+
+    @staticmethod
+    def vjp(_: Saved, y_bar: Array) -> tuple[Array]:
+        return (-y_bar,)
+
+
+class Pow(Op):
+    """y = a^b.    VJP  a_bar = y_bar b a^(b-1),  b_bar = y_bar a^b log a.
+
+    Kink     at a = 0 the slope along b is 0, its limit for b > 0; the slope along a is 0 for b = 0
+    """
+
+    broadcasts = True
+
+    @staticmethod
+    def forward(a: Array, b: Array) -> tuple[Array, Saved]:
+        y = a**b
+        return y, (a, b, y)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Any, Any]:
+        a, b, y = saved
+
+        def a_bar() -> Array:
+            return y_bar * np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)).astype(y.dtype, copy=False)
+
+        def b_bar() -> Array:
+            return y_bar * y * np.log(np.where(a == 0, 1, a)).astype(y.dtype, copy=False)
+
+        return a_bar, b_bar
+
+
+class Exp(Op):
+    """y = e^x.    VJP  x_bar = y_bar y."""
+
+    @staticmethod
+    def forward(x: Array) -> tuple[Array, Saved]:
+        y = np.exp(x)
+        return y, (y,)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
+        (y,) = saved
+        return (y_bar * y,)
+
+
+class Log(Op):
+    """y = log x (natural).    VJP  x_bar = y_bar / x."""
+
+    @staticmethod
+    def forward(x: Array) -> tuple[Array, Saved]:
+        return np.log(x), (x,)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
+        (x,) = saved
+        return (y_bar / x,)
+
+
+class Sqrt(Op):
+    """y = sqrt(x).    VJP  x_bar = y_bar / (2 y), infinite at x = 0."""
+
+    @staticmethod
+    def forward(x: Array) -> tuple[Array, Saved]:
+        y = np.sqrt(x)
+        return y, (y,)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
+        (y,) = saved
+        return (y_bar / (2 * y),)
+
+
+class Abs(Op):
+    """y = |x|.    VJP  x_bar = y_bar sign(x).
+
+    Kink     at x = 0 the one-sided slopes are -1 and +1; we return 0, their midpoint
+    """
+
+    @staticmethod
+    def forward(x: Array) -> tuple[Array, Saved]:
+        return np.abs(x), (x,)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
+        (x,) = saved
+        return (y_bar * np.sign(x),)
+
+
+class Maximum(Op):
+    """y = max(a, b).    VJP  y_bar goes to the larger input.
+
+    Kink     where a = b each input receives half of y_bar, as in PyTorch
+    """
+
+    broadcasts = True
+
+    @staticmethod
+    def forward(a: Array, b: Array) -> tuple[Array, Saved]:
+        return np.maximum(a, b), (a, b)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Array, Array]:
+        a, b = saved
+        return y_bar * _share(a, b), y_bar * _share(b, a)
+
+
+class Minimum(Op):
+    """y = min(a, b).    VJP  y_bar goes to the smaller input.
+
+    Kink     where a = b each input receives half of y_bar, as in PyTorch
+    """
+
+    broadcasts = True
+
+    @staticmethod
+    def forward(a: Array, b: Array) -> tuple[Array, Saved]:
+        return np.minimum(a, b), (a, b)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Array, Array]:
+        a, b = saved
+        return y_bar * _share(b, a), y_bar * _share(a, b)
+
+
+class Clip(Op):
+    """y = min(max(x, low), high).    VJP  x_bar = y_bar where low <= x <= high, else 0.
+
+    Kink     at x = low and x = high the slope is 1, as in PyTorch
+    """
+
+    @staticmethod
+    def forward(x: Array, *, low: float, high: float) -> tuple[Array, Saved]:
+        return np.clip(x, low, high).astype(x.dtype, copy=False), ((x >= low) & (x <= high),)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
+        (inside,) = saved
+        return (y_bar * inside,)
+
+
+class Where(Op):
+    """y = a where `condition` holds, else b.    VJP  y_bar goes to the input that was taken."""
+
+    broadcasts = True
+
+    @staticmethod
+    def forward(a: Array, b: Array, *, condition: Array) -> tuple[Array, Saved]:
+        return np.where(condition, a, b), (condition,)
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Array, Array]:
+        (condition,) = saved
+        return y_bar * condition, y_bar * ~condition
+
+
+def _share(a: Array, b: Array) -> Array:
+    """1 where a > b, 1/2 where they are equal, else 0; typed like `a`."""
+    return ((a > b) + 0.5 * (a == b)).astype(a.dtype)
+
+
+def add(input: Any, other: Any) -> Tensor:
+    """input + other, broadcast."""
+    return apply(Add, input, other)
+
+
+def sub(input: Any, other: Any) -> Tensor:
+    """input - other, broadcast."""
+    return apply(Sub, input, other)
+
+
+def mul(input: Any, other: Any) -> Tensor:
+    """input * other, entry by entry, broadcast."""
+    return apply(Mul, input, other)
+
+
+def div(input: Any, other: Any) -> Tensor:
+    """input / other, broadcast."""
+    return apply(Div, input, other)
+
+
+def neg(input: Any) -> Tensor:
+    """-input."""
+    return apply(Neg, input)
+
+
+def pow(input: Any, exponent: Any) -> Tensor:
+    """input ** exponent, broadcast; both may carry a gradient."""
+    return apply(Pow, input, exponent)
+
+
+def exp(input: Any) -> Tensor:
+    """e ** input."""
+    return apply(Exp, input)
+
+
+def log(input: Any) -> Tensor:
+    """Natural logarithm."""
+    return apply(Log, input)
+
+
+def sqrt(input: Any) -> Tensor:
+    """Square root."""
+    return apply(Sqrt, input)
+
+
+def abs(input: Any) -> Tensor:
+    """Absolute value; slope 0 at 0."""
+    return apply(Abs, input)
+
+
+def maximum(input: Any, other: Any) -> Tensor:
+    """The larger of two arrays, entry by entry, broadcast; a tie shares the gradient."""
+    return apply(Maximum, input, other)
+
+
+def minimum(input: Any, other: Any) -> Tensor:
+    """The smaller of two arrays, entry by entry, broadcast; a tie shares the gradient."""
+    return apply(Minimum, input, other)
+
+
+def clip(input: Any, min: float, max: float) -> Tensor:
+    """`input` limited to [min, max]; slope 1 inside and on both ends."""
+    if real("min", min) > real("max", max):
+        raise ArgumentError(f"min={min!r} must not exceed max={max!r}; swap them")
+    return apply(Clip, input, low=float(min), high=float(max))
+
+
+def where(condition: Any, input: Any, other: Any) -> Tensor:
+    """`input` where the boolean array `condition` holds, else `other`; all three broadcast."""
+    chosen = as_array("condition", condition)
+    if chosen.dtype != np.bool_:
+        raise ArgumentError(f"condition has dtype {chosen.dtype}, expected bool; compare first, as in x > 0")
+    return apply(Where, input, other, condition=chosen)
