@@ -1,0 +1,44 @@
+"""Batches in an order that is a function of (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.data.dataset import Dataset
+from l0ref.streams import stream
+from l0ref.validate import Array, count
+
+
+def batch_count(n: int, *, batch_size: int, drop_last: bool = False) -> int:
+    """Number of batches `n` samples make: ceil(n / batch_size), or floor with `drop_last`.
+
+    >>> batch_count(10, batch_size=4), batch_count(10, batch_size=4, drop_last=True)
+    (3, 2)
+    """
+    size = count("batch_size", batch_size, least=1)
+    return count("n", n) // size if drop_last else -(-count("n", n) // size)
+
+
+def batches(
+    dataset: Dataset, *, batch_size: int, seed: int, epoch: int, shuffle: bool = True, drop_last: bool = False
+) -> Iterator[tuple[Array, NDArray[np.intp]]]:
+    """Iterate over (x, y) batches that together hold every sample once, as fresh arrays.
+
+    The order is a new permutation each epoch, a pure function of (seed, epoch): a resumed run repeats
+    it. `shuffle=False` keeps the order of the data set. The last batch holds what is left over, or is
+    dropped with `drop_last=True`. An empty set gives no batch.
+    """
+    n = len(dataset)
+    number = batch_count(n, batch_size=batch_size, drop_last=drop_last)
+    rng = stream(seed, "shuffle", epoch)
+    order = rng.permutation(n) if shuffle else np.arange(n)
+
+    def walk() -> Iterator[tuple[Array, NDArray[np.intp]]]:
+        for k in range(number):
+            rows = order[k * batch_size : (k + 1) * batch_size]
+            yield dataset.x[rows], dataset.y[rows]
+
+    return walk()

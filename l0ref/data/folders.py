@@ -1,0 +1,50 @@
+"""Where data files live: argument, then environment, then cache; and which of those folders holds a data set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from l0ref.errors import DataError
+
+ENVIRONMENT = "L0REF_DATA_DIR"
+DOWNLOADED = ("mnist", "fashion-mnist")  # data sets that are fetched, not shipped
+FILES = (  # the same four names for both, in the order of their checksum
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """`data_dir` if given, else the environment variable L0REF_DATA_DIR if set, else ~/.cache/l0ref."""
+    if data_dir is not None:
+        return Path(data_dir).expanduser()
+    named = os.environ.get(ENVIRONMENT, "")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "l0ref"
+
+
+def find_files(name: str, folder: Path) -> list[Path]:
+    """The four files of `name`, in the order of `FILES`, each with or without `.gz`, from one folder.
+
+    Looks in `folder/name` first, then in `folder` itself. MNIST and Fashion-MNIST use the same file
+    names, so a folder called after the other one is not taken for this one.
+    """
+    places = [folder / name]
+    if folder.absolute().name not in {*DOWNLOADED} - {name}:
+        places.append(folder)
+    missing = []
+    for place in places:
+        found = [next((path for path in _spellings(place, file) if path.exists()), None) for file in FILES]
+        if None not in found:
+            return [path for path in found if path is not None]
+        missing += [str(_spellings(place, file)[0]) for file, path in zip(FILES, found, strict=True) if path is None]
+    raise DataError(
+        f"name={name!r}: {missing[0]} is missing (looked in {' and '.join(map(str, places))}); "
+        f"run `l0ref data fetch {name}` or name the folder that holds the four files with data_dir"
+    )
+
+
+def _spellings(place: Path, file: str) -> tuple[Path, Path]:
+    return place / f"{file}.gz", place / file

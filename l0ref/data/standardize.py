@@ -1,0 +1,61 @@
+"""Standardisation with the statistics of the training set alone, returned as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.data.dataset import Dataset, Splits
+from l0ref.errors import ArgumentError
+from l0ref.validate import Array
+
+ROWS = 1000  # samples per step of the sums: float64 copies of a part, never of a whole data set
+
+
+@dataclass(frozen=True, eq=False)
+class Standardization:
+    """x -> (x - mean) / std, one mean and one std for each channel; for vectors (N, D) one of each in all."""
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    def apply(self, dataset: Dataset) -> Dataset:
+        """The data set standardised with these numbers, in its own dtype."""
+        mean, std = (_beside(part, dataset.x) for part in (self.mean, self.std))
+        return replace(dataset, x=(dataset.x - mean) / std, y=dataset.y.copy())
+
+
+def standardize(splits: Splits) -> tuple[Splits, Standardization]:
+    """Give each channel of the training set mean 0 and (population) variance 1; shift the others alike.
+
+        mean = sum x / n        std = sqrt(sum (x - mean)^2 / n)        over `splits.train` only
+
+    Both sums run in float64. Validation and test samples never enter the statistics.
+    """
+    mean, std = _moments(splits.train.x)
+    if not (std > 0).all():
+        channel = int(np.argmin(std > 0))
+        raise ArgumentError(f"train.x is constant in channel {channel}: no scale gives it variance 1; leave it out")
+    numbers = Standardization(mean, std)
+    train, validation, test = (numbers.apply(part) for part in (splits.train, splits.validation, splits.test))
+    return replace(splits, train=train, validation=validation, test=test), numbers
+
+
+def _moments(x: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    channels = x.reshape(len(x), x.shape[1] if x.ndim == 4 else 1, -1) if x.size else x
+    if not x.size:
+        raise ArgumentError(f"train.x has shape {x.shape}: no entry to take a mean of; load a training set first")
+    n = len(x) * channels.shape[2]
+    parts = [channels[i : i + ROWS] for i in range(0, len(x), ROWS)]
+    mean = sum((part.sum(axis=(0, 2), dtype=np.float64) for part in parts), np.zeros(channels.shape[1])) / n
+    squares = np.zeros_like(mean)
+    for part in parts:
+        squares += np.square(part - mean[:, None]).sum(axis=(0, 2))
+    return mean, np.sqrt(squares / n)
+
+
+def _beside(value: NDArray[np.float64], x: Array) -> Array:
+    """One number per channel, shaped to broadcast against `x` and in its dtype."""
+    return value.astype(x.dtype).reshape((1, -1, 1, 1) if x.ndim == 4 else (1, 1))
