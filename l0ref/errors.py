@@ -7,6 +7,8 @@ while ``except L0RefError`` catches everything this package raises on purpose.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class L0RefError(Exception):
     """Base of every exception this package raises on purpose."""
@@ -45,4 +47,18 @@ class ConfigError(L0RefError, ValueError):
 
 
 class Diverged(L0RefError, ArithmeticError):
-    """The loss or a parameter became NaN or infinite, so training stopped."""
+    """The loss or a parameter became NaN or infinite, so training stopped.
+
+    `model` is the last good state, that of the last epoch with finite parameters, and `history` the
+    epochs up to it.
+    """
+
+    model: Any = None
+    history: Any = None
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by Ctrl-C; `model` and `history` hold what was reached."""
+
+    model: Any = None
+    history: Any = None

@@ -1,0 +1,58 @@
+"""The one file format: a model as a .npz of plain arrays and a JSON manifest; nothing is ever unpickled.
+
+    fc1.weight, conv2.bias, ...     parameters and buffers, under their own names
+    fc1.weight_mask, ...            masks, one bool per weight, only of layers that were pruned
+    manifest                        architecture, input shape, names by kind, checksums
+
+The file opens with ``numpy.load(path, allow_pickle=False)`` too, so any tool that reads NumPy arrays
+can read a model. Files are replaced as a whole, so a kill or a full disk leaves the old one.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from l0ref.archive import read_npz, write_npz
+from l0ref.errors import CheckpointError, L0RefError
+from l0ref.nn import Model, architecture_from_json
+
+KIND = "l0ref model"
+VERSION = 1
+MASK = "_mask"
+
+
+def save(path: str | os.PathLike[str], model: Model, *, compress: bool = False) -> None:
+    """Write a model to `path`; the same model gives the same bytes, unless `compress` deflates them."""
+    masks = {key + MASK: mask for key, mask in model.masks.items()}
+    manifest = {
+        "kind": KIND,
+        "version": VERSION,
+        "architecture": model.architecture_json(),
+        "params": list(model.params),
+        "buffers": list(model.buffers),
+        "masks": list(model.masks),
+    }
+    write_npz(path, {**model.params, **model.buffers, **masks}, manifest=manifest, compress=compress)
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read a model that `save` wrote; anything else is refused with a CheckpointError, in bounded memory.
+
+    A masked weight that is not exactly 0 is refused as well: the file is then not what was trained.
+    """
+    arrays, manifest = read_npz(path)
+    name = f"path={os.fspath(path)!r}"
+    if manifest.get("kind") != KIND or manifest.get("version") != VERSION:
+        found = f"{manifest.get('kind')!r} version {manifest.get('version')!r}"
+        raise CheckpointError(f"{name} holds {found}, expected {KIND!r} version {VERSION}; write it with checkpoint.save")
+    try:
+        architecture, input_shape = architecture_from_json(manifest["architecture"])
+        parts: dict[str, dict[str, Any]] = {
+            "params": {key: arrays[key] for key in manifest["params"]},
+            "buffers": {key: arrays[key] for key in manifest["buffers"]},
+            "masks": {key: arrays[key + MASK] for key in manifest["masks"]},
+        }
+        return Model(architecture, input_shape, **parts)
+    except (L0RefError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{name} is not a sound model: {error}; restore it from a copy you trust") from None

@@ -1,0 +1,53 @@
+"""The command line: `l0ref compress`, `l0ref report`, `l0ref data fetch`.
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted. Errors are one sentence; ``--debug``
+shows where they came from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from l0ref import __version__
+from l0ref.cli import compress, data, report
+from l0ref.errors import ConfigError, L0RefError
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `argv` is sys.argv[1:] by default."""
+    parser = build_parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse has printed help, or what is wrong with the flags
+        return stop.code if isinstance(stop.code, int) else USAGE
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt as stop:
+        if arguments.debug:
+            raise
+        sys.stderr.write(f"l0ref: interrupted{f'; {stop}' if str(stop) else ''}\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return DONE  # the reader of our output has seen enough
+    except (L0RefError, OSError) as error:
+        if arguments.debug:
+            raise
+        sys.stderr.write(f"l0ref {arguments.command}: {error}\n")
+        return USAGE if isinstance(error, ConfigError) else FAILED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="l0ref", description="Train with an l0 penalty, prune, fine-tune, and report what it cost."
+    )
+    parser.add_argument("--version", action="version", version=f"l0ref {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (compress, report, data):
+        module.add_parser(commands)
+    return parser

@@ -1,0 +1,88 @@
+"""From settings to the values the pipeline takes: model, penalty, cut and recipes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from l0ref import optim, schedules, surrogates
+from l0ref.cli.settings import Settings
+from l0ref.data import Splits
+from l0ref.errors import ConfigError
+from l0ref.nn import MODELS, Model
+from l0ref.penalty import Penalty
+from l0ref.pruning import Cut, Recipe
+from l0ref.validate import choose
+
+
+class Job(NamedTuple):
+    """What `l0ref.pruning.experiment` takes."""
+
+    train: Recipe
+    cut: Cut
+    finetune: Recipe
+    gradual: Recipe | None
+
+
+def build_model(settings: Settings, data: Splits, *, seed: int) -> Model:
+    """Return the untrained network, which must fit the images of the data set."""
+    dtype = choose("dtype", settings.dtype, ("float32", "float64"))
+    model = MODELS[choose("model", settings.model, MODELS)](seed=seed, dtype=np.dtype(dtype))
+    if model.input_shape != data.train.x.shape[1:]:
+        raise ConfigError(
+            f"model={settings.model!r} takes images of shape {model.input_shape}, "
+            f"data={settings.data!r} has {data.train.x.shape[1:]}; choose another model or data set"
+        )
+    return model
+
+
+def build_penalty(settings: Settings) -> Penalty:
+    """Return the penalty C_l alpha sum phi(w) + l2 sum w^2."""
+    return Penalty(
+        _surrogate(settings),
+        alpha=settings.alpha,
+        l2=settings.l2,
+        layer_weights=settings.layer_weights,
+        groups=settings.groups,
+    )
+
+
+def build_job(settings: Settings) -> Job:
+    """Return recipes and cut."""
+    penalty = build_penalty(settings)
+    after = choose("finetune_penalty", settings.finetune_penalty, ("none", "l2", "l0+l2"))
+    tuning = {"none": Penalty(), "l2": Penalty(l2=settings.l2), "l0+l2": penalty}[after]
+    schedule = schedules.by_name(settings.schedule)
+    warmup = schedules.LinearWarmup(settings.warmup) if settings.warmup else schedules.Constant()
+    common: dict[str, Any] = {"batch_size": settings.batch_size, "schedule": schedule}
+    if isinstance(schedule, schedules.ReduceOnPlateau):
+        common["monitor"] = "val_acc1" if schedule.mode == "max" else "val_loss"
+    optimizer = _optimizer(settings.optimizer, settings.lr, settings.momentum)
+    tuner = _optimizer(settings.finetune_optimizer, settings.finetune_lr, settings.momentum)
+    return Job(
+        train=Recipe(settings.epochs, optimizer=optimizer, penalty=penalty, warmup=warmup, **common),
+        cut=Cut(settings.amount, settings.threshold, settings.tolerance, scope=settings.scope, min_keep=settings.min_keep),
+        finetune=Recipe(settings.finetune_epochs, optimizer=tuner, penalty=tuning, **common),
+        gradual=Recipe(settings.gradual, optimizer=optimizer, penalty=penalty, **common) if settings.gradual else None,
+    )
+
+
+def _optimizer(name: str, lr: float, momentum: float) -> optim.Optimizer:
+    if name.endswith("sgd"):
+        return optim.by_name(name, lr=lr, momentum=momentum)
+    return optim.by_name(name, lr=lr)
+
+
+def _surrogate(settings: Settings) -> surrogates.Surrogate:
+    """Return the surrogate by name; `beta` is its parameter unless options such as "lam=1,gamma=2" are given."""
+    options: dict[str, float] = {}
+    for part in filter(None, settings.surrogate_options.split(",")):
+        key, _, value = part.partition("=")
+        try:
+            options[key.strip()] = float(value)
+        except ValueError:
+            raise ConfigError(f"surrogate_options={settings.surrogate_options!r} must look like lam=1,gamma=2") from None
+    if not options and "beta" in surrogates.parameters_of(settings.surrogate):
+        options = {"beta": settings.beta}
+    return surrogates.by_name(settings.surrogate, **options)

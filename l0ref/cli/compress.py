@@ -1,0 +1,183 @@
+"""`l0ref compress`: the main job, from a data set to a pruned, fine-tuned, reported network."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from l0ref import schedules, surrogates
+from l0ref.cli.build import build_job, build_model
+from l0ref.cli.settings import DEFAULT_MODEL, PRESETS, Settings, read_toml, resolve, to_json
+from l0ref.cli.write import claim, write_result
+from l0ref.data import load
+from l0ref.errors import ArgumentError, ConfigError
+from l0ref.optim import names as optimizer_names
+from l0ref.penalty import GROUPS, LAYER_WEIGHTS
+from l0ref.pruning import CONTROLS, run_experiment
+from l0ref.report import aggregate, aggregate_text, draw_all, full_text, summarize
+
+EXAMPLES = """\
+examples:
+  l0ref compress                                   the built-in digits, with controls, in well under a minute
+  l0ref compress --amount 0.98 --controls none     cut deeper, one control
+  l0ref compress --tolerance 0.05                  the largest cut that costs 5 % of validation loss
+  l0ref compress --curve 2,4,8,16,32,64            also draw accuracy against compression
+  l0ref compress --data mnist --data-dir DIR --model lenet_5 --seeds 3 --out runs/lenet5
+  l0ref compress --config job.toml                 settings from a file; flags win over it
+"""
+LINES_PER_PHASE = 5
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command and its flags; a flag left out is None, so that files and presets can fill it."""
+    p = commands.add_parser(
+        "compress",
+        help="train with l0, prune, fine-tune, report",
+        description="Train with cross-entropy + C_l alpha sum(phi(w)) + l2 sum(w^2), prune, fine-tune, report.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.set_defaults(run=run)
+    _data_flags(p.add_argument_group("data and network"))
+    _penalty_flags(p.add_argument_group("penalty"))
+    _cut_flags(p.add_argument_group("pruning"))
+    _training_flags(p.add_argument_group("training"))
+    _comparison_flags(p.add_argument_group("comparison"))
+    _output_flags(p.add_argument_group("output"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the job for every seed, write the results and print the tables."""
+    given = {k: v for k, v in vars(arguments).items() if k in Settings.__dataclass_fields__}
+    try:
+        settings = resolve(read_toml(arguments.config) if arguments.config else {}, given)
+        build_job(settings)  # so that a setting out of range is refused before hours of work
+    except ArgumentError as error:
+        raise ConfigError(str(error)) from None
+    if arguments.seeds < 1:
+        raise ConfigError(f"seeds={arguments.seeds} must be at least 1")
+    out = claim(Path(arguments.out or _default_out(settings)), overwrite=arguments.overwrite)
+    seeds = range(settings.seed, settings.seed + arguments.seeds)
+    reports = []
+    for seed in seeds:
+        folder = out if arguments.seeds == 1 else claim(out / f"seed-{seed}", overwrite=arguments.overwrite)
+        one = dataclasses.replace(settings, seed=seed)
+        reports.append(run_seed(one, folder, quiet=arguments.quiet, figures=not arguments.no_figures))
+        if not arguments.quiet:
+            sys.stdout.write(full_text(reports[-1]) + "\n\n")
+    if len(reports) > 1 and not arguments.quiet:
+        sys.stdout.write(aggregate_text(aggregate(reports)) + "\n\n")
+    sys.stdout.write(f"results in {out}\n")
+    return 0
+
+
+def run_seed(settings: Settings, folder: Path, *, quiet: bool, figures: bool) -> dict[str, Any]:
+    """Run the job once and write its result folder; return the report."""
+    data = load(settings.data, data_dir=settings.data_dir, seed=settings.seed, dtype=settings.dtype)
+    model = build_model(settings, data, seed=settings.seed)
+    job = build_job(settings)
+    experiment = run_experiment(
+        model,
+        data,
+        train=job.train,
+        cut=job.cut,
+        finetune=job.finetune,
+        gradual=job.gradual,
+        seed=settings.seed,
+        rounds=settings.rounds,
+        controls=settings.controls,
+        control_l1=settings.control_l1,
+        control_l2=settings.control_l2,
+        curve=settings.curve,
+        progress="none" if quiet else "auto",
+        every=max(1, settings.epochs // LINES_PER_PHASE),
+    )
+    report = summarize(experiment, data, config=to_json(settings), seed=settings.seed)
+    if figures:
+        draw_all(experiment, report, penalty=job.train.penalty, folder=folder)
+    write_result(folder, experiment, report)
+    return report
+
+
+def _default_out(settings: Settings) -> str:
+    return f"runs/{settings.data}-{settings.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _data_flags(group: Any) -> None:
+    group.add_argument("--data", choices=list(DEFAULT_MODEL), help="default: digits, which are built in")
+    group.add_argument("--data-dir", metavar="DIR", help="folder with the IDX files; default: L0REF_DATA_DIR")
+    group.add_argument("--model", choices=list(PRESETS), help="default: digits_mlp, or lenet_300_100 for 28x28 images")
+    group.add_argument("--dtype", choices=("float32", "float64"))
+
+
+def _penalty_flags(group: Any) -> None:
+    group.add_argument("--surrogate", choices=surrogates.names(), help="default: laplace, 1 - exp(-beta |w|)")
+    group.add_argument("--surrogate-options", metavar="K=V,...", help="its parameters, as in lam=1,gamma=2")
+    group.add_argument("--alpha", type=float, help="price of one weight; the pull at zero is alpha * slope at zero")
+    group.add_argument("--beta", type=float, help="sharpness of surrogates that have a beta; default 5")
+    group.add_argument("--l2", type=float, help="weight of sum w^2; default 0")
+    group.add_argument("--layer-weights", choices=list(LAYER_WEIGHTS), help="scheme of C_l; default sqrt_size")
+    group.add_argument("--groups", choices=GROUPS, help="take sizes over all layers, or by kind; default joint")
+    group.add_argument("--warmup", type=float, metavar="SHARE", help="raise alpha linearly over this share of training")
+
+
+def _cut_flags(group: Any) -> None:
+    cut = group.add_mutually_exclusive_group()
+    cut.add_argument("--amount", type=_amount, help="0.95 removes 95 %% of the weights; a whole number removes that many")
+    cut.add_argument("--threshold", type=float, help="remove weights with |w| below this")
+    cut.add_argument("--tolerance", type=float, help="remove as many as keep the validation loss within this share")
+    group.add_argument("--scope", choices=("global", "layer"), help="rank all layers together, or each by itself")
+    group.add_argument("--min-keep", type=int, metavar="N", help="leave every layer at least N weights")
+    group.add_argument("--rounds", type=int, help="prune and fine-tune in this many rounds; default 1")
+    group.add_argument("--gradual", type=int, metavar="EPOCHS", help="prune during this many further training epochs")
+
+
+def _training_flags(group: Any) -> None:
+    schedule_names = [name for name in schedules.names() if name not in ("linear_warmup",)]
+    group.add_argument("--epochs", type=int)
+    group.add_argument("--finetune-epochs", type=int)
+    group.add_argument("--finetune-penalty", choices=("none", "l2", "l0+l2"), help="default none")
+    group.add_argument("--optimizer", choices=optimizer_names())
+    group.add_argument("--lr", type=float)
+    group.add_argument("--momentum", type=float, help="of sgd; default 0.9")
+    group.add_argument("--finetune-optimizer", choices=optimizer_names())
+    group.add_argument("--finetune-lr", type=float)
+    group.add_argument("--schedule", choices=schedule_names, help="of the learning rate; default cosine")
+    group.add_argument("--batch-size", type=int)
+
+
+def _comparison_flags(group: Any) -> None:
+    group.add_argument("--controls", type=_names, metavar="NAME,...", help=f"out of {', '.join(CONTROLS)}, or 'no'")
+    group.add_argument("--control-l1", type=float, help="strength of the l1 control")
+    group.add_argument("--control-l2", type=float, help="strength of the l2 control")
+    group.add_argument("--curve", type=_numbers, metavar="RATIO,...", help="also compress by these ratios")
+    group.add_argument("--seed", type=int, help="default 0")
+    group.add_argument("--seeds", type=int, default=1, metavar="N", help="run seeds seed, seed+1, ...; default 1")
+
+
+def _output_flags(group: Any) -> None:
+    group.add_argument("--config", metavar="FILE.toml", help="settings by the names of these flags")
+    group.add_argument("--out", metavar="DIR", help="default: runs/ and a name with date and time")
+    group.add_argument("--overwrite", action="store_true", help="replace a result in that folder")
+    group.add_argument("--no-figures", action="store_true", help="write no pictures")
+    group.add_argument("--quiet", action="store_true", help="no progress and no tables")
+
+
+def _amount(text: str) -> float:
+    return float(text) if any(c in text for c in ".eE") else int(text)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(",") if part)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = () if text == "no" else tuple(part.strip() for part in text.split(",") if part)
+    if unknown := [name for name in names if name not in CONTROLS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(CONTROLS)}")
+    return names
+

@@ -1,0 +1,37 @@
+"""`l0ref report`: print results again, and the mean over seeds of one configuration."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from l0ref.report import aggregate, aggregate_text, find_reports, full_text
+
+EXAMPLES = """\
+examples:
+  l0ref report runs/digits            the tables of one result
+  l0ref report runs/lenet5            a folder of seed-0, seed-1, ...: mean and sample standard deviation
+  l0ref report runs/a runs/b          the same over results of one configuration in several folders
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    p = commands.add_parser(
+        "report",
+        help="print results, aggregate seeds",
+        description="Print results again; of several seeds, mean, sample standard deviation and n.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("folders", nargs="+", metavar="DIR", help="what compress --out wrote")
+    p.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one report, or the aggregate of several."""
+    reports = find_reports(arguments.folders)
+    text = full_text(reports[0]) if len(reports) == 1 else aggregate_text(aggregate(reports))
+    sys.stdout.write(text + "\n")
+    return 0

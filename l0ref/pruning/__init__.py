@@ -1,0 +1,32 @@
+"""Pruning: scores, masks on a model, the sweep of dead units, and the pipeline around them."""
+
+from l0ref.pruning.controls import CONTROLS, Control, control
+from l0ref.pruning.experiment import MAIN, Experiment, run_experiment
+from l0ref.pruning.pipeline import Compressed, Dense, Stage, compress, prune_and_tune, prune_gradually, train_dense
+from l0ref.pruning.prune import prune
+from l0ref.pruning.recipe import Cut, Recipe, pruned_count
+from l0ref.pruning.score import SCORES
+from l0ref.pruning.sweep import Sweep, sweep
+
+__all__ = [
+    "CONTROLS",
+    "MAIN",
+    "SCORES",
+    "Compressed",
+    "Control",
+    "Cut",
+    "Dense",
+    "Experiment",
+    "Recipe",
+    "Stage",
+    "Sweep",
+    "compress",
+    "control",
+    "prune",
+    "prune_and_tune",
+    "prune_gradually",
+    "pruned_count",
+    "run_experiment",
+    "sweep",
+    "train_dense",
+]

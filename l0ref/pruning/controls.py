@@ -1,0 +1,51 @@
+"""Controls: the same network, epochs and cut, with another reason for weights to be small.
+
+    none    no penalty
+    l2      l2 sum w^2 only
+    l1      C_l alpha1 sum |w|, with the layer weights of the l0 penalty
+    random  no penalty, and the weights that go are drawn at random
+
+A result says something about the l0 penalty only beside these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from l0ref.penalty import Penalty
+from l0ref.pruning.recipe import Cut, Recipe
+from l0ref.surrogates import L1
+from l0ref.validate import choose
+
+CONTROLS = ("none", "l2", "l1", "random")
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a control changes: the penalty of training, and the score of the cut."""
+
+    name: str
+    penalty: Penalty
+    score: str = "magnitude"
+
+    def train(self, recipe: Recipe) -> Recipe:
+        """Return the training recipe with this control's penalty instead."""
+        return dataclasses.replace(recipe, penalty=self.penalty)
+
+    def cut(self, fraction: float, *, like: Cut) -> Cut:
+        """Return a cut of the fraction of weights that was removed from the network with the l0 penalty.
+
+        Every layer keeps at least one weight, so that a control that would collapse still gives a number.
+        """
+        return Cut(amount=fraction, scope=like.scope, score=self.score, min_keep=max(like.min_keep, 1))
+
+
+def control(name: str, *, like: Penalty, l1: float, l2: float) -> Control:
+    """Return the control called `name`; `l1` and `l2` are the strengths of those two."""
+    choose("control", name, CONTROLS)
+    if name == "l1":
+        return Control(name, Penalty(L1(), alpha=l1, layer_weights=like.layer_weights, groups=like.groups))
+    if name == "l2":
+        return Control(name, Penalty(l2=l2))
+    return Control(name, Penalty(), score="random" if name == "random" else "magnitude")

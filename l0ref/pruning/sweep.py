@@ -1,0 +1,170 @@
+"""Sweeping dead units: what pruning leaves behind that can no longer matter.
+
+A unit (a neuron of a Linear layer, a filter of a Conv2d layer) is dead in one of two ways:
+
+    no incoming weight   its output is a constant, the same for every input. What the next layer makes
+                         of the constant is folded into that layer's bias, and the unit's outgoing
+                         weights are removed.
+    no outgoing weight   nobody reads it. Its incoming weights are removed and its bias set to 0.
+
+Removing weights may leave further units dead, so the sweep repeats until nothing changes. The network
+computes the same function as before, up to rounding, in evaluation mode.
+
+What is not swept: outputs of the network, channels that enter or leave a residual sum, and units
+whose constant cannot be folded (the next layer has no bias, or pads a constant that is not zero, so
+that its effect differs at the border).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from l0ref.autodiff.tensor import Tensor
+from l0ref.nn import BatchNorm1d, BatchNorm2d, Conv2d, Linear, Model, Residual
+from l0ref.nn.activations import ELEMENTWISE
+from l0ref.nn.layer import Layer, Shape
+from l0ref.nn.layers import AvgPool2d, Dropout, Flatten, GlobalAvgPool2d, MaxPool2d
+from l0ref.nn.sequence import run, shapes
+from l0ref.validate import Array
+
+PER_CHANNEL = (*ELEMENTWISE, AvgPool2d, MaxPool2d, GlobalAvgPool2d, Flatten, Dropout, BatchNorm1d, BatchNorm2d)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The swept model, and what went.
+
+    units    dead units found, by layer name
+    weights  weights removed beyond those that were masked before
+    """
+
+    model: Model
+    units: Mapping[str, int]
+    weights: int
+
+
+class Link(NamedTuple):
+    """Two weighted layers with only channel-by-channel layers between them."""
+
+    first: Layer
+    shape: Shape  # of the output of `first`
+    between: tuple[Layer, ...]
+    second: Layer
+
+
+def sweep(model: Model) -> Sweep:
+    """Remove the weights of dead units from a masked model; its function stays the same."""
+    links = list(_links(model.architecture, model.input_shape))
+    swept = model.replace(masks={key: model.mask(key) for key in model.weights})
+    before = _kept(swept)
+    changed = True
+    while changed:
+        kept = _kept(swept)
+        for link in links:
+            swept = _drop_unread(_fold_constant(swept, link), link)
+        changed = _kept(swept) < kept
+    units = {link.first.name: int(_dead(swept, link).sum()) for link in links}
+    return Sweep(swept, {name: n for name, n in units.items() if n}, before - _kept(swept))
+
+
+def _links(layers: Sequence[Layer], shape: Shape) -> Iterator[Link]:
+    """Every pair of neighbouring weighted layers in a chain; residual sums end a chain."""
+    first: Layer | None = None
+    first_shape: Shape = ()
+    between: list[Layer] = []
+    for layer, inner in zip(layers, shapes(layers, shape), strict=False):
+        if isinstance(layer, Linear | Conv2d) and getattr(layer, "groups", 1) == 1:
+            if first is not None:
+                yield Link(first, first_shape, tuple(between), layer)
+            first, first_shape, between = layer, layer.output_shape(inner), []
+        elif isinstance(layer, PER_CHANNEL):
+            between.append(layer)
+        else:
+            first, between = None, []
+            if isinstance(layer, Residual):
+                yield from _links(layer.body, inner)
+                yield from _links(layer.shortcut, inner)
+
+
+def _fold_constant(model: Model, link: Link) -> Model:
+    """Fold the output of units without incoming weights into the next bias; remove their outgoing weights."""
+    key_in, key_out = f"{link.first.name}.weight", f"{link.second.name}.weight"
+    silent = ~_by_unit(model.masks[key_in])
+    readers = _outgoing(model.masks[key_out], link)
+    candidates = silent & readers.any(axis=(0, 2))
+    if not candidates.any():
+        return model
+    output = _constant_output(model, link)
+    folded, effect = _effect(model, link, output, candidates)
+    masks, params = dict(model.masks), dict(model.params)
+    keep = readers & ~folded[None, :, None]
+    masks[key_out] = keep.reshape(masks[key_out].shape)
+    if effect.any():
+        bias = f"{link.second.name}.bias"
+        params[bias] = params[bias] + effect.astype(params[bias].dtype)
+    return model.replace(params=params, masks=masks)
+
+
+def _drop_unread(model: Model, link: Link) -> Model:
+    """Remove the incoming weights of units that no weight reads, and their bias."""
+    key_in, bias = f"{link.first.name}.weight", f"{link.first.name}.bias"
+    unread = ~_outgoing(model.masks[f"{link.second.name}.weight"], link).any(axis=(0, 2))
+    masks, params = dict(model.masks), dict(model.params)
+    keep = masks[key_in].copy()
+    keep[unread] = False
+    masks[key_in] = keep
+    if bias in params:
+        params[bias] = np.where(unread, 0, params[bias]).astype(params[bias].dtype)
+    return model.replace(params=params, masks=masks)
+
+
+def _constant_output(model: Model, link: Link) -> Array:
+    """What reaches `second` if every unit of `first` puts out its bias everywhere, as a batch of one."""
+    bias = model.params.get(f"{link.first.name}.bias")
+    values = np.zeros(link.shape, model.dtype)
+    if bias is not None:
+        values += bias.reshape(-1, *[1] * (len(link.shape) - 1))
+    params = {k: Tensor(p) for k, p in model.params.items()}
+    out, _ = run(link.between, Tensor(values[None]), params, model.buffers, training=False, rng=None)
+    return out.data
+
+
+def _effect(model: Model, link: Link, output: Array, candidates: Array) -> tuple[Array, Array]:
+    """Return which candidates can be folded, and what they add to each output of `second`."""
+    groups = output.reshape(candidates.size, -1)  # (units, features of one unit)
+    silent = ~groups.any(axis=1)
+    has_bias = f"{link.second.name}.bias" in model.params
+    uniform = isinstance(link.second, Linear) or (np.ptp(groups, axis=1) == 0) & _unpadded(link.second)
+    folded = candidates & (silent | (uniform & has_bias))
+    weight = _outgoing(model.params[f"{link.second.name}.weight"], link)  # (outputs, units, features)
+    if isinstance(link.second, Linear):
+        return folded, np.einsum("mud,ud->m", weight[:, folded], groups[folded])
+    return folded, np.einsum("mud,u->m", weight[:, folded], groups[folded, 0])
+
+
+def _unpadded(layer: Layer) -> bool:
+    return not np.any(getattr(layer, "padding", 0))
+
+
+def _dead(model: Model, link: Link) -> Array:
+    """Units of `first` without a single incoming or outgoing weight."""
+    incoming = _by_unit(model.masks[f"{link.first.name}.weight"])
+    outgoing = _outgoing(model.masks[f"{link.second.name}.weight"], link).any(axis=(0, 2))
+    return np.asarray(~incoming & ~outgoing)
+
+
+def _by_unit(mask: Array) -> Array:
+    return np.asarray(mask.reshape(mask.shape[0], -1).any(axis=1))
+
+
+def _outgoing(weight: Array, link: Link) -> Array:
+    """A weight or mask of `second` as (outputs, units of `first`, weights per unit)."""
+    return weight.reshape(weight.shape[0], link.shape[0], -1)
+
+
+def _kept(model: Model) -> int:
+    return sum(int(mask.sum()) for mask in model.masks.values())

@@ -1,0 +1,49 @@
+"""What training leaves behind: one row per epoch, the same columns in every row."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class History:
+    """The epochs of one `fit`.
+
+    rows         one dict per finished epoch; columns:
+                 phase, epoch (from 1), seconds; lr and strength (of the l0 term) at the epoch's last step;
+                 loss = loss_data + loss_l0 + loss_l2, where loss_data is the mean over the epoch's
+                 samples as they were seen and the penalty terms are those of the epoch's last weights;
+                 val_loss, val_acc1 (None without validation data);
+                 below_threshold: share of weights with |w| < threshold; sparsity: share of exact zeros,
+                 and the same for every weight array as "sparsity:<name>"
+    stopped      "finished" or "early" (validation did not improve for `patience` epochs)
+    best_epoch   the epoch the returned model is from
+    """
+
+    rows: tuple[dict[str, Any], ...] = ()
+    stopped: str = "finished"
+    best_epoch: int = 0
+    seconds: float = field(default=0.0, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+    def column(self, name: str) -> list[Any]:
+        """One column, a value per epoch."""
+        return [row[name] for row in self.rows]
+
+    def to_csv(self) -> str:
+        """All rows as comma-separated text with a header line."""
+        out = io.StringIO()
+        if self.rows:
+            writer = csv.DictWriter(out, fieldnames=list(self.rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        return out.getvalue()
