@@ -36,7 +36,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,15 +108,20 @@ def share_below(params: Iterable[Array], threshold: float) -> float:
     return sum(int((np.abs(a) < threshold).sum()) for a in arrays) / n if n else 0.0
 
 
-def latency(model: Model, x: Array, *, repeats: int = 5) -> float:
-    """Return the median seconds of one forward pass over `x`, after one that is not counted."""
-    model.logits(x, batch_size=len(x))
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        model.logits(x, batch_size=len(x))
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+def latencies(models: Sequence[Model], x: Array, *, rounds: int = 15) -> list[float]:
+    """Return for each model the median seconds of a forward pass over `x`.
+
+    The models take turns, after one pass each that is not counted, so that a machine that slows down
+    slows all of them.
+    """
+    seconds: list[list[float]] = [[] for _ in models]
+    for turn in range(rounds + 1):
+        for model, found in zip(models, seconds, strict=True):
+            start = time.perf_counter()
+            model.logits(x, batch_size=len(x))
+            if turn:
+                found.append(time.perf_counter() - start)
+    return [statistics.median(found) for found in seconds]
 
 
 def _totals(rows: list[dict[str, Any]]) -> dict[str, Any]:

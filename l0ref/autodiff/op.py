@@ -65,13 +65,13 @@ class Op:
 
     Inputs are float arrays of one dtype; whatever is not differentiable (labels, a condition, a
     stride) is an option, passed by keyword. A cotangent may be given as a function without
-    arguments, which is called only if somebody wants that cotangent. `broadcasts = True` says that inputs follow NumPy's broadcasting; the base
-    then sums each cotangent back to the shape of its input.
+    arguments, which is called only if somebody wants that cotangent. `broadcasts = True` says that
+    inputs follow NumPy's broadcasting; the base then sums each cotangent back to its input's shape.
     """
 
     broadcasts: ClassVar[bool] = False
     forward: ClassVar[Callable[..., tuple[Array, Saved]]]
-    vjp: ClassVar[Callable[[Saved, Array], Sequence[Cotangent]]]
+    vjp: ClassVar[Callable[..., Sequence[Cotangent]]]
 
     def __init_subclass__(cls) -> None:
         name = cls.__name__
@@ -112,7 +112,9 @@ def run_vjp(
     """
     cotangents = rule.vjp(saved, y_bar)
     if len(cotangents) != len(xs):
-        raise ShapeError(f"vjp of {op.__name__} returned {len(cotangents)} cotangents; it needs one per input, {len(xs)}")
+        raise ShapeError(
+            f"vjp of {op.__name__} returned {len(cotangents)} cotangents; it needs one per input, {len(xs)}"
+        )
     out: list[Array | None] = []
     for i, (x, x_bar, is_wanted) in enumerate(zip(xs, cotangents, wanted, strict=True)):
         if not is_wanted:
@@ -123,7 +125,8 @@ def run_vjp(
             g = unbroadcast(g, x.shape)
         if g.shape != x.shape or g.dtype != x.dtype:
             raise ShapeError(
-                f"vjp of {op.__name__} returned {g.dtype} {g.shape} for input {i}; it must match the input, {x.dtype} {x.shape}"
+                f"vjp of {op.__name__} returned {g.dtype} {g.shape} for input {i}; "
+                f"it must match the input, {x.dtype} {x.shape}"
             )
         out.append(g.copy() if _is_shared(g, y_bar, saved, out) else g)
     return out
@@ -138,7 +141,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
         return g
     extra = g.ndim - len(shape)
     stretched = tuple(extra + axis for axis, size in enumerate(shape) if size == 1 and g.shape[extra + axis] != 1)
-    return g.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(shape)
+    return np.asarray(g.sum(axis=(*range(extra), *stretched), keepdims=True)).reshape(shape)
 
 
 def _check_broadcast(op: type[Op], xs: tuple[Array, ...]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from l0ref.autodiff.op import OPS, Op, run_forward, run_vjp
-from l0ref.errors import DTypeError, GradientError, ShapeError
+from l0ref.errors import ArgumentError, DTypeError, GradientError, ShapeError
 from l0ref.validate import Array, float_array
 
 VJP = Callable[[Array, Sequence[bool]], list[Array | None]]
@@ -116,6 +116,8 @@ def apply(op: type[Op] | str, *inputs: Any, **options: Any) -> Tensor:
     All tensors and arrays must have one dtype, which the result has too; a Python number takes it on.
     """
     if isinstance(op, str):
+        if op not in OPS:
+            raise ArgumentError(f"op={op!r} is not registered; import l0ref.ops, or the module that defines it, first")
         op = OPS[op]
     parents = _as_tensors(op, inputs)
     xs = tuple(p.data for p in parents)
@@ -142,7 +144,9 @@ def grad(y: Tensor, wrt: Sequence[Tensor], *, y_bar: Any = None) -> list[Array]:
     [[7.0]]
     """
     if not isinstance(y, Tensor):
-        raise GradientError(f"y is {type(y).__name__}, expected a Tensor; an array carries no record of how it was made")
+        raise GradientError(
+            f"y is {type(y).__name__}, expected a Tensor; an array carries no record of how it was made"
+        )
     if isinstance(wrt, Tensor):
         raise GradientError("wrt is a single Tensor; put it in a list, grad(y, [x]), and take element 0 of the result")
     order = _parents_first(y)
@@ -215,7 +219,7 @@ def _seed(y: Tensor, y_bar: Any) -> Array:
     if y_bar is None:
         if y.size != 1:
             raise GradientError(
-                f"y has shape {y.shape}, expected one entry; reduce it with a sum or a mean, or pass a cotangent as y_bar"
+                f"y has shape {y.shape}, expected one entry; reduce it with a sum or mean, or pass its cotangent y_bar"
             )
         return np.ones_like(y.data)
     seed = float_array("y_bar", y_bar)

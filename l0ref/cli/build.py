@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from l0ref.nn import MODELS, Model
 from l0ref.penalty import Penalty
 from l0ref.pruning import Cut, Recipe
 from l0ref.validate import choose
+
+WITH_BETA = [cls.name for cls in surrogates.SURROGATES.values() if "beta" in {f.name for f in dataclasses.fields(cls)}]
 
 
 class Job(NamedTuple):
@@ -83,6 +86,6 @@ def _surrogate(settings: Settings) -> surrogates.Surrogate:
             options[key.strip()] = float(value)
         except ValueError:
             raise ConfigError(f"surrogate_options={settings.surrogate_options!r} must look like lam=1,gamma=2") from None
-    if not options and "beta" in surrogates.parameters_of(settings.surrogate):
+    if not options and settings.surrogate in WITH_BETA:
         options = {"beta": settings.beta}
     return surrogates.by_name(settings.surrogate, **options)

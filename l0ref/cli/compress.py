@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from l0ref import schedules, surrogates
+from l0ref import schedules
 from l0ref.cli.build import build_job, build_model
 from l0ref.cli.settings import DEFAULT_MODEL, PRESETS, Settings, read_toml, resolve, to_json
 from l0ref.cli.write import claim, write_result
@@ -19,6 +19,7 @@ from l0ref.optim import names as optimizer_names
 from l0ref.penalty import GROUPS, LAYER_WEIGHTS
 from l0ref.pruning import CONTROLS, run_experiment
 from l0ref.report import aggregate, aggregate_text, draw_all, full_text, summarize
+from l0ref.surrogates import SURROGATES
 
 EXAMPLES = """\
 examples:
@@ -115,7 +116,7 @@ def _data_flags(group: Any) -> None:
 
 
 def _penalty_flags(group: Any) -> None:
-    group.add_argument("--surrogate", choices=surrogates.names(), help="default: laplace, 1 - exp(-beta |w|)")
+    group.add_argument("--surrogate", choices=[cls.name for cls in SURROGATES.values()], help="default: laplace, 1 - exp(-beta |w|)")
     group.add_argument("--surrogate-options", metavar="K=V,...", help="its parameters, as in lam=1,gamma=2")
     group.add_argument("--alpha", type=float, help="price of one weight; the pull at zero is alpha * slope at zero")
     group.add_argument("--beta", type=float, help="sharpness of surrogates that have a beta; default 5")
@@ -137,7 +138,7 @@ def _cut_flags(group: Any) -> None:
 
 
 def _training_flags(group: Any) -> None:
-    schedule_names = [name for name in schedules.names() if name not in ("linear_warmup",)]
+    rates = [name for name in schedules.names() if name != "linear_warmup"]
     group.add_argument("--epochs", type=int)
     group.add_argument("--finetune-epochs", type=int)
     group.add_argument("--finetune-penalty", choices=("none", "l2", "l0+l2"), help="default none")
@@ -146,7 +147,7 @@ def _training_flags(group: Any) -> None:
     group.add_argument("--momentum", type=float, help="of sgd; default 0.9")
     group.add_argument("--finetune-optimizer", choices=optimizer_names())
     group.add_argument("--finetune-lr", type=float)
-    group.add_argument("--schedule", choices=schedule_names, help="of the learning rate; default cosine")
+    group.add_argument("--schedule", choices=rates, help="of the learning rate; default cosine")
     group.add_argument("--batch-size", type=int)
 
 

@@ -13,7 +13,12 @@ from functools import cache, partial
 from l0ref.autodiff.op import TWINS, Rule
 
 # operation -> (module of this package, stem of the two function names)
-REGISTERED: dict[str, tuple[str, str]] = {}
+REGISTERED: dict[str, tuple[str, str]] = {
+    "Conv2d": ("convolution", "conv2d"),
+    "CrossEntropy": ("loss", "cross_entropy"),
+    "MaxPool2d": ("pooling", "max_pool2d"),
+    "Relu": ("activation", "relu"),
+}
 
 
 @cache

@@ -13,8 +13,7 @@ import numpy as np
 
 from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
-from l0ref.errors import ArgumentError
-from l0ref.validate import Array, as_array, real
+from l0ref.validate import Array
 
 
 class Add(Op):
@@ -106,10 +105,10 @@ class Pow(Op):
         a, b, y = saved
 
         def a_bar() -> Array:
-            return y_bar * np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)).astype(y.dtype, copy=False)
+            return np.asarray(y_bar * np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)))
 
         def b_bar() -> Array:
-            return y_bar * y * np.log(np.where(a == 0, 1, a)).astype(y.dtype, copy=False)
+            return np.asarray(y_bar * y * np.log(np.where(a == 0, 1, a)))
 
         return a_bar, b_bar
 
@@ -171,78 +170,6 @@ class Abs(Op):
         return (y_bar * np.sign(x),)
 
 
-class Maximum(Op):
-    """y = max(a, b).    VJP  y_bar goes to the larger input.
-
-    Kink     where a = b each input receives half of y_bar, as in PyTorch
-    """
-
-    broadcasts = True
-
-    @staticmethod
-    def forward(a: Array, b: Array) -> tuple[Array, Saved]:
-        return np.maximum(a, b), (a, b)
-
-    @staticmethod
-    def vjp(saved: Saved, y_bar: Array) -> tuple[Array, Array]:
-        a, b = saved
-        return y_bar * _share(a, b), y_bar * _share(b, a)
-
-
-class Minimum(Op):
-    """y = min(a, b).    VJP  y_bar goes to the smaller input.
-
-    Kink     where a = b each input receives half of y_bar, as in PyTorch
-    """
-
-    broadcasts = True
-
-    @staticmethod
-    def forward(a: Array, b: Array) -> tuple[Array, Saved]:
-        return np.minimum(a, b), (a, b)
-
-    @staticmethod
-    def vjp(saved: Saved, y_bar: Array) -> tuple[Array, Array]:
-        a, b = saved
-        return y_bar * _share(b, a), y_bar * _share(a, b)
-
-
-class Clip(Op):
-    """y = min(max(x, low), high).    VJP  x_bar = y_bar where low <= x <= high, else 0.
-
-    Kink     at x = low and x = high the slope is 1, as in PyTorch
-    """
-
-    @staticmethod
-    def forward(x: Array, *, low: float, high: float) -> tuple[Array, Saved]:
-        return np.clip(x, low, high).astype(x.dtype, copy=False), ((x >= low) & (x <= high),)
-
-    @staticmethod
-    def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
-        (inside,) = saved
-        return (y_bar * inside,)
-
-
-class Where(Op):
-    """y = a where `condition` holds, else b.    VJP  y_bar goes to the input that was taken."""
-
-    broadcasts = True
-
-    @staticmethod
-    def forward(a: Array, b: Array, *, condition: Array) -> tuple[Array, Saved]:
-        return np.where(condition, a, b), (condition,)
-
-    @staticmethod
-    def vjp(saved: Saved, y_bar: Array) -> tuple[Array, Array]:
-        (condition,) = saved
-        return y_bar * condition, y_bar * ~condition
-
-
-def _share(a: Array, b: Array) -> Array:
-    """1 where a > b, 1/2 where they are equal, else 0; typed like `a`."""
-    return ((a > b) + 0.5 * (a == b)).astype(a.dtype)
-
-
 def add(input: Any, other: Any) -> Tensor:
     """input + other, broadcast."""
     return apply(Add, input, other)
@@ -291,28 +218,3 @@ def sqrt(input: Any) -> Tensor:
 def abs(input: Any) -> Tensor:
     """Absolute value; slope 0 at 0."""
     return apply(Abs, input)
-
-
-def maximum(input: Any, other: Any) -> Tensor:
-    """The larger of two arrays, entry by entry, broadcast; a tie shares the gradient."""
-    return apply(Maximum, input, other)
-
-
-def minimum(input: Any, other: Any) -> Tensor:
-    """The smaller of two arrays, entry by entry, broadcast; a tie shares the gradient."""
-    return apply(Minimum, input, other)
-
-
-def clip(input: Any, min: float, max: float) -> Tensor:
-    """`input` limited to [min, max]; slope 1 inside and on both ends."""
-    if real("min", min) > real("max", max):
-        raise ArgumentError(f"min={min!r} must not exceed max={max!r}; swap them")
-    return apply(Clip, input, low=float(min), high=float(max))
-
-
-def where(condition: Any, input: Any, other: Any) -> Tensor:
-    """`input` where the boolean array `condition` holds, else `other`; all three broadcast."""
-    chosen = as_array("condition", condition)
-    if chosen.dtype != np.bool_:
-        raise ArgumentError(f"condition has dtype {chosen.dtype}, expected bool; compare first, as in x > 0")
-    return apply(Where, input, other, condition=chosen)

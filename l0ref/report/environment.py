@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from l0ref import __version__
+
 PACKAGES = ("numpy", "numba", "matplotlib", "tqdm")
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_CORETYPE")
 
@@ -16,7 +18,7 @@ THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 def environment() -> dict[str, Any]:
     """Return what is needed to judge whether a number can be expected to repeat; no names of people or hosts."""
     return {
-        "l0ref": importlib.metadata.version("l0ref"),
+        "l0ref": __version__,
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",

@@ -51,10 +51,10 @@ def summarize(experiment: Experiment, data: Splits, *, config: Mapping[str, Any]
 
 def _run(run: Compressed, data: Splits) -> dict[str, Any]:
     sample = data.validation.x[:LATENCY_SAMPLES]
-    seconds = {stage.name: metrics.latency(stage.model, sample) for stage in run.stages}
+    seconds = metrics.latencies([stage.model for stage in run.stages], sample)
     stages = []
-    for stage in run.stages:
-        measured = {"measured_speedup": seconds["dense"] / seconds[stage.name], "latency_seconds": seconds[stage.name]}
+    for stage, own in zip(run.stages, seconds, strict=True):
+        measured = {"measured_speedup": seconds[0] / own, "latency_seconds": own}
         row = _stage(stage, data.test) | measured
         stages.append(row | {"layers": [_finite(layer) for layer in metrics.layers(stage.model)]})
     return {"stages": stages, "cuts": list(run.cuts), "swept": dict(run.swept)}

@@ -32,7 +32,8 @@ def check_vjp(
 
     rng      draws the direction and the cotangent, new ones for every input
     options  keyword arguments of the operation
-    step     of the difference, relative to the largest entry of the input; the formula errs by step^4
+    step     of the difference, relative to the largest entry of the input, or to 1 if that is larger; the
+             formula errs by step^4
     rtol     bound on the disagreement relative to |y_bar| |J x_dot|; there is no absolute tolerance,
              so a gradient of size 1e-7 is checked as strictly as one of size 1
 
@@ -60,12 +61,13 @@ def check_vjp(
             )
 
 
-def _five_point(
-    op: type[Op], xs: tuple[Array, ...], options: dict[str, Any], i: int, step: Array
-) -> Array:
-    """Change of the value along `step` at input `i`: (f(-2) - 8 f(-1) + 8 f(1) - f(2)) / 12, in units of `step`."""
+def _five_point(op: type[Op], xs: tuple[Array, ...], options: dict[str, Any], i: int, step: Array) -> Array:
+    """Change of the value along `step` at input `i`: (f(-2) - 8 f(-1) + 8 f(1) - f(2)) / 12, in units of `step`.
+
+    Summed in pairs, so that a value that does not move gives exactly 0.
+    """
 
     def along(t: float) -> Array:
         return run_forward(op, (*xs[:i], xs[i] + t * step, *xs[i + 1 :]), options)[1]
 
-    return np.asarray((along(-2) - 8 * along(-1) + 8 * along(1) - along(2)) / 12)
+    return np.asarray(((along(-2) - along(2)) + 8 * (along(1) - along(-1))) / 12)

@@ -1,0 +1,64 @@
+"""l0ref: the executable reference of l0 network compression.
+
+The public names are loaded on first use, so ``import l0ref`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from l0ref import data, masks, nn, ops, optim, report, schedules, surrogates, testing
+    from l0ref.autodiff.op import backend
+    from l0ref.autodiff.tensor import Tensor, grad
+    from l0ref.penalty import Penalty
+    from l0ref.pruning.prune import prune
+    from l0ref.training import fit
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Penalty",
+    "Tensor",
+    "__version__",
+    "backend",
+    "data",
+    "fit",
+    "grad",
+    "masks",
+    "nn",
+    "ops",
+    "optim",
+    "prune",
+    "report",
+    "schedules",
+    "surrogates",
+    "testing",
+]
+
+# Where each name lives that is not a module of its own.
+_HOMES = {
+    "Penalty": "l0ref.penalty",
+    "Tensor": "l0ref.autodiff.tensor",
+    "backend": "l0ref.autodiff.op",
+    "fit": "l0ref.training",
+    "grad": "l0ref.autodiff.tensor",
+    "prune": "l0ref.pruning.prune",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public name `name` when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module 'l0ref' has no attribute {name!r}; dir(l0ref) lists the public names")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        value = importlib.import_module(f"l0ref.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

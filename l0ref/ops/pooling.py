@@ -1,0 +1,136 @@
+"""Pooling: one number for each window of an image, channel by channel.
+
+The axis letters n c h w p q r s, and the grid of the windows, are those of `l0ref.ops.windows`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from l0ref.autodiff.op import Op, Saved
+from l0ref.autodiff.tensor import Tensor, apply
+from l0ref.errors import ArgumentError, ShapeError
+from l0ref.ops.inputs import as_tensor
+from l0ref.ops.reduction import mean
+from l0ref.ops.windows import Pair, Windows, check_images
+from l0ref.validate import Array, pair
+
+
+class MaxPool2d(Op):
+    """y[n,c,p,q] = max_rs win[n,c,p,q,r,s]; padding counts as minus infinity.
+
+    Shapes   x (N, C, H, W)  ->  y (N, C, P, Q) with P = floor((H + 2 padding - R) / stride) + 1, Q likewise
+    VJP      y_bar[n,c,p,q] goes to the winner of its window; a pixel that wins several windows gets their sum
+    Kink     a tie goes to the first pixel in scan order (row by row), as in PyTorch; never to padding
+    NaN      a window with a NaN has the maximum NaN
+    """
+
+    @staticmethod
+    def forward(x: Array, *, kernel_size: Pair, stride: Pair, padding: Pair) -> tuple[Array, Saved]:
+        windows = Windows(kernel_size, stride, padding)
+        win = windows.of(x, fill=-np.inf)  # nchw -> ncpqrs
+        y: Array = win.max(axis=(4, 5))
+        largest = (win == y[..., None, None]) & windows.on_image(x.shape[2:])
+        winner = largest.reshape(*y.shape, kernel_size[0] * kernel_size[1]).argmax(axis=4)  # the first True of rs
+        return y, (winner, windows, x.shape[2:])
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Any]:
+        winner, image = saved[0], saved[2]
+        windows: Windows = saved[1]
+
+        def x_bar() -> Array:
+            places = np.arange(windows.size[0] * windows.size[1]).reshape(windows.size)  # rs, counted in scan order
+            win_bar = y_bar[..., None, None] * (winner[..., None, None] == places)  # ncpq -> ncpqrs
+            return windows.add_up(win_bar, image)
+
+        return (x_bar,)
+
+
+class AvgPool2d(Op):
+    """y[n,c,p,q] = sum_rs win[n,c,p,q,r,s] / m[p,q]; padding counts as zero.
+
+    m is R S, or, with count_include_pad=False, the number of places of the window that lie on the image.
+
+    Shapes   x (N, C, H, W)  ->  y (N, C, P, Q) with P = floor((H + 2 padding - R) / stride) + 1, Q likewise
+    VJP      x_bar adds up y_bar[n,c,p,q] / m[p,q] over the windows that cover a pixel
+    """
+
+    @staticmethod
+    def forward(
+        x: Array, *, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool
+    ) -> tuple[Array, Saved]:
+        windows = Windows(kernel_size, stride, padding)
+        counted = windows.on_image(x.shape[2:]) | count_include_pad
+        m = counted.sum(axis=(4, 5)).astype(x.dtype)  # 11pqrs -> 11pq
+        y = windows.of(x).sum(axis=(4, 5)) / m
+        return y, (m, windows, x.shape[2:])
+
+    @staticmethod
+    def vjp(saved: Saved, y_bar: Array) -> tuple[Any]:
+        m, image = saved[0], saved[2]
+        windows: Windows = saved[1]
+
+        def x_bar() -> Array:
+            each = (y_bar / m)[..., None, None]  # ncpq -> ncpq11
+            return windows.add_up(np.broadcast_to(each, (*y_bar.shape, *windows.size)), image)
+
+        return (x_bar,)
+
+
+def max_pool2d(input: Any, kernel_size: Any, *, stride: Any = None, padding: Any = 0) -> Tensor:
+    """Largest pixel of each window of (N, C, H, W); a tie's gradient goes to the first in scan order.
+
+    kernel_size, stride, padding   a whole number, or a pair (vertical, horizontal); stride=None means kernel_size
+
+    >>> import numpy as np
+    >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).data.tolist()
+    [[[[5.0, 7.0], [13.0, 15.0]]]]
+    """
+    x = as_tensor("input", input)
+    return apply(MaxPool2d, x, **_window_options(x.shape, kernel_size, stride, padding))
+
+
+def avg_pool2d(
+    input: Any, kernel_size: Any, *, stride: Any = None, padding: Any = 0, count_include_pad: bool = True
+) -> Tensor:
+    """Mean of each window of (N, C, H, W); padding counts as zeros, or not at all with count_include_pad=False.
+
+    kernel_size, stride, padding   a whole number, or a pair (vertical, horizontal); stride=None means kernel_size
+
+    >>> import numpy as np
+    >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).data.tolist()
+    [[[[2.5, 4.5], [10.5, 12.5]]]]
+    """
+    x = as_tensor("input", input)
+    options = _window_options(x.shape, kernel_size, stride, padding)
+    return apply(AvgPool2d, x, **options, count_include_pad=bool(count_include_pad))
+
+
+def adaptive_avg_pool2d(input: Any, output_size: Any = 1) -> Tensor:
+    """Mean over each whole image: (N, C, H, W) -> (N, C, 1, 1); no other `output_size` than 1 is offered."""
+    if pair("output_size", output_size, least=1) != (1, 1):
+        raise ArgumentError(
+            f"output_size={output_size!r} is not offered, only 1; for a larger grid use avg_pool2d with a kernel_size"
+        )
+    x = as_tensor("input", input)
+    check_images(x.shape)
+    if 0 in x.shape[2:]:
+        raise ShapeError(f"input has shape {x.shape}: an image without pixels has no mean; give it at least one pixel")
+    return mean(x, axis=(2, 3), keepdims=True)
+
+
+def _window_options(shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any) -> dict[str, Pair]:
+    check_images(shape)
+    size = pair("kernel_size", kernel_size, least=1)
+    step = size if stride is None else pair("stride", stride, least=1)
+    edge = pair("padding", padding)
+    if 2 * edge[0] > size[0] or 2 * edge[1] > size[1]:
+        raise ArgumentError(
+            f"padding={padding!r} is more than half of kernel_size={kernel_size!r}, so a window could miss the image; "
+            f"use at most {(size[0] // 2, size[1] // 2)}"
+        )
+    Windows(size, step, edge).check_fit(f"kernel_size={kernel_size!r}", (shape[2], shape[3]))
+    return {"kernel_size": size, "stride": step, "padding": edge}

@@ -1,0 +1,79 @@
+"""Sliding windows over images: the geometry that convolution and pooling share.
+
+Axis letters, here and in the files that import this one:
+
+    n batch   c channel   f filter   h w image   p q output grid   r s place in the window
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from l0ref.errors import ShapeError
+from l0ref.validate import Array
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of R x S places, laid over an image of H x W pixels with a border of padding.
+
+    Place (r, s) of window (p, q) lies on pixel (p stride + r dilation - padding, the same with q and s); outside the
+    image it lies on padding. There are P = floor((H + 2 padding - dilation (R - 1) - 1) / stride) + 1 rows of windows,
+    and Q columns likewise. Every setting is a pair (vertical, horizontal).
+    """
+
+    size: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair = (1, 1)
+
+    @property
+    def span(self) -> Pair:
+        """Pixels from the first place of a window to the last, both counted."""
+        return self.dilation[0] * (self.size[0] - 1) + 1, self.dilation[1] * (self.size[1] - 1) + 1
+
+    def of(self, x: Array, *, fill: float = 0.0) -> Array:
+        """Return win[n,c,p,q,r,s], the pixels of x (N, C, H, W) under each window; padding holds `fill`. A view."""
+        if self.padding != (0, 0):
+            (top, left) = self.padding
+            x = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=fill)
+        every = sliding_window_view(x, self.span, axis=(2, 3))  # nchw -> ncpqrs, still at stride 1 and without gaps
+        return every[:, :, :: self.stride[0], :: self.stride[1], :: self.dilation[0], :: self.dilation[1]]
+
+    def add_up(self, win: Array, image: Pair) -> Array:
+        """Return x (N, C, H, W) where pixel (h, w) is the sum of win[n,c,p,q,r,s] over all places that lie on it.
+
+        This is the transpose of `of` with fill = 0: <win, of(x)> = <add_up(win), x>.
+        """
+        n, c, p, q, r, s = win.shape
+        (height, width), (top, left) = image, self.padding
+        x = np.zeros((n, c, height + 2 * top, width + 2 * left), win.dtype)
+        for i, j in np.ndindex(r, s):  # one place of all windows at once: no two of them lie on the same pixel
+            (h, w), (down, right) = (i * self.dilation[0], j * self.dilation[1]), self.stride
+            x[:, :, h : h + p * down : down, w : w + q * right : right] += win[:, :, :, :, i, j]
+        return x[:, :, top : top + height, left : left + width]
+
+    def on_image(self, image: Pair) -> Array:
+        """Return inside[0,0,p,q,r,s]: True where that place lies on the image, False where it lies on padding."""
+        return self.of(np.ones((1, 1, *image), bool), fill=False)
+
+    def check_fit(self, what: str, image: Pair) -> None:
+        """Refuse an image on which not even one window fits; `what` names the argument and its value."""
+        (tall, wide), (top, left) = self.span, self.padding
+        height, width = image[0] + 2 * top, image[1] + 2 * left
+        if tall > height or wide > width:
+            raise ShapeError(
+                f"{what} spans {tall} x {wide} pixels, but the padded image has {height} x {width}; "
+                "use a smaller kernel or more padding"
+            )
+
+
+def check_images(shape: tuple[int, ...]) -> None:
+    """Refuse an `input` that is not a batch of images."""
+    if len(shape) != 4:
+        raise ShapeError(f"input has shape {shape}, expected (N, C, H, W); give one image (C, H, W) as input[None]")

@@ -1,0 +1,186 @@
+"""What an optimiser is: a pure step over dictionaries of arrays that knows of masks and of the penalty.
+
+    state = optimizer.init(params)
+    params, state = optimizer.step(params, grads, state, lr=..., masks=..., pull=...)
+
+The step of one array is a plain function beside its optimiser (`sgd_step`, `adam_step`, ...); the
+classes carry hyper-parameters and apply it to every array. Nothing is mutated: a step returns fresh
+arrays and a fresh state.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from l0ref.errors import ArgumentError, DTypeError, ShapeError
+from l0ref.penalty import Pull
+from l0ref.surrogates import L0
+from l0ref.validate import Array, float_array, nonnegative
+
+Arrays = Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What an optimiser remembers between two steps.
+
+    step   number of steps taken
+    slots  {slot name: {key: array like the parameter}}; momentum and moments
+    """
+
+    step: int = 0
+    slots: Mapping[str, Arrays] = field(default_factory=dict)
+
+
+class Optimizer(ABC):
+    """Takes steps that lower J = L + penalty, given the gradient of the data loss L."""
+
+    @property
+    @abstractmethod
+    def lr(self) -> float:
+        """Learning rate of a step that is not given another."""
+
+    @abstractmethod
+    def init(self, params: Arrays) -> State:
+        """Return the state before the first step: no steps taken, every slot zero."""
+
+    @abstractmethod
+    def step(
+        self,
+        params: Arrays,
+        grads: Arrays,
+        state: State,
+        *,
+        lr: float | None = None,
+        masks: Arrays | None = None,
+        pull: Pull | None = None,
+    ) -> tuple[dict[str, Array], State]:
+        """Return (params, state) after one step.
+
+        params  {key: array}, of one float dtype, which the result has too
+        grads   {key: gradient of the data loss}, for the same keys
+        state   from `init` or from the step before
+        lr      learning rate of this step, 0 or greater; None: the optimiser's own
+        masks   {key: bool array}, True keeps; a key without a mask keeps everything. Where a mask is False,
+                parameter and slots are exactly 0 afterwards, whatever they were before
+        pull    the penalty, `penalty.pull(factors, strength=...)`; None: `grads` is all there is
+        """
+
+
+class Elementwise(Optimizer):
+    """An optimiser whose step treats every entry by itself, by one rule for all arrays.
+
+    A subclass gives its `slot_names`, the rule `update`, and the step sizes that suit it for a prox.
+    """
+
+    @property
+    @abstractmethod
+    def slot_names(self) -> tuple[str, ...]:
+        """Names of the arrays it remembers for each parameter."""
+
+    @abstractmethod
+    def update(self, w: Array, g: Array, slots: tuple[Array, ...], *, lr: float, t: int) -> tuple[Array, ...]:
+        """Return (w, *slots) of one array after step number t = 1, 2, ...; zeros must give zeros."""
+
+    @abstractmethod
+    def reach(self, lr: float) -> float:
+        """Return how far a constant gradient of 1 moves a weight per step in the long run, before any rescaling."""
+
+    def prox_step(self, slots: tuple[Array, ...], *, lr: float, t: int) -> float | Array:
+        """Return how far a constant gradient of 1 moves each entry per step, rescaling included."""
+        return self.reach(lr)
+
+    def init(self, params: Arrays) -> State:
+        return State(0, {name: {key: np.zeros_like(w) for key, w in params.items()} for name in self.slot_names})
+
+    def step(
+        self,
+        params: Arrays,
+        grads: Arrays,
+        state: State,
+        *,
+        lr: float | None = None,
+        masks: Arrays | None = None,
+        pull: Pull | None = None,
+    ) -> tuple[dict[str, Array], State]:
+        rate = rate_of(self, lr)
+        names = self.slot_names
+        _check(params, grads, state, names, masks or {})
+        total = _with_penalty(grads, params, pull)
+        new: dict[str, Array] = {}
+        memory: dict[str, dict[str, Array]] = {name: {} for name in names}
+        for key, w in params.items():
+            keep = None if masks is None else masks.get(key)
+            # Every rule maps zeros to zeros, so masking what goes in masks what comes out.
+            w, g, *slots = (_masked(a, keep) for a in (w, total[key], *(state.slots[name][key] for name in names)))
+            new[key], *after = map(np.asarray, self.update(w, g, tuple(slots), lr=rate, t=state.step + 1))
+            for name, slot in zip(names, after, strict=True):
+                memory[name][key] = slot
+        return new, State(state.step + 1, memory)
+
+
+def rate_of(optimizer: Optimizer, lr: float | None) -> float:
+    """Return the learning rate of one step: `lr` if it is given, else the optimiser's own."""
+    return optimizer.lr if lr is None else nonnegative("lr", lr)
+
+
+def plain(optimizer: Optimizer, **values: float | tuple[float, ...]) -> None:
+    """Set checked hyper-parameters of a frozen optimiser as plain numbers; NumPy ones would make float32 float64."""
+    for name, value in values.items():
+        object.__setattr__(optimizer, name, value)
+
+
+def memory_fraction(name: str, value: float) -> float:
+    """Return `value` if it lies in [0, 1): the share of an average that is carried over to the next step."""
+    if nonnegative(name, value) >= 1:
+        raise ArgumentError(f"{name}={value!r} must lie in [0, 1); with 1 or more the past would never fade")
+    return float(value)
+
+
+def _masked(a: Array, keep: Array | None) -> Array:
+    """`a` where `keep` holds, else exactly 0, even where `a` is infinite or NaN."""
+    return a if keep is None else np.where(keep, a, a.dtype.type(0))
+
+
+def _with_penalty(grads: Arrays, params: Arrays, pull: Pull | None) -> Arrays:
+    if pull is None:
+        return grads
+    if isinstance(pull.surrogate, L0) and any(pull.prices.values()):
+        raise ArgumentError(
+            f"pull has the surrogate {pull.surrogate!r}, whose slope is 0 everywhere: its gradient pulls nothing; "
+            "wrap the optimiser in Proximal, or take a surrogate with a slope"
+        )
+    return {**grads, **{key: grads[key] + g for key, g in pull.gradient(params).items()}}
+
+
+def _check(params: Arrays, grads: Arrays, state: State, names: tuple[str, ...], masks: Arrays) -> None:
+    """Every array has its gradient and slots, of its shape and type; every mask has its array."""
+    if set(state.slots) != set(names):
+        found, expected = sorted(state.slots), sorted(names)
+        raise ArgumentError(f"state has the slots {found}, expected {expected}; make it with this optimiser's init()")
+    if unknown := sorted(set(masks) - set(params)):
+        raise ArgumentError(f"masks has {unknown[0]!r}, which is no parameter; name masks as params does")
+    _check_like(params, params, "params")
+    _check_like(params, grads, "grads")
+    for name in names:
+        _check_like(params, state.slots[name], f"state.slots[{name!r}]")
+    for key, mask in masks.items():
+        if mask.dtype != np.bool_ or mask.shape != params[key].shape:
+            raise ShapeError(f"masks[{key!r}] is {mask.dtype} {mask.shape}, expected bool {params[key].shape}")
+
+
+def _check_like(params: Arrays, arrays: Arrays, what: str) -> None:
+    if set(arrays) != set(params):
+        key = min(set(arrays) ^ set(params))
+        has, lacks = (what, "params") if key in arrays else ("params", what)
+        raise ArgumentError(f"{has} has {key!r} and {lacks} has not; give both the same keys")
+    for key, w in params.items():
+        a = float_array(f"{what}[{key!r}]", arrays[key])
+        if a.shape != w.shape:
+            raise ShapeError(f"{what}[{key!r}] has shape {a.shape}, expected {w.shape}, that of the parameter")
+        if a.dtype != w.dtype:
+            raise DTypeError(f"{what}[{key!r}] has dtype {a.dtype}, expected {w.dtype}; convert it with astype()")

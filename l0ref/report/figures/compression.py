@@ -1,0 +1,114 @@
+"""What compression costs: accuracy against compression ratio, with the controls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from l0ref.report.figures.style import GREY, PALE, accuracy_axis, look, new_figure, tidy
+from l0ref.report.tables import runs_of
+
+Point = tuple[float, float]  # compression ratio, accuracy
+Untuned = Mapping[str, Sequence[Point]]
+SETS = {"validation": "val_acc1", "test": "test_acc1"}
+MOST_TICKS = 9
+
+
+def compression_figure(report: Mapping[str, Any], *, untuned: Untuned | None = None) -> Figure:
+    """Return two panels, accuracy on the validation and on the test set, over the compression ratio (log 2).
+
+    report    as `summarize` makes it. Every run has a dot for the dense network, a hollow marker after the
+              cut, a filled one after fine-tuning, and an arrow from one to the other. A stage whose ratio is
+              not finite is left out. Points of report["curve"] are joined: solid when fine-tuned, dashed
+              when only pruned
+    untuned   for a run, pairs (ratio, validation accuracy) of its dense network pruned by that ratio and not
+              fine-tuned; drawn in the validation panel, dashed, instead of the curve's pruned points
+    """
+    names = list(runs_of(report))
+    figure = new_figure(4.8)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    shown: list[Point] = []
+    for ax, (part, key) in zip(panels, SETS.items(), strict=True):
+        for name in names[::-1]:  # the main run last, on top
+            dashed = (untuned or {}).get(name, ()) if part == "validation" else ()
+            shown += _draw_run(ax, name, report, key, dashed)
+        tidy(ax, title=f"{part} set, {report['data'][part]:,} samples", x="compression ratio (log 2 scale)")
+        ax.grid(axis="x", color=PALE)
+    accuracy_axis(panels[0], [accuracy for _, accuracy in shown], label="accuracy (axis stretched towards 100 %)")
+    panels[1].grid(axis="y", color=PALE)
+    panels[1].set_axisbelow(True)
+    _ratio_axis(panels[0], [ratio for ratio, _ in shown])
+    joined = bool(any((untuned or {}).values()) or any(report["curve"].values()))
+    legend = _run_handles(names), _stage_handles(joined=joined)
+    for row, handles in enumerate(legend):
+        where = "outside lower center" if row else "outside upper center"
+        figure.legend(handles=handles, loc=where, ncols=len(handles), frameon=False, fontsize=9)
+    return figure
+
+
+def points(rows: Sequence[Mapping[str, Any]], accuracy: str) -> list[Point]:
+    """Return (compression ratio, accuracy) of the rows that have both."""
+    pairs = [(row["compression_ratio"], row[accuracy]) for row in rows]
+    return [(float(r), float(a)) for r, a in pairs if r is not None and a is not None]
+
+
+def _draw_run(ax: Axes, name: str, report: Mapping[str, Any], accuracy: str, untuned: Sequence[Point]) -> list[Point]:
+    """Draw the curves and the stages of one run; return all points drawn."""
+    colour, marker, _ = look(name)
+    curve = report["curve"].get(name, ())
+    dashed = list(untuned) or points([point["pruned"] for point in curve], accuracy)
+    solid = points([point["finetuned"] for point in curve], accuracy)
+    if dashed:
+        ax.plot(*zip(*dashed, strict=True), color=colour, lw=1, ls="--")
+    if solid:
+        ax.plot(*zip(*solid, strict=True), color=colour, lw=1.6, marker=marker, ms=4)
+    return dashed + solid + _draw_stages(ax, runs_of(report)[name]["stages"], accuracy, colour, marker)
+
+
+def _draw_stages(
+    ax: Axes, stages: Sequence[Mapping[str, Any]], accuracy: str, colour: str, marker: str
+) -> list[Point]:
+    at = {stage["name"]: points([stage], accuracy) for stage in stages}
+    faces = {"dense": (".", colour, 9.0), "pruned": (marker, "white", 7.0), "finetuned": (marker, colour, 7.0)}
+    if at.get("pruned") and at.get("finetuned"):
+        line = {"arrowstyle": "-|>", "color": colour, "lw": 0.9, "shrinkA": 4, "shrinkB": 4}
+        ax.annotate("", at["finetuned"][0], at["pruned"][0], arrowprops=line)
+    for stage, (shape, face, size) in faces.items():
+        for x, y in at.get(stage, ()):
+            ax.plot([x], [y], shape, mfc=face, mec=colour, mew=1.2, ms=size, clip_on=False, gid=stage)
+    return [point for found in at.values() for point in found]
+
+
+def _ratio_axis(ax: Axes, ratios: Sequence[float]) -> None:
+    """Ticks at powers of 2, written as 1, 2, 4, ..."""
+    last = max(math.ceil(math.log2(max([*ratios, 2.0]))), 1)
+    step = math.ceil((last + 1) / MOST_TICKS)
+    ticks = [2.0**k for k in range(0, last + 1, step)]
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FixedFormatter([f"{tick:,.0f}x" for tick in ticks]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlim(2 ** (-0.05 * last), max([*ratios, 2.0]) * 2 ** (0.05 * last))
+
+
+def _run_handles(names: Sequence[str]) -> list[Line2D]:
+    looks = [look(name) for name in names]
+    return [Line2D([], [], color=each.colour, marker=each.marker, ms=6, label=each.label) for each in looks]
+
+
+def _stage_handles(*, joined: bool) -> list[Line2D]:
+    grey: dict[str, Any] = {"color": GREY, "ls": "", "mec": GREY, "mew": 1.2, "ms": 7}
+    handles = [
+        Line2D([], [], marker=".", label="dense", **grey),
+        Line2D([], [], marker="o", mfc="white", label="pruned", **grey),
+        Line2D([], [], marker="o", label="pruned and fine-tuned", **grey),
+    ]
+    if joined:
+        handles.append(Line2D([], [], color=GREY, ls="--", label="pruned by other ratios, not fine-tuned"))
+    return handles

@@ -1,0 +1,99 @@
+"""Which weights are left: a picture of every weight array."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from l0ref.nn import Model
+from l0ref.report.figures.style import BLUE, DPI, ORANGE, WIDTH, new_figure, say_empty
+from l0ref.validate import Array
+
+SIGNS = ListedColormap([ORANGE, "white", BLUE])
+MARGIN = (100, 80)  # pixels of a panel, across and down, that go to labels and title
+
+
+def masks_figure(model: Model) -> Figure:
+    """Return a panel per weight array, and for a linear layer on an image one for its pixels.
+
+    Rows are outputs (units or filters), columns inputs (for a convolution channels x window). A weight is
+    blue if positive, orange if negative, white if exactly 0. An array with more rows or columns than its
+    panel has pixels is drawn in blocks, the darker the larger the share of non-zero weights in it.
+    """
+    pixels = connections_per_pixel(model)
+    n = len(model.weights) + (pixels is not None)
+    across = min(max(n, 1), 2 if n <= 4 else 3 if n <= 9 else 4)
+    down = math.ceil(max(n, 1) / across)
+    high = 3.9 if down <= 2 else 2.2
+    figure = new_figure(high * down + 0.4)
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    room = (int(high * DPI) - MARGIN[1], int(WIDTH * DPI / across) - MARGIN[0])
+    for ax, key in zip(panels, model.weights, strict=False):
+        _draw_weights(ax, key, model.params[key], room)
+    if pixels is not None:
+        _draw_pixels(figure, panels[n - 1], model.weights[0], pixels)
+    for ax in panels[n:]:
+        ax.set_axis_off()
+    figure.suptitle("Weights that are left: blue positive, orange negative, white zero", fontsize=10)
+    return figure
+
+
+def as_matrix(w: Array) -> Array:
+    """Return a weight array as (outputs, everything else)."""
+    return w.reshape(w.shape[0], math.prod(w.shape[1:]))
+
+
+def density(kept: Array, block: tuple[int, int]) -> Array:
+    """Return the share of True in every block of a matrix; blocks at the lower and right edge may be smaller."""
+    down, across = (np.arange(0, size, step) for size, step in zip(kept.shape, block, strict=True))
+    counts = np.add.reduceat(np.add.reduceat(kept.astype(np.intp), down, axis=0), across, axis=1)
+    heights, widths = np.diff(np.append(down, kept.shape[0])), np.diff(np.append(across, kept.shape[1]))
+    return np.asarray(counts / np.outer(heights, widths))
+
+
+def connections_per_pixel(model: Model) -> Array | None:
+    """Return how many non-zero weights of the first layer read each pixel (H, W), summed over channels.
+
+    None unless samples are images and the first layer with weights is linear and reads them directly.
+    """
+    if not model.weights or len(model.input_shape) != 3:
+        return None
+    key = model.weights[0]
+    w = model.params[key]
+    if model.kinds[key] != "linear" or w.shape[1] != math.prod(model.input_shape):
+        return None
+    return np.count_nonzero(w, axis=0).reshape(model.input_shape).sum(axis=0)
+
+
+def _draw_weights(ax: Axes, key: str, w: Array, room: tuple[int, int]) -> None:
+    kept = int(np.count_nonzero(w))
+    title = f"{key}  {' x '.join(map(str, w.shape))}\n{kept:,} of {w.size:,} left"
+    if w.size:
+        matrix = as_matrix(w)
+        block = tuple(math.ceil(size / most) for size, most in zip(matrix.shape, room, strict=True))
+        extent = (0, matrix.shape[1], matrix.shape[0], 0)
+        if block == (1, 1):
+            ax.imshow(np.sign(matrix), cmap=SIGNS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest", extent=extent)
+        else:
+            share = density(matrix != 0, block)
+            top = float(share.max()) or 1.0
+            ax.imshow(share, cmap="Greys", vmin=0, vmax=top, aspect="auto", interpolation="nearest", extent=extent)
+            title += f"; blocks of {block[0]} x {block[1]}, black: {100 * top:.2g} %"
+    else:
+        say_empty(ax, "no weights")
+    ax.set_title(title, loc="left", fontsize=9)
+    ax.set_ylabel("output", fontsize=8)
+    ax.set_xlabel("input", fontsize=8)
+    ax.tick_params(labelsize=8)
+
+
+def _draw_pixels(figure: Figure, ax: Axes, key: str, counts: Array) -> None:
+    colours = "viridis"
+    image = ax.imshow(np.ma.masked_equal(counts, 0), cmap=colours, vmin=0, vmax=max(int(counts.max()), 1))
+    ax.set_title(f"{key}\nweights left per input pixel; white: none", loc="left", fontsize=9)
+    ax.tick_params(labelsize=8)
+    figure.colorbar(image, ax=ax, shrink=0.85).ax.tick_params(labelsize=8)

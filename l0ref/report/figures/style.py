@@ -1,0 +1,126 @@
+"""One look for all figures: size, colours, the accuracy axis, and how a figure becomes bytes.
+
+Figures are plain `matplotlib.figure.Figure` values: no pyplot, no window, no current figure.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLocator
+
+from l0ref.validate import Array
+
+WIDTH, DPI = 9.0, 100  # inches and pixels per inch: 900 pixels wide
+
+# Okabe and Ito's palette, which readers with any kind of colour vision can tell apart.
+BLACK, BLUE, ORANGE, GREEN, PURPLE, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
+PALE = "#F0F0F0"
+
+
+class Look(NamedTuple):
+    """How a run is drawn, the same in every figure."""
+
+    colour: str
+    marker: str
+    label: str
+
+
+LOOKS = {
+    "l0": Look(BLUE, "o", "l0 penalty"),
+    "none": Look(BLACK, "s", "no penalty"),
+    "l2": Look(GREEN, "^", "l2 penalty"),
+    "l1": Look(ORANGE, "D", "l1 penalty"),
+    "random": Look(PURPLE, "v", "random pruning"),
+}
+
+ACCURACIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
+STRETCH = 0.01  # the error rate around which the accuracy axis turns from logarithmic to linear
+
+
+def look(name: str) -> Look:
+    """Return the look of a run; a name that is not among `LOOKS` is drawn grey under its own name."""
+    return LOOKS.get(name, Look(GREY, "P", name))
+
+
+def new_figure(height: float) -> Figure:
+    """Return an empty figure, `height` inches high."""
+    return Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+
+
+def tidy(ax: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+    """Write title and axis labels, and take away the frame's upper and right line."""
+    ax.set_title(title, loc="left", fontsize=10)
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def legend_above(ax: Axes) -> None:
+    """Put the legend beside the title, out of the way of the data."""
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        ax.legend(
+            handles, labels, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(labels), frameon=False, fontsize=8,
+            borderaxespad=0, borderpad=0.3, handlelength=1.4, columnspacing=1.2,
+        )  # fmt: skip
+
+
+def plain_log_axis(axis: Axis) -> None:
+    """Label a log axis 0.1, 0.2, 0.5, 1 where it spans little, and by powers of ten where it spans much."""
+    low, high = axis.get_view_interval()
+    axis.set_minor_locator(NullLocator())
+    if high < 300 * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+        axis.set_major_formatter("{x:g}")
+
+
+def accuracy_axis(ax: Axes, values: Iterable[float | None], *, label: str) -> None:
+    """Make y an axis of accuracy, a share in [0, 1] shown as a percentage, stretched towards 100 %.
+
+    An accuracy a stands at the height -arcsinh((1 - a) / STRETCH): nearly the logarithm of the error rate, but
+    finite at an error of 0, so that 98 and 99 % are as far apart as 50 and 80 %.
+    """
+    ax.set_yscale("function", functions=(_stretched, _unstretched))
+    worst = min((v for v in values if v is not None and np.isfinite(v)), default=0.0)
+    low = max((a for a in ACCURACIES[:-2] if a <= worst), default=0.0)
+    ticks = [a for a in ACCURACIES if a >= low]
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_major_formatter(FixedFormatter([f"{100 * a:.0f} %" for a in ticks]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    span = _stretched(1.0) - _stretched(low)
+    ax.set_ylim(_unstretched(_stretched(low) - 0.04 * span), _unstretched(0.04 * span))
+    ax.grid(axis="y", color=PALE)
+    ax.set_axisbelow(True)
+    ax.set_ylabel(label)
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file without date or version: the same figure gives the same bytes."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    return out.getvalue()
+
+
+def say_empty(ax: Axes, text: str) -> None:
+    """Write in the middle of an axis why there is nothing in it."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)
+
+
+def numbers(values: Iterable[float | None]) -> Array:
+    """Return values as a float64 array, NaN (which is not drawn) where one is missing."""
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def _stretched(accuracy: Any) -> Any:
+    return -np.arcsinh((1 - np.asarray(accuracy)) / STRETCH)
+
+
+def _unstretched(height: Any) -> Any:
+    return 1 - STRETCH * np.sinh(-np.asarray(height))

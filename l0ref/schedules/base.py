@@ -1,0 +1,89 @@
+"""What a schedule is: a frozen record of options, called with the step.
+
+    schedule(step, steps=T, history=h) -> float
+
+    step     updates made so far: 0 before the first, T after the last; beyond T the end value stays
+    steps    T, updates in the whole run, at least 1
+    history  validation values so far, oldest first, one per epoch; only ReduceOnPlateau reads it
+
+A schedule remembers nothing: the same arguments give the same value, so a resumed run repeats an
+unbroken one. A time option given as a float is a fraction of T; given as an int, a number of steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from l0ref.errors import ArgumentError
+from l0ref.validate import between, choose, count
+
+SCHEDULES: dict[str, type[Schedule]] = {}
+
+
+class Schedule:
+    """A function of the step; subclassing registers it under its class name.
+
+    gives  "factor": what the base value (learning rate, penalty strength) is multiplied by, 1 for all of it;
+           "sparsity": the fraction of entries that are to be pruned, for ``masks.keep_mask(amount=...)``
+    """
+
+    gives: ClassVar[str] = "factor"
+
+    def __init_subclass__(cls) -> None:
+        name = cls.__name__
+        if name in SCHEDULES:
+            taken = SCHEDULES[name].__module__
+            raise TypeError(f"schedule {name!r} is already registered by {taken}; choose another class name")
+        SCHEDULES[name] = cls
+
+    def __call__(self, step: int, *, steps: int, history: Sequence[float] = ()) -> float:
+        """Return the value at `step` of `steps`."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+
+def by_name(name: str, **options: float | str) -> Schedule:
+    """Return the schedule called `name`, its class name in snake case, with its options.
+
+    >>> by_name("step_decay", every=30)
+    StepDecay(every=30, factor=0.1)
+    """
+    classes = _classes()
+    cls = classes[choose("name", name, classes)]
+    allowed = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # subclasses are dataclasses
+    for option, value in options.items():
+        if option not in allowed:
+            known = ", ".join(allowed) or "none"
+            raise ArgumentError(f"{option}={value!r} is not an option of schedule {name!r}, which has: {known}")
+    return cls(**options)
+
+
+def names(gives: str = "factor") -> tuple[str, ...]:
+    """Return the names `by_name` knows of schedules that give a "factor" or a "sparsity"."""
+    return tuple(name for name, cls in _classes().items() if cls.gives == gives)
+
+
+def _classes() -> dict[str, type[Schedule]]:
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", key).lower(): cls for key, cls in SCHEDULES.items()}
+
+
+def position(step: int, steps: int) -> tuple[int, int]:
+    """Check `step` and `steps` and return them, the step no later than the end."""
+    total = count("steps", steps, least=1)
+    return min(count("step", step), total), total
+
+
+def check_time(name: str, value: float) -> None:
+    """Refuse a time option that is neither a whole number of steps nor a fraction in [0, 1]."""
+    if isinstance(value, float):
+        between(name, value, 0.0, 1.0)
+    else:
+        count(name, value)
+
+
+def in_steps(value: float, steps: int) -> int:
+    """Read a time option: an int is a number of steps, a float the fraction floor(value * steps + 0.5) steps."""
+    return math.floor(value * steps + 0.5) if isinstance(value, float) else int(value)

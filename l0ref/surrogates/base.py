@@ -1,0 +1,173 @@
+"""What a surrogate of the l0 norm is: a function phi(|w|) that stands in for "w is not zero".
+
+u, a      |w| and |z|, never negative
+phi(u)    rises from phi(0) = 0; smooth for u > 0, with a kink at w = 0 wherever its slope phi'(0+) > 0
+prox      x = argmin_x 1/2 (x - z)^2 + step phi(|x|)
+dead zone the largest |z| with prox(z, step) = 0; a prox is 0 exactly where
+
+              a <= inf_{x > 0} x / 2 + step phi(x) / x                                            (zone)
+
+          because x beats 0 as soon as 1/2 (x - a)^2 + step phi(x) < 1/2 a^2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from l0ref.errors import ArgumentError, DTypeError, ShapeError
+from l0ref.validate import Array, as_array, between, choose, float_array, nonnegative, positive
+
+SURROGATES: dict[str, type[Surrogate]] = {}
+
+SMALLEST, LARGEST = 1e-15, 1e15  # parameters; their squares are well inside float32
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A surrogate as a record of its parameters; subclassing registers it under its class name.
+
+    value(w)          phi(|w|), entry by entry
+    grad(w)           d phi(|w|) / d w, entry by entry; exactly 0 at w = 0, whatever the one-sided slopes are
+    prox(z, step)     argmin_x 1/2 (x - z)^2 + step phi(|x|), entry by entry: always a global minimiser.
+                      Where two tie, the one of smaller magnitude. step >= 0 is a number, or an array that
+                      broadcasts to z; 0 moves nothing
+    slope_at_zero     phi'(0+): inf for L0 and Lp, 0 where phi is smooth at 0
+    dead_zone(step)   the largest |z| that the prox sends to 0
+    name              the class name in snake case, for `by_name`
+    limit, reference  what phi tends to as its parameters do; where it comes from
+
+    Arrays are float32 or float64, of any shape; the result is fresh and has the shape and type of the
+    argument. value and grad compute in that type; prox computes in float64 and rounds once at the end.
+    NaN goes in and comes out, without a warning. An infinite entry has the limits of phi and phi', and is its
+    own prox. A value beyond the largest float is inf. Every zero of a prox is +0.0.
+
+    A new surrogate is a frozen dataclass whose fields are positive parameters, with four functions of
+    non-negative numbers; the base does signs, types, shapes, NaN and checks:
+
+        phi(u), slope(u)   phi and phi' on flat arrays of either type; slope(0) may be any number
+        shrink(a, t)       the minimiser for z = a > 0 and step t > 0, on flat float64 arrays
+        threshold(t)       the dead zone for step t > 0
+    """
+
+    name: ClassVar[str]
+    limit: ClassVar[str]
+    reference: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        key = cls.__name__
+        if key in SURROGATES:
+            taken = SURROGATES[key].__module__
+            raise TypeError(f"surrogate {key!r} is already registered by {taken}; choose another class name")
+        cls.name = re.sub(r"(?<=[a-z0-9])(?<!Mc)(?=[A-Z])", "_", key).lower()
+        SURROGATES[key] = cls
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            number = between(field.name, positive(field.name, getattr(self, field.name)), SMALLEST, LARGEST)
+            object.__setattr__(self, field.name, number)  # a NumPy number would turn float32 into float64
+
+    @property
+    def slope_at_zero(self) -> float:
+        """phi'(0+), the slope to the right of 0."""
+        raise NotImplementedError(f"{type(self).__name__} must define slope_at_zero")
+
+    def phi(self, u: Array) -> Array:
+        """The surrogate at u >= 0."""
+        raise NotImplementedError(f"{type(self).__name__} must define phi")
+
+    def slope(self, u: Array) -> Array:
+        """Its slope at u > 0."""
+        raise NotImplementedError(f"{type(self).__name__} must define slope")
+
+    def shrink(self, a: Array, t: Array) -> Array:
+        """argmin over x >= 0 of 1/2 (x - a)^2 + t phi(x), for a > 0 and t > 0."""
+        raise NotImplementedError(f"{type(self).__name__} must define shrink")
+
+    def threshold(self, t: float) -> float:
+        """inf over x > 0 of x / 2 + t phi(x) / x, for t > 0."""
+        raise NotImplementedError(f"{type(self).__name__} must define threshold")
+
+    def value(self, w: Array) -> Array:
+        """Return phi(|w|), shaped and typed like w."""
+        w = float_array("w", w)
+        u = np.abs(w).reshape(-1)
+        with np.errstate(over="ignore"):  # a product may become inf, where phi has reached its limit
+            y = self.phi(u)
+        return _with_nan_of(u, y).reshape(w.shape)
+
+    def grad(self, w: Array) -> Array:
+        """Return d phi(|w|) / d w, shaped and typed like w; exactly 0 where w = 0."""
+        w = float_array("w", w)
+        u = np.abs(w).reshape(-1)
+        with np.errstate(over="ignore"):
+            g = np.copysign(self.slope(u), w.reshape(-1))
+        g[u == 0] = 0
+        return _with_nan_of(u, g).reshape(w.shape)
+
+    def prox(self, z: Array, step: float | Array) -> Array:
+        """Return argmin_x 1/2 (x - z)^2 + step phi(|x|), shaped and typed like z."""
+        z = float_array("z", z)
+        t = _steps(step, z.shape)
+        x: Array = np.abs(z, dtype=np.float64).reshape(-1)
+        moves = (x > 0) & (x < np.inf) & (t > 0)
+        with np.errstate(over="ignore"):
+            x[moves] = self.shrink(x[moves], t[moves])
+        x = x.reshape(z.shape)
+        return np.asarray(np.where(z < 0, -x, x) + 0.0, dtype=z.dtype)  # + 0.0 turns -0.0 into 0.0
+
+    def dead_zone(self, step: float) -> float:
+        """Return the largest |z| that prox(z, step) sends to 0; 0 where none but z = 0 goes there."""
+        t = nonnegative("step", step)
+        return float(self.threshold(t)) if t else 0.0
+
+
+def by_name(name: str, **parameters: float) -> Surrogate:
+    """Return the surrogate called `name`, its class name in snake case, with its parameters.
+
+    >>> by_name("laplace", beta=5.0)
+    Laplace(beta=5.0)
+    >>> by_name("geman_mcclure", beta=2.0)
+    GemanMcClure(beta=2.0)
+    """
+    classes = {cls.name: cls for cls in SURROGATES.values()}
+    cls = classes[choose("name", name, classes)]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key, value in parameters.items():
+        if key not in fields:
+            known = ", ".join(fields) or "none"
+            raise ArgumentError(f"{key}={value!r} is not a parameter of surrogate {name!r}, which has: {known}")
+    missing = [key for key, f in fields.items() if f.default is dataclasses.MISSING and key not in parameters]
+    if missing:
+        raise ArgumentError(f"name={name!r} is a surrogate that needs {' and '.join(missing)}; give {missing[0]}=...")
+    return cls(**parameters)
+
+
+def _with_nan_of(u: Array, y: Array) -> Array:
+    nan = np.isnan(u)
+    if nan.any():
+        y[nan] = np.nan
+    return y
+
+
+def _steps(step: Any, shape: tuple[int, ...]) -> Array:
+    """Check the steps of a prox and return one per entry, flat and in float64."""
+    t = as_array("step", step)
+    if t.dtype.kind not in "fiu":
+        raise DTypeError(
+            f"step has dtype {t.dtype}, expected numbers; pass one, or an array with one for each entry of z"
+        )
+    bad = t[~((t >= 0) & (t < np.inf))]
+    if bad.size:
+        raise ArgumentError(f"step={float(bad[0])!r} must be finite and 0 or greater")
+    try:
+        return np.broadcast_to(t, shape).astype(np.float64).reshape(-1)
+    except ValueError:
+        raise ShapeError(
+            f"step has shape {t.shape}, which does not broadcast to z of shape {shape}; "
+            "pass a number or one for each entry of z"
+        ) from None
