@@ -130,7 +130,8 @@ class Blocks:
 
     def by_group(self, a: Array, rows: int) -> Array:
         """A matrix of so many rows for each group."""
-        return a.reshape(self.groups, rows, a.size // (self.groups * rows))
+        matrices: Array = a.reshape(self.groups, rows, a.size // (self.groups * rows))
+        return matrices
 
 
 def conv2d_forward(

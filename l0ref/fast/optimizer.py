@@ -21,15 +21,18 @@ from l0ref.validate import Array
 @kernel
 def adam_entry(w, g, m, v, rates):  # type: ignore[no-untyped-def]
     """One entry of `adam_all`: w, m and v after the step."""
-    m = m + rates[0] * (g - m)
-    v = v + rates[1] * (g * g - v)
-    step = rates[4] / (np.sqrt(v / rates[3]) + rates[5])
-    return w * rates[6] - step * (m / rates[2]), m, v
+    m = rates[0] * m + rates[1] * g
+    v = rates[2] * v + rates[3] * (g * g)
+    step = rates[6] / (np.sqrt(v / rates[5]) + rates[7])
+    return w * rates[8] - step * (m / rates[4]), m, v
 
 
 @kernel
 def adam_all(w, g, m, v, rates, w_out, m_out, v_out):  # type: ignore[no-untyped-def]
-    """A step on every entry. rates: 1 - beta1, 1 - beta2, 1 - beta1^t, 1 - beta2^t, lr, eps, 1 - lr weight_decay."""
+    """A step on every entry.
+
+    rates  beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1^t, 1 - beta2^t, lr, eps, 1 - lr weight_decay
+    """
     for i in range(w.size):
         w_out[i], m_out[i], v_out[i] = adam_entry(w[i], g[i], m[i], v[i], rates)
 
@@ -104,8 +107,8 @@ def adamw_step(
     keep: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """As `l0ref.optim.adamw_step`: the decay stands beside the gradient, not inside it."""
-    rates = (1 - beta1, 1 - beta2, 1 - beta1**t, 1 - beta2**t, lr, eps, 1 - lr * weight_decay)
-    inputs = (*_flat(w, g, m, v), np.array(rates, w.dtype))
+    averages = (beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1**t, 1 - beta2**t)
+    inputs = (*_flat(w, g, m, v), np.array((*averages, lr, eps, 1 - lr * weight_decay), w.dtype))
     out = [np.empty(w.shape, w.dtype) for _ in range(3)]
     if keep is None:
         adam_all(*inputs, *_flat(*out))

@@ -12,6 +12,9 @@ NUMBA_BOUNDSCHECK=1, so every such mode needs a NUMBA_CACHE_DIR of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from numba import njit
 
-kernel = njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
+kernel: Callable[[Callable[..., Any]], Any] = njit(cache=True, nogil=True, error_model="numpy", fastmath=False)

@@ -51,7 +51,7 @@ class Lp(Surrogate):
     def slope(self, u: Array) -> Array:
         u = np.where(u == 0, 1, u).astype(u.dtype)
         if self.p < 0.5:  # p - 1 would be rounded, an error that a tiny u magnifies
-            return np.asarray(self.p * _power(u, self.p) / u)
+            return np.asarray(self.p * _power(np.minimum(u, np.finfo(u.dtype).max), self.p) / u)
         return np.asarray(self.p * _power(u, self.p - 1))
 
     def curvature(self, u: Array) -> Array:
