@@ -8,9 +8,11 @@ twin's module, and Numba with it, is imported when its operation is first applie
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
-from l0ref.autodiff.op import TWINS, Rule
+from l0ref.autodiff.op import TWINS, Rule, current_backend
 
 # operation -> (module of this package, stem of the two function names)
 REGISTERED: dict[str, tuple[str, str]] = {
@@ -20,12 +22,33 @@ REGISTERED: dict[str, tuple[str, str]] = {
     "Relu": ("activation", "relu"),
 }
 
+# plain function, by its name -> module of this package with a compiled one of the same name and signature
+FUNCTIONS = {
+    "adam_step": "optimizer",
+    "adamw_step": "optimizer",
+    "laplace_gradient": "penalty",
+    "momentum_step": "optimizer",
+}
+
 
 @cache
 def load(module: str, stem: str) -> Rule:
     """Import a twin's module and return its two functions."""
     home = importlib.import_module(f"l0ref.fast.{module}")
     return Rule(getattr(home, f"{stem}_forward"), getattr(home, f"{stem}_vjp"))
+
+
+def compiled(name: str) -> Callable[..., Any] | None:
+    """Return the compiled function `name` of `FUNCTIONS`, or None where the backend asks for the truth."""
+    if current_backend() != "numba":
+        return None
+    return _function(name)
+
+
+@cache
+def _function(name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(importlib.import_module(f"l0ref.fast.{FUNCTIONS[name]}"), name)
+    return function
 
 
 for _op, _where in REGISTERED.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from l0ref.errors import ArgumentError
+from l0ref.fast import compiled
 from l0ref.optim.base import Elementwise, memory_fraction, plain
 from l0ref.validate import Array, nonnegative, positive
 
@@ -81,7 +82,8 @@ class Adam(Elementwise):
 
     def update(self, w: Array, g: Array, slots: tuple[Array, ...], *, lr: float, t: int) -> tuple[Array, ...]:
         beta1, beta2 = self.betas
-        return adam_step(w, g, *slots, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, t=t)
+        step = compiled("adam_step") or adam_step
+        return step(w, g, *slots, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, t=t)
 
     def reach(self, lr: float) -> float:
         return lr
@@ -111,4 +113,5 @@ class AdamW(Adam):
     def update(self, w: Array, g: Array, slots: tuple[Array, ...], *, lr: float, t: int) -> tuple[Array, ...]:
         beta1, beta2 = self.betas
         decay = self.weight_decay
-        return adamw_step(w, g, *slots, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, weight_decay=decay, t=t)
+        step = compiled("adamw_step") or adamw_step
+        return step(w, g, *slots, lr=lr, beta1=beta1, beta2=beta2, eps=self.eps, weight_decay=decay, t=t)

@@ -154,7 +154,7 @@ def _with_penalty(grads: Arrays, params: Arrays, pull: Pull | None) -> Arrays:
             f"pull has the surrogate {pull.surrogate!r}, whose slope is 0 everywhere: its gradient pulls nothing; "
             "wrap the optimiser in Proximal, or take a surrogate with a slope"
         )
-    return {**grads, **{key: grads[key] + g for key, g in pull.gradient(params).items()}}
+    return {**grads, **pull.added_to(grads, params)}
 
 
 def _check(params: Arrays, grads: Arrays, state: State, names: tuple[str, ...], masks: Arrays) -> None:

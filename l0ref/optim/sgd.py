@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from l0ref.errors import ArgumentError
+from l0ref.fast import compiled
 from l0ref.optim.base import Elementwise, memory_fraction, plain
 from l0ref.validate import Array, positive
 
@@ -55,7 +56,8 @@ class SGD(Elementwise):
     def update(self, w: Array, g: Array, slots: tuple[Array, ...], *, lr: float, t: int) -> tuple[Array, ...]:
         if not slots:
             return (sgd_step(w, g, lr=lr),)
-        return momentum_step(w, g, *slots, lr=lr, momentum=self.momentum, nesterov=self.nesterov)
+        step = compiled("momentum_step") or momentum_step
+        return step(w, g, *slots, lr=lr, momentum=self.momentum, nesterov=self.nesterov)
 
     def reach(self, lr: float) -> float:
         return lr / (1 - self.momentum)

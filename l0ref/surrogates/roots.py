@@ -24,6 +24,7 @@ def lambert_w0(y: Array) -> Array:
 
     Ref   Corless, Gonnet, Hare, Jeffrey, Knuth 1996, On the Lambert W function
     """
+    y = np.maximum(y, -np.exp(-1.0))
     p = np.sqrt(np.maximum(2 * (1 + np.e * y), 0.0))
     w = np.where(y < -0.25, -1 + p * (1 - p / 3 + 11 / 72 * p**2), y * (1 - y + 1.5 * y**2))
     for _ in range(HALLEY_STEPS):
