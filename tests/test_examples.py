@@ -1,0 +1,68 @@
+"""Every example runs, and its numbers are the ones its text claims."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "examples"
+NAMES = sorted(path.stem for path in FOLDER.glob("ex*.py"))
+
+
+def run(name: str, **options: Any) -> dict[str, float]:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: dict[str, float] = module.main(fast=True, **options)
+    return found
+
+
+def test_there_are_five_and_each_is_tested() -> None:
+    tested = {name for name in globals() if name.startswith("test_ex0")}
+    assert {name.split("_")[0] for name in NAMES} == {name.split("_")[1] for name in tested}
+    assert len(NAMES) == 5
+
+
+def test_ex01_tape_and_paper_agree() -> None:
+    found = run("ex01_gradients_by_hand")
+    assert found["largest_difference"] < 1e-14
+    assert found["loss"] == pytest.approx(4.0 + 0.1 * (4 - 0.367879441 - 0.135335283 - 0.002478752 - 0.000335463), rel=1e-8)
+    assert found["du2"] == pytest.approx(-0.2 * 0.1353352832, rel=1e-9)
+    assert found["dv2"] == pytest.approx(0.2 * 0.0003354626, rel=1e-6)
+
+
+def test_ex02_dead_zones(tmp_path: Path) -> None:
+    dead = run("ex02_surrogates_drawn", out=tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").read_bytes()[:4] == b"\x89PNG"
+    assert len(dead) == 14
+    assert dead["L0"] == pytest.approx((2 * 0.05) ** 0.5)
+    assert dead["L1"] == pytest.approx(0.05)
+    assert dead["Lp"] == pytest.approx(1.5 * 0.05 ** (2 / 3))
+    assert dead["Gaussian"] == 0.0  # smooth at zero
+
+
+def test_ex03_l0_survives_the_cut_and_the_control_does_not() -> None:
+    found = run("ex03_mlp_prune_finetune")
+    assert found["none_dense"] > found["l0_dense"] > 0.93
+    assert found["none_pruned"] < 0.5 < found["l0_pruned"]
+    assert found["l0_finetuned"] > 0.93
+    assert found["l0_finetuned"] > found["none_finetuned"] + 0.1
+
+
+def test_ex04_compression_is_not_speed() -> None:
+    found = run("ex04_cnn_prune_finetune")
+    assert found["compression_ratio"] >= 10
+    assert found["theoretical_speedup"] < found["compression_ratio"]
+    assert found["acc_finetuned"] > 0.9
+
+
+def test_ex05_hover_radius() -> None:
+    found = run("ex05_hover_radius")
+    assert 0 < found["sgd"] <= 1e-4  # lr alpha beta
+    assert 1e-3 < found["adam"] <= 0.02  # about lr
+    assert found["proximal_sgd"] == 0.0
