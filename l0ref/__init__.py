@@ -52,6 +52,8 @@ def __getattr__(name: str) -> Any:
     """Import the public name `name` when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module 'l0ref' has no attribute {name!r}; dir(l0ref) lists the public names")
+    if name in ("Tensor", "grad"):
+        importlib.import_module("l0ref.ops")  # so that a tensor's operators find their operations
     if name in _HOMES:
         value = getattr(importlib.import_module(_HOMES[name]), name)
     else:

@@ -144,8 +144,8 @@ class MemberReader:
 
     def finish(self) -> None:
         """Check that nothing is left over and that the checksum is the declared one."""
-        clean = self._inflater is None or (not self._take(1) and self._inflater.eof)
-        if self.left or len(self._rest) or not clean or (self._inflater and self._inflater.unused_data):
+        clean = self._inflater is None or (not self._take(1) and self._inflater.eof and not self._inflater.unused_data)
+        if self.left or not clean:
             raise self.error("holds more data than it declares")
         if self._crc != self.member.crc:
             raise self.error("has another CRC-32 than it declares: it is damaged")

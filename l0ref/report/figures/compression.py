@@ -71,9 +71,7 @@ def _draw_run(ax: Axes, name: str, report: Mapping[str, Any], accuracy: str, unt
     return dashed + solid + _draw_stages(ax, runs_of(report)[name]["stages"], accuracy, colour, marker)
 
 
-def _draw_stages(
-    ax: Axes, stages: Sequence[Mapping[str, Any]], accuracy: str, colour: str, marker: str
-) -> list[Point]:
+def _draw_stages(ax: Axes, stages: Sequence[Mapping[str, Any]], accuracy: str, colour: str, marker: str) -> list[Point]:
     at = {stage["name"]: points([stage], accuracy) for stage in stages}
     faces = {"dense": (".", colour, 9.0), "pruned": (marker, "white", 7.0), "finetuned": (marker, colour, 7.0)}
     if at.get("pruned") and at.get("finetuned"):

@@ -77,7 +77,9 @@ def _draw_weights(ax: Axes, key: str, w: Array, room: tuple[int, int]) -> None:
         block = tuple(math.ceil(size / most) for size, most in zip(matrix.shape, room, strict=True))
         extent = (0, matrix.shape[1], matrix.shape[0], 0)
         if block == (1, 1):
-            ax.imshow(np.sign(matrix), cmap=SIGNS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest", extent=extent)
+            ax.imshow(
+                np.sign(matrix), cmap=SIGNS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest", extent=extent
+            )
         else:
             share = density(matrix != 0, block)
             top = float(share.max()) or 1.0

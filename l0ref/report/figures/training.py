@@ -50,8 +50,9 @@ def training_figure(experiment: Experiment) -> Figure:
     _draw_weights(weights, run.rows)
     for ax in (loss, accuracy, weights):
         _draw_phases(ax, run, named=ax is loss)
-    loss.set_xlim(0.5, max([len(each.rows) for each in experiment.runs.values()] + [1]) + 0.5 + bool(not run.rows))
-    if not any(each.rows for each in experiment.runs.values()):
+    longest = max(len(each.rows) for each in experiment.runs.values())
+    loss.set_xlim(0, longest + 1)
+    if not longest:
         say_empty(loss, "no epoch was trained")
     return figure
 
@@ -69,8 +70,7 @@ def phases(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int]]:
 def cut_places(run: Compressed) -> list[float]:
     """Return where the cuts of a run fall: half an epoch before the fine-tuning that follows, or after the end."""
     starts = [first - 0.5 for name, first, _ in phases(run.rows) if name.startswith("finetune")]
-    missing = len(run.cuts) - len(starts)
-    return starts + [len(run.rows) + 0.5] * missing
+    return (starts + [len(run.rows) + 0.5] * len(run.cuts))[: len(run.cuts)]
 
 
 def _draw_loss(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -86,20 +86,19 @@ def _draw_loss(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_accuracy(ax: Axes, experiment: Experiment) -> None:
-    tidy(ax, title="Validation accuracy; hollow: just after a cut")
+    tidy(ax, title="Validation accuracy (hollow: just cut)")
     seen: list[float | None] = []
-    for name, run in sorted(experiment.runs.items(), key=lambda item: item[0] == MAIN):
+    for name, run in experiment.runs.items():
         colour, marker, label = look(name)
-        main = name == MAIN
         values = [row["val_acc1"] for row in run.rows]
         after = [cut["val_acc1"] for cut in run.cuts]
         seen += values + after
-        width = 2.2 if main else 0.9
+        width, layer = (2.2, 3) if name == MAIN else (0.9, 2)
         places = np.array([*_epochs(run.rows), *cut_places(run)])
         order = np.argsort(places, kind="stable")
         heights = numbers([*values, *after])
-        ax.plot(places[order], heights[order], color=colour, lw=width, label=label, **_dots(run.rows))
-        ax.plot(cut_places(run), numbers(after), marker, mec=colour, mfc="white", ms=6, mew=1.2, clip_on=False)
+        ax.plot(places[order], heights[order], color=colour, lw=width, zorder=layer, label=label, **_dots(run.rows))
+        ax.plot(cut_places(run), numbers(after), marker, mec=colour, mfc="white", ms=6, mew=1.2, zorder=layer)
     accuracy_axis(ax, seen, label="accuracy (stretched scale)")
     legend_above(ax)
 

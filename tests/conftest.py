@@ -1,0 +1,113 @@
+"""What every test runs under: one thread per BLAS call, loud arithmetic, no network, seeds from outside.
+
+L0REF_SEED=7        other random numbers for the whole suite
+L0REF_NO_SKIPS=1    a skipped test fails; set where every extra is installed
+"""
+
+from __future__ import annotations
+
+import os
+
+# Two thread pools at once slow both down; the libraries read these when they are first imported.
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+
+hypothesis.settings.register_profile(
+    "l0ref",
+    deadline=None,  # the first example may compile a kernel
+    derandomize=os.environ.get("CI") == "true",
+    max_examples=int(os.environ.get("L0REF_EXAMPLES", "25")),
+)
+hypothesis.settings.load_profile("l0ref")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that L0REF_SEED changes."""
+    return np.random.default_rng(int(os.environ.get("L0REF_SEED", "0")))
+
+
+def is_local(address: Any) -> bool:
+    """Whether a socket address stays on this machine: a loopback address, or a path (a Unix socket)."""
+    if not isinstance(address, tuple):
+        return True
+    host = address[0]
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Everywhere:
+    """Fixtures for the tests and, unlike plain ones of this file, for the doctests of the package too."""
+
+    @pytest.fixture(autouse=True)
+    def loud_numerics(self) -> Iterator[None]:
+        """Division by zero, overflow and invalid operations raise; underflow is harmless."""
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            yield
+
+    @pytest.fixture(autouse=True)
+    def no_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Refuse every connection that leaves this machine, and the look-up of any other host's name."""
+        connect, connect_ex, look_up = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+        def refuse_far(address: Any) -> None:
+            if not is_local(address):
+                raise PermissionError(f"address={address!r} is not on this machine; serve it on localhost in a test")
+
+        def guarded_connect(self: socket.socket, address: Any) -> None:
+            refuse_far(address)
+            return connect(self, address)
+
+        def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+            refuse_far(address)
+            return connect_ex(self, address)
+
+        def guarded_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+            name = host.decode() if isinstance(host, bytes) else host
+            if name is not None:  # None means this machine
+                refuse_far((name,))
+            return look_up(host, *args, **kwargs)
+
+        monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+        monkeypatch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+        monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
+
+
+class NoSkips:
+    """Turn every skip, of a test or of a whole module, into a failure that quotes the reason."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Iterator[None]:
+        return self.refuse((yield))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self) -> Iterator[None]:
+        return self.refuse((yield))
+
+    @staticmethod
+    def refuse(report: Any) -> Any:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+            report.outcome = "failed"
+            report.longrepr = f"{report.nodeid} was skipped, and L0REF_NO_SKIPS=1 allows no skip: {reason}"
+        return report
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Everywhere())
+    if os.environ.get("L0REF_NO_SKIPS") == "1":
+        config.pluginmanager.register(NoSkips())

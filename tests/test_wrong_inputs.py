@@ -1,0 +1,211 @@
+"""Wrong inputs of the operations: each gives one sentence that begins with what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l0ref import ops
+from l0ref.errors import ArgumentError, DTypeError, L0RefError, ShapeError
+
+A = np.ones((2, 3))
+V = np.ones(3)
+SINGLE = np.ones((2, 3), dtype=np.float32)
+INTEGERS = np.ones((2, 3), dtype=np.int64)
+RAGGED = [[1.0, 2.0], [3.0]]
+
+WRONG: list[tuple[str, Callable[[], Any], type[L0RefError], str]] = [
+    ("ragged list", lambda: ops.relu(RAGGED), ShapeError, "data is a ragged list: its rows differ in length"),
+    ("ragged second", lambda: ops.add(A, RAGGED), ShapeError, "data is a ragged list"),
+    ("integers", lambda: ops.exp(INTEGERS), DTypeError, "data has dtype int64, expected float32 or float64; convert"),
+    ("booleans", lambda: ops.sum(A > 0), DTypeError, "data has dtype bool, expected float32 or float64"),
+    ("complex", lambda: ops.sum(1j * A), DTypeError, "data has dtype complex128, expected float32 or float64"),
+    ("half", lambda: ops.sum(A.astype(np.float16)), DTypeError, "data has dtype float16, expected"),
+    ("strings", lambda: ops.relu(["a"]), DTypeError, "data has dtype <U1, which is not numeric"),
+    ("None", lambda: ops.relu(None), DTypeError, "data has dtype object, which is not numeric"),
+    ("mixed add", lambda: ops.add(A, SINGLE), DTypeError, "Add: mixed dtypes float64, float32; convert all inputs"),
+    ("mixed linear", lambda: ops.linear(A, SINGLE), DTypeError, "Linear: mixed dtypes float64, float32"),
+    ("mixed list", lambda: ops.concatenate([A, SINGLE]), DTypeError, "Concatenate: mixed dtypes"),
+    ("strong scalar", lambda: ops.mul(SINGLE, np.float64(2)), DTypeError, "Mul: mixed dtypes float32, float64"),
+    ("no broadcast", lambda: ops.add(A, np.ones(2)), ShapeError, r"Add: shapes \(2, 3\) and \(2,\) do not broadcast"),
+    ("no broadcast pow", lambda: ops.pow(A, np.ones((4, 3))), ShapeError, r"Pow: shapes \(2, 3\) and \(4, 3\) do not"),
+    ("where condition", lambda: ops.where(A, A, A), ArgumentError, "condition has dtype float64, expected bool; comp"),
+    (
+        "where shape",
+        lambda: ops.where(np.ones(2, dtype=bool), A, A),
+        ShapeError,
+        r"condition has shape \(2,\), which does not broadcast with the inputs \(2, 3\) and \(2, 3\); from the right",
+    ),
+    ("where inputs", lambda: ops.where(V > 0, A, np.ones(2)), ShapeError, r"Where: shapes \(2, 3\) and \(2,\) do not"),
+    ("clip order", lambda: ops.clip(A, 2.0, 1.0), ArgumentError, "min=2.0 must not exceed max=1.0; swap them"),
+    ("clip nan", lambda: ops.clip(A, np.nan, 1.0), ArgumentError, "min=nan must be finite"),
+    ("slope", lambda: ops.leaky_relu(A, np.inf), ArgumentError, "negative_slope=inf must be finite"),
+    ("beta", lambda: ops.softplus(A, beta=0.0), ArgumentError, "beta=0.0 must be greater than 0"),
+    ("threshold", lambda: ops.softplus(A, threshold=np.nan), ArgumentError, "threshold=nan must be finite"),
+    (
+        "axis",
+        lambda: ops.sum(A, 2),
+        ArgumentError,
+        "axis=2 does not exist in an array of 2 axes; choose one of -2 to 1",
+    ),
+    ("axis below", lambda: ops.max(A, -3), ArgumentError, "axis=-3 does not exist in an array of 2 axes"),
+    ("axis of scalar", lambda: ops.mean(1.0, 0), ArgumentError, "axis=0 does not exist in an array of 0 axes; give"),
+    ("axis twice", lambda: ops.sum(A, (0, -2)), ArgumentError, r"axis=\(0, -2\) names an axis twice in an array of 2"),
+    ("no axis", lambda: ops.sum(A, ()), ArgumentError, r"axis=\(\) names no axis; pass None to reduce all of them"),
+    ("axis type", lambda: ops.sum(A, 1.0), ArgumentError, "axis=1.0 must be a whole number, not float"),  # type: ignore[arg-type]
+    ("axis bool", lambda: ops.sum(A, True), ArgumentError, "axis=True must be a whole number, not bool"),
+    ("empty mean", lambda: ops.mean(A[:0]), ShapeError, r"input has shape \(0, 3\): there is no mean of 0 entries"),
+    ("empty max", lambda: ops.max(A[:0], 0), ShapeError, r"input has shape \(0, 3\): there is no maximum of 0 entries"),
+    ("empty logsumexp", lambda: ops.logsumexp(A[:, :0], 1), ShapeError, r"input has shape \(2, 0\): there is no logsu"),
+    ("empty softmax", lambda: ops.softmax(A[:, :0], 1), ShapeError, r"input has shape \(2, 0\): there is no softmax"),
+    ("empty log_softmax", lambda: ops.log_softmax(A[:0], 0), ShapeError, "input has shape .* there is no log_softmax"),
+    ("softmax axis", lambda: ops.softmax(A, None), ArgumentError, "axis=None must be a whole number"),  # type: ignore[arg-type]
+    (
+        "reshape",
+        lambda: ops.reshape(A, (4, 2)),
+        ShapeError,
+        r"shape=\(4, 2\) does not hold the 6 entries of an input of",
+    ),
+    ("two rests", lambda: ops.reshape(A, (-1, -1)), ShapeError, r"shape=\(-1, -1\) does not hold the 6 entries"),
+    ("negative size", lambda: ops.reshape(A, (-2, 3)), ArgumentError, "shape=-2 must be at least -1"),
+    ("flatten order", lambda: ops.flatten(A, 1, 0), ArgumentError, "start_dim=1 comes after end_dim=0 in shape"),
+    ("flatten range", lambda: ops.flatten(A, 0, 2), ArgumentError, "end_dim=2 does not exist in an array of 2 axes"),
+    ("transpose", lambda: ops.transpose(A, 0, 2), ArgumentError, "dim1=2 does not exist in an array of 2 axes"),
+    ("permute twice", lambda: ops.permute(A, (0, 0)), ArgumentError, r"dims=\(0, 0\) must name each of the 2 axes of"),
+    ("permute short", lambda: ops.permute(A, (0,)), ArgumentError, r"dims=\(0,\) must name each of the 2 axes"),
+    ("concatenate nothing", lambda: ops.concatenate([]), ArgumentError, "tensors is empty; pass a list with"),
+    ("concatenate array", lambda: ops.concatenate(A), ArgumentError, "tensors is ndarray; pass a list with"),
+    (
+        "concatenate sizes",
+        lambda: ops.concatenate([A, np.ones((2, 4))]),
+        ShapeError,
+        r"tensors have shapes \(2, 3\), \(2, 4\); they must be equal but for the size along axis 0",
+    ),
+    ("concatenate axes", lambda: ops.concatenate([A, V], 1), ShapeError, r"tensors have shapes \(2, 3\), \(3,\); they"),
+    (
+        "concatenate scalars",
+        lambda: ops.concatenate([1.0, 2.0]),
+        ArgumentError,
+        "axis=0 does not exist in an array of 0",
+    ),
+    ("pad odd", lambda: ops.pad(A, (1, 2, 3)), ArgumentError, r"pad=\(1, 2, 3\) must hold two counts for each padded"),
+    ("pad long", lambda: ops.pad(V, (1, 2, 3, 4)), ArgumentError, r"pad=\(1, 2, 3, 4\) must hold .* at most 2 for"),
+    ("pad negative", lambda: ops.pad(V, (0, -1)), ArgumentError, r"pad\[1\]=-1 must be at least 0"),
+    ("pad value", lambda: ops.pad(V, (1, 1), value=np.inf), ArgumentError, "value=inf must be finite"),
+    ("matmul", lambda: ops.matmul(A, A), ShapeError, r"matmul: shapes \(2, 3\) and \(2, 3\): 3 columns meet 2 rows"),
+    ("matmul vector", lambda: ops.matmul(A, np.ones(2)), ShapeError, "matmul: .*: 3 columns meet 2 rows; transpose"),
+    (
+        "matmul number",
+        lambda: ops.matmul(A, 2.0),
+        ShapeError,
+        r"matmul: shapes \(2, 3\) and \(\): a number has no rows",
+    ),
+    (
+        "matmul stacks",
+        lambda: ops.matmul(np.ones((2, 1, 3)), np.ones((4, 3, 1))),
+        ShapeError,
+        r"matmul: shapes \(2, 1, 3\) and \(4, 3, 1\): the leading axes \(2,\) and \(4,\) do not broadcast",
+    ),
+    (
+        "weight",
+        lambda: ops.linear(A, V),
+        ShapeError,
+        r"weight has shape \(3,\), expected \(out, in\); give it two axes",
+    ),
+    (
+        "features",
+        lambda: ops.linear(A, A.T),
+        ShapeError,
+        r"input has shape \(2, 3\), expected \(\.\.\., 2\): a weight of",
+    ),
+    ("input number", lambda: ops.linear(1.0, A), ShapeError, r"input has shape \(\), expected \(\.\.\., 3\)"),
+    (
+        "bias",
+        lambda: ops.linear(A, A, V),
+        ShapeError,
+        r"bias has shape \(3,\), expected \(2,\): one number for each row",
+    ),
+    (
+        "scores",
+        lambda: ops.cross_entropy(V, [0, 1, 2]),
+        ShapeError,
+        r"input has shape \(3,\), expected \(N, C\): a row",
+    ),
+    (
+        "no class",
+        lambda: ops.cross_entropy(A[:, :0], [0, 0]),
+        ShapeError,
+        r"input has shape \(2, 0\), expected \(N, C\)",
+    ),
+    (
+        "label high",
+        lambda: ops.cross_entropy(A, [0, 3]),
+        ArgumentError,
+        r"target holds the class index 3, outside \[0, 3\)",
+    ),
+    (
+        "label low",
+        lambda: ops.cross_entropy(A, [-1, 0]),
+        ArgumentError,
+        r"target holds the class index -1, outside \[0",
+    ),
+    ("label nan", lambda: ops.cross_entropy(A, [0.0, np.nan]), ArgumentError, "target has 1 NaN; drop those samples"),
+    ("label float", lambda: ops.cross_entropy(A, [0.0, 1.0]), DTypeError, "target has dtype float64, expected whole"),
+    ("label ragged", lambda: ops.cross_entropy(A, [[0], [1, 2]]), ShapeError, "target is a ragged list"),
+    (
+        "label count",
+        lambda: ops.cross_entropy(A, [0]),
+        ShapeError,
+        r"target has shape \(1,\), expected \(2,\): one label",
+    ),
+    ("smoothing", lambda: ops.cross_entropy(A, [0, 1], label_smoothing=1.5), ArgumentError, "label_smoothing=1.5 must"),
+    (
+        "reduction",
+        lambda: ops.cross_entropy(A, [0, 1], reduction="avg"),
+        ArgumentError,
+        "reduction='avg' is not one of",
+    ),
+    (
+        "empty batch",
+        lambda: ops.cross_entropy(A[:0], np.zeros(0, dtype=int)),
+        ShapeError,
+        "input is empty: there is no m",
+    ),
+    (
+        "mse shapes",
+        lambda: ops.mse_loss(A, V),
+        ShapeError,
+        r"target has shape \(3,\), expected that of the input, \(2, 3\)",
+    ),
+    (
+        "mse rows",
+        lambda: ops.mse_loss(A, A.ravel()),
+        ShapeError,
+        r"target has shape \(6,\), expected that of the input",
+    ),
+    (
+        "mse column",
+        lambda: ops.mse_loss(V, V[:, None]),
+        ShapeError,
+        r"target has shape \(3, 1\), expected that of the inp",
+    ),
+    ("mse empty", lambda: ops.mse_loss(A[:0], A[:0]), ShapeError, "input is empty: there is no mean of 0 losses; pass"),
+    (
+        "mse reduction",
+        lambda: ops.mse_loss(A, A, reduction="Mean"),
+        ArgumentError,
+        "reduction='Mean' .* did you mean 'mean'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "said"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
+def test_wrong_input_gets_one_sentence(call: Callable[[], Any], error: type[L0RefError], said: str) -> None:
+    with pytest.raises(error, match=f"^{said}") as caught:
+        call()
+    assert type(caught.value) is error
+    (message,) = caught.value.args
+    assert "\n" not in message
