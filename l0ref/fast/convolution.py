@@ -174,7 +174,8 @@ def conv2d_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
         out = np.zeros((blocks.groups, k[0].size, rows), x.dtype)  # g(crs)f: BLAS is faster on the long side
         for block in blocks:
             out += np.matmul(blocks.unrolled(memory, x[block]), z_bar(block).swapaxes(1, 2))
-        return np.asarray(out.swapaxes(1, 2).reshape(k.shape), order="C")
+        filters_bar: Array = out.swapaxes(1, 2).reshape(k.shape)
+        return filters_bar
 
     cotangents = (x_bar, k_bar, lambda: y_bar.sum(axis=(0, 2, 3)))
     return cotangents if has_bias else cotangents[:2]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from l0ref.validate import Array, as_array, between, choose, float_array, nonneg
 SURROGATES: dict[str, type[Surrogate]] = {}
 
 SMALLEST, LARGEST = 1e-15, 1e15  # parameters; their squares are well inside float32
+PART = 1 << 14  # entries worked on at a time: 128 KiB in float64
 
 
 @dataclass(frozen=True)
@@ -94,36 +96,37 @@ class Surrogate:
 
     def value(self, w: Array) -> Array:
         """Return phi(|w|), shaped and typed like w."""
-        w = float_array("w", w)
-        u = np.abs(w).reshape(-1)
-        with np.errstate(over="ignore"):  # a product may become inf, where phi has reached its limit
-            y = self.phi(u)
-        return _with_nan_of(u, y).reshape(w.shape)
+        return _by_parts(self._value, float_array("w", w))
 
     def grad(self, w: Array) -> Array:
         """Return d phi(|w|) / d w, shaped and typed like w; exactly 0 where w = 0."""
-        w = float_array("w", w)
-        u = np.abs(w).reshape(-1)
-        with np.errstate(over="ignore"):
-            g = np.copysign(self.slope(u), w.reshape(-1))
-        g[u == 0] = 0
-        return _with_nan_of(u, g).reshape(w.shape)
+        return _by_parts(self._grad, float_array("w", w))
 
     def prox(self, z: Array, step: float | Array) -> Array:
         """Return argmin_x 1/2 (x - z)^2 + step phi(|x|), shaped and typed like z."""
         z = float_array("z", z)
-        t = _steps(step, z.shape)
-        x: Array = np.abs(z, dtype=np.float64).reshape(-1)
-        moves = (x > 0) & (x < np.inf) & (t > 0)
-        with np.errstate(over="ignore"):
-            x[moves] = self.shrink(x[moves], t[moves])
-        x = x.reshape(z.shape)
-        return np.asarray(np.where(z < 0, -x, x) + 0.0, dtype=z.dtype)  # + 0.0 turns -0.0 into 0.0
+        return _by_parts(self._prox, z, _steps(step, z.shape))
 
     def dead_zone(self, step: float) -> float:
         """Return the largest |z| that prox(z, step) sends to 0; 0 where none but z = 0 goes there."""
         t = nonnegative("step", step)
         return float(self.threshold(t)) if t else 0.0
+
+    def _value(self, w: Array) -> Array:
+        u = np.abs(w)
+        return _with_nan_of(u, self.phi(u))
+
+    def _grad(self, w: Array) -> Array:
+        u = np.abs(w)
+        g = np.copysign(self.slope(u), w)
+        g[u == 0] = 0
+        return _with_nan_of(u, g)
+
+    def _prox(self, z: Array, t: Array) -> Array:
+        x = np.abs(z, dtype=np.float64)
+        moves = (x > 0) & (x < np.inf) & (t > 0)
+        x[moves] = self.shrink(x[moves], t[moves].astype(np.float64))
+        return np.where(z < 0, -x, x) + 0.0  # + 0.0 turns -0.0 into 0.0
 
 
 def by_name(name: str, **parameters: float) -> Surrogate:
@@ -147,6 +150,18 @@ def by_name(name: str, **parameters: float) -> Surrogate:
     return cls(**parameters)
 
 
+def _by_parts(rule: Callable[..., Array], *arrays: Array) -> Array:
+    """Apply an elementwise rule to flat pieces that fit the cache; the result is shaped and typed like the first."""
+    shape = arrays[0].shape
+    flat = [array.reshape(-1) for array in arrays]
+    out = np.empty_like(flat[0])
+    with np.errstate(over="ignore"):  # a product may become inf, where phi has reached its limit
+        for start in range(0, out.size, PART):
+            part = slice(start, start + PART)
+            out[part] = rule(*(array[part] for array in flat))
+    return out.reshape(shape)
+
+
 def _with_nan_of(u: Array, y: Array) -> Array:
     nan = np.isnan(u)
     if nan.any():
@@ -155,17 +170,17 @@ def _with_nan_of(u: Array, y: Array) -> Array:
 
 
 def _steps(step: Any, shape: tuple[int, ...]) -> Array:
-    """Check the steps of a prox and return one per entry, flat and in float64."""
+    """Check the steps of a prox and return one per entry."""
     t = as_array("step", step)
     if t.dtype.kind not in "fiu":
         raise DTypeError(
             f"step has dtype {t.dtype}, expected numbers; pass one, or an array with one for each entry of z"
         )
-    bad = t[~((t >= 0) & (t < np.inf))]
-    if bad.size:
+    if t.size and not (t.min() >= 0 and t.max() < np.inf):
+        bad = t[~((t >= 0) & (t < np.inf))]
         raise ArgumentError(f"step={float(bad[0])!r} must be finite and 0 or greater")
     try:
-        return np.broadcast_to(t, shape).astype(np.float64).reshape(-1)
+        return np.broadcast_to(t, shape)
     except ValueError:
         raise ShapeError(
             f"step has shape {t.shape}, which does not broadcast to z of shape {shape}; "

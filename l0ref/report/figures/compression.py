@@ -45,10 +45,9 @@ def compression_figure(report: Mapping[str, Any], *, untuned: Untuned | None = N
     panels[1].set_axisbelow(True)
     _ratio_axis(panels[0], [ratio for ratio, _ in shown])
     joined = bool(any((untuned or {}).values()) or any(report["curve"].values()))
-    legend = _run_handles(names), _stage_handles(joined=joined)
-    for row, handles in enumerate(legend):
-        where = "outside lower center" if row else "outside upper center"
-        figure.legend(handles=handles, loc=where, ncols=len(handles), frameon=False, fontsize=9)
+    runs, stages = _run_handles(names), _stage_handles(joined=joined)
+    figure.legend(handles=runs, loc="outside upper center", ncols=len(runs), frameon=False, fontsize=9)
+    figure.legend(handles=stages, loc="outside lower center", ncols=len(stages), frameon=False, fontsize=9)
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -66,7 +67,7 @@ def connections_per_pixel(model: Model) -> Array | None:
     w = model.params[key]
     if model.kinds[key] != "linear" or w.shape[1] != math.prod(model.input_shape):
         return None
-    return np.count_nonzero(w, axis=0).reshape(model.input_shape).sum(axis=0)
+    return np.asarray(np.count_nonzero(w, axis=0).reshape(model.input_shape).sum(axis=0))
 
 
 def _draw_weights(ax: Axes, key: str, w: Array, room: tuple[int, int]) -> None:
@@ -75,15 +76,13 @@ def _draw_weights(ax: Axes, key: str, w: Array, room: tuple[int, int]) -> None:
     if w.size:
         matrix = as_matrix(w)
         block = tuple(math.ceil(size / most) for size, most in zip(matrix.shape, room, strict=True))
-        extent = (0, matrix.shape[1], matrix.shape[0], 0)
+        picture: dict[str, Any] = {"extent": (0, matrix.shape[1], matrix.shape[0], 0), "aspect": "auto"}
         if block == (1, 1):
-            ax.imshow(
-                np.sign(matrix), cmap=SIGNS, vmin=-1, vmax=1, aspect="auto", interpolation="nearest", extent=extent
-            )
+            ax.imshow(np.sign(matrix), cmap=SIGNS, vmin=-1, vmax=1, interpolation="nearest", **picture)
         else:
             share = density(matrix != 0, block)
             top = float(share.max()) or 1.0
-            ax.imshow(share, cmap="Greys", vmin=0, vmax=top, aspect="auto", interpolation="nearest", extent=extent)
+            ax.imshow(share, cmap="Greys", vmin=0, vmax=top, interpolation="nearest", **picture)
             title += f"; blocks of {block[0]} x {block[1]}, black: {100 * top:.2g} %"
     else:
         say_empty(ax, "no weights")
@@ -94,8 +93,7 @@ def _draw_weights(ax: Axes, key: str, w: Array, room: tuple[int, int]) -> None:
 
 
 def _draw_pixels(figure: Figure, ax: Axes, key: str, counts: Array) -> None:
-    colours = "viridis"
-    image = ax.imshow(np.ma.masked_equal(counts, 0), cmap=colours, vmin=0, vmax=max(int(counts.max()), 1))
+    image = ax.imshow(np.ma.masked_equal(counts, 0), cmap="viridis", vmin=0, vmax=max(int(counts.max()), 1))
     ax.set_title(f"{key}\nweights left per input pixel; white: none", loc="left", fontsize=9)
     ax.tick_params(labelsize=8)
     figure.colorbar(image, ax=ax, shrink=0.85).ax.tick_params(labelsize=8)

@@ -14,16 +14,15 @@ from l0ref.surrogates import Surrogate
 from l0ref.validate import Array
 
 POINTS = 600  # per half axis
-L1, L0 = "l1", "l0"
 FAR = 6.0  # a weight beyond which no network has many
 
 
 def surrogate_figure(penalty: Penalty) -> Figure:
-    """Return three panels: phi(w), its slope, and prox(z, step), each beside those of l1 and of the true l0, the
-    latter at the level phi reaches.
+    """Return three panels: phi(w), its slope, and prox(z, step), each beside those of l1 and of the true l0.
 
-    The step of the third panel is made up: the largest power of 2 whose dead zone takes at most 2/5 of the
-    axis. l1 and l0 are drawn with the same dead zone, not the same step.
+    In the first panel l0 stands at the level that phi reaches. The step of the third is made up: the largest
+    power of 2 whose dead zone takes at most 2/5 of the axis. l1 and l0 are drawn there with the same dead zone,
+    not the same step.
     """
     surrogate = penalty.surrogate
     half = half_width(surrogate)
@@ -42,9 +41,9 @@ def surrogate_figure(penalty: Penalty) -> Figure:
 
 
 def half_width(surrogate: Surrogate) -> float:
-    """Return the |w| up to which to draw: half as far again as phi takes to 90 % of its level, 1 if that is far away."""
+    """Return the |w| up to which to draw: 1.5 times that where phi nears its level, or 1."""
     reach = _reach(surrogate)
-    return 1.5 * reach if reach < FAR else 1.0
+    return 1.5 * reach if reach < FAR and math.isfinite(surrogate.slope_at_zero) else 1.0
 
 
 def level(surrogate: Surrogate) -> float:
@@ -67,10 +66,10 @@ def visible_step(surrogate: Surrogate, half: float) -> float:
 def _draw_value(ax: Axes, surrogate: Surrogate, half: float) -> None:
     w = _grid(half)
     tidy(ax, title="Price of a weight", x="weight w", y="φ(w)")
-    ax.plot(w, np.abs(w), color=ORANGE, lw=1, label=L1)
+    ax.plot(w, np.abs(w), color=ORANGE, lw=1, label="l1")
     top = level(surrogate)
     times = "" if top == 1 else f" times {top:g}"
-    ax.plot(w, np.where(w == 0, np.nan, top), color=BLACK, lw=1, ls="--", label=f"{L0}{times}")
+    ax.plot(w, np.where(w == 0, np.nan, top), color=BLACK, lw=1, ls="--", label=f"l0{times}")
     ax.plot([0], [top], "o", mec=BLACK, mfc="white", ms=4)
     ax.plot([0], [0], "o", color=BLACK, ms=4)
     ax.plot(w, surrogate.value(w), color=BLUE, lw=2, label=type(surrogate).__name__)
