@@ -45,7 +45,9 @@ def load(path: str | os.PathLike[str]) -> Model:
     name = f"path={os.fspath(path)!r}"
     if manifest.get("kind") != KIND or manifest.get("version") != VERSION:
         found = f"{manifest.get('kind')!r} version {manifest.get('version')!r}"
-        raise CheckpointError(f"{name} holds {found}, expected {KIND!r} version {VERSION}; write it with checkpoint.save")
+        raise CheckpointError(
+            f"{name} holds {found}, expected {KIND!r} version {VERSION}; write it with checkpoint.save"
+        )
     try:
         architecture, input_shape = architecture_from_json(manifest["architecture"])
         parts: dict[str, dict[str, Any]] = {

@@ -83,7 +83,9 @@ def as_array(name: str, value: Any) -> Array:
     try:
         array = np.asarray(value)
     except ValueError:
-        raise ShapeError(f"{name} is a ragged list: its rows differ in length; give every row the same length") from None
+        raise ShapeError(
+            f"{name} is a ragged list: its rows differ in length; give every row the same length"
+        ) from None
     if array.dtype.kind in "OSUV":
         raise DTypeError(f"{name} has dtype {array.dtype}, which is not numeric; pass float32 or float64 numbers")
     return array

@@ -67,7 +67,10 @@ def rewritten(tmp_path: Path, *, drop: str | None = None, **changes: object) -> 
     [
         ({"kind": "another"}, r"holds 'another' version 1, expected 'l0ref model' version 1"),
         ({"version": 99}, r"holds 'l0ref model' version 99"),
-        ({"architecture": {"input_shape": [3], "layers": [{"kind": "Evil", "name": "x"}]}}, r"kind='Evil' is not a layer"),
+        (
+            {"architecture": {"input_shape": [3], "layers": [{"kind": "Evil", "name": "x"}]}},
+            r"kind='Evil' is not a layer",
+        ),
         ({"architecture": 3}, r"is not a sound model"),
         ({"params": ["fc1.weight"]}, r"params lacks 'fc1\.bias'"),
         ({"fc1__weight": np.ones((4, 3), np.float32)}, r"is not 0 everywhere its mask is False"),

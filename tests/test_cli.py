@@ -23,7 +23,8 @@ from l0ref.nn import MODELS
 QUICK = ["--epochs", "3", "--finetune-epochs", "2", "--amount", "0.9", "--alpha", "1e-3"]
 STAGE_KEYS = {
     "name", "size", "size_nz", "sparsity", "compression_ratio", "flops", "flops_nz", "theoretical_speedup",
-    "measured_speedup", "bytes_dense", "bytes_csr", "val_acc1", "test_acc1", "val_loss", "test_loss", "seconds", "layers",
+    "measured_speedup", "bytes_dense", "bytes_csr", "val_acc1", "test_acc1", "val_loss", "test_loss", "seconds",
+    "layers",
 }  # fmt: skip
 
 
@@ -83,8 +84,9 @@ def test_the_saved_model_is_the_reported_one(result: Path) -> None:
 def test_history_has_a_row_per_epoch_and_run(result: Path) -> None:
     rows = list(csv.DictReader((result / "history.csv").read_text().splitlines()))
     assert [(r["run"], r["phase"], r["epoch"]) for r in rows if r["run"] == "l0"] == [
-        ("l0", "train", "1"), ("l0", "train", "2"), ("l0", "train", "3"), ("l0", "finetune", "4"), ("l0", "finetune", "5"),
-    ]  # fmt: skip
+        *(("l0", "train", str(i)) for i in (1, 2, 3)),
+        *(("l0", "finetune", str(i)) for i in (4, 5)),
+    ]
     assert {r["run"] for r in rows} == {"l0", "none", "random"}
 
 
@@ -97,7 +99,14 @@ def test_run_repeats_bit_for_bit(result: Path, tmp_path: Path) -> None:
 def test_tables_on_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compress", *QUICK, "--controls", "none", "--out", str(tmp_path / "r"), "--no-figures"]) == 0
     out, err = capsys.readouterr()
-    for word in ("l0       dense", "l0       finetuned", "none     pruned", "fc2.weight", "total", "theoretical speed-up"):
+    for word in (
+        "l0       dense",
+        "l0       finetuned",
+        "none     pruned",
+        "fc2.weight",
+        "total",
+        "theoretical speed-up",
+    ):
         assert word in out
     assert "l0 train  epoch 3/3" in err
     assert main(["report", str(tmp_path / "r")]) == 0
@@ -109,7 +118,10 @@ def test_seeds_are_aggregated_and_mixtures_refused(
     result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "seeds"
-    assert main(["compress", *QUICK, "--controls", "no", "--seeds", "2", "--out", str(out), "--quiet", "--no-figures"]) == 0
+    assert (
+        main(["compress", *QUICK, "--controls", "no", "--seeds", "2", "--out", str(out), "--quiet", "--no-figures"])
+        == 0
+    )
     assert {path.name for path in out.iterdir()} == {"seed-0", "seed-1"}
     capsys.readouterr()
     assert main(["report", str(out)]) == 0
@@ -209,7 +221,9 @@ def test_divergence_is_reported_with_its_place(tmp_path: Path, capsys: pytest.Ca
     assert "train, epoch 1, batch" in capsys.readouterr().err
 
 
-def test_interrupt_gives_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_interrupt_gives_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
@@ -223,7 +237,9 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         main(["--debug", "compress", "--seeds", "0", "--out", str(tmp_path)])
 
 
-@pytest.mark.parametrize("command", [["--help"], ["compress", "--help"], ["report", "--help"], ["data", "fetch", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["compress", "--help"], ["report", "--help"], ["data", "fetch", "--help"]]
+)
 def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command) == 0
     text = capsys.readouterr().out

@@ -31,7 +31,9 @@ def test_there_are_five_and_each_is_tested() -> None:
 def test_ex01_tape_and_paper_agree() -> None:
     found = run("ex01_gradients_by_hand")
     assert found["largest_difference"] < 1e-14
-    assert found["loss"] == pytest.approx(4.0 + 0.1 * (4 - 0.367879441 - 0.135335283 - 0.002478752 - 0.000335463), rel=1e-8)
+    assert found["loss"] == pytest.approx(
+        4.0 + 0.1 * (4 - 0.367879441 - 0.135335283 - 0.002478752 - 0.000335463), rel=1e-8
+    )
     assert found["du2"] == pytest.approx(-0.2 * 0.1353352832, rel=1e-9)
     assert found["dv2"] == pytest.approx(0.2 * 0.0003354626, rel=1e-6)
 

@@ -205,9 +205,9 @@ def test_flat_index_is_in_c_order_whatever_the_memory():
     falling = np.arange(6.0)[::-1].reshape(2, 3)
     for score in (falling, np.asfortranarray(falling), falling.T.copy().T):
         assert keep_mask({"a": score}, amount=2)["a"].tolist() == [[True, True, True], [True, False, False]]
-    corner = np.asfortranarray(np.array([[False, True, True], [True, True, True]]))
+    corner = np.asfortranarray(np.array([[True, True, True], [False, True, True]]))
     got = keep_mask({"a": falling}, amount=2, current={"a": corner})["a"]
-    assert got.tolist() == [[False, True, True], [True, True, False]]
+    assert got.tolist() == [[True, True, True], [False, True, False]]
 
 
 @pytest.mark.parametrize("option", [{"amount": 2}, {"amount": 0.5, "scope": "layer"}, {"threshold": 0.5}])

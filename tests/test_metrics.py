@@ -31,7 +31,9 @@ def test_accuracy_counts_over_samples_when_the_last_batch_is_short() -> None:
 def test_a_perfect_model_scores_one() -> None:
     n = 10_000
     x = np.eye(2)[np.arange(n) % 2]
-    assert metrics.evaluate(linear(np.eye(2), [0, 0]), Dataset(x, np.arange(n) % 2, 2, "all"), batch_size=128).acc1 == 1.0
+    assert (
+        metrics.evaluate(linear(np.eye(2), [0, 0]), Dataset(x, np.arange(n) % 2, 2, "all"), batch_size=128).acc1 == 1.0
+    )
 
 
 def test_no_samples_no_score() -> None:

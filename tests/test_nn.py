@@ -16,10 +16,12 @@ from l0ref.nn.sequence import leaves, shapes
 
 SMALL = {"digits_mlp", "digits_cnn", "lenet_300_100", "lenet_5", "vgg_small", "resnet_small"}
 
+CONV = nn.Conv2d("a", 2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2)
+BLOCK = nn.Residual("a", (nn.Conv2d("a.1", 2, 3, 3, padding=1, stride=2),), (nn.Conv2d("a.s", 2, 3, 1, stride=2),))
 # One instance of every layer, an input shape (without batch) and the shape it must give.
 LAYER_CASES: dict[str, tuple[nn.Layer, tuple[int, ...], tuple[int, ...]]] = {
     "Linear": (nn.Linear("a", 6, 4), (6,), (4,)),
-    "Conv2d": (nn.Conv2d("a", 2, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2), (2, 7, 6), (4, 4, 4)),
+    "Conv2d": (CONV, (2, 7, 6), (4, 4, 4)),
     "MaxPool2d": (nn.MaxPool2d("a", 2), (3, 5, 4), (3, 2, 2)),
     "AvgPool2d": (nn.AvgPool2d("a", (2, 3), stride=1, padding=(1, 0)), (3, 5, 4), (3, 6, 2)),
     "GlobalAvgPool2d": (nn.GlobalAvgPool2d("a"), (3, 5, 4), (3,)),
@@ -32,12 +34,14 @@ LAYER_CASES: dict[str, tuple[nn.Layer, tuple[int, ...], tuple[int, ...]]] = {
     "Sigmoid": (nn.Sigmoid("a"), (5,), (5,)),
     "Tanh": (nn.Tanh("a"), (5,), (5,)),
     "Softplus": (nn.Softplus("a"), (5,), (5,)),
-    "Residual": (nn.Residual("a", (nn.Conv2d("a.1", 2, 3, 3, padding=1, stride=2),), (nn.Conv2d("a.s", 2, 3, 1, stride=2),)), (2, 6, 5), (3, 3, 3)),
+    "Residual": (BLOCK, (2, 6, 5), (3, 3, 3)),
 }  # fmt: skip
 
 
 def test_every_layer_has_a_case() -> None:
-    known = {name for name, layer in nn.LAYERS.items() if layer.__module__.startswith("l0ref.") and not name.startswith("_")}
+    known = {
+        name for name, layer in nn.LAYERS.items() if layer.__module__.startswith("l0ref.") and not name.startswith("_")
+    }
     assert set(LAYER_CASES) == known
 
 
@@ -61,12 +65,16 @@ def test_layer_reads_back_from_json(name: str) -> None:
     assert from_json(json.loads(json.dumps(to_json(layer)))) == layer
 
 
-@pytest.mark.parametrize("name", sorted(set(LAYER_CASES) - {"Flatten", "Dropout", "ReLU", "LeakyReLU", "Sigmoid", "Tanh", "Softplus"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(LAYER_CASES) - {"Flatten", "Dropout", "ReLU", "LeakyReLU", "Sigmoid", "Tanh", "Softplus"})
+)
 def test_layer_names_itself_when_the_input_does_not_fit(name: str) -> None:
     layer, shape, _ = LAYER_CASES[name]
     wrong = (7, 9) if len(shape) == 3 else (11,)
     if name == "Residual":
-        with pytest.raises(ShapeError, match=r"^layer 'a\.1' \(Conv2d\) got an input of shape \(7, 9\), expected \(2, height"):
+        with pytest.raises(
+            ShapeError, match=r"^layer 'a\.1' \(Conv2d\) got an input of shape \(7, 9\), expected \(2, height"
+        ):
             layer.output_shape(wrong)
         return
     with pytest.raises(ShapeError, match=rf"^layer 'a' \({name}\) got an input of shape"):
@@ -74,7 +82,10 @@ def test_layer_names_itself_when_the_input_does_not_fit(name: str) -> None:
 
 
 def test_parameter_counts_of_the_literature() -> None:
-    counts = {name: (m.size, m.n_parameters) for name, m in ((n, nn.MODELS[n](seed=0)) for n in ("lenet_300_100", "lenet_5", "digits_mlp", "digits_cnn"))}
+    counts = {
+        name: (m.size, m.n_parameters)
+        for name, m in ((n, nn.MODELS[n](seed=0)) for n in ("lenet_300_100", "lenet_5", "digits_mlp", "digits_cnn"))
+    }
     assert counts["lenet_300_100"] == (266_200, 266_610)
     assert counts["lenet_5"] == (430_500, 431_080)
     assert counts["digits_mlp"] == (50_200, 50_610)
@@ -87,7 +98,12 @@ def test_multiply_adds_of_lenets_by_hand() -> None:
     flops = {k: lenet.params[k].size * n for k, n in lenet.positions.items()}
     # conv1: 20 filters of 25 on a 24 x 24 grid; conv2: 50 of 20 x 25 on 8 x 8
     assert flops == {"conv1.weight": 500 * 576, "conv2.weight": 25_000 * 64, "fc1.weight": 400_000, "fc2.weight": 5_000}
-    assert lenet.kinds == {"conv1.weight": "conv", "conv2.weight": "conv", "fc1.weight": "linear", "fc2.weight": "linear"}
+    assert lenet.kinds == {
+        "conv1.weight": "conv",
+        "conv2.weight": "conv",
+        "fc1.weight": "linear",
+        "fc2.weight": "linear",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
@@ -131,7 +147,10 @@ def test_same_seed_same_bits_and_one_draw_for_both_dtypes() -> None:
     assert (a.params["fc1.weight"] != other.params["fc1.weight"]).any()
 
 
-@pytest.mark.parametrize(("name", "variance"), [("he_normal", 2 / 50), ("he_uniform", 2 / 50), ("glorot_normal", 2 / 250), ("glorot_uniform", 2 / 250)])
+@pytest.mark.parametrize(
+    ("name", "variance"),
+    [("he_normal", 2 / 50), ("he_uniform", 2 / 50), ("glorot_normal", 2 / 250), ("glorot_uniform", 2 / 250)],
+)
 def test_initialiser_variance(name: str, variance: float) -> None:
     w = nn.INITIALIZERS[name]((400, 500), fan_in=50, fan_out=200, rng=np.random.default_rng(0))
     np.testing.assert_allclose(w.var(), variance, rtol=0.02)  # 200,000 draws: 6 standard errors or more
@@ -199,7 +218,7 @@ def test_dropout_layer_needs_a_generator_only_while_training() -> None:
     b, _ = model.forward(x, training=True, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(a.data, b.data)
     assert (a.data != model.logits(x)).any()
-    with pytest.raises(ArgumentError, match="^rng"):
+    with pytest.raises(ArgumentError, match=r"^rng"):
         model.forward(x, training=True)
 
 
@@ -224,13 +243,41 @@ W, B = np.ones((2, 3), np.float32), np.zeros(2, np.float32)
     ("changes", "error", "said"),
     [
         ({"params": {"fc1.weight": W}}, ArgumentError, r"^params lacks 'fc1\.bias'"),
-        ({"params": {"fc1.weight": W, "fc1.bias": B, "fc9.bias": B}}, ArgumentError, r"^params has 'fc9\.bias', which no layer"),
-        ({"params": {"fc1.weight": W.T, "fc1.bias": B}}, ShapeError, r"^params\['fc1\.weight'\] has shape \(3, 2\), expected \(2, 3\)"),
-        ({"params": {"fc1.weight": W, "fc1.bias": B.astype(float)}}, DTypeError, r"^params has arrays of float32, float64"),
-        ({"params": {"fc1.weight": W.astype(int), "fc1.bias": B.astype(int)}}, DTypeError, r"^params has arrays of int64"),
-        ({"masks": {"fc1.bias": B.astype(bool)}}, ArgumentError, r"^masks has 'fc1\.bias', which is not a weight array"),
-        ({"masks": {"fc1.weight": W}}, ShapeError, r"^masks\['fc1\.weight'\] is float32 \(2, 3\), expected bool \(2, 3\)"),
-        ({"masks": {"fc1.weight": np.zeros((2, 3), bool)}}, ArgumentError, r"^params\['fc1\.weight'\] is not 0 everywhere"),
+        (
+            {"params": {"fc1.weight": W, "fc1.bias": B, "fc9.bias": B}},
+            ArgumentError,
+            r"^params has 'fc9\.bias', which no layer",
+        ),
+        (
+            {"params": {"fc1.weight": W.T, "fc1.bias": B}},
+            ShapeError,
+            r"^params\['fc1\.weight'\] has shape \(3, 2\), expected \(2, 3\)",
+        ),
+        (
+            {"params": {"fc1.weight": W, "fc1.bias": B.astype(float)}},
+            DTypeError,
+            r"^params has arrays of float32, float64",
+        ),
+        (
+            {"params": {"fc1.weight": W.astype(int), "fc1.bias": B.astype(int)}},
+            DTypeError,
+            r"^params has arrays of int64",
+        ),
+        (
+            {"masks": {"fc1.bias": B.astype(bool)}},
+            ArgumentError,
+            r"^masks has 'fc1\.bias', which is not a weight array",
+        ),
+        (
+            {"masks": {"fc1.weight": W}},
+            ShapeError,
+            r"^masks\['fc1\.weight'\] is float32 \(2, 3\), expected bool \(2, 3\)",
+        ),
+        (
+            {"masks": {"fc1.weight": np.zeros((2, 3), bool)}},
+            ArgumentError,
+            r"^params\['fc1\.weight'\] is not 0 everywhere",
+        ),
         ({"buffers": {"bn.mean": B}}, ArgumentError, r"^buffers has 'bn\.mean'"),
         ({"input_shape": (4,)}, ShapeError, r"^layer 'fc1' \(Linear\) got an input of shape \(4,\)"),
     ],
@@ -251,13 +298,17 @@ def test_messages_of_the_builders() -> None:
         nn.lenet_5(seed=0, variant="cafe")
     with pytest.raises(ArgumentError, match=r"^architecture has two layers named 'a'"):
         nn.Model.init((nn.ReLU("a"), nn.Tanh("a")), input_shape=(3,), seed=0)
+    with pytest.raises(ArgumentError, match=r"^architecture has a layer named '\.\./x'; use letters"):
+        nn.Model.init((nn.ReLU("../x"),), input_shape=(3,), seed=0)
     with pytest.raises(DTypeError, match=r"^dtype=float16 must be float32 or float64"):
         nn.Model.init((nn.ReLU("a"),), input_shape=(3,), seed=0, dtype=np.float16)
     with pytest.raises(ConfigError, match=r"^residual block 'r' has an empty body"):
         nn.Residual("r", ())
     with pytest.raises(ArgumentError, match=r"^init='orthogonal' is not one of"):
         nn.Linear("a", 2, 2, init="orthogonal")
-    with pytest.raises(ShapeError, match=r"^layer 'r' \(Residual\) got .* equal shapes from body and shortcut, not \(4,\) and \(3,\)"):
+    with pytest.raises(
+        ShapeError, match=r"^layer 'r' \(Residual\) got .* equal shapes from body and shortcut, not \(4,\) and \(3,\)"
+    ):
         nn.Model.init((nn.Residual("r", (nn.Linear("f", 3, 4),)),), input_shape=(3,), seed=0)
     with pytest.raises(TypeError, match="layer 'Linear' is already registered"):
         type("Linear", (nn.Layer,), {})
@@ -267,7 +318,10 @@ def test_messages_of_the_builders() -> None:
     ("description", "said"),
     [
         ({"kind": "Lineer", "name": "a"}, r"^kind='Lineer' is not a layer; known are"),
-        ({"kind": "Linear", "name": "a", "in_features": 2, "out_features": 3, "units": 4}, r"^Linear has no field 'units'"),
+        (
+            {"kind": "Linear", "name": "a", "in_features": 2, "out_features": 3, "units": 4},
+            r"^Linear has no field 'units'",
+        ),
         ({"kind": "Linear", "name": "a"}, r"^Linear 'a' is incomplete: .*in_features"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -32,7 +33,9 @@ from l0ref.surrogates import L1, Laplace
 def splits() -> Splits:
     """A tenth of the digits: enough to learn something in a second."""
     full = data.load("digits", seed=0)
-    part = {name: getattr(full, name).take(np.arange(n)) for name, n in (("train", 200), ("validation", 60), ("test", 60))}
+    part = {
+        name: getattr(full, name).take(np.arange(n)) for name, n in (("train", 200), ("validation", 60), ("test", 60))
+    }
     return Splits(**part, name="few digits", checksum="none")
 
 
@@ -65,7 +68,9 @@ def test_prune_scopes_differ_and_pruned_stays_pruned() -> None:
     more = prune(by_layer, amount=0.75)
     for key in model.weights:
         assert not (more.mask(key) & ~by_layer.mask(key)).any()
-    with pytest.raises(ArgumentError, match=r"^amount=0\.1 asks for 222 of 2220 entries to go, but 1110 are pruned already"):
+    with pytest.raises(
+        ArgumentError, match=r"^amount=0\.1 asks for 222 of 2220 entries to go, but 1110 are pruned already"
+    ):
         prune(by_layer, amount=0.1)
 
 
@@ -169,7 +174,7 @@ def test_gradual_pruning_reaches_the_target(splits: Splits) -> None:
     assert result.removed == int(0.9 * dense.stage.model.size + 0.5)
     sparsity = [row["sparsity"] for row in result.rows if row["phase"] == "gradual"]
     assert len(sparsity) == 6
-    assert all(a <= b for a, b in zip(sparsity, sparsity[1:], strict=False))
+    assert all(a <= b for a, b in itertools.pairwise(sparsity))
     assert 0 < sparsity[0] < sparsity[2] < 0.9
     assert sparsity[-1] == pytest.approx(0.9, abs=1e-3)
     with pytest.raises(ConfigError, match=r"gradual pruning needs the fraction to reach"):

@@ -28,7 +28,7 @@ def test_the_snippet_runs_and_says_what_it_promises(capsys: pytest.CaptureFixtur
     (snippet,) = blocks("python")
     assert len(snippet.splitlines()) == 15
     space: dict[str, object] = {}
-    exec(compile(snippet, "README.md", "exec"), space)  # noqa: S102
+    exec(compile(snippet, "README.md", "exec"), space)
     w = np.array([0.5, -0.1, 0.0])
     np.testing.assert_allclose(space["slope"], 2 * w + 0.5 * np.exp(-5 * np.abs(w)) * np.sign(w), rtol=1e-14)
     accuracy, ratio = map(float, capsys.readouterr().out.split())

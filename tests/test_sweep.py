@@ -40,7 +40,9 @@ def test_unit_without_inputs_is_folded_into_the_next_bias() -> None:
     assert_same_function(before, result.model)
     constant = max(before.params["fc1.bias"][2], 0.0)
     np.testing.assert_allclose(
-        result.model.params["fc2.bias"], before.params["fc2.bias"] + constant * before.params["fc2.weight"][:, 2], rtol=1e-14
+        result.model.params["fc2.bias"],
+        before.params["fc2.bias"] + constant * before.params["fc2.weight"][:, 2],
+        rtol=1e-14,
     )
 
 
@@ -117,7 +119,11 @@ def test_batch_norm_between_and_no_bias_to_fold_into(positive: bool) -> None:
     m[1] = False
     before = masked(net, c1=m)
     shift = np.abs(before.params["n1.bias"]) * (1 if positive else -1)
-    buffers = {**before.buffers, "n1.running_mean": np.array([0.3, 0.0, -0.2]), "n1.running_var": np.array([2.0, 0.5, 1.0])}
+    buffers = {
+        **before.buffers,
+        "n1.running_mean": np.array([0.3, 0.0, -0.2]),
+        "n1.running_var": np.array([2.0, 0.5, 1.0]),
+    }
     before = before.replace(params={**before.params, "n1.bias": shift}, buffers=buffers)
     result = sweep(before)
     assert sum(result.units.values()) == (0 if positive else 1)

@@ -56,7 +56,9 @@ def test_one_step_is_the_formula() -> None:
     (row,) = history.rows
     np.testing.assert_allclose(row["loss_data"], float(loss), rtol=1e-12)
     after = [trained.params[k] for k in model.weights]
-    np.testing.assert_allclose(row["loss_l0"], 0.01 * sum((1 - np.exp(-3 * np.abs(w))).sum() for w in after), rtol=1e-12)
+    np.testing.assert_allclose(
+        row["loss_l0"], 0.01 * sum((1 - np.exp(-3 * np.abs(w))).sum() for w in after), rtol=1e-12
+    )
     np.testing.assert_allclose(row["loss_l2"], 0.02 * sum((w**2).sum() for w in after), rtol=1e-12)
     np.testing.assert_allclose(row["loss"], row["loss_data"] + row["loss_l0"] + row["loss_l2"], rtol=1e-14)
 
@@ -122,7 +124,9 @@ def test_schedule_and_warmup_reach_the_step() -> None:
         small(), blobs(), epochs=4, seed=0, batch_size=60, optimizer=optim.SGD(lr=0.5),
         schedule=schedules.Cosine(final=0.0), warmup=schedules.LinearWarmup(fraction=0.5), penalty=Penalty(alpha=1e-3),
     )  # fmt: skip
-    np.testing.assert_allclose(history.column("lr"), [0.25 * (1 + math.cos(math.pi * t / 4)) for t in range(4)], rtol=1e-12)
+    np.testing.assert_allclose(
+        history.column("lr"), [0.25 * (1 + math.cos(math.pi * t / 4)) for t in range(4)], rtol=1e-12
+    )
     np.testing.assert_allclose(history.column("strength"), [0.0, 0.5, 1.0, 1.0], rtol=1e-12)
     assert history.rows[0]["loss_l0"] == 0.0 < history.rows[3]["loss_l0"]
 
@@ -201,7 +205,9 @@ def test_one_sample_is_enough() -> None:
 
 
 def test_nan_stops_training_and_keeps_the_last_good_state() -> None:
-    with pytest.raises(Diverged, match=r"^train, epoch \d+, batch \d+: the loss is (nan|inf).*; the last good state is kept") as caught:
+    with pytest.raises(
+        Diverged, match=r"^train, epoch \d+, batch \d+: the loss is (nan|inf).*; the last good state is kept"
+    ) as caught:
         fit(small(), blobs(), epochs=50, seed=0, batch_size=20, optimizer=optim.SGD(lr=1e200))
     assert all(np.isfinite(p).all() for p in caught.value.model.params.values())
     assert len(caught.value.history) < 50
@@ -215,7 +221,9 @@ def test_nan_in_a_parameter_names_it() -> None:
         bad[1] = np.inf
         return dataclasses.replace(state, params={**state.params, "fc2.bias": bad})
 
-    with pytest.raises(Diverged, match=r"^finetune, epoch 2, batch 1: fc2\.bias holds NaN or infinite entries") as caught:
+    with pytest.raises(
+        Diverged, match=r"^finetune, epoch 2, batch 1: fc2\.bias holds NaN or infinite entries"
+    ) as caught:
         fit(small(), blobs(), epochs=3, seed=0, batch_size=60, phase="finetune", after_step=poison)
     assert len(caught.value.history) == 1
     first, _ = fit(small(), blobs(), epochs=1, seed=0, batch_size=60, phase="finetune")
@@ -227,7 +235,7 @@ def test_ctrl_c_keeps_the_finished_epochs() -> None:
         if state.step == 5:
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match="^training was interrupted") as caught:
+    with pytest.raises(Interrupted, match=r"^training was interrupted") as caught:
         fit(small(), blobs(), epochs=9, seed=0, batch_size=30, after_step=stop)
     assert len(caught.value.history) == 2
     two, _ = fit(small(), blobs(), epochs=2, seed=0, batch_size=30)

@@ -65,7 +65,9 @@ def build_job(settings: Settings) -> Job:
     tuner = _optimizer(settings.finetune_optimizer, settings.finetune_lr, settings.momentum)
     return Job(
         train=Recipe(settings.epochs, optimizer=optimizer, penalty=penalty, warmup=warmup, **common),
-        cut=Cut(settings.amount, settings.threshold, settings.tolerance, scope=settings.scope, min_keep=settings.min_keep),
+        cut=Cut(
+            settings.amount, settings.threshold, settings.tolerance, scope=settings.scope, min_keep=settings.min_keep
+        ),
         finetune=Recipe(settings.finetune_epochs, optimizer=tuner, penalty=tuning, **common),
         gradual=Recipe(settings.gradual, optimizer=optimizer, penalty=penalty, **common) if settings.gradual else None,
     )
@@ -85,7 +87,9 @@ def _surrogate(settings: Settings) -> surrogates.Surrogate:
         try:
             options[key.strip()] = float(value)
         except ValueError:
-            raise ConfigError(f"surrogate_options={settings.surrogate_options!r} must look like lam=1,gamma=2") from None
+            raise ConfigError(
+                f"surrogate_options={settings.surrogate_options!r} must look like lam=1,gamma=2"
+            ) from None
     if not options and settings.surrogate in WITH_BETA:
         options = {"beta": settings.beta}
     return surrogates.by_name(settings.surrogate, **options)

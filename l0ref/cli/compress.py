@@ -116,7 +116,9 @@ def _data_flags(group: Any) -> None:
 
 
 def _penalty_flags(group: Any) -> None:
-    group.add_argument("--surrogate", choices=[cls.name for cls in SURROGATES.values()], help="default: laplace, 1 - exp(-beta |w|)")
+    group.add_argument(
+        "--surrogate", choices=[cls.name for cls in SURROGATES.values()], help="default: laplace, 1 - exp(-beta |w|)"
+    )
     group.add_argument("--surrogate-options", metavar="K=V,...", help="its parameters, as in lam=1,gamma=2")
     group.add_argument("--alpha", type=float, help="price of one weight; the pull at zero is alpha * slope at zero")
     group.add_argument("--beta", type=float, help="sharpness of surrogates that have a beta; default 5")
@@ -128,7 +130,9 @@ def _penalty_flags(group: Any) -> None:
 
 def _cut_flags(group: Any) -> None:
     cut = group.add_mutually_exclusive_group()
-    cut.add_argument("--amount", type=_amount, help="0.95 removes 95 %% of the weights; a whole number removes that many")
+    cut.add_argument(
+        "--amount", type=_amount, help="0.95 removes 95 %% of the weights; a whole number removes that many"
+    )
     cut.add_argument("--threshold", type=float, help="remove weights with |w| below this")
     cut.add_argument("--tolerance", type=float, help="remove as many as keep the validation loss within this share")
     group.add_argument("--scope", choices=("global", "layer"), help="rank all layers together, or each by itself")
@@ -181,4 +185,3 @@ def _names(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in CONTROLS]:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(CONTROLS)}")
     return names
-

@@ -156,7 +156,7 @@ def conv2d_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
     rows = len(k) // blocks.groups
 
     def z_bar(block: slice) -> Array:
-        return blocks.by_group(np.ascontiguousarray(y_bar[block].swapaxes(0, 1)), rows)  # gf(npq)
+        return blocks.by_group(y_bar[block].swapaxes(0, 1), rows)  # gf(npq)
 
     def x_bar() -> Array:
         filters = blocks.by_group(k, rows).swapaxes(1, 2)  # g(crs)f

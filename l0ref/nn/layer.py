@@ -35,11 +35,11 @@ class Layer:
             raise TypeError(f"layer {cls.__name__!r} is already registered; choose another class name")
         LAYERS[cls.__name__] = cls
 
-    def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:  # noqa: ARG002
+    def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
         """Freshly drawn parameters, by full name; none by default."""
         return {}
 
-    def buffers(self, *, dtype: Any) -> dict[str, Array]:  # noqa: ARG002
+    def buffers(self, *, dtype: Any) -> dict[str, Array]:
         """Arrays that training updates without a gradient (running statistics); none by default."""
         return {}
 
@@ -59,7 +59,7 @@ class Layer:
         """Shape of the result for an input of `shape`, both without the batch axis; refuse a misfit."""
         return shape
 
-    def positions(self, shape: Shape) -> dict[str, int]:  # noqa: ARG002
+    def positions(self, shape: Shape) -> dict[str, int]:
         """How often each weight is used in one forward pass over an input of `shape`, by weight array.
 
         The keys are the arrays that are penalised, pruned and counted: weights of Linear and Conv2d
@@ -73,7 +73,9 @@ class Layer:
 
     def misfit(self, shape: Shape, expected: str) -> ShapeError:
         """Return the error for an input this layer cannot take."""
-        return ShapeError(f"layer {self.name!r} ({type(self).__name__}) got an input of shape {shape}, expected {expected}")
+        return ShapeError(
+            f"layer {self.name!r} ({type(self).__name__}) got an input of shape {shape}, expected {expected}"
+        )
 
 
 def to_json(layer: Layer) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Linear(Layer):
         bias = {f"{self.name}.bias": np.zeros(self.out_features, dtype)} if self.bias else {}
         return {f"{self.name}.weight": weight, **bias}
 
-    def forward(self, x: Tensor, params: Mapping[str, Tensor], buffers: Mapping[str, Array], **_: Any) -> Result:  # noqa: ARG002
+    def forward(self, x: Tensor, params: Mapping[str, Tensor], buffers: Mapping[str, Array], **_: Any) -> Result:
         """Apply the layer."""
         return ops.linear(x, params[f"{self.name}.weight"], params.get(f"{self.name}.bias")), {}
 
@@ -55,7 +55,7 @@ class Linear(Layer):
             raise self.misfit(shape, f"({self.in_features},); put a Flatten layer before it if the input has more axes")
         return (self.out_features,)
 
-    def positions(self, shape: Shape) -> dict[str, int]:  # noqa: ARG002
+    def positions(self, shape: Shape) -> dict[str, int]:
         """Each weight is used once per sample."""
         return {f"{self.name}.weight": 1}
 
@@ -94,7 +94,7 @@ class Conv2d(Layer):
         bias = {f"{self.name}.bias": np.zeros(self.out_channels, dtype)} if self.bias else {}
         return {f"{self.name}.weight": weight, **bias}
 
-    def forward(self, x: Tensor, params: Mapping[str, Tensor], buffers: Mapping[str, Array], **_: Any) -> Result:  # noqa: ARG002
+    def forward(self, x: Tensor, params: Mapping[str, Tensor], buffers: Mapping[str, Array], **_: Any) -> Result:
         """Apply the layer."""
         weight, bias = params[f"{self.name}.weight"], params.get(f"{self.name}.bias")
         y = ops.conv2d(

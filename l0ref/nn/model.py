@@ -11,6 +11,7 @@ Functions take a model and return a new one. The arrays of a model are never wri
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +25,8 @@ from l0ref.nn.layer import Layer, Shape, from_json, to_json
 from l0ref.nn.sequence import leaves, run, shapes
 from l0ref.streams import stream
 from l0ref.validate import FLOATS, Array, count
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # what a model file can hold as the name of an array
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +56,7 @@ class Model:
         _check_masks(self.masks, self.params, self.weights)
 
     @classmethod
-    def init(
-        cls, architecture: Sequence[Layer], *, input_shape: Shape, seed: int, dtype: Any = np.float32
-    ) -> Model:
+    def init(cls, architecture: Sequence[Layer], *, input_shape: Shape, seed: int, dtype: Any = np.float32) -> Model:
         """Return a model with freshly drawn parameters; the same seed gives the same bits."""
         if np.dtype(dtype) not in FLOATS:
             raise DTypeError(f"dtype={np.dtype(dtype)} must be float32 or float64")
@@ -115,8 +116,9 @@ class Model:
 
     def astype(self, dtype: Any) -> Model:
         """Return the same model in float32 or float64."""
-        convert = {name: {k: v.astype(dtype) for k, v in getattr(self, name).items()} for name in ("params", "buffers")}
-        return dataclasses.replace(self, **convert)
+        params = {k: v.astype(dtype) for k, v in self.params.items()}
+        buffers = {k: v.astype(dtype) for k, v in self.buffers.items()}
+        return dataclasses.replace(self, params=params, buffers=buffers)
 
     def forward(
         self,
@@ -165,7 +167,9 @@ def architecture_from_json(description: Mapping[str, Any]) -> tuple[tuple[Layer,
         layers = tuple(from_json(layer) for layer in description["layers"])
         return layers, tuple(count("input_shape", size) for size in description["input_shape"])
     except (KeyError, TypeError) as error:
-        raise ConfigError(f"architecture is not the description of a model: {error}; write it with architecture_json()") from None
+        raise ConfigError(
+            f"architecture is not the description of a model: {error}; write it with architecture_json()"
+        ) from None
 
 
 def _array_shapes(architecture: Sequence[Layer], what: str) -> dict[str, Shape]:
@@ -173,13 +177,19 @@ def _array_shapes(architecture: Sequence[Layer], what: str) -> dict[str, Shape]:
     rng = np.random.default_rng(0)
     found: dict[str, Shape] = {}
     for layer in leaves(architecture):
-        arrays = layer.parameters(rng=rng, dtype=np.float32) if what == "parameters" else layer.buffers(dtype=np.float32)
+        arrays = (
+            layer.parameters(rng=rng, dtype=np.float32) if what == "parameters" else layer.buffers(dtype=np.float32)
+        )
         found |= {k: v.shape for k, v in arrays.items()}
     return found
 
 
 def _check_names(architecture: Sequence[Layer]) -> None:
     names = [layer.name for layer in leaves(architecture)]
+    if odd := [name for name in names if not NAME.fullmatch(name)]:
+        raise ArgumentError(
+            f"architecture has a layer named {odd[0]!r}; use letters, digits, '_' and '.', as in 'block1.fc'"
+        )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ArgumentError(f"architecture has two layers named {twice[0]!r}; give every layer its own name")
 

@@ -34,7 +34,7 @@ class _BatchNorm(Layer):
         between("momentum", self.momentum, 0.0, 1.0)
         positive("eps", self.eps)
 
-    def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:  # noqa: ARG002
+    def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
         """`<name>.weight` one, `<name>.bias` zero."""
         return {
             f"{self.name}.weight": np.ones(self.num_features, dtype),

@@ -95,9 +95,7 @@ def lenet_5(*, seed: int, variant: str = "caffe", dtype: Any = np.float32) -> Mo
     return Model.init(layers, input_shape=(1, 28, 28), seed=seed, dtype=dtype)
 
 
-def vgg_small(
-    *, seed: int, input_shape: Shape = (1, 28, 28), classes: int = 10, dtype: Any = np.float32
-) -> Model:
+def vgg_small(*, seed: int, input_shape: Shape = (1, 28, 28), classes: int = 10, dtype: Any = np.float32) -> Model:
     """Three blocks of two 3x3 convolutions (32, 64, 128 filters) with batch norm, ReLU and max-pool, then 128-10.
 
     For 28x28 or 32x32 images; a plain chain of convolutions in the manner of Simonyan and Zisserman
@@ -115,9 +113,7 @@ def vgg_small(
     return Model.init(layers, input_shape=input_shape, seed=seed, dtype=dtype)
 
 
-def resnet_small(
-    *, seed: int, input_shape: Shape = (1, 28, 28), classes: int = 10, dtype: Any = np.float32
-) -> Model:
+def resnet_small(*, seed: int, input_shape: Shape = (1, 28, 28), classes: int = 10, dtype: Any = np.float32) -> Model:
     """A 3x3 stem and three residual blocks (16, 32, 64 filters, the last two halving the image), then 64-10.
 
     For 28x28 or 32x32 images. The blocks are the basic ones of He et al. 2016, with 1x1 projection

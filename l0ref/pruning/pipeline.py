@@ -113,9 +113,7 @@ def prune_and_tune(
         cuts.append(_cut_row(before, masked, pruned))
         start = time.perf_counter()
         phase = "finetune" if rounds == 1 else f"finetune {number}"
-        model, history = finetune.fit(
-            pruned.model, data, seed=seed, phase=phase, first_epoch=first_epoch, **options
-        )
+        model, history = finetune.fit(pruned.model, data, seed=seed, phase=phase, first_epoch=first_epoch, **options)
         tuned = _stage("finetuned", model, data, start)
         tuning_seconds += tuned.seconds
         rows += history.rows
@@ -159,7 +157,13 @@ def prune_gradually(
         return dataclasses.replace(state, masks=pruned.masks)
 
     masked, history = gradual.fit(
-        dense.stage.model, data, seed=seed, phase="gradual", first_epoch=dense.epochs + 1, after_step=after_step, **options
+        dense.stage.model,
+        data,
+        seed=seed,
+        phase="gradual",
+        first_epoch=dense.epochs + 1,
+        after_step=after_step,
+        **options,
     )
     swept = sweep(masked)
     pruned = _stage("pruned", swept.model, data, start)

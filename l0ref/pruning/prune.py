@@ -36,7 +36,5 @@ def prune(
     2510
     """
     scores = SCORES[choose("score", score, SCORES)](model, seed)
-    masks = keep_mask(
-        scores, amount=amount, threshold=threshold, scope=scope, min_keep=min_keep, current=model.masks
-    )
+    masks = keep_mask(scores, amount=amount, threshold=threshold, scope=scope, min_keep=min_keep, current=model.masks)
     return model.replace(masks=masks)

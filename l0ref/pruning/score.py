@@ -1,7 +1,7 @@
 """Saliency: a number per weight that says how much it is worth; the lowest go first.
 
-    magnitude   |w|
-    random      uniform noise, the baseline every criterion must beat
+magnitude   |w|
+random      uniform noise, the baseline every criterion must beat
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def check_same(reports: Sequence[Report]) -> None:
         for name in sorted(set(first["config"]) | set(other["config"])):
             a, b = first["config"].get(name), other["config"].get(name)
             if name not in PRIVATE and a != b:
-                raise ConfigError(f"{name} differs between the runs ({a!r} and {b!r}); aggregate one configuration at a time")
+                raise ConfigError(
+                    f"{name} differs between the runs ({a!r} and {b!r}); aggregate one configuration at a time"
+                )
         if first["data"]["checksum"] != other["data"]["checksum"]:
             raise ConfigError("data differs between the runs: their checksums are not equal; use one copy of the data")
     seeds = [report["seed"] for report in reports]
@@ -73,7 +75,8 @@ def aggregate(reports: Sequence[Report]) -> dict[str, Any]:
 def aggregate_text(summary: Mapping[str, Any]) -> str:
     """Return the aggregated stages, and the curve if there is one, as tables of mean ± sample standard deviation."""
     config = summary["config"]
-    title = f"{config['model']} on {config['data']}: mean ± sample standard deviation over n = {len(summary['seeds'])} seeds"
+    n = len(summary["seeds"])
+    title = f"{config['model']} on {config['data']}: mean ± sample standard deviation over n = {n} seeds"
     rows = [
         [run, stage, *(_cell(values.get(key), show) for key, show in COLUMNS.values())]
         for run, stages in summary["stages"].items()
@@ -129,5 +132,7 @@ def _metrics(rows: Sequence[Report]) -> dict[str, Any]:
 def _read(path: Path) -> Report:
     report = read_json(path)
     if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
-        raise CheckpointError(f"{str(path)!r} is not a report of schema version {SCHEMA_VERSION}; run l0ref compress again")
+        raise CheckpointError(
+            f"{str(path)!r} is not a report of schema version {SCHEMA_VERSION}; run l0ref compress again"
+        )
     return report

@@ -20,7 +20,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
     """
     lines = [list(header), *map(list, rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    cells = ([c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))] for line in lines)
+    cells = (
+        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        for line in lines
+    )
     return "\n".join("  ".join(line).rstrip() for line in cells)
 
 
@@ -125,9 +128,9 @@ def notes(report: Row) -> str:
     swept = sum(report["swept"].values())
     return "\n".join(
         [
-            f"{swept} dead units of the l0 network were swept. Biases are neither pruned nor counted. Every run had the",
-            "same number of weights cut; the sweep then took more where more units died, so compare at the printed",
-            "compression.",
+            f"{swept} dead units of the l0 network were swept. Biases are neither pruned nor counted. Every run had",
+            "the same number of weights cut; the sweep then took more where more units died, so compare at the",
+            "printed compression.",
             "Theoretical speed-up counts multiply-adds; measured is a forward pass of the masked network, whose",
             "arrays are still dense. A masked network does not run faster by itself.",
         ]

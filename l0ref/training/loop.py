@@ -208,9 +208,7 @@ class Trainer:
     ) -> tuple[TrainingState, float]:
         """One optimiser step on one batch; also returns the batch's data loss before it."""
         tensors = {k: Tensor(p) for k, p in state.params.items()}
-        logits, changed = run(
-            self.model.architecture, Tensor(x), tensors, state.buffers, training=True, rng=rng
-        )
+        logits, changed = run(self.model.architecture, Tensor(x), tensors, state.buffers, training=True, rng=rng)
         loss = ops.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
         grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
         pull = self.penalty.pull(self.factors, strength=strength)
@@ -266,7 +264,9 @@ class Trainer:
             "the last good state is kept, try a smaller learning rate"
         )
 
-    def called(self, hook: Callable[..., TrainingState | None] | None, state: TrainingState, *args: Any) -> TrainingState:
+    def called(
+        self, hook: Callable[..., TrainingState | None] | None, state: TrainingState, *args: Any
+    ) -> TrainingState:
         """The state after a hook, under the hook's masks."""
         changed = hook(state, *args) if hook is not None else None
         if changed is None:

@@ -30,7 +30,9 @@ class Progress:
             self._bar = tqdm(total=self.epochs, desc=self.phase, unit="epoch", leave=False, dynamic_ncols=True)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
 

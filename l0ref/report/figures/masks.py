@@ -3,44 +3,59 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from l0ref.nn import Model
 from l0ref.report.figures.style import BLUE, DPI, ORANGE, WIDTH, new_figure, say_empty
 from l0ref.validate import Array
 
 SIGNS = ListedColormap([ORANGE, "white", BLUE])
-MARGIN = (100, 80)  # pixels of a panel, across and down, that go to labels and title
+MARGIN = (80, 100)  # pixels of a panel, down and across, that go to title and labels
+ROOM = int(WIDTH * DPI / 2) - MARGIN[1]  # pixels across in a panel of half the width
 
 
 def masks_figure(model: Model) -> Figure:
     """Return a panel per weight array, and for a linear layer on an image one for its pixels.
 
     Rows are outputs (units or filters), columns inputs (for a convolution channels x window). A weight is
-    blue if positive, orange if negative, white if exactly 0. An array with more rows or columns than its
-    panel has pixels is drawn in blocks, the darker the larger the share of non-zero weights in it.
+    blue if positive, orange if negative, white if exactly 0. An array wider than half the figure gets
+    its whole width; one with more rows or columns than its panel has pixels is drawn in blocks, the darker
+    the larger the share of non-zero weights in it.
     """
     pixels = connections_per_pixel(model)
-    n = len(model.weights) + (pixels is not None)
-    across = min(max(n, 1), 2 if n <= 4 else 3 if n <= 9 else 4)
-    down = math.ceil(max(n, 1) / across)
-    high = 3.9 if down <= 2 else 2.2
+    widths = [math.prod(model.params[key].shape[1:]) for key in model.weights]
+    places = flow([width > ROOM for width in widths] + [False] * (pixels is not None))
+    down = max((row for row, _ in places), default=0) + 1
+    high = 3.9 if down <= 3 else 2.6
     figure = new_figure(high * down + 0.4)
-    panels = list(figure.subplots(down, across, squeeze=False).flat)
-    room = (int(high * DPI) - MARGIN[1], int(WIDTH * DPI / across) - MARGIN[0])
-    for ax, key in zip(panels, model.weights, strict=False):
-        _draw_weights(ax, key, model.params[key], room)
+    grid = figure.add_gridspec(down, 2)
+    panels = [figure.add_subplot(grid[row, column]) for row, column in places]
+    for ax, key, (_, column) in zip(panels, model.weights, places, strict=False):
+        whole_row = isinstance(column, slice)
+        _draw_weights(ax, key, model.params[key], (int(high * DPI) - MARGIN[0], 2 * ROOM if whole_row else ROOM))
     if pixels is not None:
-        _draw_pixels(figure, panels[n - 1], model.weights[0], pixels)
-    for ax in panels[n:]:
-        ax.set_axis_off()
+        _draw_pixels(figure, panels[-1], model.weights[0], pixels)
     figure.suptitle("Weights that are left: blue positive, orange negative, white zero", fontsize=10)
     return figure
+
+
+def flow(wide: Sequence[bool]) -> list[tuple[int, int | slice]]:
+    """Return (row, column) in a grid of two columns for panels in order; a wide one gets a row to itself."""
+    places: list[tuple[int, int | slice]] = []
+    row, column = 0, 0
+    for each in wide:
+        if each and column:
+            row, column = row + 1, 0
+        places.append((row, slice(0, 2) if each else column))
+        row, column = (row + 1, 0) if each or column else (row, 1)
+    return places
 
 
 def as_matrix(w: Array) -> Array:
@@ -83,12 +98,14 @@ def _draw_weights(ax: Axes, key: str, w: Array, room: tuple[int, int]) -> None:
             share = density(matrix != 0, block)
             top = float(share.max()) or 1.0
             ax.imshow(share, cmap="Greys", vmin=0, vmax=top, interpolation="nearest", **picture)
-            title += f"; blocks of {block[0]} x {block[1]}, black: {100 * top:.2g} %"
+            title += f"; blocks of {block[0]} x {block[1]}, black: {100 * top:.3g} % left"
     else:
         say_empty(ax, "no weights")
     ax.set_title(title, loc="left", fontsize=9)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("output", fontsize=8)
-    ax.set_xlabel("input", fontsize=8)
+    ax.set_xlabel("input" if w.ndim == 2 else "input: channel x window", fontsize=8)
     ax.tick_params(labelsize=8)
 
 

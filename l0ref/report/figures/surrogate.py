@@ -20,9 +20,9 @@ FAR = 6.0  # a weight beyond which no network has many
 def surrogate_figure(penalty: Penalty) -> Figure:
     """Return three panels: phi(w), its slope, and prox(z, step), each beside those of l1 and of the true l0.
 
-    In the first panel l0 stands at the level that phi reaches. The step of the third is made up: the largest
-    power of 2 whose dead zone takes at most 2/5 of the axis. l1 and l0 are drawn there with the same dead zone,
-    not the same step.
+    In the first panel l0 stands at the level that phi reaches. The step of the third is made up, so that its
+    effect can be seen (`visible_step`); l1 and l0 are drawn there with the same dead zone, if there is one, not
+    the same step.
     """
     surrogate = penalty.surrogate
     half = half_width(surrogate)
@@ -59,8 +59,11 @@ def _reach(surrogate: Surrogate) -> float:
 
 
 def visible_step(surrogate: Surrogate, half: float) -> float:
-    """Return the largest power of 2, from 1 down, whose dead zone is at most 2/5 of `half`."""
-    return next((2.0**-k for k in range(100) if surrogate.dead_zone(2.0**-k) <= 0.4 * half), 2.0**-100)
+    """Return the largest 2^-k with a dead zone of at most 2/5 of `half`, that leaves a weight of `half` half its size."""
+    edge = np.array([half])
+    steps = [2.0**-k for k in range(100)]
+    good = (t for t in steps if surrogate.dead_zone(t) <= 0.4 * half and surrogate.prox(edge, t)[0] >= 0.5 * half)
+    return next(good, steps[-1])
 
 
 def _draw_value(ax: Axes, surrogate: Surrogate, half: float) -> None:
@@ -73,6 +76,7 @@ def _draw_value(ax: Axes, surrogate: Surrogate, half: float) -> None:
     ax.plot([0], [top], "o", mec=BLACK, mfc="white", ms=4)
     ax.plot([0], [0], "o", color=BLACK, ms=4)
     ax.plot(w, surrogate.value(w), color=BLUE, lw=2, label=type(surrogate).__name__)
+    ax.set_ylim(top=min(ax.get_ylim()[1], 1.5 * max(top, float(surrogate.value(w).max()))))
 
 
 def _draw_slope(ax: Axes, surrogate: Surrogate, half: float) -> None:
@@ -92,10 +96,11 @@ def _draw_prox(ax: Axes, surrogate: Surrogate, half: float) -> None:
     step = visible_step(surrogate, half)
     dead = surrogate.dead_zone(step)
     tidy(ax, title=f"Proximal step {step:.3g}", x="weight before: z", y="weight after: prox(z)")
-    ax.axvspan(-dead, dead, color=PALE, zorder=0, label=f"dead zone: |z| ≤ {dead:.2g}")
     ax.plot(z, z, color=GREY, lw=0.8, ls=":", label="unchanged")
-    ax.plot(z, np.sign(z) * np.maximum(np.abs(z) - dead, 0), color=ORANGE, lw=1)
-    ax.plot(z, np.where(np.abs(z) > dead, z, 0.0), color=BLACK, lw=1, ls="--")
+    if dead:
+        ax.axvspan(-dead, dead, color=PALE, zorder=0, label=f"dead zone: |z| ≤ {dead:.2g}")
+        ax.plot(z, np.sign(z) * np.maximum(np.abs(z) - dead, 0), color=ORANGE, lw=1)
+        ax.plot(z, np.where(np.abs(z) > dead, z, 0.0), color=BLACK, lw=1, ls="--")
     ax.plot(z, surrogate.prox(z, step), color=BLUE, lw=2)
 
 

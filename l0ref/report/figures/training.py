@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from l0ref.pruning import MAIN, Compressed, Experiment
 from l0ref.report.figures.style import (
@@ -52,6 +53,7 @@ def training_figure(experiment: Experiment) -> Figure:
         _draw_phases(ax, run, named=ax is loss)
     longest = max(len(each.rows) for each in experiment.runs.values())
     loss.set_xlim(0, longest + 1)
+    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not longest:
         say_empty(loss, "no epoch was trained")
     return figure
