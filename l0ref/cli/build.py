@@ -56,7 +56,8 @@ def build_job(settings: Settings) -> Job:
     penalty = build_penalty(settings)
     after = choose("finetune_penalty", settings.finetune_penalty, ("none", "l2", "l0+l2"))
     tuning = {"none": Penalty(), "l2": Penalty(l2=settings.l2), "l0+l2": penalty}[after]
-    schedule = schedules.by_name(settings.schedule)
+    options = {"final": settings.lr_final} if settings.schedule == "cosine" else {}
+    schedule = schedules.by_name(settings.schedule, **options)
     warmup = schedules.LinearWarmup(settings.warmup) if settings.warmup else schedules.Constant()
     common: dict[str, Any] = {"batch_size": settings.batch_size, "schedule": schedule}
     if isinstance(schedule, schedules.ReduceOnPlateau):

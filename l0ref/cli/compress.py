@@ -152,6 +152,7 @@ def _training_flags(group: Any) -> None:
     group.add_argument("--finetune-optimizer", choices=optimizer_names())
     group.add_argument("--finetune-lr", type=float)
     group.add_argument("--schedule", choices=rates, help="of the learning rate; default cosine")
+    group.add_argument("--lr-final", type=float, metavar="SHARE", help="of the learning rate at the end of a cosine")
     group.add_argument("--batch-size", type=int)
 
 

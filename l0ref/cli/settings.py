@@ -50,6 +50,7 @@ class Settings:
     finetune_optimizer: str = "adam"
     finetune_lr: float = 1e-3
     schedule: str = "cosine"
+    lr_final: float = 0.01
     batch_size: int = 128
     controls: tuple[str, ...] = ()
     control_l1: float = 2e-4
@@ -69,7 +70,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "alpha": 2e-4, "lr": 2e-3, "amount": 0.9, "epochs": 60, "finetune_epochs": 40, "batch_size": 64,
         "controls": ("none",), "control_l1": 1e-3, "control_l2": 1e-3,
     },
-    "lenet_300_100": {"amount": 1 - 1 / 60, "optimizer": "sgd", "lr": 0.1, "epochs": 40, "finetune_epochs": 20},
+    "lenet_300_100": {
+        "amount": 1 - 1 / 60, "optimizer": "sgd", "lr": 0.1, "lr_final": 1e-3, "epochs": 40,
+        "finetune_epochs": 20, "control_l2": 2e-4,
+    },
     "lenet_5": {"amount": 0.99, "lr": 3e-3, "epochs": 12, "finetune_epochs": 6},
     "vgg_small": {"amount": 0.9, "epochs": 8, "finetune_epochs": 4},
     "resnet_small": {"amount": 0.9, "epochs": 8, "finetune_epochs": 4},

@@ -152,6 +152,7 @@ def conv2d_forward(
 
 def conv2d_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
     """Cotangents of `l0ref.ops.convolution.Conv2d`."""
+    blocks: Blocks
     x, k, has_bias, blocks = saved
     rows = len(k) // blocks.groups
 

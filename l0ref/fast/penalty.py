@@ -4,7 +4,7 @@
     gradient  g_i + price beta e^(-beta |w_i|) sign(w_i) + 2 l2 w_i,  exactly g_i where w_i = 0
 
 Why it is fast: the exponential is a polynomial that the compiler evaluates for many weights at once; the one of the C
-library, called from a kernel, takes eight times as long. One polynomial serves both, value and slope: with
+library, called from a kernel, takes about five times as long. One polynomial serves both, value and slope: with
 t = beta |w| = k log 2 - r, k whole and |r| <= log(2) / 2, and p = e^r - 1,
 
     e^-t = 2^-k + 2^-k p          1 - e^-t = (1 - 2^-k) - 2^-k p

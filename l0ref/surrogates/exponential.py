@@ -49,7 +49,7 @@ class Laplace(Surrogate):
 
     def shrink(self, a: Array, t: Array) -> Array:
         tau = np.minimum(t * self.beta * self.beta, 1e300) * np.exp(-self.beta * a)
-        x = np.where(tau > np.exp(-1.0), 0.0, a + lambert_w0(-tau) / self.beta)
+        x = a + lambert_w0(-tau) / self.beta  # for tau > 1/e some x with h'(x) > 0, which loses against 0
         return or_zero(self.phi, np.maximum(x, 0.0), a, t)
 
     def threshold(self, t: float) -> float:

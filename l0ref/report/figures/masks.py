@@ -18,7 +18,7 @@ from l0ref.validate import Array
 
 SIGNS = ListedColormap([ORANGE, "white", BLUE])
 MARGIN = (80, 100)  # pixels of a panel, down and across, that go to title and labels
-ROOM = int(WIDTH * DPI / 2) - MARGIN[1]  # pixels across in a panel of half the width
+HALF, WHOLE = (int(WIDTH * DPI / n) - MARGIN[1] for n in (2, 1))  # pixels across in a panel of either width
 
 
 def masks_figure(model: Model) -> Figure:
@@ -31,15 +31,15 @@ def masks_figure(model: Model) -> Figure:
     """
     pixels = connections_per_pixel(model)
     widths = [math.prod(model.params[key].shape[1:]) for key in model.weights]
-    places = flow([width > ROOM for width in widths] + [False] * (pixels is not None))
+    places = flow([width > HALF for width in widths] + [False] * (pixels is not None))
     down = max((row for row, _ in places), default=0) + 1
     high = 3.9 if down <= 3 else 2.6
     figure = new_figure(high * down + 0.4)
     grid = figure.add_gridspec(down, 2)
     panels = [figure.add_subplot(grid[row, column]) for row, column in places]
     for ax, key, (_, column) in zip(panels, model.weights, places, strict=False):
-        whole_row = isinstance(column, slice)
-        _draw_weights(ax, key, model.params[key], (int(high * DPI) - MARGIN[0], 2 * ROOM if whole_row else ROOM))
+        room = int(high * DPI) - MARGIN[0], WHOLE if isinstance(column, slice) else HALF
+        _draw_weights(ax, key, model.params[key], room)
     if pixels is not None:
         _draw_pixels(figure, panels[-1], model.weights[0], pixels)
     figure.suptitle("Weights that are left: blue positive, orange negative, white zero", fontsize=10)

@@ -59,7 +59,7 @@ def _reach(surrogate: Surrogate) -> float:
 
 
 def visible_step(surrogate: Surrogate, half: float) -> float:
-    """Return the largest 2^-k with a dead zone of at most 2/5 of `half`, that leaves a weight of `half` half its size."""
+    """Return the largest 2^-k with a dead zone of at most 2/5 of `half` that leaves `half` at half its size."""
     edge = np.array([half])
     steps = [2.0**-k for k in range(100)]
     good = (t for t in steps if surrogate.dead_zone(t) <= 0.4 * half and surrogate.prox(edge, t)[0] >= 0.5 * half)
