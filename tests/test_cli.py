@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -218,7 +219,10 @@ def test_a_result_is_not_overwritten_unasked(result: Path, capsys: pytest.Captur
 def test_divergence_is_reported_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--optimizer", "sgd", "--lr", "1e30", "--controls", "no", "--out", str(tmp_path / "x"), "--quiet"]
     assert main(["compress", *QUICK, *arguments]) == 1
-    assert "train, epoch 1, batch" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "train, epoch 1, batch" in err
+    assert "the last good model is in" in err
+    assert checkpoint.load(tmp_path / "x" / "partial.npz").size == 50_200
 
 
 def test_interrupt_gives_130(
@@ -229,7 +233,25 @@ def test_interrupt_gives_130(
 
     monkeypatch.setattr("l0ref.cli.compress.run_experiment", stop)
     assert main(["compress", "--out", str(tmp_path / "x"), "--quiet"]) == 130
-    assert capsys.readouterr().err == "l0ref: interrupted\n"
+    assert capsys.readouterr().err == "l0ref compress: interrupted\n"
+
+
+def test_ctrl_c_saves_what_was_reached(tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    command = [sys.executable, "-m", "l0ref", "compress", "--epochs", "500", "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        while "epoch 100/500" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert f"training was interrupted; the last good model is in {out / 'partial.npz'}" in err
+    assert "Traceback" not in err
+    assert checkpoint.load(out / "partial.npz").size == 50_200
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

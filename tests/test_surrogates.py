@@ -359,6 +359,7 @@ def test_a_name_is_taken_once_and_a_stranger_may_register() -> None:
         for call in (bare.value, bare.grad, lambda w: bare.prox(w, 1.0), lambda _: bare.dead_zone(1.0)):
             with pytest.raises(NotImplementedError, match=r"^BareTest must define"):
                 call(np.ones(1))
+        assert bare.dead_zone(0.0) == 0.0
         with pytest.raises(NotImplementedError, match=r"^BareTest must define slope_at_zero"):
             _ = bare.slope_at_zero
     finally:

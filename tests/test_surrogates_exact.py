@@ -117,6 +117,16 @@ def test_float32_is_float64_rounded(name: str, parameters: dict[str, float], rng
     np.testing.assert_array_equal(moved, phi.prox(wide, 0.3).astype(np.float32))
 
 
+@pytest.mark.parametrize("name", ["Gaussian", "Arctan", "Tanh", "Lp"])
+def test_curvature_that_newton_runs_on(name: str, rng: np.random.Generator) -> None:
+    for parameters in CASES[name]:
+        phi: Any = make(name, parameters)
+        unit = {"sigma": 1.0, "beta": -1.0, "p": 0.0}[next(iter(parameters))]
+        u = rng.uniform(0.05, 4.0, 30) * next(iter(parameters.values())) ** unit
+        true = np.array([float(exact(name, x, parameters)[2]) for x in u.tolist()])
+        assert (np.abs(phi.curvature(u) - true) <= 1e-14 * (np.abs(true) + np.abs(phi.slope(u) / u))).all()
+
+
 # --- the measure itself -----------------------------------------------------------------------------------------------
 
 

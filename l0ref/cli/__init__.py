@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         if arguments.debug:
             raise
-        sys.stderr.write(f"l0ref: interrupted{f'; {stop}' if str(stop) else ''}\n")
+        sys.stderr.write(f"l0ref {arguments.command}: {str(stop) or 'interrupted'}\n")
         return INTERRUPTED
     except BrokenPipeError:
         return DONE  # the reader of our output has seen enough

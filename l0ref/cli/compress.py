@@ -12,9 +12,9 @@ from typing import Any
 from l0ref import schedules
 from l0ref.cli.build import build_job, build_model
 from l0ref.cli.settings import DEFAULT_MODEL, PRESETS, Settings, read_toml, resolve, to_json
-from l0ref.cli.write import claim, write_result
+from l0ref.cli.write import claim, write_partial, write_result
 from l0ref.data import load
-from l0ref.errors import ArgumentError, ConfigError
+from l0ref.errors import ArgumentError, ConfigError, Diverged, Interrupted
 from l0ref.optim import names as optimizer_names
 from l0ref.penalty import GROUPS, LAYER_WEIGHTS
 from l0ref.pruning import CONTROLS, run_experiment
@@ -81,22 +81,25 @@ def run_seed(settings: Settings, folder: Path, *, quiet: bool, figures: bool) ->
     data = load(settings.data, data_dir=settings.data_dir, seed=settings.seed, dtype=settings.dtype)
     model = build_model(settings, data, seed=settings.seed)
     job = build_job(settings)
-    experiment = run_experiment(
-        model,
-        data,
-        train=job.train,
-        cut=job.cut,
-        finetune=job.finetune,
-        gradual=job.gradual,
-        seed=settings.seed,
-        rounds=settings.rounds,
-        controls=settings.controls,
-        control_l1=settings.control_l1,
-        control_l2=settings.control_l2,
-        curve=settings.curve,
-        progress="none" if quiet else "auto",
-        every=max(1, settings.epochs // LINES_PER_PHASE),
-    )
+    try:
+        experiment = run_experiment(
+            model,
+            data,
+            train=job.train,
+            cut=job.cut,
+            finetune=job.finetune,
+            gradual=job.gradual,
+            seed=settings.seed,
+            rounds=settings.rounds,
+            controls=settings.controls,
+            control_l1=settings.control_l1,
+            control_l2=settings.control_l2,
+            curve=settings.curve,
+            progress="none" if quiet else "auto",
+            every=max(1, settings.epochs // LINES_PER_PHASE),
+        )
+    except (Diverged, Interrupted) as stop:
+        raise type(stop)("; ".join(filter(None, (str(stop), write_partial(folder, stop))))) from stop
     report = summarize(experiment, data, config=to_json(settings), seed=settings.seed)
     if figures:
         draw_all(experiment, report, penalty=job.train.penalty, folder=folder)

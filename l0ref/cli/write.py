@@ -10,10 +10,11 @@ from typing import Any
 
 from l0ref import checkpoint
 from l0ref.archive import json_bytes, write_atomic, write_npz
-from l0ref.errors import ConfigError
+from l0ref.errors import ConfigError, Diverged, Interrupted
 from l0ref.pruning import MAIN, Experiment
 
 REPORT = "report.json"
+PARTIAL = "partial.npz"
 
 
 def claim(folder: Path, *, overwrite: bool) -> Path:
@@ -35,6 +36,14 @@ def write_result(folder: Path, experiment: Experiment, report: Mapping[str, Any]
     checkpoint.save(folder / "model.npz", model)
     write_npz(folder / "masks.npz", {k: model.mask(k) for k in model.weights}, manifest={"kind": "l0ref masks"})
     write_atomic(folder / REPORT, json_bytes(report))
+
+
+def write_partial(folder: Path, stop: Diverged | Interrupted) -> str:
+    """Save the last good model of a training that stopped, and say where it is; "" if there is none."""
+    if stop.model is None:
+        return ""
+    checkpoint.save(folder / PARTIAL, stop.model)
+    return f"the last good model is in {folder / PARTIAL}"
 
 
 def _history(experiment: Experiment) -> str:

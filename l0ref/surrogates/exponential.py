@@ -28,7 +28,7 @@ class Laplace(Surrogate):
     Ref        Bradley, Mangasarian 1998 (the function); Oliveira, Batista, Seara, Neural Networks 171 (2024),
                doi 10.1016/j.neunet.2023.12.019 (as a penalty of networks); arXiv 2306.13425 (the prox, which
                an earlier publication had with a case missing)
-    Departs    no: value and gradient are those of the authors' code. The paper has no prox [I]
+    Departs    not in value and gradient, which are those of the authors' code; that code has no prox
     """
 
     beta: float

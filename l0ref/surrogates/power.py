@@ -63,7 +63,7 @@ class Lp(Surrogate):
         moves = a > self._zone(t)
         a, t = a[moves], t[moves]
         if self.p == 0.5:
-            root = polish(_half(a, t), a, t, self.slope, self.curvature)
+            root = _half(a, t)
         elif self.p == 2 / 3:
             root = polish(_two_thirds(a, t), a, t, self.slope, self.curvature)
         else:

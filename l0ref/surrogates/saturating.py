@@ -69,13 +69,13 @@ class Tanh(Surrogate):
                artanh(1 / sqrt(3)) / beta
     Dead zone  step beta for small step beta^2; beyond, smaller than that and found by search
     Limit      the count of non-zeros as beta -> inf; beta |w| as beta -> 0
-    Ref        Mancera, Portilla 2006 (a sigmoid in place of the l0 norm); the prox is ours [I]
+    Ref        no single source for the function [U]; the prox is ours [I]
     """
 
     beta: float
 
     limit: ClassVar[str] = "the count of non-zeros as beta -> inf; beta |w| as beta -> 0"
-    reference: ClassVar[str] = "no single source: tanh as a sigmoid in place of the l0 norm [I]"
+    reference: ClassVar[str] = "no single source known for tanh in place of the l0 norm [U]"
 
     @property
     def slope_at_zero(self) -> float:

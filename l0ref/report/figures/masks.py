@@ -103,7 +103,7 @@ def _draw_weights(ax: Axes, key: str, w: Array, room: tuple[int, int]) -> None:
         say_empty(ax, "no weights")
     ax.set_title(title, loc="left", fontsize=9)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.set_ylabel("output", fontsize=8)
     ax.set_xlabel("input" if w.ndim == 2 else "input: channel x window", fontsize=8)
     ax.tick_params(labelsize=8)

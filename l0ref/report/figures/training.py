@@ -53,7 +53,7 @@ def training_figure(experiment: Experiment) -> Figure:
         _draw_phases(ax, run, named=ax is loss)
     longest = max(len(each.rows) for each in experiment.runs.values())
     loss.set_xlim(0, longest + 1)
-    loss.xaxis.set_major_locator(MaxNLocator(integer=True))
+    loss.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if not longest:
         say_empty(loss, "no epoch was trained")
     return figure
