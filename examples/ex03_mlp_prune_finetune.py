@@ -32,7 +32,9 @@ def main(*, fast: bool = False) -> dict[str, float]:
         for stage in result.stages:
             accuracy[f"{name}_{stage.name}"] = metrics.evaluate(stage.model, digits.test).acc1
             kept = metrics.of(stage.model)["size_nz"]
-            print(f"{name:5s} {stage.name:10s} {kept:6,d} weights   test accuracy {accuracy[f'{name}_{stage.name}']:.2%}")
+            print(
+                f"{name:5s} {stage.name:10s} {kept:6,d} weights   test accuracy {accuracy[f'{name}_{stage.name}']:.2%}"
+            )
     return accuracy
 
 
