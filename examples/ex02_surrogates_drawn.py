@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from l0ref.surrogates import (
     L0,
     L1,
+    L2,
     MCP,
     SCAD,
     Arctan,
@@ -33,7 +34,7 @@ from l0ref.surrogates import (
 )
 
 SHOWN: tuple[Surrogate, ...] = (
-    L0(), L1(), Laplace(beta=5.0), LinearizedLaplace(beta=5.0), GemanMcClure(beta=5.0), Gaussian(sigma=0.3),
+    L0(), L1(), L2(), Laplace(beta=5.0), LinearizedLaplace(beta=5.0), GemanMcClure(beta=5.0), Gaussian(sigma=0.3),
     LogSum(eps=0.2), Arctan(beta=5.0), Tanh(beta=5.0), CappedL1(theta=0.4), SCAD(lam=0.3, a=3.7),
     MCP(lam=0.5, gamma=1.5), Lp(p=0.5), TransformedL1(a=0.5),
 )  # fmt: skip
@@ -56,7 +57,6 @@ def main(*, fast: bool = False, out: Path | None = None) -> dict[str, float]:
         dead[type(phi).__name__] = phi.dead_zone(STEP)
         print(f"{phi!s:45s} {phi.slope_at_zero:10.3f}   {phi.dead_zone(STEP):.4f}")
     axes.flat[0].legend()
-    axes.flat[-1].axis("off")
     figure.savefig(out if out is not None else Path(__file__).with_name("surrogates.png"), dpi=80)
     return dead
 

@@ -27,6 +27,7 @@ def main(*, fast: bool = False) -> dict[str, float]:
         finetune=Recipe(tune_epochs, optimizer=Adam(lr=2e-3)),
         seed=0,
         rounds=2,
+        progress="none",
     )
     rows = metrics.layers(result.model)
     cells = [[r["name"], f"{r['size']:,}", f"{r['size_nz']:,}", f"{r['flops']:,}", f"{r['flops_nz']:,}"] for r in rows]

@@ -9,7 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from l0ref import data, masks, nn, ops, optim, report, schedules, surrogates, testing
+    from l0ref import (
+        checkpoint,
+        data,
+        errors,
+        masks,
+        metrics,
+        nn,
+        ops,
+        optim,
+        pruning,
+        report,
+        schedules,
+        surrogates,
+        testing,
+    )
     from l0ref.autodiff.op import backend
     from l0ref.autodiff.tensor import Tensor, grad
     from l0ref.penalty import Penalty
@@ -23,14 +37,18 @@ __all__ = [
     "Tensor",
     "__version__",
     "backend",
+    "checkpoint",
     "data",
+    "errors",
     "fit",
     "grad",
     "masks",
+    "metrics",
     "nn",
     "ops",
     "optim",
     "prune",
+    "pruning",
     "report",
     "schedules",
     "surrogates",

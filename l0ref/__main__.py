@@ -1,8 +1,25 @@
-"""`python -m l0ref` does what the command `l0ref` does."""
+"""`python -m l0ref` and the command `l0ref`: one BLAS thread, then the command line.
+
+Matrix products this small gain little from a second thread, and lose a hundredfold where another
+program holds the second core: BLAS threads wait by spinning. One thread also makes a result
+independent of the number of cores. OPENBLAS_NUM_THREADS and its like, where set, win.
+"""
 
 from __future__ import annotations
 
-from l0ref.cli import main
+import os
+
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def main() -> int:
+    """Choose the number of BLAS threads, which NumPy reads when it is imported, and run the command."""
+    for name in THREADS:
+        os.environ.setdefault(name, "1")
+    from l0ref.cli import main as run
+
+    return run()
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -42,6 +42,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from l0ref.data import Dataset
+from l0ref.errors import ArgumentError
 from l0ref.nn import Model
 from l0ref.ops import cross_entropy
 from l0ref.validate import Array
@@ -59,6 +60,8 @@ class Score(NamedTuple):
 
 def evaluate(model: Model, data: Dataset, *, batch_size: int = 1000) -> Score:
     """Return loss and accuracy over all samples; sums over samples are divided once, at the end."""
+    if not isinstance(data, Dataset):
+        raise ArgumentError(f"data is {type(data).__name__}, expected Dataset(x, y, classes, name)")
     loss, correct = 0.0, 0
     for start in range(0, len(data), batch_size):
         x, y = data.x[start : start + batch_size], data.y[start : start + batch_size]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref import checkpoint, metrics
+from l0ref import checkpoint, metrics, optim
 from l0ref.archive import read_npz
-from l0ref.cli import main
+from l0ref.cli import build_parser, main
+from l0ref.cli.build import build_job
 from l0ref.cli.settings import PRESETS, Settings, read_toml, resolve
-from l0ref.data import load
-from l0ref.errors import ConfigError
-from l0ref.nn import MODELS
+from l0ref.cli.write import claim
+from l0ref.data import Splits, load
+from l0ref.errors import ConfigError, Diverged
+from l0ref.nn import MODELS, Model
+from l0ref.penalty import Penalty
+from l0ref.pruning import Cut, Recipe
+from l0ref.schedules import Constant, Cosine, LinearWarmup, ReduceOnPlateau
+from l0ref.surrogates import GemanMcClure
 
 QUICK = ["--epochs", "3", "--finetune-epochs", "2", "--amount", "0.9", "--alpha", "1e-3"]
 STAGE_KEYS = {
@@ -120,21 +129,21 @@ def test_seeds_are_aggregated_and_mixtures_refused(
 ) -> None:
     out = tmp_path / "seeds"
     assert (
-        main(["compress", *QUICK, "--controls", "no", "--seeds", "2", "--out", str(out), "--quiet", "--no-figures"])
+        main(["compress", *QUICK, "--controls", "no", "--seed", "3", "--seeds", "2", "--out", str(out), "--no-figures"])
         == 0
     )
-    assert {path.name for path in out.iterdir()} == {"seed-0", "seed-1"}
-    capsys.readouterr()
+    assert {path.name for path in out.iterdir()} == {"seed-3", "seed-4", "summary.json"}
+    assert "n = 2 seeds" in capsys.readouterr().out
     assert main(["report", str(out)]) == 0
     text = capsys.readouterr().out
-    accuracies = [report_of(out / f"seed-{k}")["stages"][0]["test_acc1"] for k in (0, 1)]
+    accuracies = [report_of(out / f"seed-{k}")["stages"][0]["test_acc1"] for k in (3, 4)]
     mean, sd = np.mean(accuracies), np.std(accuracies, ddof=1)
     assert f"{100 * mean:.2f} % ± {100 * sd:.2f} %" in text
     assert "n = 2 seeds" in text
     assert main(["report", str(out), str(result)]) == 2
     assert "controls differs between the runs" in capsys.readouterr().err
-    assert main(["report", str(out), str(out / "seed-1")]) == 2
-    assert "seed 1 is there twice" in capsys.readouterr().err
+    assert main(["report", str(out), str(out / "seed-4")]) == 2
+    assert "seed 4 is there twice" in capsys.readouterr().err
 
 
 def test_settings_come_from_preset_then_file_then_flags(tmp_path: Path) -> None:
@@ -147,6 +156,76 @@ def test_settings_come_from_preset_then_file_then_flags(tmp_path: Path) -> None:
     assert resolve(read_toml(str(file)), {"amount": 0.5}).threshold is None
     assert resolve({"data": "mnist"}).model == "lenet_300_100"
     assert resolve({}) == Settings(**{**PRESETS["digits_mlp"], "model": "digits_mlp"})
+
+
+def test_every_setting_has_a_flag_and_no_flag_is_lost() -> None:
+    flags = set(vars(build_parser().parse_args(["compress"])))
+    own = {"command", "run", "debug", "config", "out", "overwrite", "no_figures", "quiet", "seeds"}
+    assert flags - own == set(Settings.__dataclass_fields__)
+
+
+def test_every_setting_reaches_the_job() -> None:
+    settings = resolve({
+        "surrogate": GemanMcClure.name, "beta": 3.0, "alpha": 0.1,
+        "l2": 0.2, "layer_weights": "none", "groups": "kind", "warmup": 0.3, "threshold": 0.4, "scope": "layer",
+        "min_keep": 5, "epochs": 6, "finetune_epochs": 7, "finetune_penalty": "l2", "optimizer": "sgd", "lr": 0.8,
+        "momentum": 0.7, "finetune_optimizer": "adamw", "finetune_lr": 0.9, "schedule": "cosine", "lr_final": 0.1,
+        "batch_size": 11,
+    })  # fmt: skip
+    job = build_job(settings)
+    penalty = Penalty(GemanMcClure(beta=3.0), alpha=0.1, l2=0.2, layer_weights="none", groups="kind")
+    common: dict[str, Any] = {"schedule": Cosine(final=0.1), "batch_size": 11}
+    sgd = optim.SGD(lr=0.8, momentum=0.7)
+    assert job.train == Recipe(6, optimizer=sgd, penalty=penalty, warmup=LinearWarmup(0.3), **common)
+    assert job.cut == Cut(threshold=0.4, scope="layer", min_keep=5)
+    assert job.finetune == Recipe(7, optimizer=optim.AdamW(lr=0.9), penalty=Penalty(l2=0.2), **common)
+    assert job.gradual is None
+    other = dataclasses.replace(
+        settings, threshold=None, amount=0.5, gradual=4, finetune_penalty="l0+l2", schedule="reduce_on_plateau"
+    )
+    job = build_job(other)
+    assert job.finetune.penalty == penalty
+    assert job.gradual == dataclasses.replace(job.train, epochs=4, warmup=Constant())
+    assert isinstance(job.train.schedule, ReduceOnPlateau)
+    mode = job.train.schedule.mode
+    assert job.train.monitor == job.finetune.monitor == {"min": "val_loss", "max": "val_acc1"}[mode]
+    assert build_job(dataclasses.replace(other, finetune_penalty="none")).finetune.penalty == Penalty()
+    assert build_job(dataclasses.replace(other, amount=7, gradual=0)).cut == Cut(amount=7, scope="layer", min_keep=5)
+
+
+def test_every_setting_reaches_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {}
+
+    def stop(model: Model, data: Splits, **options: Any) -> None:
+        found.update(options, model=model, data=data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("l0ref.cli.compress.run_experiment", stop)
+    flags = "--seed 5 --dtype float64 --gradual 2 --controls l1,none --control-l1 0.1 --control-l2 0.2 --curve 2,3"
+    arguments = ["compress", *flags.split(), "--out", str(tmp_path / "x")]
+    assert main([*arguments, "--quiet"]) == 130
+    assert (found["seed"], found["controls"], found["curve"]) == (5, ("l1", "none"), (2.0, 3.0))
+    assert (found["control_l1"], found["control_l2"], found["progress"]) == (0.1, 0.2, "none")
+    assert found["gradual"].epochs == 2
+    np.testing.assert_array_equal(found["data"].test.x, load("digits", seed=5, dtype=np.float64).test.x)
+    assert found["data"].test.x.dtype == np.float64
+    same = MODELS["digits_mlp"](seed=5, dtype=np.float64)
+    np.testing.assert_array_equal(found["model"].params["fc1.weight"], same.params["fc1.weight"])
+    assert main(["compress", "--rounds", "3", "--out", str(tmp_path / "y")]) == 130
+    assert (found["rounds"], found["gradual"], found["progress"]) == (3, None, "auto")
+
+
+def test_amount_is_a_fraction_or_a_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts: list[Cut] = []
+
+    def stop(*_: Any, cut: Cut, **__: Any) -> None:
+        cuts.append(cut)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("l0ref.cli.compress.run_experiment", stop)
+    for text in ("100", "0.5", "1e-1", "1", "1.0"):
+        assert main(["compress", "--amount", text, "--out", str(tmp_path), "--quiet"]) == 130
+    assert [repr(cut.amount) for cut in cuts] == ["100", "0.5", "0.1", "1", "1.0"]
 
 
 def test_presets_name_models_and_settings_that_exist() -> None:
@@ -181,7 +260,18 @@ def test_a_wrong_file_gets_one_sentence(text: str, said: str, tmp_path: Path) ->
         (["compress", "--amount", "0.5", "--threshold", "0.1"], 2, "not allowed with argument"),
         (["compress", "--model", "lenet_6"], 2, "invalid choice"),
         (["compress", "--controls", "l3"], 2, "'l3' is not one of none, l2, l1, random"),
-        (["compress", "--amount", "1.5", "--epochs", "0"], 1, "amount=1.5 must lie in [0, 1]"),
+        (["compress", "--amount", "1.5"], 2, "amount=1.5 must lie in [0, 1]"),
+        (["compress", "--tolerance", "0.1", "--scope", "layer"], 2, "scope='layer' is not one of 'global'"),
+        (["compress", "--min-keep", "-1"], 2, "min_keep=-1 must be at least 0"),
+        (["compress", "--finetune-epochs", "-1"], 2, "epochs=-1 must be at least 0"),
+        (["compress", "--batch-size", "0"], 2, "batch_size=0 must be at least 1"),
+        (["compress", "--rounds", "0"], 2, "rounds=0 must be at least 1"),
+        (["compress", "--control-l1", "-1"], 2, "control_l1=-1.0 must be 0 or greater"),
+        (["compress", "--curve", "2,0.5"], 2, "curve=0.5 must be a compression ratio of at least 1"),
+        (["compress", "--gradual", "-1"], 2, "gradual=-1 must be at least 0"),
+        (["compress", "--gradual", "2", "--threshold", "0.1"], 2, "gradual=2 needs the fraction to reach"),
+        (["compress", "--gradual", "2", "--rounds", "2"], 2, "gradual=2 and rounds=2 exclude each other"),
+        (["compress", "--seed", "-1"], 2, "seed=-1 must be at least 0"),
         (["compress", "--alpha", "-1"], 2, "l0ref compress: alpha=-1.0 must be 0 or greater"),
         (["compress", "--beta", "0"], 2, "beta"),
         (["compress", "--lr", "0"], 2, "lr=0.0 must be greater than 0"),
@@ -214,6 +304,44 @@ def test_a_result_is_not_overwritten_unasked(result: Path, capsys: pytest.Captur
     assert main(["compress", *QUICK, "--out", str(result), "--quiet"]) == 2
     assert "holds a result already; choose another folder or pass --overwrite" in capsys.readouterr().err
     assert (result / "report.json").read_bytes() == before
+    with pytest.raises(ConfigError, match=r"holds a result already"):
+        claim(result.parent, overwrite=False)  # as the folder of several seeds does
+
+
+def test_overwriting_removes_the_old_result_and_nothing_else(result: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(result, folder)
+    shutil.copytree(result, folder / "seed-7")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "partial.npz").write_text("of an earlier run")
+    assert claim(folder, overwrite=True) == folder
+    assert [path.name for path in sorted(folder.rglob("*")) if path.is_file()] == ["notes.txt"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("l0ref.cli.write.write_atomic", full)
+    assert main(["compress", *QUICK, "--out", str(tmp_path / "x"), "--quiet"]) == 2
+    assert "x' cannot be written: No space left on device; choose another folder" in capsys.readouterr().err
+
+
+def test_a_finished_l0_network_outlives_a_control_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise Diverged("train, epoch 1, batch 1: the loss is nan; try a smaller learning rate")
+
+    monkeypatch.setattr(
+        "l0ref.pruning.controls.Control.train", lambda self, recipe: fail() if self.name == "none" else recipe
+    )
+    out = tmp_path / "x"
+    assert main(["compress", *QUICK, "--controls", "none", "--out", str(out), "--quiet"]) == 1
+    assert f"the finished l0 network is in {out / 'model.npz'}" in capsys.readouterr().err
+    assert checkpoint.load(out / "model.npz").masks
 
 
 def test_divergence_is_reported_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,8 +349,9 @@ def test_divergence_is_reported_with_its_place(tmp_path: Path, capsys: pytest.Ca
     assert main(["compress", *QUICK, *arguments]) == 1
     err = capsys.readouterr().err
     assert "train, epoch 1, batch" in err
-    assert "the last good model is in" in err
+    assert "the last good model of the training that stopped is in" in err
     assert checkpoint.load(tmp_path / "x" / "partial.npz").size == 50_200
+    assert (tmp_path / "x" / "partial.csv").read_text() == ""  # no epoch was finished
 
 
 def test_interrupt_gives_130(
@@ -242,21 +371,24 @@ def test_ctrl_c_saves_what_was_reached(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
-        while "epoch 100/500" not in process.stderr.readline():
+        while "epoch 50/500" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert f"training was interrupted; the last good model is in {out / 'partial.npz'}" in err
+    assert f"interrupted; the last good model of the training that stopped is in {out / 'partial.npz'}" in err
     assert "Traceback" not in err
     assert checkpoint.load(out / "partial.npz").size == 50_200
+    assert len((out / "partial.csv").read_text().splitlines()) > 50
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^seeds=0"):
         main(["--debug", "compress", "--seeds", "0", "--out", str(tmp_path)])
+    with pytest.raises(ConfigError, match=r"^seeds=0"):
+        main(["compress", "--seeds", "0", "--out", str(tmp_path), "--debug"])
 
 
 @pytest.mark.parametrize(

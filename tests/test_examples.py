@@ -41,7 +41,7 @@ def test_ex01_tape_and_paper_agree() -> None:
 def test_ex02_dead_zones(tmp_path: Path) -> None:
     dead = run("ex02_surrogates_drawn", out=tmp_path / "drawn.png")
     assert (tmp_path / "drawn.png").read_bytes()[:4] == b"\x89PNG"
-    assert len(dead) == 14
+    assert len(dead) == 15
     assert dead["L0"] == pytest.approx((2 * 0.05) ** 0.5)
     assert dead["L1"] == pytest.approx(0.05)
     assert dead["Lp"] == pytest.approx(1.5 * 0.05 ** (2 / 3))

@@ -9,6 +9,7 @@ import pytest
 
 from l0ref import metrics, nn
 from l0ref.data import Dataset
+from l0ref.errors import ArgumentError
 from l0ref.pruning import sweep
 
 
@@ -34,6 +35,11 @@ def test_a_perfect_model_scores_one() -> None:
     assert (
         metrics.evaluate(linear(np.eye(2), [0, 0]), Dataset(x, np.arange(n) % 2, 2, "all"), batch_size=128).acc1 == 1.0
     )
+
+
+def test_arrays_are_no_data_set() -> None:
+    with pytest.raises(ArgumentError, match=r"^data is tuple, expected Dataset\(x, y, classes, name\)$"):
+        metrics.evaluate(linear(np.eye(2), [0, 0]), (np.ones((1, 2)), np.zeros(1, int)))  # type: ignore[arg-type]
 
 
 def test_no_samples_no_score() -> None:
@@ -91,6 +97,12 @@ def test_latencies_are_those_of_the_models_given() -> None:
     x = np.ones((64, 10), np.float32)
     a, b = metrics.latencies([small, large], x, rounds=3)
     assert 0 < a < b  # a factor of thousands: not a matter of luck
+
+
+def test_latency_is_the_median_after_one_pass_that_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([100.0, 0.0, 1.0, 0.0, 2.0, 0.0, 30.0])  # the first pass is not timed, then start and end of each
+    monkeypatch.setattr("l0ref.metrics.time.perf_counter", lambda: next(ticks))
+    assert metrics.latencies([nn.mlp((2, 2), seed=0)], np.ones((1, 2), np.float32), rounds=3) == [2.0]
 
 
 def test_sweep_changes_counts_and_nothing_else() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from l0ref import nn
+from l0ref import nn, ops
+from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from l0ref.nn.layer import from_json, to_json
 from l0ref.nn.sequence import leaves, shapes
@@ -164,6 +166,78 @@ def test_convolution_is_initialised_by_its_fan_in() -> None:
     w = layer.parameters(rng=np.random.default_rng(0), dtype=np.float64)["c.weight"]
     assert w.shape == (128, 32, 3, 3)
     np.testing.assert_allclose(w.var(), 2 / (32 * 9), rtol=0.03)
+    glorot = nn.Conv2d("c", 64, 128, 3, groups=2, init="glorot_normal")
+    w = glorot.parameters(rng=np.random.default_rng(0), dtype=np.float64)["c.weight"]
+    np.testing.assert_allclose(w.var(), 2 / ((32 + 64) * 9), rtol=0.03)  # a channel feeds the 64 filters of its group
+    w = nn.Linear("fc", 100, 900).parameters(rng=np.random.default_rng(0), dtype=np.float64)["fc.weight"]
+    np.testing.assert_allclose(w.var(), 2 / 100, rtol=0.03)
+
+
+# A layer whose options are none of the defaults, and what it must compute from x (2, 3, 5, 4) in evaluation mode.
+OPTION_CASES: dict[str, tuple[nn.Layer, Callable[[np.ndarray], np.ndarray]]] = {
+    "MaxPool2d": (nn.MaxPool2d("a", 3, stride=2, padding=1), lambda x: ops.max_pool2d(x, 3, stride=2, padding=1).data),
+    "AvgPool2d": (nn.AvgPool2d("a", 3, stride=2, padding=1), lambda x: ops.avg_pool2d(x, 3, stride=2, padding=1).data),
+    "LeakyReLU": (nn.LeakyReLU("a", 0.2), lambda x: np.where(x > 0, x, 0.2 * x)),
+    "Sigmoid": (nn.Sigmoid("a"), lambda x: 1 / (1 + np.exp(-x))),
+    "Softplus": (nn.Softplus("a"), lambda x: np.log1p(np.exp(x))),
+    "Tanh": (nn.Tanh("a"), np.tanh),
+    "BatchNorm2d": (nn.BatchNorm2d("a", 3, eps=0.5), lambda x: x / np.sqrt(1.5)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OPTION_CASES))
+def test_layer_computes_what_its_options_say(name: str) -> None:
+    layer, expected = OPTION_CASES[name]
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 4))
+    model = nn.Model.init((layer,), input_shape=(3, 5, 4), seed=0, dtype=np.float64)
+    np.testing.assert_allclose(model.logits(x), expected(x), rtol=1e-12)
+
+
+def test_options_of_training_reach_the_operations() -> None:
+    dropped, _ = nn.Dropout("a", 0.2).forward(Tensor(np.ones(1000)), training=True, rng=np.random.default_rng(0))
+    assert set(dropped.data) == {0.0, 1 / 0.8}
+    norm = nn.Model.init((nn.BatchNorm1d("n", 1, momentum=0.3),), input_shape=(1,), seed=0, dtype=np.float64)
+    _, buffers = norm.forward(np.array([[1.0], [3.0]]), training=True)
+    np.testing.assert_allclose(buffers["n.running_mean"], [0.3 * 2.0], rtol=1e-14)
+
+
+def test_residual_trains_the_batch_norms_of_body_and_shortcut() -> None:
+    body = (nn.BatchNorm1d("r.1", 2), nn.ReLU("r.a"), nn.BatchNorm1d("r.2", 2))
+    block = nn.Residual("r", body, (nn.BatchNorm1d("r.s", 2),))
+    model = nn.Model.init((block,), input_shape=(2,), seed=0, dtype=np.float64)
+    x = np.array([[1.0, 4.0], [3.0, 8.0]])
+    y, buffers = model.forward(x, training=True)
+    for name in ("r.1", "r.2", "r.s"):
+        assert (buffers[f"{name}.running_mean"] != model.buffers[f"{name}.running_mean"]).all()
+    z = np.array([[-1.0], [1.0]])  # every batch norm sees two values, and makes of them -1 and 1
+    np.testing.assert_allclose(y.data, np.broadcast_to(2 * z, (2, 2)), rtol=1e-4)
+
+
+def test_astype_converts_everything() -> None:
+    double = nn.resnet_small(seed=0).astype(np.float64)
+    assert {a.dtype for a in (*double.params.values(), *double.buffers.values())} == {np.dtype(np.float64)}
+    with pytest.raises(DTypeError, match=r"^params and buffers have arrays of float32, float64"):
+        dataclasses.replace(nn.resnet_small(seed=0), buffers=double.buffers)
+
+
+def layer_kinds(model: nn.Model) -> list[str]:
+    return [type(layer).__name__ for layer in model.architecture]
+
+
+def test_lenets_are_in_the_order_of_the_literature() -> None:
+    caffe = ["Conv2d", "ReLU", "MaxPool2d"] * 2 + ["Flatten", "Linear", "ReLU", "Linear"]
+    tanh = ["Conv2d", "Tanh", "AvgPool2d"] * 2 + ["Flatten", "Linear", "Tanh", "Linear", "Tanh", "Linear"]
+    assert layer_kinds(nn.lenet_5(seed=0)) == caffe
+    assert layer_kinds(nn.lenet_5(seed=0, variant="tanh")) == tanh
+    assert layer_kinds(nn.lenet_300_100(seed=0)) == ["Flatten", "Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert layer_kinds(nn.resnet_small(seed=0))[2:] == ["ReLU", *["Residual", "ReLU"] * 3, "GlobalAvgPool2d", "Linear"]
+
+
+def test_mlp_options_reach_its_layers() -> None:
+    net = nn.mlp((3, 5, 4, 2), seed=0, activation="tanh", dropout=0.3)
+    assert {layer.init for layer in net.architecture if isinstance(layer, nn.Linear)} == {"glorot_uniform"}
+    assert [layer.p for layer in net.architecture if isinstance(layer, nn.Dropout)] == [0.3, 0.3]
+    assert layer_kinds(net) == ["Linear", "Tanh", "Dropout"] * 2 + ["Linear"]
 
 
 def test_model_is_a_value() -> None:
@@ -256,12 +330,12 @@ W, B = np.ones((2, 3), np.float32), np.zeros(2, np.float32)
         (
             {"params": {"fc1.weight": W, "fc1.bias": B.astype(float)}},
             DTypeError,
-            r"^params has arrays of float32, float64",
+            r"^params and buffers have arrays of float32, float64; use one type",
         ),
         (
             {"params": {"fc1.weight": W.astype(int), "fc1.bias": B.astype(int)}},
             DTypeError,
-            r"^params has arrays of int64",
+            r"^params and buffers have arrays of int64",
         ),
         (
             {"masks": {"fc1.bias": B.astype(bool)}},

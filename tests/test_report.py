@@ -5,33 +5,43 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from l0ref import data, nn
+from l0ref import data, metrics, nn
 from l0ref.data import Splits
 from l0ref.errors import CheckpointError, ConfigError, DataError
 from l0ref.penalty import Penalty
-from l0ref.pruning import Cut, Recipe, run_experiment
+from l0ref.pruning import Cut, Experiment, Recipe, Stage, run_experiment
 from l0ref.report import aggregate, aggregate_text, environment, find_reports, full_text, summarize, table
 from l0ref.report.aggregate import check_same, mean_and_deviation
 from l0ref.report.tables import percent, times, whole
 
+CONFIG = {"model": "mlp", "data": "few", "seed": 0, "data_dir": None}
+
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, Any]:
+def splits() -> Splits:
     full = data.load("digits", seed=0)
-    part = {k: getattr(full, k).take(np.arange(n)) for k, n in (("train", 100), ("validation", 40), ("test", 40))}
-    experiment = run_experiment(
-        nn.mlp((64, 12, 10), seed=0, input_shape=(1, 8, 8)), Splits(**part, name="few", checksum="c0ffee"),
-        train=Recipe(2, penalty=Penalty(alpha=1e-3)), cut=Cut(amount=0.9), finetune=Recipe(1), seed=0,
-        controls=("none",), curve=(4,),
+    part = {k: getattr(full, k).take(np.arange(n)) for k, n in (("train", 100), ("validation", 40), ("test", 50))}
+    return Splits(**part, name="few", checksum="c0ffee")
+
+
+@pytest.fixture(scope="module")
+def experiment(splits: Splits) -> Experiment:
+    return run_experiment(
+        nn.mlp((64, 12, 10), seed=0, input_shape=(1, 8, 8)), splits, train=Recipe(2, penalty=Penalty(alpha=1e-3)),
+        cut=Cut(amount=0.97), finetune=Recipe(1), seed=0, controls=("none",), curve=(4,),
     )  # fmt: skip
-    config = {"model": "mlp", "data": "few", "seed": 0, "data_dir": None}
-    return summarize(experiment, Splits(**part, name="few", checksum="c0ffee"), config=config, seed=0)
+
+
+@pytest.fixture(scope="module")
+def report(experiment: Experiment, splits: Splits) -> dict[str, Any]:
+    return summarize(experiment, splits, config=CONFIG, seed=0)
 
 
 def other_seed(report: dict[str, Any], seed: int, **stage: float) -> dict[str, Any]:
@@ -43,6 +53,35 @@ def other_seed(report: dict[str, Any], seed: int, **stage: float) -> dict[str, A
 
 def test_a_report_is_strict_json(report: dict[str, Any]) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
+
+
+def test_report_says_what_was_measured_and_on_which_data(
+    experiment: Experiment, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("l0ref.report.summary.metrics.latencies", lambda *_: [4.0, 2.0, 1.0])
+    report = summarize(experiment, splits, config=CONFIG, seed=3)
+    assert report["seed"] == 3
+    assert report["data"] == {"name": "few", "checksum": "c0ffee", "train": 100, "validation": 40, "test": 50}
+    for run, found in ((experiment.runs["l0"], report), (experiment.runs["none"], report["controls"]["none"])):
+        assert [stage["measured_speedup"] for stage in found["stages"]] == [1.0, 2.0, 4.0]
+        assert [stage["latency_seconds"] for stage in found["stages"]] == [4.0, 2.0, 1.0]
+        assert (found["cuts"], found["swept"]) == (list(run.cuts), run.swept)
+        assert run.swept  # so that a lost count would show
+        for stage, row in zip(run.stages, found["stages"], strict=True):
+            assert_scores(stage, row, splits)
+    (point,) = report["curve"]["none"]
+    ((ratio, run),) = experiment.curves["none"]
+    assert point["compression_asked"] == ratio == 4
+    assert_scores(run.stages[1], point["pruned"], splits)
+    assert_scores(run.stages[2], point["finetuned"], splits)
+
+
+def assert_scores(stage: Stage, row: dict[str, Any], splits: Splits) -> None:
+    validation, test = (metrics.evaluate(stage.model, part) for part in (splits.validation, splits.test))
+    assert (row["val_loss"], row["val_acc1"]) == (validation.loss, validation.acc1)
+    assert (row["test_loss"], row["test_acc1"]) == (test.loss, test.acc1)
+    assert row["seconds"] == stage.seconds
+    assert row["size_nz"] == metrics.of(stage.model)["size_nz"]
 
 
 def test_table_aligns() -> None:
@@ -70,6 +109,36 @@ def test_full_text_shows_every_stage_of_every_run(report: dict[str, Any]) -> Non
     assert "Curve:" in lines
 
 
+def cells(text: str, start: str) -> list[str]:
+    """The cells of the first line that begins with `start`."""
+    return re.split(r"  +", next(line for line in text.splitlines() if line.startswith(start)))
+
+
+def test_every_column_shows_its_own_number(report: dict[str, Any]) -> None:
+    numbers = {
+        "val_acc1": 0.11, "test_acc1": 0.12, "size": 900, "size_nz": 130, "sparsity": 0.14, "compression_ratio": 15.0,
+        "flops": 800, "flops_nz": 160, "theoretical_speedup": 17.0, "measured_speedup": 1.8, "bytes_dense": 1900,
+        "bytes_csr": 200, "seconds": 2.1,
+    }  # fmt: skip
+    forged = copy.deepcopy(report)
+    forged["stages"][-1].update(numbers)
+    forged["stages"][-1]["layers"] = [{"name": "fc1.weight", "kind": "linear", "shape": [12, 64], **numbers}]
+    forged["swept"] = {"fc1": 3, "fc2": 4}
+    forged["curve"] = {"l1": [{
+        "compression_asked": 5.0, "pruned": {"val_acc1": 0.61, "test_acc1": 0.62},
+        "finetuned": {"val_acc1": 0.71, "test_acc1": 0.72, "compression_ratio": 5.5},
+    }]}  # fmt: skip
+    text = full_text(forged)
+    assert cells(text, "l0       finetuned")[2:] == [
+        "11.00 %", "12.00 %", "130", "14.00 %", "15.0x", "17.0x", "1.8x", "1,900", "200", "2.1",
+    ]  # fmt: skip
+    assert cells(text, "fc1.weight") == [
+        "fc1.weight", "linear", "12x64", "900", "130", "14.00 %", "15.0x", "800", "160",
+    ]  # fmt: skip
+    assert cells(text, "l1") == ["l1", "5.0x", "5.5x", "61.00 %", "71.00 %", "62.00 %", "72.00 %"]
+    assert "7 dead units of the l0 network were swept" in text
+
+
 def test_mean_and_sample_deviation() -> None:
     assert mean_and_deviation([2.0, 4.0, 9.0]) == (5.0, pytest.approx(math.sqrt((9 + 1 + 16) / 2)))
     assert mean_and_deviation([2.0]) == (2.0, None)
@@ -87,6 +156,18 @@ def test_aggregate_over_seeds(report: dict[str, Any]) -> None:
     assert "n = 3 seeds" in text
     (point,) = found["curve"]["l0"]
     assert point["compression_asked"] == 4
+
+
+def test_aggregate_of_the_curve_shows_errors(report: dict[str, Any]) -> None:
+    reports = [other_seed(report, seed) for seed in (0, 1)]
+    for forged, accuracy in zip(reports, (0.9, 0.8), strict=True):
+        (point,) = forged["curve"]["none"]
+        point["pruned"].update(test_acc1=accuracy - 0.5)
+        point["finetuned"].update(test_acc1=accuracy, val_acc1=accuracy + 0.05, compression_ratio=4.5, size_nz=100)
+    text = aggregate_text(aggregate(reports))
+    assert cells(text.split("asked")[1], "none") == [
+        "none", "4.0x", "4.5x ± 0.0x", "100 ± 0", "65.00 % ± 7.07 %", "15.00 % ± 7.07 %", "10.00 % ± 7.07 %",
+    ]  # fmt: skip
 
 
 def test_one_run_has_no_deviation(report: dict[str, Any]) -> None:

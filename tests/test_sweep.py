@@ -74,10 +74,22 @@ def test_sweep_repeats_until_nothing_changes() -> None:
 
 def test_constants_run_forward_through_several_layers() -> None:
     net = nn.mlp((3, 2, 2, 2), seed=0, activation="sigmoid", dtype=np.float64)
+    first, middle = np.ones((2, 3), bool), np.ones((2, 2), bool)
+    first[1] = False
+    middle[0, 0] = False  # unit 0 of fc2 reads the constant unit of fc1 alone
+    before = masked(net, fc1=first, fc2=middle)
+    result = sweep(before)
+    assert result.units == {"fc1": 1, "fc2": 1}
+    assert_same_function(before, result.model)
+
+
+def test_network_without_a_path_is_left_as_it_is() -> None:
+    net = nn.mlp((3, 2, 2, 2), seed=0, activation="sigmoid", dtype=np.float64)
     before = masked(net, fc1=np.zeros((2, 3), bool))
     result = sweep(before)
-    assert result.units == {"fc1": 2, "fc2": 2}
-    assert not any(m.any() for m in result.model.masks.values())
+    assert result.units == {}
+    assert result.weights == 0
+    assert result.model.masks["fc2.weight"].all()
     assert_same_function(before, result.model)
 
 
@@ -109,6 +121,35 @@ def test_constant_into_a_convolution(padding: int, positive: bool, swept: int) -
     before = before.replace(params={**before.params, "c1.bias": bias})
     result = sweep(before)
     assert sum(result.units.values()) == swept
+    assert_same_function(before, result.model)
+
+
+def test_constant_that_varies_over_the_image_is_not_folded() -> None:
+    layers = (
+        nn.Conv2d("c1", 1, 3, 3),
+        nn.AvgPool2d("p", 3, stride=1, padding=1),  # pads zeros, so that a constant is smaller at the border
+        nn.Conv2d("c2", 3, 2, 2),
+        nn.Flatten("f"),
+        nn.Linear("fc", 2 * 3 * 2, 2),
+    )
+    net = nn.Model.init(layers, input_shape=(1, 6, 5), seed=0, dtype=np.float64)
+    m = full(net, "c1")
+    m[1] = False
+    before = masked(net, c1=m)
+    result = sweep(before)
+    assert result.units == {}
+    assert_same_function(before, result.model)
+
+
+def test_shortcuts_are_swept_too() -> None:
+    shortcut = (nn.Conv2d("s1", 2, 3, 1), nn.ReLU("sr"), nn.Conv2d("s2", 3, 2, 1))
+    layers = (nn.Residual("r", (nn.Conv2d("b", 2, 2, 1),), shortcut), nn.Flatten("f"), nn.Linear("fc", 8, 2))
+    net = nn.Model.init(layers, input_shape=(2, 2, 2), seed=0, dtype=np.float64)
+    m = full(net, "s1")
+    m[0] = False
+    before = masked(net, s1=m)
+    result = sweep(before)
+    assert result.units == {"s1": 1}
     assert_same_function(before, result.model)
 
 

@@ -122,13 +122,67 @@ def test_masked_weights_stay_zero(optimizer: optim.Optimizer) -> None:
 def test_schedule_and_warmup_reach_the_step() -> None:
     _, history = fit(
         small(), blobs(), epochs=4, seed=0, batch_size=60, optimizer=optim.SGD(lr=0.5),
-        schedule=schedules.Cosine(final=0.0), warmup=schedules.LinearWarmup(fraction=0.5), penalty=Penalty(alpha=1e-3),
+        schedule=schedules.Cosine(final=0.0), warmup=schedules.LinearWarmup(fraction=0.5),
+        penalty=Penalty(alpha=1e-3, l2=1e-3),
     )  # fmt: skip
     np.testing.assert_allclose(
         history.column("lr"), [0.25 * (1 + math.cos(math.pi * t / 4)) for t in range(4)], rtol=1e-12
     )
     np.testing.assert_allclose(history.column("strength"), [0.0, 0.5, 1.0, 1.0], rtol=1e-12)
     assert history.rows[0]["loss_l0"] == 0.0 < history.rows[3]["loss_l0"]
+    assert history.rows[0]["loss_l2"] > 0.0  # only the l0 term is warmed up
+
+
+def one_step(**options: Any) -> nn.Model:
+    return fit(small(), blobs(), epochs=1, seed=0, batch_size=60, optimizer=optim.SGD(lr=0.5), **options)[0]
+
+
+def test_factors_of_schedule_and_warmup_scale_the_step() -> None:
+    zero_at_first = schedules.LinearWarmup(fraction=1.0)
+    assert_same(one_step(schedule=zero_at_first).params, small().params)
+    priced = Penalty(alpha=0.1, l2=0.1)
+    assert_same(one_step(penalty=priced, warmup=zero_at_first).params, one_step(penalty=Penalty(l2=0.1)).params)
+    a, b = one_step(penalty=priced), one_step(penalty=Penalty(l2=0.1))
+    assert (a.params["fc1.weight"] != b.params["fc1.weight"]).any()
+
+
+def test_layer_weights_reach_the_step_and_the_history() -> None:
+    plain, scaled = (Penalty(alpha=0.1, layer_weights=scheme) for scheme in ("none", "sqrt_size"))
+    a, b = one_step(penalty=plain), one_step(penalty=scaled)
+    start = one_step()
+    np.testing.assert_allclose(  # fc1 has 16 weights and fc2 24, so C_l of fc1 is sqrt(16/24)
+        b.params["fc1.weight"] - start.params["fc1.weight"],
+        math.sqrt(16 / 24) * (a.params["fc1.weight"] - start.params["fc1.weight"]),
+        rtol=1e-9,
+    )
+    np.testing.assert_array_equal(a.params["fc2.weight"], b.params["fc2.weight"])
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"first_epoch": 2}])
+def test_dropout_is_a_function_of_seed_and_epoch(changed: dict[str, int]) -> None:
+    net = nn.mlp((2, 30, 3), seed=0, dropout=0.5, dtype=np.float64)
+    same, again, other = (
+        fit(net, blobs(1), **{"epochs": 1, "seed": 0, **options})[0] for options in ({}, {}, changed)
+    )  # one sample: nothing to shuffle
+    assert_same(same.params, again.params)
+    assert (same.params["fc1.bias"] != other.params["fc1.bias"]).any()
+
+
+def test_shuffle_is_a_function_of_the_seed() -> None:
+    a, b = (fit(small(), blobs(), epochs=1, seed=seed, batch_size=7)[0] for seed in (1, 2))
+    assert (a.params["fc1.weight"] != b.params["fc1.weight"]).any()
+
+
+def test_history_counts_small_weights_and_zeros_without_biases() -> None:
+    mask = np.arange(16).reshape(8, 2) >= 4
+    model, history = fit(
+        small().replace(masks={"fc1.weight": mask}), blobs(), epochs=1, seed=0, threshold=0.3, first_epoch=5
+    )
+    weights = np.concatenate([model.params[k].ravel() for k in model.weights])
+    (row,) = history.rows
+    assert row["below_threshold"] == (np.abs(weights) < 0.3).mean()
+    assert row["sparsity"] == pytest.approx(4 / 40, rel=1e-12)
+    assert row["epoch"] == history.best_epoch == 5
 
 
 def test_plateau_schedule_reads_the_monitor() -> None:
@@ -182,6 +236,10 @@ def test_patience_stops_early() -> None:
         ({"epochs": -1}, r"^epochs=-1 must be at least 0"),
         ({"select": "first"}, r"^select='first' is not one of 'last', 'best'"),
         ({"monitor": "acc"}, r"^monitor='acc' is not one of"),
+        ({"optimizer": "adam"}, r"^optimizer is str, expected an instance of l0ref's Optimizer"),
+        ({"optimizer": optim.Adam}, r"^optimizer is ABCMeta"),
+        ({"penalty": Laplace(beta=5.0)}, r"^penalty is Laplace, expected an instance of l0ref's Penalty"),
+        ({"schedule": "cosine"}, r"^schedule is str"),
         ({"progress": "loud"}, r"^progress='loud' is not one of"),
     ],
 )
@@ -199,6 +257,14 @@ def test_no_epoch_gives_the_model_back_and_no_data_is_refused() -> None:
         fit(model, blobs(0), epochs=1, seed=0)
 
 
+def test_validation_without_a_finite_loss_stops_training() -> None:
+    with pytest.raises(ArgumentError, match=r"^validation is empty"):
+        fit(small(), blobs(), epochs=1, seed=0, validation=blobs(0))
+    far = Dataset(np.full((3, 2), 1e308), np.arange(3), 3, "far away")
+    with pytest.raises(Diverged, match=r"^train, epoch 1, batch 1: val_loss of the epoch is (nan|inf)"):
+        fit(small(), blobs(), epochs=1, seed=0, validation=far)
+
+
 def test_one_sample_is_enough() -> None:
     trained, _ = fit(small(), blobs(1), epochs=1, seed=0)
     assert (trained.params["fc2.bias"] != 0).any()
@@ -206,7 +272,7 @@ def test_one_sample_is_enough() -> None:
 
 def test_nan_stops_training_and_keeps_the_last_good_state() -> None:
     with pytest.raises(
-        Diverged, match=r"^train, epoch \d+, batch \d+: the loss is (nan|inf).*; the last good state is kept"
+        Diverged, match=r"^train, epoch 1, batch 2: the loss is (nan|inf).*; the last good state is kept"
     ) as caught:
         fit(small(), blobs(), epochs=50, seed=0, batch_size=20, optimizer=optim.SGD(lr=1e200))
     assert all(np.isfinite(p).all() for p in caught.value.model.params.values())
@@ -253,6 +319,14 @@ def test_hook_after_step_can_prune() -> None:
     np.testing.assert_allclose(history.column("sparsity:fc1.weight"), [3 / 16, 6 / 16], rtol=1e-12)
 
 
+def test_hook_after_epoch_can_change_the_state() -> None:
+    def clear(state: TrainingState, _: Mapping[str, Any]) -> TrainingState:
+        return dataclasses.replace(state, params={k: 0 * p for k, p in state.params.items()})
+
+    trained, _ = fit(small(), blobs(), epochs=1, seed=0, after_epoch=clear)
+    assert not any(p.any() for p in trained.params.values())
+
+
 def test_buffers_of_batch_norm_are_carried() -> None:
     layers = (nn.Linear("fc1", 2, 4), nn.BatchNorm1d("bn", 4), nn.ReLU("r"), nn.Linear("fc2", 4, 3))
     model = nn.Model.init(layers, input_shape=(2,), seed=0, dtype=np.float64)
@@ -274,13 +348,19 @@ def test_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[3] for line in lines] == ["2/5", "4/5", "5/5"]
     assert all(line.startswith("l0 train  epoch") and "val " in line for line in lines)
+    fit(small(), blobs(), epochs=2, seed=0, progress="lines", first_epoch=6, phase="finetune")
+    assert [line.split()[2] for line in capsys.readouterr().err.splitlines()] == ["1/2", "2/2"]
 
 
 def test_progress_bar_and_silence(capsys: pytest.CaptureFixture[str]) -> None:
     fit(small(), blobs(), epochs=2, seed=0, progress="bar")
     assert "train" in capsys.readouterr().err
-    fit(small(), blobs(), epochs=2, seed=0)
+    fit(small(), blobs(), epochs=2, seed=0, progress="none")
     assert capsys.readouterr().err == ""
+    fit(small(), blobs(), epochs=2, seed=0)  # standard error is no terminal here
+    assert [line.split()[2] for line in capsys.readouterr().err.splitlines()] == ["1/2", "2/2"]
+    fit(small(), blobs(), epochs=60, seed=0, every=0)
+    assert len(capsys.readouterr().err.splitlines()) == 20
 
 
 def test_real_digits_are_learnt_in_a_few_epochs() -> None:

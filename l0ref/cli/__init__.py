@@ -49,5 +49,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (compress, report, data):
-        module.add_parser(commands)
+        for command in module.add_parser(commands):  # so that --debug may stand before the command or after it
+            command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback")
     return parser

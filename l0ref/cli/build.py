@@ -13,8 +13,8 @@ from l0ref.data import Splits
 from l0ref.errors import ConfigError
 from l0ref.nn import MODELS, Model
 from l0ref.penalty import Penalty
-from l0ref.pruning import Cut, Recipe
-from l0ref.validate import choose
+from l0ref.pruning import CONTROLS, Cut, Recipe
+from l0ref.validate import choose, count, nonnegative
 
 WITH_BETA = [cls.name for cls in surrogates.SURROGATES.values() if "beta" in {f.name for f in dataclasses.fields(cls)}]
 
@@ -52,7 +52,8 @@ def build_penalty(settings: Settings) -> Penalty:
 
 
 def build_job(settings: Settings) -> Job:
-    """Return recipes and cut."""
+    """Return recipes and cut; refuse a setting out of range."""
+    check_ranges(settings)
     penalty = build_penalty(settings)
     after = choose("finetune_penalty", settings.finetune_penalty, ("none", "l2", "l0+l2"))
     tuning = {"none": Penalty(), "l2": Penalty(l2=settings.l2), "l0+l2": penalty}[after]
@@ -72,6 +73,24 @@ def build_job(settings: Settings) -> Job:
         finetune=Recipe(settings.finetune_epochs, optimizer=tuner, penalty=tuning, **common),
         gradual=Recipe(settings.gradual, optimizer=optimizer, penalty=penalty, **common) if settings.gradual else None,
     )
+
+
+def check_ranges(settings: Settings) -> None:
+    """Refuse what would otherwise be noticed only after training."""
+    count("seed", settings.seed)
+    count("rounds", settings.rounds, least=1)
+    count("gradual", settings.gradual)
+    for name in ("control_l1", "control_l2", "lr_final"):
+        nonnegative(name, getattr(settings, name))
+    for name in settings.controls:
+        choose("controls", name, CONTROLS)
+    for ratio in settings.curve:
+        if ratio < 1:
+            raise ConfigError(f"curve={ratio!r} must be a compression ratio of at least 1")
+    if settings.gradual and not isinstance(settings.amount, float):
+        raise ConfigError(f"gradual={settings.gradual} needs the fraction to reach; give amount as in 0.95")
+    if settings.gradual and settings.rounds > 1:
+        raise ConfigError(f"gradual={settings.gradual} and rounds={settings.rounds} exclude each other; choose one")
 
 
 def _optimizer(name: str, lr: float, momentum: float) -> optim.Optimizer:

@@ -12,12 +12,12 @@ from typing import Any
 from l0ref import schedules
 from l0ref.cli.build import build_job, build_model
 from l0ref.cli.settings import DEFAULT_MODEL, PRESETS, Settings, read_toml, resolve, to_json
-from l0ref.cli.write import claim, write_partial, write_result
-from l0ref.data import load
+from l0ref.cli.write import claim, write_config, write_model, write_partial, write_result, write_summary
+from l0ref.data import Dataset, load
 from l0ref.errors import ArgumentError, ConfigError, Diverged, Interrupted
 from l0ref.optim import names as optimizer_names
 from l0ref.penalty import GROUPS, LAYER_WEIGHTS
-from l0ref.pruning import CONTROLS, run_experiment
+from l0ref.pruning import CONTROLS, MAIN, Compressed, Experiment, pruning_curve, run_experiment
 from l0ref.report import aggregate, aggregate_text, draw_all, full_text, summarize
 from l0ref.surrogates import SURROGATES
 
@@ -25,16 +25,17 @@ EXAMPLES = """\
 examples:
   l0ref compress                                   the built-in digits, with controls, in well under a minute
   l0ref compress --amount 0.98 --controls none     cut deeper, one control
-  l0ref compress --tolerance 0.05                  the largest cut that costs 5 % of validation loss
+  l0ref compress --tolerance 0.05                  the largest cut that by itself costs 5 % of the loss
   l0ref compress --curve 2,4,8,16,32,64            also draw accuracy against compression
   l0ref compress --data mnist --data-dir DIR --model lenet_5 --seeds 3 --out runs/lenet5
   l0ref compress --config job.toml                 settings from a file; flags win over it
 """
-LINES_PER_PHASE = 5
+FEW_EPOCHS = 50  # up to here a log gets one line an epoch, beyond it about twenty a phase
+UNTUNED_RATIOS = tuple(2.0**k for k in range(7))
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command and its flags; a flag left out is None, so that files and presets can fill it."""
+def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
+    """Add the command and its flags, and return its parser; a flag left out is None, for files and presets to fill."""
     p = commands.add_parser(
         "compress",
         help="train with l0, prune, fine-tune, report",
@@ -49,6 +50,7 @@ def add_parser(commands: Any) -> None:
     _training_flags(p.add_argument_group("training"))
     _comparison_flags(p.add_argument_group("comparison"))
     _output_flags(p.add_argument_group("output"))
+    return [p]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,8 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
         reports.append(run_seed(one, folder, quiet=arguments.quiet, figures=not arguments.no_figures))
         if not arguments.quiet:
             sys.stdout.write(full_text(reports[-1]) + "\n\n")
-    if len(reports) > 1 and not arguments.quiet:
-        sys.stdout.write(aggregate_text(aggregate(reports)) + "\n\n")
+    if len(reports) > 1:
+        summary = aggregate(reports)
+        write_summary(out, summary)
+        if not arguments.quiet:
+            sys.stdout.write(aggregate_text(summary) + "\n\n")
     sys.stdout.write(f"results in {out}\n")
     return 0
 
@@ -81,6 +86,13 @@ def run_seed(settings: Settings, folder: Path, *, quiet: bool, figures: bool) ->
     data = load(settings.data, data_dir=settings.data_dir, seed=settings.seed, dtype=settings.dtype)
     model = build_model(settings, data, seed=settings.seed)
     job = build_job(settings)
+    config = to_json(settings)
+    write_config(folder, config)
+
+    def save_main(name: str, run: Compressed) -> None:
+        if name == MAIN:  # at once, so that nothing that happens to a control can take it away
+            write_model(folder, run.model)
+
     try:
         experiment = run_experiment(
             model,
@@ -95,16 +107,30 @@ def run_seed(settings: Settings, folder: Path, *, quiet: bool, figures: bool) ->
             control_l1=settings.control_l1,
             control_l2=settings.control_l2,
             curve=settings.curve,
+            finished=save_main,
             progress="none" if quiet else "auto",
-            every=max(1, settings.epochs // LINES_PER_PHASE),
+            every=1 if settings.epochs <= FEW_EPOCHS else 0,
         )
     except (Diverged, Interrupted) as stop:
         raise type(stop)("; ".join(filter(None, (str(stop), write_partial(folder, stop))))) from stop
-    report = summarize(experiment, data, config=to_json(settings), seed=settings.seed)
+    report = summarize(experiment, data, config=config, seed=settings.seed)
     if figures:
-        draw_all(experiment, report, penalty=job.train.penalty, folder=folder)
+        untuned = untuned_curves(experiment, data.validation, seed=settings.seed)
+        draw_all(experiment, report, penalty=job.train.penalty, folder=folder, untuned=untuned)
     write_result(folder, experiment, report)
     return report
+
+
+def untuned_curves(experiment: Experiment, validation: Dataset, *, seed: int) -> dict[str, list[tuple[float, float]]]:
+    """Return for each run pairs (compression, validation accuracy) of its dense network pruned and not fine-tuned."""
+    size = experiment.runs[MAIN].model.size
+    ratios = [ratio for ratio in UNTUNED_RATIOS if ratio <= size]
+    curves = {}
+    for name, run in experiment.runs.items():
+        score = "random" if name == "random" else "magnitude"
+        accuracies = pruning_curve(run.stages[0].model, validation, ratios, score=score, seed=seed)
+        curves[name] = list(zip(ratios, accuracies, strict=True))
+    return curves
 
 
 def _default_out(settings: Settings) -> str:

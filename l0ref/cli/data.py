@@ -16,8 +16,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command."""
+def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
+    """Add the command; return the parser of its action."""
     p = commands.add_parser("data", help="fetch data sets", description="Fetch data sets; the digits are built in.")
     actions = p.add_subparsers(dest="action", required=True, metavar="ACTION")
     get = actions.add_parser(
@@ -31,6 +31,7 @@ def add_parser(commands: Any) -> None:
     get.add_argument("--data-dir", metavar="DIR", help="default: L0REF_DATA_DIR, else ~/.cache/l0ref")
     get.add_argument("--quiet", action="store_true", help="no progress")
     get.set_defaults(run=run)
+    return [get]
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,8 +16,8 @@ examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command."""
+def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
+    """Add the command; return its parser."""
     p = commands.add_parser(
         "report",
         help="print results, aggregate seeds",
@@ -27,6 +27,7 @@ def add_parser(commands: Any) -> None:
     )
     p.add_argument("folders", nargs="+", metavar="DIR", help="what compress --out wrote")
     p.set_defaults(run=run)
+    return [p]
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +9,25 @@ from typing import Any
 from l0ref import checkpoint
 from l0ref.archive import json_bytes, write_atomic, write_npz
 from l0ref.errors import ConfigError, Diverged, Interrupted
-from l0ref.pruning import MAIN, Experiment
+from l0ref.nn import Model
+from l0ref.pruning import Experiment
+from l0ref.training import rows_to_csv
 
 REPORT = "report.json"
 PARTIAL = "partial.npz"
+PARTIAL_HISTORY = "partial.csv"
+PICTURES = ("training.png", "weights.png", "surrogate.png", "masks.png", "compression.png")
+TABLES = (REPORT, "config.json", "history.csv", "summary.json", PARTIAL_HISTORY)
+OURS = (*TABLES, "model.npz", "masks.npz", PARTIAL, *PICTURES)
 
 
 def claim(folder: Path, *, overwrite: bool) -> Path:
-    """Create `folder`, or refuse it if it holds a result already."""
-    if not overwrite and any(folder.glob(f"**/{REPORT}")):
-        raise ConfigError(f"out={str(folder)!r} holds a result already; choose another folder or pass --overwrite")
+    """Create `folder`, or refuse it if it holds a result already; with `overwrite` that result is removed first."""
+    if any(folder.glob(f"**/{REPORT}")):
+        if not overwrite:
+            raise ConfigError(f"out={str(folder)!r} holds a result already; choose another folder or pass --overwrite")
+        for path in (p for name in OURS for p in (*folder.glob(name), *folder.glob(f"seed-*/{name}"))):
+            path.unlink()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -28,30 +35,41 @@ def claim(folder: Path, *, overwrite: bool) -> Path:
     return folder
 
 
-def write_result(folder: Path, experiment: Experiment, report: Mapping[str, Any]) -> None:
-    """Write config.json, history.csv, model.npz, masks.npz and, last, report.json."""
-    model = experiment.runs[MAIN].model
-    write_atomic(folder / "config.json", json_bytes(report["config"]))
-    write_atomic(folder / "history.csv", _history(experiment).encode("utf-8"))
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write config.json before any work is done: it tells what ran, and whether the folder can be written."""
+    try:
+        write_atomic(folder / "config.json", json_bytes(config))
+    except OSError as error:
+        raise ConfigError(f"out={str(folder)!r} cannot be written: {error.strerror}; choose another folder") from None
+
+
+def write_model(folder: Path, model: Model) -> None:
+    """Write model.npz and masks.npz."""
     checkpoint.save(folder / "model.npz", model)
     write_npz(folder / "masks.npz", {k: model.mask(k) for k in model.weights}, manifest={"kind": "l0ref masks"})
+
+
+def write_result(folder: Path, experiment: Experiment, report: Mapping[str, Any]) -> None:
+    """Write history.csv and, last, report.json; configuration and model are there already."""
+    write_atomic(folder / "history.csv", _history(experiment).encode("utf-8"))
     write_atomic(folder / REPORT, json_bytes(report))
 
 
+def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
+    """Write summary.json: mean, sample standard deviation and n over the seeds of one configuration."""
+    write_atomic(folder / "summary.json", json_bytes(summary))
+
+
 def write_partial(folder: Path, stop: Diverged | Interrupted) -> str:
-    """Save the last good model of a training that stopped, and say where it is; "" if there is none."""
-    if stop.model is None:
-        return ""
-    checkpoint.save(folder / PARTIAL, stop.model)
-    return f"the last good model is in {folder / PARTIAL}"
+    """Save the last good model and the epochs of a training that stopped, and say what is where; "" if nothing is."""
+    done = [f"the finished l0 network is in {folder / 'model.npz'}"] if (folder / "model.npz").exists() else []
+    if stop.model is not None:
+        checkpoint.save(folder / PARTIAL, stop.model)
+        write_atomic(folder / PARTIAL_HISTORY, stop.history.to_csv().encode("utf-8"))
+        done.append(f"the last good model of the training that stopped is in {folder / PARTIAL}")
+    return ", ".join(done)
 
 
 def _history(experiment: Experiment) -> str:
     """The epochs of all runs, with the run's name in the first column."""
-    out = io.StringIO()
-    rows = [{"run": name, **row} for name, run in experiment.runs.items() for row in run.rows]
-    if rows:
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return out.getvalue()
+    return rows_to_csv([{"run": name, **row} for name, run in experiment.runs.items() for row in run.rows])

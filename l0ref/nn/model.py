@@ -53,6 +53,7 @@ class Model:
         shapes(self.architecture, self.input_shape)
         _check_arrays("params", self.params, self._expected("parameters"))
         _check_arrays("buffers", self.buffers, self._expected("buffers"))
+        _check_one_dtype({"params": self.params, "buffers": self.buffers})
         _check_masks(self.masks, self.params, self.weights)
 
     @classmethod
@@ -202,10 +203,13 @@ def _check_arrays(what: str, arrays: Mapping[str, Array], expected: Mapping[str,
     for key, shape in expected.items():
         if arrays[key].shape != shape:
             raise ShapeError(f"{what}[{key!r}] has shape {arrays[key].shape}, expected {shape}")
-    dtypes = {a.dtype for a in arrays.values()}
+
+
+def _check_one_dtype(parts: Mapping[str, Mapping[str, Array]]) -> None:
+    dtypes = {a.dtype for arrays in parts.values() for a in arrays.values()}
     if len(dtypes) > 1 or not dtypes <= set(FLOATS):
         found = ", ".join(sorted(map(str, dtypes)))
-        raise DTypeError(f"{what} has arrays of {found}; use one type, float32 or float64, for all")
+        raise DTypeError(f"{' and '.join(parts)} have arrays of {found}; use one type, float32 or float64, for all")
 
 
 def _check_masks(masks: Mapping[str, Array], params: Mapping[str, Array], weights: Sequence[str]) -> None:

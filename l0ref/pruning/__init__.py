@@ -1,6 +1,7 @@
 """Pruning: scores, masks on a model, the sweep of dead units, and the pipeline around them."""
 
 from l0ref.pruning.controls import CONTROLS, Control, control
+from l0ref.pruning.curve import pruning_curve
 from l0ref.pruning.experiment import MAIN, Experiment, run_experiment
 from l0ref.pruning.pipeline import Compressed, Dense, Stage, compress, prune_and_tune, prune_gradually, train_dense
 from l0ref.pruning.prune import prune
@@ -26,6 +27,7 @@ __all__ = [
     "prune_and_tune",
     "prune_gradually",
     "pruned_count",
+    "pruning_curve",
     "run_experiment",
     "sweep",
     "train_dense",

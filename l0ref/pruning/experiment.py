@@ -15,7 +15,7 @@ from l0ref.masks import amount_for_compression
 from l0ref.nn import Model
 from l0ref.penalty import Penalty
 from l0ref.pruning.controls import Control, control
-from l0ref.pruning.pipeline import Compressed, Dense, prune_and_tune, prune_gradually, train_dense
+from l0ref.pruning.pipeline import Compressed, Dense, prune_and_tune, prune_gradually, ramp_to, train_dense
 from l0ref.pruning.recipe import Cut, Recipe
 
 MAIN = "l0"
@@ -47,7 +47,7 @@ def run_experiment(
     control_l1: float = 0.0,
     control_l2: float = 0.0,
     curve: Sequence[float] = (),
-    notify: Callable[[str], None] = lambda _: None,
+    finished: Callable[[str, Compressed], None] | None = None,
     **options: Any,
 ) -> Experiment:
     """Run the pipeline with the l0 penalty and with each control.
@@ -56,33 +56,36 @@ def run_experiment(
     controls                    names out of `CONTROLS`
     control_l1, control_l2      strengths of those two
     curve                       compression ratios at which every run is also pruned and fine-tuned
-    notify                      called with the name of each run when it begins
+    finished                    called with name and result of each run as soon as it is done, the main job first
     options                     progress and every, for `fit`
     """
     if gradual is not None and rounds > 1:
         raise ConfigError(f"gradual and rounds={rounds} exclude each other; choose one way to prune")
+    if gradual is not None:
+        ramp_to(cut, epochs=gradual.epochs)
+    fractions = [amount_for_compression(model.size, ratio) / model.size for ratio in curve]
+
+    def compress_from(start: Dense, each: Control, cut: Cut, **shared: Any) -> Compressed:
+        if gradual is not None:
+            return prune_gradually(start, data, cut, each.train(gradual), finetune, **shared)
+        return prune_and_tune(start, data, cut, finetune, rounds=rounds, **shared)
+
     dense: dict[Penalty, Dense] = {}
     runs: dict[str, Compressed] = {}
     curves: dict[str, list[tuple[float, Compressed]]] = {}
     own = Control(MAIN, train.penalty)
     others = [control(name, like=train.penalty, l1=control_l1, l2=control_l2) for name in controls]
     for each in (own, *others):
-        notify(each.name)
         shared = {"seed": seed, "label": each.name, **options}
         if each.penalty not in dense:
             dense[each.penalty] = train_dense(model, data, each.train(train), **shared)
         start = dense[each.penalty]
         here = cut if each is own else each.cut(runs[MAIN].removed / model.size, like=cut)
-        if gradual is not None:
-            runs[each.name] = prune_gradually(start, data, here, each.train(gradual), finetune, **shared)
-        else:
-            runs[each.name] = prune_and_tune(start, data, here, finetune, rounds=rounds, **shared)
+        runs[each.name] = compress_from(start, each, here, **shared)
+        if finished is not None:
+            finished(each.name, runs[each.name])
         curves[each.name] = [
-            (ratio, prune_and_tune(start, data, _at(ratio, model.size, each, cut), finetune, rounds=rounds, **shared))
-            for ratio in curve
+            (ratio, compress_from(start, each, each.cut(fraction, like=cut), **shared))
+            for ratio, fraction in zip(curve, fractions, strict=True)
         ]
     return Experiment(runs, curves)
-
-
-def _at(ratio: float, size: int, each: Control, cut: Cut) -> Cut:
-    return each.cut(amount_for_compression(size, ratio) / size, like=cut)

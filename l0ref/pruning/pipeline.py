@@ -16,6 +16,7 @@ Departs  The pruning rule, the number of rounds and the fine-tuning recipe of th
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,11 +107,11 @@ def prune_and_tune(
     pruning_seconds = tuning_seconds = 0.0
     for number in range(1, rounds + 1):
         start = time.perf_counter()
-        before, masked = model, cut.share(number / rounds).apply(model, data.validation, seed=seed)
+        before, masked = model, cut.share(number / rounds, size=model.size).apply(model, data.validation, seed=seed)
         swept = sweep(masked)
         pruned = _stage("pruned", swept.model, data, start)
         pruning_seconds += pruned.seconds
-        cuts.append(_cut_row(before, masked, pruned))
+        cuts.append(_cut_row(_largest_removed(before, masked), masked, pruned))
         start = time.perf_counter()
         phase = "finetune" if rounds == 1 else f"finetune {number}"
         model, history = finetune.fit(pruned.model, data, seed=seed, phase=phase, first_epoch=first_epoch, **options)
@@ -143,17 +144,17 @@ def prune_gradually(
     gradual   how to train meanwhile
     schedule  fraction pruned as a function of the step; by default LogLinearKept(final=amount), twice per epoch
     """
-    if not isinstance(cut.amount, float):
-        raise ConfigError(f"cut={cut!r}: gradual pruning needs the fraction to reach; give amount as a float")
-    ramp = schedule if schedule is not None else LogLinearKept(final=cut.amount, frequency=0.5 / max(gradual.epochs, 1))
-    start = time.perf_counter()
+    ramp = schedule if schedule is not None else ramp_to(cut, epochs=gradual.epochs)
+    start, largest = time.perf_counter(), 0.0
 
     def after_step(state: TrainingState) -> TrainingState | None:
+        nonlocal largest
         model = state.model(dense.stage.model)
         target = ramp(state.step, steps=state.steps)
-        if round(target * model.size) <= pruned_count(model):
+        if math.floor(target * model.size + 0.5) <= pruned_count(model):
             return None
         pruned = prune(model, amount=target, scope=cut.scope, score=cut.score, min_keep=cut.min_keep, seed=seed)
+        largest = max(largest, _largest_removed(model, pruned))
         return dataclasses.replace(state, masks=pruned.masks)
 
     masked, history = gradual.fit(
@@ -172,7 +173,14 @@ def prune_gradually(
     model, tuning = finetune.fit(pruned.model, data, seed=seed, phase="finetune", first_epoch=first_epoch, **options)
     stages = (dense.stage, pruned, _stage("finetuned", model, data, start))
     rows = (*dense.rows, *history.rows, *tuning.rows)
-    return Compressed(stages, rows, pruned_count(masked), swept.units, (_cut_row(masked, masked, pruned),))
+    return Compressed(stages, rows, pruned_count(masked), swept.units, (_cut_row(largest, masked, pruned),))
+
+
+def ramp_to(cut: Cut, *, epochs: int) -> LogLinearKept:
+    """Return the schedule of gradual pruning: the fraction of the cut, in two steps per epoch."""
+    if not isinstance(cut.amount, float):
+        raise ConfigError(f"cut={cut!r}: gradual pruning needs the fraction to reach; give amount as a float")
+    return LogLinearKept(final=cut.amount, frequency=0.5 / count("gradual.epochs", epochs, least=1))
 
 
 def compress(
@@ -199,11 +207,15 @@ def _stage(name: str, model: Model, data: Splits, start: float) -> Stage:
     return Stage(name, model, score, time.perf_counter() - start)
 
 
-def _cut_row(before: Model, masked: Model, pruned: Stage) -> dict[str, Any]:
+def _largest_removed(before: Model, masked: Model) -> float:
     gone = [abs(before.params[k][~masked.mask(k)]).max(initial=0.0) for k in before.weights]
+    return float(max(gone, default=0.0))
+
+
+def _cut_row(largest: float, masked: Model, pruned: Stage) -> dict[str, Any]:
     return {
         "kept": masked.size - pruned_count(masked),
         "kept_after_sweep": masked.size - pruned_count(pruned.model),
-        "largest_removed": float(max(gone, default=0.0)),
+        "largest_removed": largest,
         "val_acc1": pruned.validation.acc1,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from l0ref.masks import keep_mask
 from l0ref.nn import Model
 from l0ref.pruning.score import SCORES
@@ -37,4 +39,30 @@ def prune(
     """
     scores = SCORES[choose("score", score, SCORES)](model, seed)
     masks = keep_mask(scores, amount=amount, threshold=threshold, scope=scope, min_keep=min_keep, current=model.masks)
+    return model.replace(masks=masks)
+
+
+def prune_further(
+    model: Model,
+    *,
+    amount: float,
+    scope: str = "global",
+    score: str = "magnitude",
+    min_keep: int = 0,
+    seed: int | None = None,
+) -> Model:
+    """Return the model pruned by `amount`, except where as much has gone already, which stays as it is.
+
+    Between two rounds a sweep may take more than the next round asks for: from the whole network or, with
+    scope="layer", from one of its layers. Options as in `prune`, which would refuse.
+    """
+    scores = SCORES[choose("score", score, SCORES)](model, seed)
+    ranked = [list(scores)] if choose("scope", scope, ("global", "layer")) == "global" else [[key] for key in scores]
+    masks = dict(model.masks)
+    for keys in ranked:
+        current = {key: model.mask(key) for key in keys}
+        n, gone = sum(m.size for m in current.values()), sum(int((~m).sum()) for m in current.values())
+        asked = math.floor(amount * n + 0.5) if isinstance(amount, float) else amount
+        if asked > gone:
+            masks |= keep_mask({key: scores[key] for key in keys}, amount=amount, min_keep=min_keep, current=current)
     return model.replace(masks=masks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,11 @@ from l0ref.masks import largest_amount
 from l0ref.nn import Model
 from l0ref.optim import Adam, Optimizer
 from l0ref.penalty import Penalty
-from l0ref.pruning.prune import prune
+from l0ref.pruning.prune import prune, prune_further
+from l0ref.pruning.score import SCORES
 from l0ref.schedules import Constant, Cosine, Schedule
 from l0ref.training import History, fit
-from l0ref.validate import choose, nonnegative
+from l0ref.validate import between, choose, count, nonnegative, real
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Recipe:
     monitor: str = "val_loss"
     patience: int | None = None
     threshold: float = 1e-2
+
+    def __post_init__(self) -> None:
+        count("epochs", self.epochs)
+        count("batch_size", self.batch_size, least=1)
+        between("label_smoothing", self.label_smoothing, 0.0, 1.0)
 
     def fit(self, model: Model, data: Splits, *, seed: int, **options: Any) -> tuple[Model, History]:
         """Train `model` on the training set, watched on the validation set; `options` are those of `fit`."""
@@ -67,18 +74,30 @@ class Cut:
         if len(given) != 1:
             found = ", ".join(f"{k}={v!r}" for k, v in given.items()) or "none of them"
             raise ConfigError(f"amount, threshold, tolerance: give exactly one, got {found}")
+        self.check()
+
+    def check(self) -> None:
+        """Refuse a value out of range, before any training."""
+        if isinstance(self.amount, float):
+            between("amount", self.amount, 0.0, 1.0)
+        elif self.amount is not None:
+            count("amount", self.amount)
+        if self.threshold is not None:
+            real("threshold", self.threshold)
         if self.tolerance is not None:
             nonnegative("tolerance", self.tolerance)
-            choose("scope", self.scope, ("global",))
+        choose("scope", self.scope, ("global", "layer") if self.tolerance is None else ("global",))
+        choose("score", self.score, SCORES)
+        count("min_keep", self.min_keep)
 
     def apply(self, model: Model, validation: Dataset, *, seed: int) -> Model:
-        """Return the model with the weights masked that this cut removes."""
+        """Return the model with the weights masked that this cut removes, unless a sweep took as many before."""
         options: dict[str, Any] = {"scope": self.scope, "score": self.score, "min_keep": self.min_keep, "seed": seed}
-        gone = pruned_count(model)
-        if isinstance(self.amount, float) and self.amount * model.size + 0.5 < gone:
-            return model  # an earlier sweep took more than this round asks for
+        if self.amount is not None:
+            return prune_further(model, amount=self.amount, **options)
         if self.tolerance is None:
-            return prune(model, amount=self.amount, threshold=self.threshold, **options)
+            return prune(model, threshold=self.threshold, **options)
+        gone = pruned_count(model)
 
         def loss_after(removed: int) -> float:
             return metrics.evaluate(prune(model, amount=removed, **options), validation).loss
@@ -86,16 +105,17 @@ class Cut:
         limit = (1 + self.tolerance) * loss_after(gone)
         return prune(model, amount=largest_amount(loss_after, n=model.size, limit=limit, start=gone), **options)
 
-    def share(self, part: float) -> Cut:
-        """Return a cut that takes the model this part of the way, on a logarithmic scale of kept weights.
+    def share(self, part: float, *, size: int) -> Cut:
+        """Return a cut that takes a model of `size` weights this part of the way, on a logarithmic scale of kept ones.
 
-        With amount 0.99 in two rounds the first keeps 10 % and the second 1 %. A threshold or a tolerance is
-        the same in every round.
+        With amount 0.99 in two rounds the first keeps 10 % and the second 1 %. A threshold, a tolerance and a
+        count per layer (scope="layer") are the same in every round.
         """
-        if not isinstance(self.amount, float) or part >= 1:
+        if self.amount is None or part >= 1 or (self.scope == "layer" and not isinstance(self.amount, float)):
             return self
-        kept = math.exp(part * math.log(1 - self.amount)) if self.amount < 1 else 0.0
-        return Cut(amount=1 - kept, scope=self.scope, score=self.score, min_keep=self.min_keep)
+        fraction = self.amount if isinstance(self.amount, float) else self.amount / max(size, 1)
+        kept = math.exp(part * math.log(1 - fraction)) if fraction < 1 else 0.0
+        return dataclasses.replace(self, amount=1 - kept)
 
 
 def pruned_count(model: Model) -> int:

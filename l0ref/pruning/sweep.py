@@ -10,6 +10,9 @@ A unit (a neuron of a Linear layer, a filter of a Conv2d layer) is dead in one o
 Removing weights may leave further units dead, so the sweep repeats until nothing changes. The network
 computes the same function as before, up to rounding, in evaluation mode.
 
+A network without a path from input to output, whose output is constant, is left as it is, so that it
+keeps the number of weights it was pruned to.
+
 What is not swept: outputs of the network, channels that enter or leave a residual sum, and units
 whose constant cannot be folded (the next layer has no bias, or pads a constant that is not zero, so
 that its effect differs at the border).
@@ -67,6 +70,8 @@ def sweep(model: Model) -> Sweep:
         for link in links:
             swept = _drop_unread(_fold_constant(swept, link), link)
         changed = _kept(swept) < kept
+    if not _kept(swept):  # no path from input to output is left: the output is constant, and there is nothing to save
+        return Sweep(model.replace(masks={key: model.mask(key) for key in model.weights}), {}, 0)
     units = {link.first.name: int(_dead(swept, link).sum()) for link in links}
     return Sweep(swept, {name: n for name, n in units.items() if n}, before - _kept(swept))
 

@@ -55,7 +55,7 @@ def fit(
     threshold: float = 1e-2,
     first_epoch: int = 1,
     phase: str = "train",
-    progress: str = "none",
+    progress: str = "auto",
     every: int = 1,
     label: str = "",
     after_step: AfterStep | None = None,
@@ -76,7 +76,8 @@ def fit(
     patience            stop after this many epochs without a better `monitor`
     threshold           the history counts the share of weights below it
     first_epoch         number of the first epoch; a second fit that continues gets its own shuffles
-    progress, every     "auto", "bar", "lines" or "none"; see `Progress`
+    progress, every     "auto" (a bar on a terminal, otherwise a line an epoch), "bar", "lines", "none";
+                        see `Progress`
     phase, label        name of the phase in history and messages; what progress shows before it
     after_step          called with the state after each step, and after_epoch with the state and the
                         history's row; what they return, unless None, replaces the state
@@ -134,6 +135,11 @@ class Trainer:
     after_epoch: AfterEpoch | None
 
     def __post_init__(self) -> None:
+        kinds = {"model": Model, "data": Dataset, "optimizer": Optimizer, "penalty": Penalty}
+        for name, kind in (kinds | {"schedule": Schedule, "warmup": Schedule}).items():
+            if not isinstance(getattr(self, name), kind):
+                found = type(getattr(self, name)).__name__
+                raise ArgumentError(f"{name} is {found}, expected an instance of l0ref's {kind.__name__}")
         if self.validation is None and (self.select == "best" or self.patience is not None):
             wish = "select='best'" if self.select == "best" else f"patience={self.patience}"
             raise ArgumentError(f"{wish} needs validation data; pass validation=")
@@ -141,6 +147,8 @@ class Trainer:
             self.check_plateau(self.schedule)
         if len(self.data) == 0:
             raise ArgumentError("data is empty; pass at least one sample")
+        if self.validation is not None and len(self.validation) == 0:
+            raise ArgumentError("validation is empty; pass at least one sample, or None")
         if self.patience is not None:
             count("patience", self.patience, least=1)
 
@@ -200,7 +208,11 @@ class Trainer:
             state = self.called(self.after_step, state)
         if (name := state.first_bad()) is not None:
             raise self.diverged(state, i, name, "holds NaN or infinite entries")
-        row = self.row(state, loss_sum / len(self.data), lr, strength)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            row = self.row(state, loss_sum / len(self.data), lr, strength)
+        for name in ("loss", "val_loss"):
+            if row[name] is not None and not np.isfinite(row[name]):
+                raise self.diverged(state, i, f"{name} of the epoch", f"is {row[name]}")
         return self.called(self.after_epoch, state, row), row
 
     def step(

@@ -16,12 +16,12 @@ class Progress:
     """Context manager that follows the epochs of one phase on standard error.
 
     show    "auto": a bar if standard error is a terminal, otherwise lines; "bar", "lines", "none"
-    every   with lines, one line each `every` epochs, and one for the last
+    every   with lines, one line each `every` epochs, and one for the last; 0: about twenty lines in all
     """
 
     def __init__(self, phase: str, epochs: int, *, show: str = "auto", every: int = 1) -> None:
         choose("progress", show, ("auto", "bar", "lines", "none"))
-        self.phase, self.epochs, self.every = phase, epochs, every
+        self.phase, self.epochs, self.every = phase, epochs, every or max(1, round(epochs / 20))
         self.show = ("bar" if sys.stderr.isatty() else "lines") if show == "auto" else show
         self._bar: tqdm[Any] | None = None
 

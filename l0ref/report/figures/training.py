@@ -83,6 +83,8 @@ def _draw_loss(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
             ax.plot(_epochs(rows), np.where(values > 0, values, np.nan), color=colour, label=label, **_dots(rows))
     if ax.lines:
         ax.set_yscale("log")
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high * (high / low) ** 0.12)  # room for the names of the phases
         plain_log_axis(ax.yaxis)
     legend_above(ax)
 
