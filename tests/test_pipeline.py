@@ -165,6 +165,18 @@ def test_seed_reaches_every_phase(splits: Splits) -> None:
         assert (a.model.params["fc2.bias"] != b.model.params["fc2.bias"]).any()
 
 
+def test_tolerance_by_layer_takes_the_same_fraction_from_each(splits: Splits) -> None:
+    dense = train_dense(tiny(), splits, TRAIN, seed=0).stage.model
+    before = metrics.evaluate(dense, splits.validation).loss
+    pruned = Cut(tolerance=0.05, scope="layer").apply(dense, splits.validation, seed=0)
+    fraction = (~pruned.mask("fc1.weight")).mean()
+    assert fraction > 0.1
+    assert (~pruned.mask("fc2.weight")).mean() == pytest.approx(fraction, abs=1 / 300)
+    assert metrics.evaluate(pruned, splits.validation).loss <= 1.05 * before
+    further = prune(dense, amount=float(fraction) + 2e-3, scope="layer")
+    assert metrics.evaluate(further, splits.validation).loss > 1.05 * before
+
+
 def test_tolerance_finds_the_largest_cut_within_the_loss(splits: Splits) -> None:
     dense = train_dense(tiny(), splits, TRAIN, seed=0).stage.model
     before = metrics.evaluate(dense, splits.validation).loss
@@ -296,7 +308,7 @@ def test_a_cut_has_one_rule(options: dict[str, float], said: str) -> None:
     ("options", "said"),
     [
         ({"tolerance": -0.1}, r"^tolerance=-0\.1 must be 0 or greater"),
-        ({"tolerance": 0.1, "scope": "layer"}, r"^scope='layer' is not one of 'global'"),
+        ({"tolerance": 0.1, "scope": "filter"}, r"^scope='filter' is not one of 'global', 'layer'"),
         ({"amount": 1.5}, r"^amount=1\.5 must lie in \[0, 1\]"),
         ({"amount": -3}, r"^amount=-3 must be at least 0"),
         ({"threshold": float("nan")}, r"^threshold=nan must be finite"),

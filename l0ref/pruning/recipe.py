@@ -20,6 +20,8 @@ from l0ref.schedules import Constant, Cosine, Schedule
 from l0ref.training import History, fit
 from l0ref.validate import between, choose, count, nonnegative, real
 
+LAYER_STEPS = 10_000  # how finely a tolerance cuts with scope="layer"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -57,8 +59,9 @@ class Cut:
 
     amount     float: fraction of all weights that goes; int: count of weights that go
     threshold  weights with |w| below it go
-    tolerance  the largest count whose validation loss stays within (1 + tolerance) times that before
-               the cut; found by bisection
+    tolerance  the largest cut whose validation loss stays within (1 + tolerance) times that before the cut,
+               found by bisection: over the count of weights or, with scope="layer", over the fraction taken
+               from each layer, in ten-thousandths
     scope, score, min_keep   as in `prune`
     """
 
@@ -86,7 +89,7 @@ class Cut:
             real("threshold", self.threshold)
         if self.tolerance is not None:
             nonnegative("tolerance", self.tolerance)
-        choose("scope", self.scope, ("global", "layer") if self.tolerance is None else ("global",))
+        choose("scope", self.scope, ("global", "layer"))
         choose("score", self.score, SCORES)
         count("min_keep", self.min_keep)
 
@@ -97,13 +100,16 @@ class Cut:
             return prune_further(model, amount=self.amount, **options)
         if self.tolerance is None:
             return prune(model, threshold=self.threshold, **options)
-        gone = pruned_count(model)
+        whole = model.size if self.scope == "global" else LAYER_STEPS
 
-        def loss_after(removed: int) -> float:
-            return metrics.evaluate(prune(model, amount=removed, **options), validation).loss
+        def pruned_by(part: int) -> Model:
+            return prune_further(model, amount=part if self.scope == "global" else part / whole, **options)
 
-        limit = (1 + self.tolerance) * loss_after(gone)
-        return prune(model, amount=largest_amount(loss_after, n=model.size, limit=limit, start=gone), **options)
+        def loss_after(part: int) -> float:
+            return metrics.evaluate(pruned_by(part), validation).loss
+
+        limit = (1 + self.tolerance) * loss_after(0)
+        return pruned_by(largest_amount(loss_after, n=whole, limit=limit))
 
     def share(self, part: float, *, size: int) -> Cut:
         """Return a cut that takes a model of `size` weights this part of the way, on a logarithmic scale of kept ones.
