@@ -1,0 +1,30 @@
+"""Conformance vectors: inputs and results any implementation of l0 compression can be held against.
+
+    names()               the sets, in order
+    load(name)            one set: its cases, checked entry by entry as it is read
+    run(adapter)          hold somebody's functions against the sets; the report says passed, failed, not provided
+    load_adapter(where)   "package.module" or "package.module:Name" -> the adapter in it
+    export(folder)        copy the files
+
+The results were computed at 50 digits or in rational arithmetic by a script that knows nothing of this
+package, and rounded once. The pages of the documentation describe the files and every function.
+"""
+
+from l0ref.testing.vectors.adapter import load_adapter
+from l0ref.testing.vectors.files import Case, Expected, VectorSet, export, load, names
+from l0ref.testing.vectors.report import Deviation, Report, SetResult
+from l0ref.testing.vectors.runner import run
+
+__all__ = [
+    "Case",
+    "Deviation",
+    "Expected",
+    "Report",
+    "SetResult",
+    "VectorSet",
+    "export",
+    "load",
+    "load_adapter",
+    "names",
+    "run",
+]
