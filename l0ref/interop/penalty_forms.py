@@ -1,0 +1,103 @@
+"""Functions that people penalise when they mean a surrogate, and the prices at which a gradient uses one.
+
+The gradient of a penalty on one array is a phi'(w) + 2 b w. Given phi', the prices a and b follow from least
+squares, and what is left over tells whether phi was the right function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from l0ref.surrogates import L1, Laplace, LinearizedLaplace, Surrogate
+from l0ref.validate import Array
+
+FITS = 1e-6  # left over, relative to the largest entry: float32 constants are this bad, other functions far worse
+NOTHING = 1e-9  # share of the largest gradient below which a term is absent
+
+
+@dataclass(frozen=True)
+class Form:
+    """One function phi of a weight: what it is said to be if it is not the right one, its values and its slopes."""
+
+    text: str
+    value: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Prices at which every array pays: {key: a} and {key: b} of a phi(w) + b w^2, those that can be told apart."""
+
+    form: Form
+    l0: Mapping[str, float]
+    l2: Mapping[str, float]
+
+
+def forms(surrogate: Surrogate) -> list[Form]:
+    """Return the right function first, then what stands in its place by mistake."""
+    found = [Form("", surrogate.value, surrogate.grad)]
+    beta = getattr(surrogate, "beta", None)
+    if isinstance(beta, float | int):
+        for other in (1.0, beta**2, 2 * beta, beta / 2):
+            wrong = replace(surrogate, beta=other)  # type: ignore[call-arg]
+            how = "beta is missing" if other == 1.0 else f"beta is {other:g}"
+            found.append(
+                Form(f"{how}, where the penalty has beta={beta:g}; multiply |w| by it", wrong.value, wrong.grad)
+            )
+    if isinstance(surrogate, Laplace):
+        found += _laplace_mistakes(surrogate.beta)
+    plain = L1()
+    text = f"|w| itself is penalised, an l1 norm, not {type(surrogate).__name__} of it; apply the surrogate"
+    return [*found, Form(text, plain.value, plain.grad)]
+
+
+def _laplace_mistakes(beta: float) -> list[Form]:
+    tangent = LinearizedLaplace(beta)
+    return [
+        Form(
+            "the linearised form beta exp(-beta |w|) |w| is differentiated as a whole, which pushes weights beyond "
+            "1/beta outwards; detach the exponential, or penalise 1 - exp(-beta |w|)",
+            lambda w: beta * np.exp(-beta * np.abs(w)) * np.abs(w),
+            lambda w: beta * np.exp(-beta * np.abs(w)) * (1 - beta * np.abs(w)) * np.sign(w),
+        ),
+        Form(
+            "the slope of the exponential is replaced by its tangent, max(0, 1 - beta |w|), as in l0-LMS; penalise "
+            "1 - exp(-beta |w|)",
+            tangent.value,
+            tangent.grad,
+        ),
+        Form(
+            "w^2 stands in the exponent instead of |w|; write exp(-beta |w|)",
+            lambda w: -np.expm1(-beta * w * w),
+            lambda w: 2 * beta * w * np.exp(-beta * w * w),
+        ),
+        Form(
+            "w stands in the exponent instead of |w|; write exp(-beta |w|)",
+            lambda w: -np.expm1(np.minimum(-beta * w, 700.0)),
+            lambda w: beta * np.exp(np.minimum(-beta * w, 700.0)),
+        ),
+    ]
+
+
+def fit(form: Form, arrays: Mapping[str, Array], gradients: Mapping[str, Array]) -> Fit | None:
+    """Return the prices under which `form` gives all gradients; None if it cannot.
+
+    arrays, gradients  {key: entries, flat}. An array of fewer than two different entries says nothing of a and b
+    """
+    top = max((float(np.abs(g).max(initial=0.0)) for g in gradients.values()), default=0.0)
+    l0, l2 = {}, {}
+    for key, w in arrays.items():
+        slopes = np.stack([form.slope(w), 2 * w], axis=1)
+        scale = np.abs(slopes).max(axis=0, initial=0.0)
+        scale[scale == 0] = 1.0
+        price, _, rank, _ = np.linalg.lstsq(slopes / scale, gradients[key], rcond=1e-9)
+        left = np.abs(slopes / scale @ price - gradients[key]).max(initial=0.0)
+        if left > FITS * max(float(np.abs(gradients[key]).max(initial=0.0)), NOTHING * top):
+            return None
+        if rank == 2:
+            small = np.abs(price) <= NOTHING * top
+            l0[key], l2[key] = (0.0 if s else float(p) for s, p in zip(small, price / scale, strict=True))
+    return Fit(form, l0, l2)

@@ -1,0 +1,138 @@
+"""Which layer of PyTorch is which of ours, field by field, and the options ours do not have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from l0ref import nn
+from l0ref.errors import ArgumentError
+from l0ref.interop.extras import need_torch
+from l0ref.nn import Layer
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One kind of layer on both sides.
+
+    ours, theirs  our class, and the name of theirs in torch.nn
+    fields        fields with the same name and meaning on both sides
+    fixed         options of theirs that ours lacks, each with the only value that can be read
+    bias          whether the layer may have one
+    """
+
+    ours: type[Layer]
+    theirs: str
+    fields: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    bias: bool = False
+
+    def read(self, name: str, module: Any) -> Layer:
+        """Return our description of `module`; refuse an option ours lacks."""
+        what = f"module {name!r} ({self.theirs})"
+        for option, only in self.fixed.items():
+            value = getattr(module, option)
+            if _single(value) != only:
+                raise ArgumentError(
+                    f"{what} has {option}={value!r}, which l0ref does not compute; build it with {option}={only!r}"
+                )
+        found = {f: _single(getattr(module, f)) for f in self.fields} | self._bias(module)
+        if isinstance(found.get("padding"), str):
+            found["padding"] = _explicit_padding(what, module)
+        if issubclass(self.ours, nn.MaxPool2d | nn.AvgPool2d) and found["stride"] == found["kernel_size"]:
+            del found["stride"]
+        try:
+            return self.ours(name, **found)
+        except ArgumentError as error:
+            raise ArgumentError(f"{what} has {error}") from None
+
+    def write(self, layer: Layer) -> Any:
+        """Return their module for our `layer`, with arrays still to be filled in."""
+        options = {f: getattr(layer, f) for f in (*self.fields, *(("bias",) if self.bias else ()))}
+        return getattr(need_torch().nn, self.theirs)(**options, **self.fixed)
+
+    def _bias(self, module: Any) -> dict[str, bool]:
+        return {"bias": module.bias is not None} if self.bias else {}
+
+
+_CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+_POOL = ("kernel_size", "stride", "padding")
+_NORM = ("num_features", "momentum", "eps")
+_NORM_FIXED = {"affine": True, "track_running_stats": True}
+
+PAIRINGS = (
+    Pairing(nn.Linear, "Linear", ("in_features", "out_features"), bias=True),
+    Pairing(nn.Conv2d, "Conv2d", _CONV, {"padding_mode": "zeros"}, bias=True),
+    Pairing(nn.MaxPool2d, "MaxPool2d", _POOL, {"dilation": 1, "return_indices": False, "ceil_mode": False}),
+    Pairing(
+        nn.AvgPool2d, "AvgPool2d", _POOL, {"ceil_mode": False, "count_include_pad": True, "divisor_override": None}
+    ),
+    Pairing(nn.GlobalAvgPool2d, "AdaptiveAvgPool2d", fixed={"output_size": 1}),
+    Pairing(nn.BatchNorm1d, "BatchNorm1d", _NORM, _NORM_FIXED),
+    Pairing(nn.BatchNorm2d, "BatchNorm2d", _NORM, _NORM_FIXED),
+    Pairing(nn.ReLU, "ReLU"),
+    Pairing(nn.LeakyReLU, "LeakyReLU", ("negative_slope",)),
+    Pairing(nn.Sigmoid, "Sigmoid"),
+    Pairing(nn.Tanh, "Tanh"),
+    Pairing(nn.Softplus, "Softplus", fixed={"beta": 1.0, "threshold": 20.0}),
+    Pairing(nn.Dropout, "Dropout", ("p",)),
+    Pairing(nn.Flatten, "Flatten", fixed={"start_dim": 1, "end_dim": -1}),
+)
+OURS = {pairing.ours: pairing for pairing in PAIRINGS}
+THEIRS = {pairing.theirs: pairing for pairing in PAIRINGS}
+
+
+def pairing_of(module: Any) -> Pairing | None:
+    """Return the pairing of a module that is exactly one of the known classes; a subclass may compute anything."""
+    kind = type(module)
+    known = getattr(need_torch().nn, kind.__name__, None) is kind
+    return THEIRS.get(kind.__name__) if known else None
+
+
+@cache
+def residual_class() -> Any:
+    """Return the module `to_torch` writes for a residual block, made once; PyTorch must not be imported before."""
+    torch = need_torch()
+
+    class Residual(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
+        """after(body(x) + shortcut(x)); each of the three is a chain of children, and may be empty.
+
+        The children of all three stand side by side, so that every parameter keeps the name it has in l0ref.
+        """
+
+        def __init__(self, body: Mapping[str, Any], shortcut: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+            super().__init__()
+            self.chains = (tuple(body), tuple(shortcut), tuple(after))  # names of children
+            for name, child in (*body.items(), *shortcut.items(), *after.items()):
+                self.add_module(name, child)
+
+        def run(self, x: Any, names: tuple[str, ...]) -> Any:
+            for name in names:
+                x = self.get_submodule(name)(x)
+            return x
+
+        def forward(self, x: Any) -> Any:
+            body, shortcut, after = self.chains
+            return self.run(self.run(x, body) + self.run(x, shortcut), after)
+
+    return Residual
+
+
+def _single(value: Any) -> Any:
+    """One number for a pair of equal ones: 3 for (3, 3)."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+
+
+def _explicit_padding(what: str, module: Any) -> Any:
+    """The padding of a convolution that gives it by name, "same" or "valid", as numbers."""
+    if module.padding == "valid":
+        return 0
+    total = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    if any(t % 2 for t in total):
+        raise ArgumentError(
+            f"{what} has padding='same' around an even window, which pads one side more than the other; "
+            "use an odd window or pad by a number"
+        )
+    return _single(tuple(t // 2 for t in total))
