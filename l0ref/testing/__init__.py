@@ -1,5 +1,29 @@
-"""The checkers the library holds itself to, for operations of your own."""
+"""Checkers of gradients and proxes, for the library itself and for code of your own.
 
+gradcheck        the gradient of a function of Tensors
+check_gradient   anybody's pair of plain callables, value and gradient
+check_model      every parameter of a network, with penalty and masks
+check_prox       a prox: the global minimiser, its dead zone, order
+check_vjp        the derivative rule of one operation, in one random direction
+"""
+
+from l0ref.testing.callables import check_gradient
+from l0ref.testing.functions import gradcheck
+from l0ref.testing.networks import check_model
+from l0ref.testing.prox_report import ProxReport
+from l0ref.testing.proximal import check_prox
+from l0ref.testing.report import Finding, GradcheckFailure, GradcheckReport, ParameterReport
 from l0ref.testing.vjp import check_vjp
 
-__all__ = ["check_vjp"]
+__all__ = [
+    "Finding",
+    "GradcheckFailure",
+    "GradcheckReport",
+    "ParameterReport",
+    "ProxReport",
+    "check_gradient",
+    "check_model",
+    "check_prox",
+    "check_vjp",
+    "gradcheck",
+]

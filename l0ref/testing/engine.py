@@ -1,0 +1,245 @@
+"""The check itself: repeat, compare, try a second point, and say what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from l0ref.errors import DTypeError, GradientError, ShapeError
+from l0ref.testing.compare import Rows, is_flat, judge, unmasked
+from l0ref.testing.diagnosis import Evidence, diagnose
+from l0ref.testing.differences import OutOfDomain
+from l0ref.testing.directions import STRICT, directions, locate
+from l0ref.testing.measure import Measure
+from l0ref.testing.problem import Calls, Problem
+from l0ref.testing.report import WEAK, Finding, GradcheckReport, ParameterReport, badness, failure
+from l0ref.testing.scale import scales
+from l0ref.testing.settings import Settings
+from l0ref.validate import Array
+
+
+def check(problem: Problem, settings: Settings, *, raise_exception: bool) -> GradcheckReport:
+    """Check a problem and return the report, or raise GradcheckFailure if it did not pass."""
+    report = Checker(problem, settings).run()
+    if raise_exception and not report:
+        raise failure(report)
+    return report
+
+
+class Checker:
+    """One check of one problem."""
+
+    def __init__(self, problem: Problem, settings: Settings) -> None:
+        self.problem, self.settings = problem, settings
+        self.calls = Calls(problem)
+        self.rules = settings.rules(problem.dtype)
+        self.rng = np.random.default_rng(settings.seed)
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.mode = "fast" if settings.fast_mode else "full"
+
+    def run(self) -> GradcheckReport:
+        """Do everything, cheapest first."""
+        point = self.problem.point
+        if not sum(x.size for x in point):
+            raise GradientError(
+                f"{self.problem.names[0]} is empty: a check of nothing proves nothing; pass some entries"
+            )
+        y0 = self._value_twice()
+        self.y_bar = self._cotangent(y0)
+        held = self._gradient(point)
+        kept = [g.copy() for g in held]
+        if self.problems:
+            return self._report(())
+        self.measure = Measure(self.problem, self.calls, y0, self.y_bar, eps=self.settings.eps, rtol=self.rules.rtol)
+        reports = [self._parameter(i, g) for i, g in enumerate(kept)]
+        self._repeat(kept)
+        if all(r.passed for r in reports):
+            self._refuse_vacuous(reports)
+            if not self.problems:
+                self._second_point(held, kept)
+        return self._report(reports)
+
+    def _value_twice(self) -> Array:
+        first, second = (self.calls.value(self.problem.point) for _ in range(2))
+        if not np.isfinite(first).all():
+            raise GradientError(
+                f"{self.problem.target}: the value is {first[~np.isfinite(first)][0]} at the given inputs; "
+                "choose inputs where it is finite"
+            )
+        if first.shape != second.shape or (far := _apart(first, second)) > self.settings.nondet_tol:
+            by = "another shape" if first.shape != second.shape else f"{far:.3g}"
+            self.problems.append(
+                f"not deterministic: two calls of the value at the same inputs differ by {by}; "
+                "fix the seed of whatever it draws, inside the function"
+            )
+        return first
+
+    def _cotangent(self, y0: Array) -> Array:
+        """Random signs, sizes between 1/2 and 3/2: a row of ones would hide a gradient of a soft-max."""
+        if not self.problem.cotangent:
+            return np.ones(y0.shape)
+        return self.rng.choice([-1.0, 1.0], y0.shape) * self.rng.uniform(0.5, 1.5, y0.shape)
+
+    def _gradient(self, point: Sequence[Array]) -> list[Array]:
+        found = self.calls.gradient(point, self.y_bar)
+        for name, x, g in zip(self.problem.names, self.problem.point, found, strict=True):
+            if g.shape != x.shape:
+                raise ShapeError(
+                    f"the gradient of {name} has shape {g.shape}, expected {x.shape}, that of {name}{_advice(g, x)}"
+                )
+            if g.dtype.kind == "c":
+                raise GradientError(f"the gradient of {name} is complex; return real numbers")
+            if g.dtype.kind != "f":
+                raise DTypeError(f"the gradient of {name} has dtype {g.dtype}; return float32 or float64 numbers")
+        return found
+
+    def _parameter(self, i: int, gradient: Array) -> ParameterReport:
+        """Compare one input: by directions, by entries, or by both."""
+        name, x = self.problem.names[i], self.problem.point[i]
+        mask = self.problem.hints.masks.get(name)
+        free = np.flatnonzero(mask) if mask is not None else np.arange(x.size)
+        most = self.settings.max_entries
+        sampled = most is not None and free.size > most and not self.problem.elementwise
+        findings: list[Finding] = []
+        directed, along = False, None
+        if (self.settings.fast_mode or sampled) and free.size and not self.problem.elementwise:
+            along = directions(self.measure, self.rules, self.rng, i, gradient, free)
+            directed = along is not None and not any(f.failed for f in along)
+            if directed and along is not None:
+                findings += along
+            elif self.settings.fast_mode:
+                self.mode = "fast, then full"
+        if directed and self.settings.fast_mode:
+            return self._summary(i, gradient, findings, None, free.size, 0)
+        chosen = free
+        if sampled and most is not None:
+            chosen = np.sort(self.rng.choice(free, most, replace=False))
+            if not directed:
+                wrong = locate(self.measure, self.rules, self.rng, i, gradient, free, most=most)
+                chosen = np.union1d(chosen, wrong)
+        rows = self.measure.entries(i, chosen, gradient)
+        findings += judge(rows, self.rules, name=name, shape=x.shape)
+        if sampled and not directed and not any(f.failed for f in findings):
+            findings += [f for f in along or () if f.excess > 1 / STRICT]
+        compared = free.size if directed else chosen.size
+        at_kinks = int(rows.kink.sum()) if self.rules.kinks == "skip" else 0
+        return self._summary(i, gradient, findings, rows, compared - at_kinks, free.size - compared + at_kinks)
+
+    def _summary(
+        self, i: int, gradient: Array, findings: list[Finding], rows: Rows | None, checked: int, skipped: int
+    ) -> ParameterReport:
+        name, x = self.problem.names[i], self.problem.point[i]
+        mask = self.problem.hints.masks.get(name)
+        loose = unmasked(name, gradient, mask)
+        findings = sorted([*findings, *loose], key=badness)
+        evidence = Evidence(name, gradient, rows, self.problem.hints, bool(loose))
+        compared = [f for f in findings if f.index is not None]
+        return ParameterReport(
+            name=name,
+            shape=x.shape,
+            dtype=str(gradient.dtype),
+            findings=tuple(findings),
+            checked=checked,
+            skipped=skipped,
+            masked=int(x.size - np.count_nonzero(mask)) if mask is not None else 0,
+            diagnosis=diagnose(evidence) if any(f.failed for f in findings) else "",
+            flat=rows is not None and rows.index.size > 0 and is_flat(rows) and len(compared) == len(findings),
+            rough=2 * sum(f.status == WEAK for f in compared) > len(compared),
+        )
+
+    def _repeat(self, kept: Sequence[Array]) -> None:
+        """Ask for the gradient once more, after the value has been evaluated elsewhere."""
+        again = self._gradient(self.problem.point)
+        for name, a, b in zip(self.problem.names, kept, again, strict=True):
+            if (far := _apart(a, b)) > self.settings.nondet_tol:
+                index = np.unravel_index(int(np.argmax(np.abs(a - b))), a.shape)
+                self.problems.append(
+                    f"not deterministic: two backward passes at the same inputs differ by {far:.3g} in {name}"
+                    f"{[int(k) for k in index] if a.ndim else ''} ({a[index]:.6g}, then {b[index]:.6g}); nondet_tol is "
+                    f"{self.settings.nondet_tol:g}, and a gradient must not depend on what was evaluated in between"
+                )
+
+    def _second_point(self, held: Sequence[Array], kept: Sequence[Array]) -> None:
+        """A point nearby, along one direction: catches values saved from an earlier call, and memory used twice."""
+        shift = [scales(x) * self.rng.uniform(-1, 1, x.shape) / 64 for x in self.problem.point]
+        point = [
+            (x + s * self.problem.hints.masks.get(name, True)).astype(self.problem.dtype).astype(x.dtype)
+            for name, x, s in zip(self.problem.names, self.problem.point, shift, strict=True)
+        ]
+        moves = [scales(x) * self.rng.choice([-1.0, 1.0], x.shape) for x in self.problem.point]
+        try:
+            found = self._gradient(point)
+            along = self.measure.direction(moves, point=point)
+        except (GradientError, ArithmeticError, OutOfDomain):
+            return
+        for name, a, b in zip(self.problem.names, held, kept, strict=True):
+            if not np.array_equal(a, b, equal_nan=True):
+                self.problems.append(
+                    f"aliasing: the gradient of {name} returned first changed when the next one was computed; "
+                    "return a fresh array each time"
+                )
+        terms = [g.astype(np.float64) * m for g, m in zip(found, moves, strict=True)]
+        size = float(np.sqrt(sum(float(np.square(t).sum()) for t in terms)))
+        off = abs(sum(float(t.sum()) for t in terms) - along.numeric)
+        allowed = 4 * float(self.rules.allowed(size, size, along.noise, size))
+        if along.gap == 0 and along.noise <= self.rules.rough * size and off > allowed:
+            self.problems.append(
+                "stale values: the gradient is right at the given inputs and wrong at inputs nearby "
+                f"(along a random direction off by {off / size:.1e} of its size), as if something was saved by an "
+                "earlier call"
+            )
+
+    def _refuse_vacuous(self, reports: Sequence[ParameterReport]) -> None:
+        flat = [r.name for r in reports if r.flat]
+        moving = [r.name for r in reports if not r.flat and r.shape.count(0) == 0]
+        if flat and (self.problem.flat_is_vacuous or not moving):
+            raise GradientError(
+                f"{flat[0]}: vacuous check, the value does not move along any of its entries, so a gradient of "
+                "zero proves nothing (the sum of a soft-max is always 1, say); choose other inputs or another output"
+            )
+        if flat:
+            self.notes.append(f"the value does not move along {', '.join(flat)}: the gradient is zero, and should be")
+
+    def _report(self, reports: Sequence[ParameterReport]) -> GradcheckReport:
+        self.problems = [*self.calls.written.values(), *self.problems]
+        for r in reports:
+            if r.rough:
+                self.problems.append(self._too_rough(r))
+        s = self.rules
+        return GradcheckReport(
+            self.problem.target, self.mode, self.settings.seed, s.rtol, s.atol, s.kinks, tuple(reports),
+            tuple(self.problems), (*self.notes, *self.calls.notes()),
+        )  # fmt: skip
+
+    def _too_rough(self, r: ParameterReport) -> str:
+        error = max(f.error_estimate for f in r.findings)
+        if self.settings.eps is not None:
+            advice = (
+                f"eps={self.settings.eps:g} does not suit the value: too small, and rounding drowns the differences"
+            )
+        else:
+            advice = "the value seems to be rounded to fewer digits inside, or to jump about: compute it in float64"
+        return f"{r.name}: the differences are too rough to confirm anything (error estimate {error:.1e}); {advice}"
+
+
+def _apart(a: Array, b: Array) -> float:
+    """Largest difference; 0 where both are the same NaN or infinity."""
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        gap = np.where(same, 0.0, np.abs(np.asarray(a, np.float64) - b))
+    return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
+
+
+def _advice(g: Array, x: Array) -> str:
+    """What a gradient of the wrong shape was probably meant to be."""
+    if g.T.shape == x.shape:
+        return "; it looks transposed"
+    try:
+        stretched = np.broadcast_shapes(g.shape, x.shape) == g.shape
+    except ValueError:
+        stretched = False
+    if stretched:
+        return "; it looks like a missing broadcast sum: add up the copies that broadcasting made"
+    return "; return one number for each entry"

@@ -1,0 +1,153 @@
+"""`gradcheck`: the gradient of a function of Tensors, against differences of its value."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from l0ref.autodiff.tensor import Tensor, grad
+from l0ref.errors import GradientError, ShapeError
+from l0ref.testing.engine import check
+from l0ref.testing.problem import Arrays, Hints, Problem, quote
+from l0ref.testing.report import GradcheckReport
+from l0ref.testing.settings import Settings
+from l0ref.validate import Array, float_array, same_dtype
+
+
+def gradcheck(
+    func: Callable[..., Tensor],
+    inputs: Any,
+    *,
+    eps: float | None = None,
+    atol: float | None = None,
+    rtol: float | None = None,
+    fast_mode: bool = False,
+    nondet_tol: float = 0.0,
+    kinks: str = "report",
+    seed: int = 0,
+    max_entries: int | None = None,
+    raise_exception: bool = True,
+) -> GradcheckReport:
+    """Check the gradient of `func`, a function of Tensors that returns one Tensor; the arguments are PyTorch's.
+
+    func             called with one Tensor per input; must give the same result every time
+    inputs           Tensor or array, or a sequence of them, float64 or float32
+    eps              step of the differences; None: chosen for each entry, from 2^-10 of its scale downwards
+    atol             absolute tolerance; None: none, so a small gradient is checked as strictly as a large one
+    rtol             relative tolerance; None: 1e-8 in float64, 1e-4 in float32. The estimated error of the
+                     differences is allowed on top
+    fast_mode        random directions and cotangents, zero-mean, instead of every entry; what they cannot settle
+                     (a fault, a kink) is checked entry by entry
+    nondet_tol       how far two calls at the same inputs may differ
+    kinks            "report": name kinks and accept their documented value, 0 between opposite slopes, else
+                     anything between the slopes; "skip": leave them out; "fail": a kink fails the check
+    seed             of cotangent, directions and sampled entries
+    max_entries      compare at most so many entries per input, drawn at random, besides directions through all
+                     of them; None: all
+    raise_exception  raise GradcheckFailure with the report's text, instead of returning a report that is false
+
+    float32 inputs are checked against differences of `func` in float64; if it cannot compute in float64 it is
+    refused unless `eps` is given. A check that would prove nothing is refused with GradientError.
+
+    >>> import numpy as np
+    >>> from l0ref import ops
+    >>> print(gradcheck(lambda x: ops.relu(x), np.array([1.5, 0.0])))
+    gradcheck of <lambda>: the gradient is right (2 entries checked, 0 skipped, 1 at kinks; full, rtol 1e-08, seed 0)
+      x[1]: analytic 0, numeric ..., left 0, right ..., ...: a kink; the value is as documented
+      ...
+    """
+    settings = Settings(eps, atol, rtol, fast_mode, nondet_tol, kinks, seed, max_entries)
+    names, arrays = _inputs(func, inputs)
+    return check(function_problem(func, names, arrays, eps=eps), settings, raise_exception=raise_exception)
+
+
+def function_problem(
+    func: Callable[..., Tensor], names: tuple[str, ...], arrays: Sequence[Array], *, eps: float | None = None
+) -> Problem:
+    """Return the problem of checking `func` at `arrays`, float32 or float64."""
+    dtype = same_dtype(**dict(zip(names, arrays, strict=True)))
+
+    def value(xs: Arrays) -> Array:
+        return _evaluate(func, xs)[1].data
+
+    def gradient(xs: Arrays, y_bar: Array) -> list[Array]:
+        tensors, y = _evaluate(func, [x.astype(dtype) for x in xs])
+        seed = y_bar.reshape(y.shape).astype(y.dtype)
+        for name, t in zip(names, tensors, strict=True):
+            if not _reaches(y, t):
+                raise GradientError(f"{name} does not enter the result of {_name(func)}; use it, or take it off inputs")
+        return list(quote(f"the backward pass of {_name(func)}", lambda: grad(y, tensors, y_bar=seed)))
+
+    point = tuple(x.astype(np.float64) for x in arrays)
+    if dtype == np.float32 and eps is not None:
+        point = tuple(arrays)
+    elif dtype == np.float32:
+        _check_double(func, point)
+    sizes = {"size of the first axis": arrays[0].shape[0]} if arrays[0].ndim else {}
+    return Problem(_name(func), names, point, value, gradient, dtype, hints=Hints(sizes=sizes))
+
+
+def _inputs(func: Callable[..., Any], inputs: Any) -> tuple[tuple[str, ...], list[Array]]:
+    several = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+    if not several:
+        raise GradientError("inputs is empty: there is nothing to differentiate with respect to; pass some arrays")
+    names = _parameter_names(func, len(several))
+    arrays = [x.data if isinstance(x, Tensor) else float_array(f"inputs[{i}]", x) for i, x in enumerate(several)]
+    for i, x in enumerate(arrays):
+        if not np.isfinite(x).all():
+            raise GradientError(f"inputs[{i}] holds NaN or infinite entries; choose finite inputs")
+    return names, [x.copy() for x in arrays]
+
+
+def _parameter_names(func: Callable[..., Any], n: int) -> tuple[str, ...]:
+    """The names `func` has for its first n arguments, or inputs[0], inputs[1], ..."""
+    try:
+        parameters = list(inspect.signature(func).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return tuple(named[:n]) if len(named) >= n else tuple(f"inputs[{i}]" for i in range(n))
+
+
+def _evaluate(func: Callable[..., Any], xs: Arrays) -> tuple[list[Tensor], Tensor]:
+    tensors = [Tensor(x) for x in xs]
+    y = quote(_name(func), func, *tensors)
+    if not isinstance(y, Tensor):
+        what = f"{_name(func)} returned {type(y).__name__}"
+        raise GradientError(f"{what}, expected one Tensor; compute it with l0ref.ops, and concatenate several")
+    if y.size == 0:
+        raise ShapeError(
+            f"{_name(func)} returned an empty Tensor of shape {y.shape}; there is nothing to differentiate"
+        )
+    return tensors, y
+
+
+def _check_double(func: Callable[..., Any], point: Arrays) -> None:
+    """Refuse float32 inputs if `func` cannot be evaluated in float64."""
+    remedy = "pass float64 inputs, or eps= (about 1e-3) to take differences in float32"
+    try:
+        y = _evaluate(func, [x.copy() for x in point])[1]
+    except GradientError as error:
+        raise GradientError(
+            f"inputs are float32, and {_name(func)} does not run in float64, where differences are taken: {error}; "
+            f"{remedy}"
+        ) from error
+    if y.dtype != np.float64:
+        raise GradientError(f"{_name(func)} returns {y.dtype} for float64 inputs, too rough for differences; {remedy}")
+
+
+def _name(func: Callable[..., Any]) -> str:
+    return str(getattr(func, "__name__", type(func).__name__))
+
+
+def _reaches(y: Tensor, t: Tensor) -> bool:
+    """Whether y was computed from t."""
+    seen, stack = {y}, [y]
+    while stack:
+        found = [p for p in stack.pop().parents if p not in seen]
+        seen.update(found)
+        stack += found
+    return t in seen

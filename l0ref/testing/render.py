@@ -1,0 +1,79 @@
+"""Gradient check reports as text for people, and numbers as JSON allows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from l0ref.testing.report import Finding, GradcheckReport, ParameterReport
+
+
+def number(value: float) -> float | str:
+    """Return a finite number as it is, others as "inf", "-inf" or "nan", which JSON has no numbers for."""
+    return float(value) if math.isfinite(value) else str(float(value))
+
+
+def text_of(report: GradcheckReport, *, most: int) -> str:
+    """Return a gradient check report as text; `most` bounds the entries shown."""
+    lines = [_headline(report)]
+    lines += [f"  {problem}" for problem in report.problems]
+    lines += [f"  {p.name}: {p.diagnosis}" for p in report.parameters if p.diagnosis]
+    shown = [f for f in report.findings if f.status != "ok"][:most]
+    lines += [_sentence(f) for f in shown]
+    hidden = sum(f.status != "ok" for f in report.findings) - len(shown)
+    lines += [f"  ... and {hidden} more"] if hidden > 0 else []
+    lines += _table([("parameter", *COLUMNS), *(_row(p) for p in report.parameters)]) if report.parameters else []
+    lines += [f"  note: {note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+COLUMNS = ("shape", "checked", "skipped", "masked", "at kinks", "unresolved", "wrong", "worst error")
+
+
+def _headline(report: GradcheckReport) -> str:
+    verdict = "the gradient is right" if report.passed else "the gradient is WRONG"
+    if not report.passed and not any(p.failed for p in report.parameters):
+        verdict = "the check FAILED"
+    counts = f"{report.checked} entries checked, {report.skipped} skipped, {report.at_kinks} at kinks"
+    return (
+        f"gradcheck of {report.target}: {verdict} ({counts}; {report.mode}, rtol {report.rtol:.0e}, seed {report.seed})"
+    )
+
+
+def _sentence(f: Finding) -> str:
+    """One finding: "fc1.weight[3, 17]: analytic 0, numeric 0.5, ..."."""
+    parts = [f"  {f.where}: analytic {f.analytic:.12g}, numeric {f.numeric:.12g}"]
+    if f.status in ("kink", "wrong at kink"):
+        parts.append(f"left {f.left:.6g}, right {f.right:.6g}")
+    parts.append(f"relative error {f.relative_error:.1e}")
+    parts.append(f"error estimate {f.error_estimate:.1e}, step {f.step:.1e}")
+    return ", ".join(parts) + ": " + MEANING[f.status]
+
+
+MEANING = {
+    "ok": "they agree",
+    "wrong": "wrong",
+    "kink": "a kink; the value is as documented",
+    "wrong at kink": "a kink; the value is neither 0 between opposite slopes nor between the slopes",
+    "unresolved": "no contradiction, but the differences are too rough to confirm it",
+}
+
+
+def _row(p: ParameterReport) -> tuple[str, ...]:
+    worst = max((f.relative_error for f in p.findings if f.status in ("ok", "wrong")), default=0.0)
+    counts = (p.checked, p.skipped, p.masked, p.at_kinks, p.unresolved, p.failed)
+    shape = "x".join(map(str, p.shape)) or "number"
+    return (p.name, shape, *map(str, counts), f"{worst:.1e}")
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
