@@ -261,7 +261,6 @@ def test_a_wrong_file_gets_one_sentence(text: str, said: str, tmp_path: Path) ->
         (["compress", "--model", "lenet_6"], 2, "invalid choice"),
         (["compress", "--controls", "l3"], 2, "'l3' is not one of none, l2, l1, random"),
         (["compress", "--amount", "1.5"], 2, "amount=1.5 must lie in [0, 1]"),
-        (["compress", "--tolerance", "0.1", "--scope", "layer"], 2, "scope='layer' is not one of 'global'"),
         (["compress", "--min-keep", "-1"], 2, "min_keep=-1 must be at least 0"),
         (["compress", "--finetune-epochs", "-1"], 2, "epochs=-1 must be at least 0"),
         (["compress", "--batch-size", "0"], 2, "batch_size=0 must be at least 1"),

@@ -201,6 +201,15 @@ def test_one_wrong_entry_among_sampled_ones_is_located() -> None:
     assert p.checked <= 6
 
 
+def test_failed_direction_counts_when_no_entry_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l0ref.testing.engine.locate", lambda *_, **__: np.zeros(0, dtype=np.intp))
+    x = np.random.default_rng(0).normal(size=(20, 25))
+    bad = faulty("Tanh", 0, one_entry((19, 24), 1.01))
+    report = gradcheck(bad, x, max_entries=3, raise_exception=False)
+    assert not report
+    assert {(f.index, f.where) for f in report.findings if f.failed} == {(None, "inputs[0] along a random direction")}
+
+
 # --- kinks ------------------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +235,14 @@ def test_wrong_choice_at_a_documented_kink_is_found() -> None:
     )
     smooth = type(kink)("Tanh", ([1.0],), ([1 - np.tanh(1.0) ** 2],))
     assert check_kink(smooth).problems == ("no kink was found where one is documented",)
+
+
+def test_missed_corner_of_a_surrogate_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SURROGATE_SAMPLES, "Laplace", (surrogates.Laplace(beta=5.0), (0.5,)))  # it has none there
+    (report,) = [r for r in check_surrogates() if not r]
+    assert report.target == "Laplace"
+    assert isinstance(report, GradcheckReport)
+    assert report.problems == ("1 kinks were found, 3 are documented",)
 
 
 def test_relu_at_zero_tells_left_from_right() -> None:

@@ -247,6 +247,12 @@ def test_fault_is_named(fault: Any, diagnosis: str) -> None:
     assert fast.parameters[0].diagnosis == report.parameters[0].diagnosis
 
 
+def test_last_axes_exchanged_in_a_stack() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 3))
+    report = report_of(cubes, lambda w: 3 * np.swapaxes(w, -1, -2) ** 2, x)
+    assert report.parameters[0].diagnosis.startswith("looks like a transposed gradient")
+
+
 def test_unknown_fault_gets_no_name() -> None:
     report = report_of(cubes, lambda w: np.cos(5 * w) + w)
     assert not report
@@ -300,6 +306,8 @@ def test_mutation_is_found_and_the_argument_is_safe() -> None:
     )
     np.testing.assert_array_equal(x, W)
     report = report_of(cubes, lambda w: np.multiply(w, w * 3, out=w), x)
+    assert "x[0, 0] was 0.5 and became 0.75" in report.problems[0]
+    report = report_of(cubes, lambda w: np.multiply(w, w * 3, out=w), x.astype(np.float32))
     assert "x[0, 0] was 0.5 and became 0.75" in report.problems[0]
 
 

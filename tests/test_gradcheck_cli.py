@@ -155,7 +155,7 @@ def test_figure_shows_where_the_gradient_is_wrong() -> None:
     image = error_map(p)
     assert image.shape == (4, 3)  # all axes but the last in rows
     assert image[2, 2] == pytest.approx(math.log10(0.5), abs=1e-6)
-    assert np.delete(image.ravel(), 8).max() < -8
+    assert np.delete(image.ravel(), 8).max() == -16.0  # what the differences may be off themselves is not shown
     figure = gradcheck_figure(report)
     scatter, heat = figure.axes[:2]
     assert {t.get_text() for t in scatter.get_legend().get_texts()} == {"agree: 11", "wrong: 1"}

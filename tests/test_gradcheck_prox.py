@@ -59,6 +59,7 @@ WRONG: list[tuple[str, Any, Any, str]] = [
     ("local minimum", Laplace(5.0).value, lambda z, t: local(z, t), "global minimiser"),
     ("falls", Laplace(5.0).value, lambda z, t: np.where(np.abs(z) > 2, 0.5 * z, Laplace(5.0).prox(z, t)), "monotone"),
     ("l2 with 1/2", np.square, lambda z, t: z / (1 + t), "global minimiser"),
+    ("mirrored", np.square, lambda z, t: -z / (1 + 2 * t), "firmly non-expansive"),
     ("relaxed", np.square, lambda z, t: z / (1 + 2 * t) * (1 + 1e-5), "global minimiser"),
 ]  # fmt: skip
 
