@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +88,8 @@ def test_twin_equals_truth_in_float32(case: Case) -> None:
 def test_twin_is_what_runs(op: str) -> None:
     for case in (case for case in COVERED if case.op == op):
         xs, options = case.draw(0)
-        chosen, y, saved = run_forward(OPS[op], tuple(xs), options)
+        with backend("numba"):
+            chosen, y, saved = run_forward(OPS[op], tuple(xs), options)
         assert chosen == twin(op) != Rule(OPS[op].forward, OPS[op].vjp), case.id
         assert run_vjp(OPS[op], chosen, saved, np.ones_like(y), tuple(xs), [True] * len(xs))
         with backend("numpy"):
@@ -106,10 +108,17 @@ def test_twin_has_the_signature_of_its_op(op: str) -> None:
         assert [(p.name, p.kind, p.default) for p in mine] == [(p.name, p.kind, p.default) for p in plain]
 
 
-def python(code: str) -> str:
+def python(code: str, **environment: str) -> str:
     """What a fresh interpreter prints."""
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER.parents[1]).stdout.strip()
+    command, env = [sys.executable, "-c", code], {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER.parents[1], env=env)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(("off", "name"), [("0", "numba"), ("1", "numpy")])
+def test_twins_run_by_default_where_there_is_a_compiler(off: str, name: str) -> None:
+    code = "from l0ref.autodiff.op import current_backend; print(current_backend())"
+    assert python(code, NUMBA_DISABLE_JIT=off) == name
 
 
 def test_numba_is_imported_when_a_twin_first_runs() -> None:
@@ -122,7 +131,7 @@ def test_numba_is_imported_when_a_twin_first_runs() -> None:
         "l0ref.ops.relu(np.ones(2)); told.append('numba' in sys.modules)\n"
         "print(told)"
     )
-    assert python(code) == "[False, False, False, True]"
+    assert python(code, NUMBA_DISABLE_JIT="0") == "[False, False, False, True]"
 
 
 def test_twin_refuses_in_the_words_of_the_truth() -> None:

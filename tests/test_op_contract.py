@@ -167,13 +167,14 @@ def told(scratch: None) -> list[str]:  # noqa: ARG001
 
 def test_twin_runs_unless_the_truth_is_asked_for(told: list[str]) -> None:
     x = Tensor(np.ones(2))
-    apply("Told", x)
-    with backend("numpy"):
+    with backend("numba"):
         apply("Told", x)
-        with backend("numba"):
+        with backend("numpy"):
+            apply("Told", x)
+            with backend("numba"):
+                apply("Told", x)
             apply("Told", x)
         apply("Told", x)
-    apply("Told", x)
     assert told == [f"{name} forward" for name in ("twin", "truth", "twin", "truth", "twin")]
 
 
@@ -181,8 +182,9 @@ def test_gradient_uses_the_rule_of_the_forward_pass(told: list[str]) -> None:
     x = Tensor(np.ones(2))
     with backend("numpy"):
         y = apply("Told", x)
-    grad(y, [x], y_bar=np.ones(2))
-    y = apply("Told", x)
+    with backend("numba"):
+        grad(y, [x], y_bar=np.ones(2))
+        y = apply("Told", x)
     with backend("numpy"):
         grad(y, [x], y_bar=np.ones(2))
     assert told == ["truth forward", "truth vjp", "twin forward", "twin vjp"]

@@ -15,6 +15,7 @@ The definition in the class is the *truth*: plain NumPy, written to be read. Whe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -39,14 +40,17 @@ class Rule(NamedTuple):
 OPS: dict[str, type[Op]] = {}
 TWINS: dict[str, Callable[[], Rule]] = {}
 
-_backend: ContextVar[str] = ContextVar("l0ref_backend", default="numba")
+# Without Numba's compiler a twin is a loop in Python, a hundred times slower than the truth.
+DEFAULT_BACKEND = "numba" if os.environ.get("NUMBA_DISABLE_JIT", "0") == "0" else "numpy"
+_backend: ContextVar[str] = ContextVar("l0ref_backend", default=DEFAULT_BACKEND)
 
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
     """Run the operations inside the ``with`` block on "numpy" (the truth) or "numba" (twins where there are any).
 
-    The choice is made when an operation is applied; its gradient uses the same rule afterwards.
+    The choice is made when an operation is applied; its gradient uses the same rule afterwards. Outside of any such
+    block it is "numba", or "numpy" where NUMBA_DISABLE_JIT switches Numba's compiler off.
     """
     token = _backend.set(choose("backend", name, ("numpy", "numba")))
     try:
