@@ -40,7 +40,7 @@ PAIRS: dict[str, tuple[Any, Any, dict[str, str]]] = {  # ours, theirs, {our slot
 SHAPES: dict[str, tuple[int, ...]] = {"conv1.weight": (2, 1, 3, 2), "fc1.weight": (4, 3), "fc1.bias": (4,), "scale": ()}
 
 
-def close(got: Any, expected: Any) -> None:
+def assert_close(got: Any, expected: Any) -> None:
     """Agreement to 1e-12 of the largest entry."""
     expected = expected.detach().numpy()
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
@@ -63,6 +63,6 @@ def test_steps_are_pytorchs(name: str, steps: int, rng: np.random.Generator) -> 
             tensor.grad = torch.tensor(grads[k], dtype=torch.float64)
         torch_optimizer.step()
     for k, tensor in tensors.items():
-        close(params[k], tensor)
+        assert_close(params[k], tensor)
         for mine, other in slots.items():
-            close(state.slots[mine][k], torch_optimizer.state[tensor][other])
+            assert_close(state.slots[mine][k], torch_optimizer.state[tensor][other])
