@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         pruning,
         report,
         schedules,
+        sparse,
         surrogates,
         testing,
     )
@@ -51,6 +52,7 @@ __all__ = [
     "pruning",
     "report",
     "schedules",
+    "sparse",
     "surrogates",
     "testing",
 ]

@@ -25,17 +25,20 @@ FLOORS = {
     "nn": 4, "penalty": 4, "optim": 4, "data": 4, "metrics": 4, "testing": 4,
     "training": 5, "checkpoint": 5,
     "pruning": 6, "methods": 6,
-    "report": 7, "interop": 7, "cli": 7,
+    "report": 7, "interop": 7, "bench": 7, "cli": 7,
     "__init__": 8, "__main__": 8,
 }  # fmt: skip
 TOP = FLOORS["__init__"]
 
 # Where the package may import a distribution that is not the standard library's; nothing else may come in.
+INTEROP, PEERS = "l0ref/interop/", "l0ref/bench/peers/"
 HOMES = {
-    "l0ref": "l0ref/", "numpy": "l0ref/", "numba": "l0ref/", "tqdm": "l0ref/",
-    "matplotlib": "l0ref/report/",
-    "torch": "l0ref/interop/", "onnx": "l0ref/interop/", "safetensors": "l0ref/interop/",
+    "l0ref": ("l0ref/",), "numpy": ("l0ref/",), "numba": ("l0ref/",), "llvmlite": ("l0ref/fast/",), "tqdm": ("l0ref/",),
+    "matplotlib": ("l0ref/report/",),
+    "torch": (INTEROP, PEERS), "onnx": (INTEROP,), "safetensors": (INTEROP,),
+    "scipy": (INTEROP, PEERS), "autograd": (PEERS,), "mygrad": (PEERS,),
 }  # fmt: skip
+LAZY = {"torch", "onnx", "safetensors", "autograd", "mygrad", "scipy"}  # extras: imported when they are needed
 
 LONGEST = 300
 LONG: frozenset[str] = frozenset()  # files allowed to be longer: none
@@ -92,17 +95,24 @@ def absolute_imports(file: File) -> Iterator[Fault]:
 
 
 def foreign_packages(file: File) -> Iterator[Fault]:
-    """The package imports few others, and matplotlib, torch and their like in one place only."""
+    """The package imports few others, matplotlib, torch and their like in their places only, extras in functions."""
     if file.inside("l0ref/"):
+        at_once = {node.lineno for node in file.tree.body}
         for line, dotted in imported(file):
             root = dotted.split(".")[0]
-            if root not in sys.stdlib_module_names and not file.path.startswith(HOMES.get(root, "nowhere")):
-                yield line, f"imports {root}, which belongs {'in ' + HOMES[root] if root in HOMES else 'nowhere here'}"
+            if root not in sys.stdlib_module_names and not file.path.startswith(HOMES.get(root, ())):
+                home = f"in {' or '.join(HOMES[root])}" if root in HOMES else "nowhere here"
+                yield line, f"imports {root}, which belongs {home}"
+            elif root in LAZY and line in at_once:
+                yield line, f"imports {root} as soon as it is imported itself; import an extra in a function"
 
 
 def truth_without_twin(file: File) -> Iterator[Fault]:
     """The plain definitions know nothing of their compiled twins; only the front page of ops names them."""
-    if file.inside("l0ref/autodiff/", "l0ref/ops/", "l0ref/surrogates/") and file.path != "l0ref/ops/__init__.py":
+    if (
+        file.inside("l0ref/autodiff/", "l0ref/ops/", "l0ref/sparse/", "l0ref/surrogates/")
+        and file.path != "l0ref/ops/__init__.py"
+    ):
         for line, dotted in imported(file):
             if dotted.split(".")[0] == "numba" or dotted.startswith("l0ref.fast"):
                 yield line, f"the truth imports {dotted}; twins live in l0ref/fast"

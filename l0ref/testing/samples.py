@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from l0ref import surrogates
+from l0ref.sparse import BlockPattern, Pattern
 from l0ref.surrogates import Surrogate
 from l0ref.validate import Array
 
@@ -84,6 +85,9 @@ WINDOW = {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)}
 CONV = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}
 MULTIPLIER = np.array([[0.0, 2.0, 2.0, 0.0], [2.0, 0.0, 2.0, 2.0], [2.0, 2.0, 0.0, 2.0]])
 LABELS = np.array([2, 0, 3])
+SPARSE = Pattern.from_mask(MULTIPLIER > 0)  # 3 x 4, 8 of 12 entries
+TILED = BlockPattern.from_mask(MULTIPLIER == 0, blocksize=(2, 3))  # 3 of 4 tiles; those at the edges overhang
+KERNEL = Pattern.from_mask(np.arange(6 * 12).reshape(6, 12) % 5 == 1)  # 6 filters of 2 channels, 3 x 2
 
 SAMPLES: dict[str, Sample] = {
     "Abs": Sample(off(0.0)),
@@ -94,6 +98,7 @@ SAMPLES: dict[str, Sample] = {
         {"mean": np.array([0.3, -1.0, 0.1]), "var": np.array([0.5, 1.5, 3.0]), "eps": 1e-5},
     ),
     "BatchNormTraining": Sample(normal((4, 3, 2, 5), (3,), (3,)), {"eps": 1e-5}),
+    "BlockSparseLinear": Sample(normal((5, 4), TILED.values_shape, (3,)), {"pattern": TILED}),
     "Clip": Sample(off(-0.5, 0.75), {"low": -0.5, "high": 0.75}),
     "Concatenate": Sample(normal((2, 3), (2, 1), (2, 4)), {"axis": 1}),
     "Conv2d": Sample(normal((2, 4, 6, 7), (6, 2, 3, 2), (6,)), CONV),
@@ -121,9 +126,16 @@ SAMPLES: dict[str, Sample] = {
     "Pow": Sample(after(positive((3, 1)), normal((1, 4)))),
     "Relu": Sample(off(0.0)),
     "Reshape": Sample(normal((2, 6)), {"shape": (3, 4)}),
+    "SDDMM": Sample(normal((3, 5), (4, 5)), {"pattern": SPARSE}),
     "Sigmoid": Sample(normal((3, 4))),
     "Softmax": Sample(normal((3, 5)), {"axis": 1}),
     "Softplus": Sample(normal((3, 4)), {"beta": 1.5, "threshold": 20.0}),
+    "SpMM": Sample(normal(SPARSE.values_shape, (4, 5)), {"pattern": SPARSE, "transposed": False}),
+    "SpMV": Sample(normal(SPARSE.values_shape, (3,)), {"pattern": SPARSE, "transposed": True}),
+    "SparseConv2d": Sample(
+        normal((2, 4, 6, 7), KERNEL.values_shape, (6,)), {**CONV, "pattern": KERNEL, "kernel_shape": (6, 2, 3, 2)}
+    ),
+    "SparseLinear": Sample(normal((5, 4), SPARSE.values_shape, (3,)), {"pattern": SPARSE}),
     "Sqrt": Sample(positive((3, 4))),
     "Sub": Sample(normal((2, 3, 1), (3, 4))),
     "Sum": Sample(normal((2, 3, 4)), {"axis": (0, 2), "keepdims": True}),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from l0ref import masks, metrics, nn, ops, surrogates
+from l0ref import masks, metrics, nn, ops, sparse, surrogates
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset
 from l0ref.optim import SGD, Adam, Optimizer, Proximal
@@ -141,6 +141,15 @@ class Adapter:
     def keep_mask_again(self, scores: Arrays, amount: float, scope: str, current: Arrays) -> dict[str, Array]:
         """Masks from scores and earlier masks."""
         return dict(masks.keep_mask(scores, amount=amount, scope=scope, current=current))
+
+    def csr(self, dense: Array) -> Arrays:
+        """Compressed sparse rows of a pruned layer."""
+        w = sparse.CSR.from_dense(dense)
+        return {"data": w.values, "indices": w.indices, "indptr": w.indptr}
+
+    def csr_product(self, data: Array, indices: Array, indptr: Array, shape: list[int], input: Array) -> Array:
+        """Compressed sparse rows times a matrix."""
+        return sparse.CSR(sparse.Pattern(indptr, indices, (shape[0], shape[1])), data) @ input
 
     def metrics(self, layers: Sequence[Mapping[str, Any]], input_shape: list[int], params: Arrays) -> dict[str, Any]:
         """Counts and ratios of a network."""
