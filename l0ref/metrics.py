@@ -13,6 +13,7 @@ The word list:
     bytes_dense          all parameters as plain arrays
     bytes_csr            weights as compressed sparse rows (value, 4-byte column, 4-byte row pointers),
                          the other parameters as plain arrays
+    bytes_stored         what this model really takes: parameters, buffers and patterns of sparse layers
     acc1                 samples classified correctly / samples
     loss                 mean cross-entropy, natural logarithm, without any penalty
 
@@ -36,7 +37,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,18 +59,16 @@ class Score(NamedTuple):
     n: int
 
 
-def evaluate(model: Model, data: Dataset, *, batch_size: int = 1000) -> Score:
+def evaluate(model: Model, data: Dataset, *, batch_size: int = 256) -> Score:
     """Return loss and accuracy over all samples; sums over samples are divided once, at the end."""
     if not isinstance(data, Dataset):
         raise ArgumentError(f"data is {type(data).__name__}, expected Dataset(x, y, classes, name)")
-    loss, correct = 0.0, 0
-    for start in range(0, len(data), batch_size):
-        x, y = data.x[start : start + batch_size], data.y[start : start + batch_size]
-        logits = model.logits(x, batch_size=batch_size)
-        loss += float(cross_entropy(logits, y, reduction="sum").data)
-        correct += int((logits.argmax(axis=1) == y).sum())
     n = len(data)
-    return Score(loss / n, correct / n, n) if n else Score(math.nan, math.nan, 0)
+    if not n:
+        return Score(math.nan, math.nan, 0)
+    logits = model.logits(data.x, batch_size=batch_size)
+    losses = cross_entropy(logits, data.y, reduction="none").data
+    return Score(float(losses.sum(dtype=np.float64)) / n, int((logits.argmax(axis=1) == data.y).sum()) / n, n)
 
 
 def of(model: Model) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def layers(model: Model) -> list[dict[str, Any]]:
     rows = []
     for key in model.weights:
         w = model.params[key]
-        size, size_nz, uses = w.size, int(np.count_nonzero(w)), model.positions[key]
+        size, size_nz, uses = model.sizes[key], int(np.count_nonzero(w)), model.positions[key]
         row = {"name": key, "kind": model.kinds[key], "shape": list(w.shape)}
         rows.append(row | _ratios(size, size_nz, size * uses, size_nz * uses))
     return rows
@@ -90,7 +89,7 @@ def layers(model: Model) -> list[dict[str, Any]]:
 
 def bytes_dense(model: Model) -> int:
     """Bytes of all parameters as plain arrays."""
-    return sum(p.nbytes for p in model.params.values())
+    return sum(model.sizes.get(key, p.size) * p.itemsize for key, p in model.params.items())
 
 
 def bytes_csr(model: Model) -> int:
@@ -98,17 +97,32 @@ def bytes_csr(model: Model) -> int:
     total = 0
     for key, p in model.params.items():
         if key in model.kinds:
-            total += int(np.count_nonzero(p)) * (p.itemsize + INDEX_BYTES) + (p.shape[0] + 1) * INDEX_BYTES
+            rows = model.patterns[key].shape[0] if key in model.patterns else p.shape[0]
+            total += int(np.count_nonzero(p)) * (p.itemsize + INDEX_BYTES) + (rows + 1) * INDEX_BYTES
         else:
             total += p.nbytes
     return total
 
 
-def share_below(params: Iterable[Array], threshold: float) -> float:
-    """Share of entries with |w| < threshold over all arrays; 0 if there is no entry."""
-    arrays = list(params)
-    n = sum(a.size for a in arrays)
-    return sum(int((np.abs(a) < threshold).sum()) for a in arrays) / n if n else 0.0
+def bytes_stored(model: Model) -> int:
+    """Bytes of all arrays a forward pass reads: parameters as they are, buffers, and the patterns of sparse layers."""
+    arrays = (*model.params.values(), *model.buffers.values(), *model.patterns.values())
+    return sum(a.nbytes for a in arrays)
+
+
+def share_below(weights: Mapping[str, Array], sizes: Mapping[str, int], threshold: float) -> float:
+    """Share of weights with |w| < threshold, where those a sparse layer does not store count as 0; 0 if there is none.
+
+    weights  arrays by key        sizes  weights of each, stored or not
+    """
+    n = sum(sizes[key] for key in weights)
+    return 1 - sum(int((np.abs(w) >= threshold).sum()) for w in weights.values()) / n if n else 0.0
+
+
+def sparsity(weights: Mapping[str, Array], sizes: Mapping[str, int]) -> float:
+    """Share of exact zeros among weights; arguments as in `share_below`."""
+    n = sum(sizes[key] for key in weights)
+    return 1 - sum(int(np.count_nonzero(w)) for w in weights.values()) / n if n else 0.0
 
 
 def latencies(models: Sequence[Model], x: Array, *, rounds: int = 15) -> list[float]:

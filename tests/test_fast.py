@@ -8,6 +8,7 @@ import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import l0ref.fast
 from l0ref import ops
 from l0ref.autodiff.op import OPS, TWINS, Rule, backend, run_forward, run_vjp
 from l0ref.errors import ArgumentError, ShapeError
-from l0ref.fast import REGISTERED, load
+from l0ref.fast import REGISTERED, load, policy
 from l0ref.fast.activation import positive_part
+from l0ref.fast.gates import pool
 from l0ref.validate import Array
 from tests.cases import CASES, Case
 from tests.test_ops import assert_close, each_case, scattered, single
@@ -150,57 +152,181 @@ def test_twin_refuses_in_the_words_of_the_truth() -> None:
 # --- how kernels are written ------------------------------------------------------------------------------------------
 
 
-def kernel_faults(source: str) -> list[str]:
-    """What breaks the rules for kernels in one file: made by the policy, self-contained, making no arrays."""
+KERNELS = {"kernel", "parallel_kernel"}
+COMPILER = {  # what a file may import of the compiler, besides prange
+    "policy": {"import numba", "from numba import njit"},
+    "target": {"import numba", "import llvmlite.binding as llvm"},
+    "lanes": {"import numba"},
+    "lanes_llvm": {
+        "from llvmlite import ir",
+        "from numba import types",
+        "from numba.core import cgutils",
+        "from numba.core.errors import TypingError",
+        "from numba.extending import intrinsic, models, register_model",
+        "from numba.np.arrayobj import make_array",
+    },
+    "penalty": {"from numba import types", "from numba.extending import overload"},
+}
+
+
+def kernel_faults(source: str, stem: str = "") -> list[str]:
+    """What breaks the rules for kernels in one file: made by the policy, calling kernels only, making no arrays."""
     tree = ast.parse(source)
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    kernels = {f.name for f in functions if any(ast.unparse(d) == "kernel" for d in f.decorator_list)}
-    imports = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)]
-    found = [f"{text} is imported" for text in imports if "numba" in text]
-    for f in functions:
-        if f.name not in kernels:
-            continue
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    kernels = [(f, made) for f in functions if (made := {ast.unparse(d) for d in f.decorator_list} & KERNELS)]
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)]
+    lines = {text for text in map(ast.unparse, imports) if "numba" in text or "llvmlite" in text}
+    found = [f"{text} is imported" for text in sorted(lines - COMPILER.get(stem, set()) - {"from numba import prange"})]
+    known = {f.name for f, _ in kernels} | {"prange"} | _overloaded(functions)
+    for node in imports:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("l0ref.fast."):
+            known |= {alias.name for alias in node.names}
+    for f, made in kernels:
         if not ast.get_docstring(f):
             found.append(f"{f.name} has no docstring")
         if len(f.args.args) > 10:
             found.append(f"{f.name} has {len(f.args.args)} parameters")
         for call in (n for n in ast.walk(f) if isinstance(n, ast.Call)):
             name, word = ast.unparse(call.func), ast.unparse(call.func).split(".")[-1]
-            if isinstance(call.func, ast.Name) and name not in kernels and not hasattr(builtins, name):
-                found.append(f"{f.name} calls {name}, which is not in this file")
+            if isinstance(call.func, ast.Name) and name not in known and not hasattr(builtins, name):
+                found.append(f"{f.name} calls {name}, which is neither in this file nor of l0ref.fast")
             if isinstance(call.func, ast.Attribute) and word in ALLOCATE:
                 found.append(f"{f.name} makes an array with {name}")
+        found += _loops_over_threads(f, parallel="parallel_kernel" in made)
     return found
+
+
+def _overloaded(functions: list[ast.FunctionDef]) -> set[str]:
+    """Names of the functions for which a file says what the compiler should take."""
+    calls = [d for f in functions for d in f.decorator_list if isinstance(d, ast.Call)]
+    return {ast.unparse(d.args[0]) for d in calls if ast.unparse(d.func) == "overload"}
+
+
+def _loops_over_threads(f: ast.FunctionDef, *, parallel: bool) -> Iterator[str]:
+    """A parallel kernel is one loop over threads that leaves the work to serial kernels; no other has such a loop."""
+    loops = [n for n in ast.walk(f) if isinstance(n, ast.For) and "prange" in ast.unparse(n.iter)]
+    if parallel and [ast.unparse(loop.iter) for loop in loops] != ["prange(threads)"]:
+        yield f"{f.name} is no loop over prange(threads)"
+    if loops and not parallel:
+        yield f"{f.name} uses prange and is no parallel kernel"
+    for loop in loops:
+        if any(isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Store) for n in ast.walk(loop)):
+            yield f"{f.name} writes numbers inside of prange"
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
 def test_kernels_keep_their_rules(path: Path) -> None:
-    assert kernel_faults(path.read_text()) == (["from numba import njit is imported"] if path.stem == "policy" else [])
+    assert kernel_faults(path.read_text(), path.stem) == []
+
+
+def test_chains_leave_the_work_to_kernels() -> None:
+    """Kernels stand beside the policy: the stamp of the caches covers only these files."""
+    for path in sorted(FOLDER.glob("*/*.py")):
+        tree = ast.parse(path.read_text())
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        assert not any(ast.unparse(d) in KERNELS for f in functions for d in f.decorator_list)
+        assert kernel_faults(path.read_text()) == []
+
+
+HEAD = "from numba import prange\nfrom l0ref.fast.lanes import load\n"
+PARALLEL = HEAD + "@kernel\ndef g(x):\n    'Doc.'\n@parallel_kernel\ndef f(x, threads):\n    'Doc.'\n"
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         ("import numba", "import numba is imported"),
-        ("from numba import prange", "from numba import prange is imported"),
+        ("from numba import njit", "from numba import njit is imported"),
+        ("from llvmlite import ir", "from llvmlite import ir is imported"),
         ("@kernel\ndef f(x): pass", "f has no docstring"),
+        ("@parallel_kernel\ndef f(threads):\n    for n in prange(threads): pass", "f has no docstring"),
+        ("if A:\n    @kernel\n    def f(x): pass", "f has no docstring"),
         ("@kernel\ndef f(a, b, c, d, e, f, g, h, i, j, k): 'Doc.'", "f has 11 parameters"),
-        ("from m import g\n@kernel\ndef f(x):\n    'Doc.'\n    g(x)", "f calls g, which is not in this file"),
-        ("def g(x): pass\n@kernel\ndef f(x):\n    'Doc.'\n    g(x)", "f calls g, which is not in this file"),
+        (
+            "from m import g\n@kernel\ndef f(x):\n    'Doc.'\n    g(x)",
+            "f calls g, which is neither in this file nor of l0ref.fast",
+        ),
+        (
+            "def g(x): pass\n@kernel\ndef f(x):\n    'Doc.'\n    g(x)",
+            "f calls g, which is neither in this file nor of l0ref.fast",
+        ),
         ("@kernel\ndef f(x):\n    'Doc.'\n    y = np.zeros(3)", "f makes an array with np.zeros"),
+        ("@kernel\ndef f(x):\n    'Doc.'\n    y = x.copy()", "f makes an array with x.copy"),
+        (PARALLEL + "    g(x)", "f is no loop over prange(threads)"),
+        (PARALLEL + "    for n in prange(x.size): g(x)", "f is no loop over prange(threads)"),
+        (PARALLEL + "    for n in prange(threads): x[n] = 1", "f writes numbers inside of prange"),
+        (
+            PARALLEL + "    for n in prange(threads):\n        for i in x: x[i] += 1",
+            "f writes numbers inside of prange",
+        ),
+        (
+            HEAD + "@kernel\ndef f(x):\n    'Doc.'\n    for n in prange(3): load(x)",
+            "f uses prange and is no parallel kernel",
+        ),
     ],
 )
 def test_kernel_rules_catch_planted_fault(source: str, said: str) -> None:
     assert kernel_faults(source) == [said]
 
 
+@pytest.mark.parametrize(
+    ("source", "stem"),
+    [
+        ("import numba\nfrom numba import njit", "policy"),
+        (PARALLEL + "    for n in prange(threads):\n        first = n * x.size // threads\n        g(x)", ""),
+        (HEAD + "@kernel\ndef f(x):\n    'Doc.'\n    x[0] = max(load(x, (0,)), np.exp(x[0]))", ""),
+        ("def e(x): pass\n@overload(e)\ndef of(x): pass\n@kernel\ndef f(x):\n    'Doc.'\n    e(x)", ""),
+    ],
+)
+def test_kernel_rules_let_kernels_pass(source: str, stem: str) -> None:
+    assert kernel_faults(source, stem) == []
+
+
 def test_policy_is_the_stated_one() -> None:
     if numba.config.DISABLE_JIT:
         assert inspect.isfunction(positive_part)
-    else:
-        options = positive_part.targetoptions
-        assert {k: options[k] for k in ("nopython", "nogil", "error_model", "fastmath")} == {
-            "nopython": True, "nogil": True, "error_model": "numpy", "fastmath": False,
+        assert inspect.isfunction(pool)
+        return
+    for made, parallel in ((positive_part, False), (pool.alone, False), (pool.together, True)):
+        options = made.targetoptions
+        assert {k: options[k] for k in ("nopython", "nogil", "error_model", "fastmath", "parallel")} == {
+            "nopython": True, "nogil": True, "error_model": "numpy", "fastmath": False, "parallel": parallel,
         }  # fmt: skip
-        assert not options.get("parallel", False)
-        assert type(positive_part._cache).__name__ == "FunctionCache"
+        assert type(made._cache).__name__ == "FunctionCache"
+        assert made._cache._cache_file._source_stamp == policy.STAMP
+
+
+def test_one_thread_does_without_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = policy.OnThreads(getattr(pool, "__wrapped__", pool))
+    assert made.__doc__ == pool.__doc__
+    if not numba.config.DISABLE_JIT:
+        assert made.alone.py_func.__code__ is made.together.py_func.__code__
+        files = [each._cache._impl.filename_base for each in (made.alone, made.together)]
+        assert len(set(files)) == 2
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(made, "alone", lambda *args: asked.append(("alone", *args)))
+    monkeypatch.setattr(made, "together", lambda *args: asked.append(("together", *args)))
+    for threads in (1, 2, 5):
+        made("x", threads)
+    assert asked == [("alone", "x", 1), ("together", "x", 2), ("together", "x", 5)]
+
+
+def test_training_of_a_small_network_wakes_no_threads() -> None:
+    """A process that has woken OpenMP's threads cannot be forked."""
+    code = (
+        "import numba, numpy as np\n"
+        "from l0ref import data, nn\n"
+        "from l0ref.training import fit\n"
+        "few = data.load('digits', seed=0).train.take(np.arange(20))\n"
+        "fit(nn.digits_cnn(seed=0), few, epochs=1, seed=0, progress='none', validation=few)\n"
+        "try: print(numba.threading_layer())\n"
+        "except ValueError: print('asleep')"
+    )
+    assert python(code, NUMBA_DISABLE_JIT="0", NUMBA_NUM_THREADS="2") == "asleep"
+
+
+def test_stamp_of_the_caches_tells_every_change_of_a_kernel_file() -> None:
+    told = {name: (time, size) for name, time, size in policy.STAMP}
+    assert set(told) == {path.name for path in FOLDER.glob("*.py")}
+    for path in FOLDER.glob("*.py"):
+        assert told[path.name] == (path.stat().st_mtime, path.stat().st_size)

@@ -10,7 +10,7 @@ import pytest
 
 from l0ref.autodiff.op import OPS, backend
 from l0ref.autodiff.tensor import Tensor, apply, grad
-from l0ref.fast import activation, convolution, loss, pooling
+from l0ref.fast import activation, loss, pooling, unrolled
 from l0ref.validate import Array
 from tests.naive import convolution as naive_convolution
 from tests.naive import places
@@ -40,9 +40,9 @@ def test_unroll_and_its_transpose(
     size = [(grid[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 + i for i in (0, 1)]  # one column too wide
     images = rng.integers(-99, 99, size=(n, channels, *size)).astype(dtype)
     columns = np.full((channels, *kernel, n, *grid), np.nan, dtype)
-    convolution.unroll(images, stride, dilation, columns)
+    unrolled.unroll(images, stride, dilation, columns)
     back, want = np.full_like(images, np.nan), np.zeros_like(images)
-    convolution.roll_up(columns, stride, dilation, back)
+    unrolled.roll_up(columns, stride, dilation, back)
     for c, r, s, i, p, q in places(columns.shape):
         at = (i, c, p * stride[0] + r * dilation[0], q * stride[1] + s * dilation[1])
         assert columns[c, r, s, i, p, q] == images[at]
@@ -56,12 +56,12 @@ def test_unroll_and_its_transpose(
 def test_convolution_does_not_depend_on_the_blocks(
     groups: int, dtype: Any, block: int, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
-    monkeypatch.setattr(convolution, "BLOCK", block)
+    monkeypatch.setattr(unrolled, "BLOCK", block)
     x, k, b = (rng.normal(size=shape) for shape in ((5, 4, 4, 3), (6, 4 // groups, 3, 2), (6,)))
     options = {"stride": (2, 1), "padding": (1, 1), "dilation": (1, 2), "groups": groups}
-    y, saved = convolution.conv2d_forward(*(a.astype(dtype) for a in (x, k, b)), **options)
+    y, saved = unrolled.conv2d_forward(*(a.astype(dtype) for a in (x, k, b)), **options)
     y_bar = rng.normal(size=y.shape)
-    bars = [np.asarray(bar()) for bar in convolution.conv2d_vjp(saved, y_bar.astype(dtype))]
+    bars = [np.asarray(bar()) for bar in unrolled.conv2d_vjp(saved, y_bar.astype(dtype))]
     rtol = 1e-13 if dtype == np.float64 else 3e-6
     assert_close(y, naive_convolution.conv2d(x, k, b, **options), rtol, "value")
     for bar, want in zip(bars, naive_convolution.conv2d_vjp(y_bar, x, k, b, **options), strict=True):
@@ -70,11 +70,11 @@ def test_convolution_does_not_depend_on_the_blocks(
 
 
 def test_blocks_cover_the_batch_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, (*_, blocks) = convolution.conv2d_forward(
+    _, (*_, blocks) = unrolled.conv2d_forward(
         np.ones((5, 1, 4, 4)), np.ones((2, 1, 3, 3)), stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1
     )
     for block, most in ((1, 1), (44, 1), (88, 2), (132, 3), (219, 4), (220, 5), (10**6, 5)):  # 4 windows x (9 + 2)
-        monkeypatch.setattr(convolution, "BLOCK", block)
+        monkeypatch.setattr(unrolled, "BLOCK", block)
         assert blocks.most == most
         covered = [i for part in blocks for i in range(5)[part]]
         assert covered == list(range(5))
@@ -85,7 +85,7 @@ def test_convolution_of_a_batch_of_zeros_and_ones_is_exact() -> None:
     x = np.zeros((3, 1, 5, 5), np.float32)
     x[1, 0, 2, 3] = 1
     k = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3)
-    y, _ = convolution.conv2d_forward(x, k, stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1)
+    y, _ = unrolled.conv2d_forward(x, k, stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1)
     want = np.zeros_like(y)
     want[1, 0, 1:4, 2:5] = k[0, 0, ::-1, ::-1]
     np.testing.assert_array_equal(y, want)

@@ -87,9 +87,18 @@ def test_layers_add_up_to_the_whole() -> None:
     assert [row["shape"] for row in rows] == [list(net.params[row["name"]].shape) for row in rows]
 
 
-def test_share_below() -> None:
-    assert metrics.share_below([np.array([0.0, -0.5, 0.5]), np.array([0.01])], 0.5) == 0.5
-    assert metrics.share_below([], 0.5) == 0.0
+def test_share_below_counts_what_is_not_stored() -> None:
+    weights = {"a": np.array([0.0, -0.5, 0.5]), "b": np.array([0.01])}
+    assert metrics.share_below(weights, {"a": 3, "b": 1}, 0.5) == 0.5
+    assert metrics.share_below(weights, {"a": 3, "b": 5, "other": 9}, 0.5) == 0.75
+    assert metrics.share_below({}, {}, 0.5) == 0.0
+
+
+def test_sparsity_counts_what_is_not_stored() -> None:
+    weights = {"a": np.array([0.0, -0.5, 0.5]), "b": np.array([0.01])}
+    assert metrics.sparsity(weights, {"a": 3, "b": 1}) == 0.25
+    assert metrics.sparsity(weights, {"a": 3, "b": 5}) == 0.625
+    assert metrics.sparsity({"a": np.empty(0)}, {"a": 0}) == 0.0
 
 
 def test_latencies_are_those_of_the_models_given() -> None:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from l0ref.data.batching import batch_count, batches
+from l0ref.data.batching import batch_count, batches, orders
 from l0ref.data.dataset import Dataset, Splits
 from l0ref.data.download import fetch
 from l0ref.data.folders import data_folder
@@ -29,6 +29,7 @@ __all__ = [
     "data_folder",
     "fetch",
     "load",
+    "orders",
     "partition",
     "read_idx",
     "standardize",

@@ -22,6 +22,16 @@ def batch_count(n: int, *, batch_size: int, drop_last: bool = False) -> int:
     return count("n", n) // size if drop_last else -(-count("n", n) // size)
 
 
+def orders(
+    n: int, *, batch_size: int, seed: int, epoch: int, shuffle: bool = True, drop_last: bool = False
+) -> list[NDArray[np.intp]]:
+    """Return the numbers of the samples of each batch; see `batches`."""
+    number = batch_count(n, batch_size=batch_size, drop_last=drop_last)
+    rng = stream(seed, "shuffle", epoch)
+    order = rng.permutation(n) if shuffle else np.arange(n)
+    return [order[k * batch_size : (k + 1) * batch_size] for k in range(number)]
+
+
 def batches(
     dataset: Dataset, *, batch_size: int, seed: int, epoch: int, shuffle: bool = True, drop_last: bool = False
 ) -> Iterator[tuple[Array, NDArray[np.intp]]]:
@@ -31,14 +41,5 @@ def batches(
     it. `shuffle=False` keeps the order of the data set. The last batch holds what is left over, or is
     dropped with `drop_last=True`. An empty set gives no batch.
     """
-    n = len(dataset)
-    number = batch_count(n, batch_size=batch_size, drop_last=drop_last)
-    rng = stream(seed, "shuffle", epoch)
-    order = rng.permutation(n) if shuffle else np.arange(n)
-
-    def walk() -> Iterator[tuple[Array, NDArray[np.intp]]]:
-        for k in range(number):
-            rows = order[k * batch_size : (k + 1) * batch_size]
-            yield dataset.x[rows], dataset.y[rows]
-
-    return walk()
+    parts = orders(len(dataset), batch_size=batch_size, seed=seed, epoch=epoch, shuffle=shuffle, drop_last=drop_last)
+    return ((dataset.x[rows], dataset.y[rows]) for rows in parts)

@@ -18,21 +18,25 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import factorial, log
+from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from l0ref.fast.policy import kernel
 from l0ref.validate import Array
 
-FAR = 708  # e^-t is taken at t = 708 for all t beyond: 3.3e-308, just inside the range of float64, 0 in float32
+FAR = 708  # float64: e^-t is taken at t = 708 for all t beyond, 3.3e-308, just inside the range of the type
+FAR32 = 104  # float32: e^-104 rounds to 0
 LOG2 = Fraction("0.6931471805599453094172321214581765680755")
-TERMS = 13  # powers of r in e^r - 1: the next one is below 2e-17 of it
+TERMS = 13  # powers of r in e^r - 1: the next one is below 2e-17 of it; with 7, as for float32, below 2e-8
 
 
 @kernel
-def decay(t, series):  # type: ignore[no-untyped-def]
-    """e^-t and 1 - e^-t, for t >= 0 or NaN. series: 1/log 2, log 2 in two parts, 1/2!, 1/3!, ... 1/13!."""
-    near = t if t < FAR else series.dtype.type(FAR)
+def decay64(t, series):  # type: ignore[no-untyped-def]
+    """`decay` in float64."""
+    near = t if t < FAR else np.float64(FAR)
     k = np.floor(near * series[0] + series[3])
     r = (k * series[1] - (near if t == t else t)) + k * series[2]
     p = series[13] + r * series[14]
@@ -41,9 +45,37 @@ def decay(t, series):  # type: ignore[no-untyped-def]
     p = series[7] + r * (series[8] + r * p)
     p = series[5] + r * (series[6] + r * p)
     p = r + r * r * (series[3] + r * (series[4] + r * p))
-    power = np.int64((1023 - np.int64(k)) << 52).view(np.float64)  # 2^-k, put together from its bits
-    scale = series.dtype.type(power)
+    scale = np.int64((1023 - np.int64(k)) << 52).view(np.float64)  # 2^-k, put together from its bits
     return scale + scale * p, (1 - scale) - scale * p
+
+
+@kernel
+def decay32(t, series):  # type: ignore[no-untyped-def]
+    """`decay` in float32: a shorter series, and 2^-k as a product of two, since it may be below the normal numbers."""
+    one = np.float32(1)
+    near = t if t < np.float32(FAR32) else np.float32(FAR32)
+    k = np.floor(near * series[0] + series[3])
+    r = (k * series[1] - (near if t == t else t)) + k * series[2]
+    p = series[7] + r * series[8]
+    p = series[5] + r * (series[6] + r * p)
+    p = r + r * r * (series[3] + r * (series[4] + r * p))
+    whole = np.int32(k)
+    half = np.int32(whole >> np.int32(1))
+    scale = np.int32((np.int32(127) - half) << np.int32(23)).view(np.float32)
+    scale *= np.int32((np.int32(127) - np.int32(whole - half)) << np.int32(23)).view(np.float32)
+    return scale + scale * p, (one - scale) - scale * p
+
+
+def decay(t: Any, series: Any) -> Any:
+    """e^-t and 1 - e^-t, for t >= 0 or NaN. series: 1/log 2, log 2 in two parts, 1/2!, 1/3!, ... 1/13!."""
+    return (decay32 if series.dtype == np.float32 else decay64)(t, series)
+
+
+@overload(decay)
+def _decay_of_type(t, series):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    if series.dtype == types.float32:
+        return lambda t, series: decay32(t, series)
+    return lambda t, series: decay64(t, series)
 
 
 @kernel
@@ -84,8 +116,13 @@ def laplace_step(w: Array, g: Array, *, beta: float, price: float, l2: float = 0
     return out, float(phi.sum(dtype=np.float64)), float(np.square(w, dtype=np.float64).sum())
 
 
+def series_of(dtype: Any) -> Array:
+    """The numbers `decay` computes with."""
+    high = 0.693145751953125 if dtype == np.float32 else 0.6931471803691238  # few enough bits: k high is exact
+    parts = [1 / log(2), high, float(LOG2 - Fraction(high))]
+    return np.array(parts + [1 / factorial(j) for j in range(2, TERMS + 1)], dtype)
+
+
 def _numbers(w: Array, beta: float, price: float, l2: float) -> tuple[Array, Array]:
     """The rates and the series of the kernels, typed like w."""
-    high = 0.693145751953125 if w.dtype == np.float32 else 0.6931471803691238  # few enough bits: k high is exact
-    series = [1 / log(2), high, float(LOG2 - Fraction(high)), *(1 / factorial(j) for j in range(2, TERMS + 1))]
-    return np.array([beta, price * beta, 2 * l2], w.dtype), np.array(series, w.dtype)
+    return np.array([beta, price * beta, 2 * l2], w.dtype), series_of(w.dtype)

@@ -1,20 +1,66 @@
-"""How kernels are compiled: one policy for all of them.
+"""How kernels are compiled, and on how many threads they run: one policy for all of them.
 
 cache=True            a kernel is compiled when it is first called, for 0.1 to 3 seconds, and kept on disk
 nogil=True            other Python threads run meanwhile
 error_model="numpy"   x / 0 is infinite, as in NumPy; the check Python's rule needs keeps loops from being vectorised
 fastmath=False        sums keep their order, NaN stays NaN: fast mathematics may assume there is none
 
-Two traps follow from the cache. A kernel does not notice when one that it calls changes in another file, so a
-kernel and all it calls stand in one file. A kernel found in the cache runs without bounds checks even under
-NUMBA_BOUNDSCHECK=1, so every such mode needs a NUMBA_CACHE_DIR of its own.
+Two traps follow from the cache. A kernel found there runs without bounds checks even under NUMBA_BOUNDSCHECK=1, so
+every such mode needs a NUMBA_CACHE_DIR of its own. And Numba looks only at the file a kernel stands in: it would not
+notice when another kernel, called from there, changes elsewhere. So kernels call only kernels of this package, and each
+carries the stamp of all files of the package.
+
+A parallel kernel is a loop over threads around a serial one, never the loop itself: inside `prange` the compiler does
+not vectorise. It is compiled twice, and one thread does without the pool: to wake the pool takes longer than many a
+small job, and where it is OpenMP's, a process that has woken it can no longer be forked. BLAS is not called from here,
+so that there is one pool of threads, Numba's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import update_wrapper
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
+import numba
 from numba import njit
 
-kernel: Callable[[Callable[..., Any]], Any] = njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
+SERIAL = 4_000_000  # multiply-adds that are done sooner than a second thread is woken and waited for
+STAMP = tuple(sorted((f.name, f.stat().st_mtime, f.stat().st_size) for f in Path(__file__).parent.glob("*.py")))
+
+
+def kernel(function: Callable[..., Any], *, parallel: bool = False) -> Any:
+    """Compile a function by the policy when it is first called."""
+    compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath=False, parallel=parallel)(function)
+    cache_file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if cache_file is not None:
+        cache_file._source_stamp = STAMP
+    return compiled
+
+
+class OnThreads:
+    """A parallel kernel: compiled once for Numba's threads, once for the thread that calls it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        update_wrapper(self, function)
+        self.alone = kernel(function)
+        code, name = function.__code__, f"{function.__name__}_on_threads"
+        copy = FunctionType(code, function.__globals__, name, function.__defaults__, function.__closure__)
+        copy.__qualname__ = name  # names its file in the cache, which could not tell one from the other
+        self.together = kernel(copy, parallel=True)
+
+    def __call__(self, *args: Any) -> Any:
+        return (self.together if args[-1] > 1 else self.alone)(*args)
+
+
+def parallel_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a loop over as many threads as its last argument says, when it is first called with one or with more."""
+    settings: Any = numba.config
+    return function if settings.DISABLE_JIT else OnThreads(function)
+
+
+def threads_for(work: int) -> int:
+    """Return one thread for few multiply-adds, else all that Numba may use."""
+    return numba.get_num_threads() if work > SERIAL else 1

@@ -1,4 +1,4 @@
-"""Compiled twin of `Conv2d`: images are unrolled into columns, and one matrix product does the rest.
+"""Convolution by columns: images are unrolled into columns, and one matrix product does the rest.
 
     y[f, (n p q)] = sum_(c r s) k[f, (c r s)] col[(c r s), (n p q)]
 

@@ -15,17 +15,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError, ConfigError, DTypeError, ShapeError
-from l0ref.nn.layer import Layer, Shape, from_json, to_json
+from l0ref.nn.compiled import chain_of
+from l0ref.nn.layer import AnyPattern, Layer, Shape, from_json, to_json
 from l0ref.nn.sequence import leaves, run, shapes
+from l0ref.nn.sparse import SparseConv2d, SparseLinear
 from l0ref.streams import stream
 from l0ref.validate import FLOATS, Array, count
 
+if TYPE_CHECKING:
+    from l0ref.fast.chain import Chain
+
+FEW = 8  # samples for which the tape is as fast as a compiled chain
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # what a model file can hold as the name of an array
 
 
@@ -91,10 +97,21 @@ class Model:
             found |= layer.positions(shape)
         return found
 
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Number of weights of each weight array, pruned ones and those a sparse layer does not store included."""
+        return {k: v for layer in self.architecture for k, v in layer.sizes().items()}
+
+    @cached_property
+    def patterns(self) -> dict[str, AnyPattern]:
+        """Which entries are stored, of each weight array of a sparse layer."""
+        sparse = (layer for layer in leaves(self.architecture) if isinstance(layer, SparseLinear | SparseConv2d))
+        return {f"{layer.name}.weight": layer.pattern for layer in sparse}
+
     @property
     def size(self) -> int:
         """Number of weights; biases are not counted."""
-        return sum(self.params[k].size for k in self.weights)
+        return sum(self.sizes.values())
 
     @property
     def n_parameters(self) -> int:
@@ -143,14 +160,24 @@ class Model:
         y, changed = run(self.architecture, batch, values, self.buffers, training=training, rng=rng)
         return y, {**self.buffers, **changed}
 
-    def logits(self, x: Array, *, batch_size: int = 1000) -> Array:
+    def logits(self, x: Array, *, batch_size: int = 256) -> Array:
         """Return the outputs for all rows of `x` in evaluation mode, computed `batch_size` rows at a time."""
-        count("batch_size", batch_size, least=1)
+        rows = min(count("batch_size", batch_size, least=1), max(len(x), 1))
+        if (chain := self._chain(x, rows)) is not None:
+            orders = (np.arange(i, min(i + rows, len(x))) for i in range(0, len(x), rows))
+            return np.concatenate([chain.logits(self.params, x, order) for order in orders])
         values = {k: Tensor(v) for k, v in self.params.items()}
-        starts = range(0, max(len(x), 1), batch_size)
-        return np.concatenate([self.forward(x[i : i + batch_size], params=values)[0].data for i in starts])
+        starts = range(0, max(len(x), 1), rows)
+        return np.concatenate([self.forward(x[i : i + rows], params=values)[0].data for i in starts])
 
-    def predict(self, x: Array, *, batch_size: int = 1000) -> Array:
+    def _chain(self, x: Array, rows: int) -> Chain | None:
+        """A compiled chain for such inputs, if there is one and they are enough to fill half a vector."""
+        fits = isinstance(x, np.ndarray) and x.dtype == self.dtype and x.shape[1:] == self.input_shape
+        if not fits or not x.flags.c_contiguous or rows < FEW:
+            return None
+        return chain_of(self.architecture, self.input_shape, capacity=rows, dtype=self.dtype)
+
+    def predict(self, x: Array, *, batch_size: int = 256) -> Array:
         """Return the class with the largest output for each row of `x`; among equals the lowest class."""
         return np.asarray(self.logits(x, batch_size=batch_size).argmax(axis=1))
 
@@ -162,10 +189,12 @@ class Model:
         return _array_shapes(self.architecture, what)
 
 
-def architecture_from_json(description: Mapping[str, Any]) -> tuple[tuple[Layer, ...], Shape]:
-    """Return (architecture, input_shape) from what `Model.architecture_json` wrote."""
+def architecture_from_json(
+    description: Mapping[str, Any], *, patterns: Mapping[str, AnyPattern] | None = None
+) -> tuple[tuple[Layer, ...], Shape]:
+    """Return (architecture, input_shape) from what `Model.architecture_json` wrote, and the `Model.patterns`."""
     try:
-        layers = tuple(from_json(layer) for layer in description["layers"])
+        layers = tuple(from_json(layer, patterns=patterns) for layer in description["layers"])
         return layers, tuple(count("input_shape", size) for size in description["input_shape"])
     except (KeyError, TypeError) as error:
         raise ConfigError(

@@ -109,7 +109,7 @@ class Elementwise(Optimizer):
     ) -> tuple[dict[str, Array], State]:
         rate = rate_of(self, lr)
         names = self.slot_names
-        _check(params, grads, state, names, masks or {})
+        check(params, grads, state, names, masks or {})
         total = _with_penalty(grads, params, pull)
         new: dict[str, Array] = {}
         memory: dict[str, dict[str, Array]] = {name: {} for name in names}
@@ -149,31 +149,37 @@ def _masked(a: Array, keep: Array | None) -> Array:
 def _with_penalty(grads: Arrays, params: Arrays, pull: Pull | None) -> Arrays:
     if pull is None:
         return grads
+    check_slope(pull)
+    return {**grads, **pull.added_to(grads, params)}
+
+
+def check_slope(pull: Pull) -> None:
+    """Refuse a penalty whose gradient is 0 everywhere."""
     if isinstance(pull.surrogate, L0) and any(pull.prices.values()):
         raise ArgumentError(
             f"pull has the surrogate {pull.surrogate!r}, whose slope is 0 everywhere: its gradient pulls nothing; "
             "wrap the optimiser in Proximal, or take a surrogate with a slope"
         )
-    return {**grads, **pull.added_to(grads, params)}
 
 
-def _check(params: Arrays, grads: Arrays, state: State, names: tuple[str, ...], masks: Arrays) -> None:
-    """Every array has its gradient and slots, of its shape and type; every mask has its array."""
+def check(params: Arrays, grads: Arrays, state: State, names: tuple[str, ...], masks: Arrays) -> None:
+    """Refuse arrays without their gradient and slots, of their shape and type, and masks without their array."""
     if set(state.slots) != set(names):
         found, expected = sorted(state.slots), sorted(names)
         raise ArgumentError(f"state has the slots {found}, expected {expected}; make it with this optimiser's init()")
     if unknown := sorted(set(masks) - set(params)):
         raise ArgumentError(f"masks has {unknown[0]!r}, which is no parameter; name masks as params does")
-    _check_like(params, params, "params")
-    _check_like(params, grads, "grads")
+    check_like(params, params, "params")
+    check_like(params, grads, "grads")
     for name in names:
-        _check_like(params, state.slots[name], f"state.slots[{name!r}]")
+        check_like(params, state.slots[name], f"state.slots[{name!r}]")
     for key, mask in masks.items():
         if mask.dtype != np.bool_ or mask.shape != params[key].shape:
             raise ShapeError(f"masks[{key!r}] is {mask.dtype} {mask.shape}, expected bool {params[key].shape}")
 
 
-def _check_like(params: Arrays, arrays: Arrays, what: str) -> None:
+def check_like(params: Arrays, arrays: Arrays, what: str) -> None:
+    """Refuse arrays that have not the keys, shapes and types of the parameters."""
     if set(arrays) != set(params):
         key = min(set(arrays) ^ set(params))
         has, lacks = (what, "params") if key in arrays else ("params", what)

@@ -16,12 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from l0ref import metrics, ops
-from l0ref.autodiff.tensor import Tensor, grad
-from l0ref.data import Dataset, batch_count, batches
+from l0ref import metrics
+from l0ref.data import Dataset, batch_count, orders
 from l0ref.errors import ArgumentError, Diverged, Interrupted
 from l0ref.nn import Model
-from l0ref.nn.sequence import run
 from l0ref.optim import Adam, Optimizer
 from l0ref.penalty import Penalty
 from l0ref.schedules import Constant, ReduceOnPlateau, Schedule
@@ -29,7 +27,8 @@ from l0ref.streams import stream
 from l0ref.training.history import History
 from l0ref.training.progress import Progress
 from l0ref.training.state import TrainingState
-from l0ref.validate import Array, between, choose, count, nonnegative
+from l0ref.training.steps import Steps, Task, steps_for
+from l0ref.validate import between, choose, count, nonnegative
 
 AfterStep = Callable[[TrainingState], TrainingState | None]
 AfterEpoch = Callable[[TrainingState, Mapping[str, Any]], TrainingState | None]
@@ -197,15 +196,22 @@ class Trainer:
         rng = stream(self.seed, "dropout", state.epoch)
         past = history.column(self.monitor) if self.validation is not None else ()
         loss_sum, lr, strength = 0.0, 0.0, 0.0
-        for i, (x, y) in enumerate(batches(self.data, batch_size=self.batch_size, seed=self.seed, epoch=state.epoch)):
-            lr = self.optimizer.lr * self.schedule(state.step, steps=state.steps, history=past)
-            strength = self.warmup(state.step, steps=state.steps)
+        self.steps.begin(state)
+        for i, order in enumerate(
+            orders(len(self.data), batch_size=self.batch_size, seed=self.seed, epoch=state.epoch)
+        ):
+            step = state.step + i
+            lr = self.optimizer.lr * self.schedule(step, steps=state.steps, history=past)
+            strength = self.warmup(step, steps=state.steps)
+            pull = self.penalty.pull(self.factors, strength=strength)
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what overflows is caught below
-                state, loss = self.step(state, x, y, lr=lr, strength=strength, rng=rng)
+                loss = self.steps.take(order, lr=lr, pull=pull, rng=rng)
             if not np.isfinite(loss):
-                raise self.diverged(state, i, "the loss", f"is {loss}")
-            loss_sum += loss * len(y)
-            state = self.called(self.after_step, state)
+                raise self.diverged(self.steps.state(), i, "the loss", f"is {loss}")
+            loss_sum += loss * len(order)
+            if self.after_step is not None:
+                self.hook_after_step()
+        state = self.steps.state()
         if (name := state.first_bad()) is not None:
             raise self.diverged(state, i, name, "holds NaN or infinite entries")
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -215,19 +221,18 @@ class Trainer:
                 raise self.diverged(state, i, f"{name} of the epoch", f"is {row[name]}")
         return self.called(self.after_epoch, state, row), row
 
-    def step(
-        self, state: TrainingState, x: Array, y: Array, *, lr: float, strength: float, rng: np.random.Generator
-    ) -> tuple[TrainingState, float]:
-        """One optimiser step on one batch; also returns the batch's data loss before it."""
-        tensors = {k: Tensor(p) for k, p in state.params.items()}
-        logits, changed = run(self.model.architecture, Tensor(x), tensors, state.buffers, training=True, rng=rng)
-        loss = ops.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
-        grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
-        pull = self.penalty.pull(self.factors, strength=strength)
-        params, slots = self.optimizer.step(state.params, grads, state.slots, lr=lr, masks=state.masks, pull=pull)
-        buffers = {**state.buffers, **changed}
-        new = dataclasses.replace(state, params=params, slots=slots, buffers=buffers, step=state.step + 1)
-        return new, float(loss)
+    def hook_after_step(self) -> None:
+        """Call `after_step` with the state of this moment, and go on from what it returns."""
+        now = self.steps.state()
+        changed = self.called(self.after_step, now)
+        if changed is not now:
+            self.steps.begin(changed)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """What takes the steps."""
+        task = Task(self.model, self.data, self.optimizer, self.penalty, self.label_smoothing)
+        return steps_for(task, batch_size=self.batch_size)
 
     @cached_property
     def factors(self) -> dict[str, float]:
@@ -239,7 +244,7 @@ class Trainer:
         terms = self.penalty.terms(state.params, self.factors)
         l0, l2 = strength * sum(terms.l0.values()), sum(terms.l2.values())
         score = metrics.evaluate(state.model(self.model), self.validation) if self.validation is not None else None
-        weights = {k: state.params[k] for k in self.model.weights}
+        weights, sizes = {k: state.params[k] for k in self.model.weights}, self.model.sizes
         return {
             "phase": self.phase,
             "epoch": state.epoch,
@@ -251,9 +256,9 @@ class Trainer:
             "loss_l2": l2,
             "val_loss": score.loss if score else None,
             "val_acc1": score.acc1 if score else None,
-            "below_threshold": metrics.share_below(weights.values(), self.threshold),
-            "sparsity": _zeros(weights.values()),
-            **{f"sparsity:{k}": _zeros([w]) for k, w in weights.items()},
+            "below_threshold": metrics.share_below(weights, sizes, self.threshold),
+            "sparsity": metrics.sparsity(weights, sizes),
+            **{f"sparsity:{k}": metrics.sparsity({k: w}, sizes) for k, w in weights.items()},
         }
 
     def extend(self, history: History, row: dict[str, Any]) -> History:
@@ -288,10 +293,3 @@ class Trainer:
 
 def _signed(row: Mapping[str, Any], monitor: str) -> float:
     return MONITORS[monitor] * float(row[monitor])
-
-
-def _zeros(arrays: Any) -> float:
-    """Share of exact zeros."""
-    kept = [(int(np.count_nonzero(a)), a.size) for a in arrays]
-    size = sum(n for _, n in kept)
-    return 1.0 - sum(nz for nz, _ in kept) / size if size else 0.0

@@ -1,0 +1,92 @@
+"""The chain itself: stages in a row, and the loss behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from l0ref.fast import blocks as layout
+from l0ref.fast import gates
+from l0ref.fast.chain.places import Activation
+from l0ref.fast.policy import threads_for
+from l0ref.validate import Array
+
+
+class Stage(Protocol):
+    """A layer with weights, and what follows it up to the next one."""
+
+    x: Activation
+    y: Activation
+
+    def forward(self, weight: Array, bias: Array, *, count: int) -> None: ...
+
+    def backward(
+        self, weight: Array, weight_bar: Array, bias_bar: Array, *, count: int, wants_x: bool, has_rows: bool
+    ) -> None: ...
+
+
+class Link(NamedTuple):
+    """A stage and the names of its two parameters."""
+
+    stage: Stage
+    weight: str
+    bias: str
+
+
+class Chain:
+    """Stages in a row, for up to as many samples as the first activation has room for.
+
+    Parameters and gradients have the chain's dtype, gradients no gaps.
+    """
+
+    def __init__(self, links: Sequence[Link]) -> None:
+        self.links = tuple(links)
+        self.x, self.y = links[0].stage.x, links[-1].stage.y
+        self.losses = np.zeros(self.x.blocks * self.x.lanes)
+        self.capacity = self.x.blocks * self.x.lanes
+
+    def logits(self, params: Mapping[str, Array], data: Array, order: Array) -> Array:
+        """Return the scores of the samples data[order], (count, classes), as a fresh array."""
+        self._forward(params, data, order)
+        y, count = self.y, len(order)
+        blocks = -(-count // y.lanes)
+        scores = y.value.reshape(-1, y.entries, y.lanes)[:blocks].swapaxes(1, 2)
+        return np.ascontiguousarray(scores.reshape(blocks * y.lanes, y.entries)[:count])
+
+    def gradient(
+        self,
+        params: Mapping[str, Array],
+        grads: Mapping[str, Array],
+        data: Array,
+        order: Array,
+        target: Array,
+        *,
+        label_smoothing: float = 0.0,
+    ) -> float:
+        """Fill grads with the gradient of the mean cross-entropy over data[order]; return that mean."""
+        count = len(order)
+        self._forward(params, data, order)
+        shape = (-1, self.y.entries, self.y.lanes)
+        scores, slopes = self.y.value.reshape(shape), self.y.bar.reshape(shape)
+        blocks = -(-count // self.y.lanes)
+        gates.score(scores[:blocks], target, label_smoothing, slopes[:blocks], self.losses)
+        for i, (stage, weight, bias) in reversed(list(enumerate(self.links))):
+            bars = (grads[weight].reshape(-1), grads[bias].reshape(-1))
+            is_first = i == 0
+            stage.backward(_flat(params[weight]), *bars, count=count, wants_x=not is_first, has_rows=is_first)
+        return float(self.losses[:count].mean())
+
+    def _forward(self, params: Mapping[str, Array], data: Array, order: Array) -> None:
+        x = self.x
+        threads = threads_for(10 * len(order) * x.entries)
+        steps = (x.row_steps, x.lane_steps)
+        layout.gather(data.reshape(-1), order, x.rows, x.value, x.entries, *steps, threads)
+        for stage, weight, bias in self.links:
+            stage.forward(_flat(params[weight]), _flat(params[bias]), count=len(order))
+
+
+def _flat(a: Any) -> Array:
+    """The numbers of an array, one after another: a copy if there are gaps between them."""
+    return np.ascontiguousarray(a).reshape(-1)

@@ -1,0 +1,62 @@
+"""Where things stand in a chain: activations in blocks, and tables of offsets into them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.fast.target import lanes
+from l0ref.validate import Array
+
+Table = NDArray[np.int64]
+Shape = tuple[int, int, int]
+
+
+class Activation:
+    """What flows between two stages, for so many blocks of samples.
+
+    shape  of one sample: (channels, height, width)
+    value  (blocks, *shape, lanes), flat
+    bar    its cotangent, of the same shape; memory that is made when it is first asked for, as is that of
+    rows   the same numbers, a sample after another: (blocks lanes, entries), flat
+    """
+
+    def __init__(self, shape: Shape, *, blocks: int, dtype: Any) -> None:
+        self.shape, self.blocks, self.dtype = shape, blocks, dtype
+        self.lanes = lanes(dtype)
+        self.entries = prod(shape)
+        self.step = self.entries * self.lanes  # from one block to the next
+        self.value = np.zeros(blocks * self.step, dtype)
+
+    @cached_property
+    def bar(self) -> Array:
+        return np.zeros_like(self.value)
+
+    @cached_property
+    def rows(self) -> Array:
+        return np.zeros_like(self.value)
+
+    @cached_property
+    def row_steps(self) -> tuple[int, ...]:
+        """Offsets of the samples of a block in `rows`."""
+        return tuple(range(0, self.step, self.entries))
+
+    @cached_property
+    def lane_steps(self) -> tuple[int, ...]:
+        """Offsets of as many features in `value`."""
+        return tuple(range(0, self.lanes**2, self.lanes))
+
+    def planes(self, blocks: int, *, bar: bool = False) -> Array:
+        """Return the images of the first blocks, or their cotangents: (blocks channels, height, width lanes)."""
+        channels, height, width = self.shape
+        every = (self.bar if bar else self.value).reshape(-1, height, width * self.lanes)
+        return every[: blocks * channels]
+
+
+def table(*rows: Any) -> Table:
+    """Return offsets as the kernels read them: one row for each array they point into."""
+    return np.stack([np.asarray(row, np.int64).reshape(-1) for row in np.broadcast_arrays(*rows)])

@@ -1,0 +1,116 @@
+"""The steps of training, one batch after another: on the tape, or on a compiled chain where the network allows it.
+
+Both take a `TrainingState` in and give one out; in between, the tape makes a new state at every step, the chain works
+in place. The tape's step is the definition:
+
+    y, loss      forward pass of the batch, mean cross-entropy
+    grads        d loss / d params
+    params       the optimiser's step against grads and the pull of the penalty, under the masks
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from l0ref import ops
+from l0ref.autodiff.tensor import Tensor, grad
+from l0ref.data import Dataset
+from l0ref.nn import Model
+from l0ref.nn.compiled import chain_of
+from l0ref.nn.sequence import run
+from l0ref.optim import Optimizer
+from l0ref.optim.base import check_like
+from l0ref.optim.in_place import InPlace, steps_in_place
+from l0ref.penalty import Penalty, Pull
+from l0ref.training.state import TrainingState
+from l0ref.validate import Array
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a step needs to know that does not change."""
+
+    model: Model
+    data: Dataset
+    optimizer: Optimizer
+    penalty: Penalty
+    label_smoothing: float
+
+
+class Steps(Protocol):
+    """Where training stands, and how it goes on."""
+
+    def begin(self, state: TrainingState) -> None:
+        """Go on from this state."""
+
+    def take(self, order: Array, *, lr: float, pull: Pull, rng: np.random.Generator) -> float:
+        """Take one step on the samples data[order]; return their mean data loss before it."""
+
+    def state(self) -> TrainingState:
+        """Return where training stands: arrays that no later step writes."""
+
+
+class TapeSteps:
+    """Steps on the tape."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def begin(self, state: TrainingState) -> None:
+        self._state = state
+
+    def take(self, order: Array, *, lr: float, pull: Pull, rng: np.random.Generator) -> float:
+        task, state = self.task, self._state
+        x, y = task.data.x[order], task.data.y[order]
+        tensors = {k: Tensor(p) for k, p in state.params.items()}
+        logits, changed = run(task.model.architecture, Tensor(x), tensors, state.buffers, training=True, rng=rng)
+        loss = ops.cross_entropy(logits, y, label_smoothing=task.label_smoothing)
+        grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
+        params, slots = task.optimizer.step(state.params, grads, state.slots, lr=lr, masks=state.masks, pull=pull)
+        buffers = {**state.buffers, **changed}
+        self._state = dataclasses.replace(state, params=params, slots=slots, buffers=buffers, step=state.step + 1)
+        return float(loss)
+
+    def state(self) -> TrainingState:
+        return self._state
+
+
+class ChainSteps:
+    """Steps in place on a compiled chain."""
+
+    def __init__(self, task: Task, chain: Any) -> None:
+        self.task, self.chain = task, chain
+
+    def begin(self, state: TrainingState) -> None:
+        check_like(self.task.model.params, state.params, "state.params")  # a hook may have made them
+        self._state = state
+        self._arrays = InPlace(self.task.optimizer, state.params, state.slots, state.masks)
+        self._taken = 0
+
+    def take(self, order: Array, *, lr: float, pull: Pull, rng: np.random.Generator) -> float:
+        task, arrays = self.task, self._arrays
+        y = task.data.y[order]
+        smoothing = task.label_smoothing
+        loss = self.chain.gradient(arrays.params, arrays.grads, task.data.x, order, y, label_smoothing=smoothing)
+        arrays.step(lr=lr, pull=pull)
+        self._taken += 1
+        return float(loss)
+
+    def state(self) -> TrainingState:
+        params, slots = self._arrays.taken_out()
+        return dataclasses.replace(self._state, params=params, slots=slots, step=self._state.step + self._taken)
+
+
+def steps_for(task: Task, *, batch_size: int) -> Steps:
+    """Return the fastest steps there are for a task."""
+    x, model = task.data.x, task.model
+    plain = x.dtype == model.dtype and x.flags.c_contiguous and x.shape[1:] == model.input_shape
+    known = task.data.y.max(initial=0) < model.classes  # else the tape says which label is too large
+    if not (plain and known) or not steps_in_place(task.optimizer):
+        return TapeSteps(task)
+    chain = chain_of(model.architecture, model.input_shape, capacity=batch_size, dtype=model.dtype)
+    return TapeSteps(task) if chain is None else ChainSteps(task, chain)
