@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from l0ref.autodiff.op import backend
     from l0ref.autodiff.tensor import Tensor, grad
     from l0ref.penalty import Penalty
+    from l0ref.pruning.compact import compact
     from l0ref.pruning.prune import prune
     from l0ref.training import fit
 
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "backend",
     "checkpoint",
+    "compact",
     "data",
     "errors",
     "fit",
@@ -62,6 +64,7 @@ _HOMES = {
     "Penalty": "l0ref.penalty",
     "Tensor": "l0ref.autodiff.tensor",
     "backend": "l0ref.autodiff.op",
+    "compact": "l0ref.pruning.compact",
     "fit": "l0ref.training",
     "grad": "l0ref.autodiff.tensor",
     "prune": "l0ref.pruning.prune",

@@ -2,6 +2,7 @@
 
     fc1.weight, conv2.bias, ...     parameters and buffers, under their own names
     fc1.weight_mask, ...            masks, one bool per weight, only of layers that were pruned
+    fc1.weight_indptr, ..._indices  which weights a sparse layer stores
     manifest                        architecture, input shape, names by kind, checksums
 
 The file opens with ``numpy.load(path, allow_pickle=False)`` too, so any tool that reads NumPy arrays
@@ -15,11 +16,13 @@ from typing import Any
 
 from l0ref.archive import read_npz, write_npz
 from l0ref.errors import CheckpointError, L0RefError
+from l0ref.masks.blocks import grid
 from l0ref.nn import Model, architecture_from_json
+from l0ref.sparse import BlockPattern, Pattern
 
 KIND = "l0ref model"
 VERSION = 1
-MASK = "_mask"
+MASK, INDPTR, INDICES = "_mask", "_indptr", "_indices"
 
 
 def save(path: str | os.PathLike[str], model: Model, *, compress: bool = False) -> None:
@@ -32,8 +35,10 @@ def save(path: str | os.PathLike[str], model: Model, *, compress: bool = False) 
         "params": list(model.params),
         "buffers": list(model.buffers),
         "masks": list(model.masks),
+        "patterns": {key: _described(pattern) for key, pattern in model.patterns.items()},
     }
-    write_npz(path, {**model.params, **model.buffers, **masks}, manifest=manifest, compress=compress)
+    arrays = {**model.params, **model.buffers, **masks, **_pattern_arrays(model)}
+    write_npz(path, arrays, manifest=manifest, compress=compress)
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -49,7 +54,9 @@ def load(path: str | os.PathLike[str]) -> Model:
             f"{name} holds {found}, expected {KIND!r} version {VERSION}; write it with checkpoint.save"
         )
     try:
-        architecture, input_shape = architecture_from_json(manifest["architecture"])
+        stored = manifest.get("patterns", {}).items()
+        patterns = {key: _pattern(arrays, key, described) for key, described in stored}
+        architecture, input_shape = architecture_from_json(manifest["architecture"], patterns=patterns)
         parts: dict[str, dict[str, Any]] = {
             "params": {key: arrays[key] for key in manifest["params"]},
             "buffers": {key: arrays[key] for key in manifest["buffers"]},
@@ -58,3 +65,22 @@ def load(path: str | os.PathLike[str]) -> Model:
         return Model(architecture, input_shape, **parts)
     except (L0RefError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{name} is not a sound model: {error}; restore it from a copy you trust") from None
+
+
+def _described(pattern: Any) -> dict[str, Any]:
+    """What the manifest says of a pattern: its shape, and the size of its tiles if it stores tiles."""
+    blocksize = list(pattern.blocksize) if isinstance(pattern, BlockPattern) else None
+    return {"shape": list(pattern.shape), "blocksize": blocksize}
+
+
+def _pattern_arrays(model: Model) -> dict[str, Any]:
+    starts = {key + INDPTR: pattern.indptr for key, pattern in model.patterns.items()}
+    return starts | {key + INDICES: pattern.indices for key, pattern in model.patterns.items()}
+
+
+def _pattern(arrays: dict[str, Any], key: str, described: dict[str, Any]) -> Pattern | BlockPattern:
+    shape, blocksize = tuple(described["shape"]), described["blocksize"]
+    indptr, indices = arrays[key + INDPTR], arrays[key + INDICES]
+    if blocksize is None:
+        return Pattern(indptr, indices, shape)
+    return BlockPattern(Pattern(indptr, indices, grid(shape, tuple(blocksize))), shape, tuple(blocksize))

@@ -26,7 +26,7 @@ from l0ref.validate import Array, choose, count, nonnegative
 
 
 class HasWeights(Protocol):
-    """What a penalty reads of a model: its arrays, and which of them are weights of which kind."""
+    """What a penalty reads of a model: its arrays, and which of them are weights, how many and of which kind."""
 
     @property
     def params(self) -> Mapping[str, Array]: ...
@@ -34,6 +34,8 @@ class HasWeights(Protocol):
     def weights(self) -> Sequence[str]: ...
     @property
     def kinds(self) -> Mapping[str, str]: ...
+    @property
+    def sizes(self) -> Mapping[str, int]: ...
 
 
 def _sqrt_size(n: int, group: Sequence[int]) -> float:
@@ -214,8 +216,7 @@ class Penalty:
 
     def factors(self, model: HasWeights) -> dict[str, float]:
         """Return the layer weights {weight key: C_l} of a model, in the order of its layers."""
-        sizes = {key: model.params[key].size for key in model.weights}
-        return layer_factors(sizes, model.kinds, layer_weights=self.layer_weights, groups=self.groups)
+        return layer_factors(model.sizes, model.kinds, layer_weights=self.layer_weights, groups=self.groups)
 
     def terms(self, params: Mapping[str, Array], factors: Mapping[str, float]) -> PenaltyTerms:
         """Return the value of both terms per weight array, summed in float64 whatever the type of the weights.
@@ -254,7 +255,7 @@ class Penalty:
         return tuple(
             PenaltyRow(
                 key=key,
-                size=model.params[key].size,
+                size=model.sizes[key],
                 factor=factor,
                 l0=terms.l0[key],
                 l2=terms.l2[key],

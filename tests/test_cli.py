@@ -54,7 +54,7 @@ def report_of(folder: Path) -> dict[str, Any]:
 def test_every_file_is_written(result: Path) -> None:
     found = {path.name for path in result.iterdir()}
     assert found == {
-        "config.json", "report.json", "history.csv", "model.npz", "masks.npz",
+        "config.json", "report.json", "history.csv", "model.npz", "masks.npz", "compact.npz",
         "training.png", "weights.png", "surrogate.png", "masks.png", "compression.png",
     }  # fmt: skip
     for picture in result.glob("*.png"):

@@ -15,6 +15,7 @@ from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from l0ref.nn.layer import from_json, to_json
 from l0ref.nn.sequence import leaves, shapes
+from l0ref.sparse import Pattern
 
 SMALL = {"digits_mlp", "digits_cnn", "lenet_300_100", "lenet_5", "vgg_small", "resnet_small"}
 
@@ -37,6 +38,8 @@ LAYER_CASES: dict[str, tuple[nn.Layer, tuple[int, ...], tuple[int, ...]]] = {
     "Tanh": (nn.Tanh("a"), (5,), (5,)),
     "Softplus": (nn.Softplus("a"), (5,), (5,)),
     "Residual": (BLOCK, (2, 6, 5), (3, 3, 3)),
+    "SparseLinear": (nn.SparseLinear("a", 6, 4, Pattern.from_mask(np.eye(4, 6) > 0)), (6,), (4,)),
+    "SparseConv2d": (nn.SparseConv2d("a", 2, 4, (2, 3), Pattern.from_mask(np.eye(4, 12) > 0)), (2, 5, 6), (4, 4, 4)),
 }  # fmt: skip
 
 
@@ -64,7 +67,14 @@ def test_layer_gives_the_shape_and_dtype_it_promises(name: str, dtype: type) -> 
 @pytest.mark.parametrize("name", sorted(LAYER_CASES))
 def test_layer_reads_back_from_json(name: str) -> None:
     layer = LAYER_CASES[name][0]
-    assert from_json(json.loads(json.dumps(to_json(layer)))) == layer
+    patterns = {"a.weight": layer.pattern} if isinstance(layer, nn.SparseLinear | nn.SparseConv2d) else {}
+    assert from_json(json.loads(json.dumps(to_json(layer))), patterns=patterns) == layer
+
+
+def test_a_sparse_layer_needs_its_pattern() -> None:
+    description = to_json(LAYER_CASES["SparseLinear"][0])
+    with pytest.raises(ConfigError, match=r"^patterns lacks 'a\.weight', which SparseLinear 'a' needs; pass it along"):
+        from_json(description)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +89,7 @@ def test_layer_names_itself_when_the_input_does_not_fit(name: str) -> None:
         ):
             layer.output_shape(wrong)
         return
-    with pytest.raises(ShapeError, match=rf"^layer 'a' \({name}\) got an input of shape"):
+    with pytest.raises(ShapeError, match=rf"^layer 'a' \({name.removeprefix('Sparse')}\) got an input of shape"):
         layer.output_shape(wrong)
 
 

@@ -34,7 +34,8 @@ def network(dtype: Any = np.float64, *, seed: int = 0) -> SimpleNamespace:
     }
     params = {k: (rng.choice([-1, 1], s) * rng.uniform(0.05, 1.5, s)).astype(dtype) for k, s in shapes.items()}
     kinds = {"conv1.weight": "conv", "fc1.weight": "linear", "fc2.weight": "linear"}
-    return SimpleNamespace(params=params, weights=tuple(kinds), kinds=kinds)
+    sizes = {key: params[key].size for key in kinds}
+    return SimpleNamespace(params=params, weights=tuple(kinds), kinds=kinds, sizes=sizes)
 
 
 def by_hand(model: SimpleNamespace, *, alpha: float, beta: float, l2: float) -> float:
@@ -296,4 +297,4 @@ def test_prox_without_price_or_step_moves_nothing(price: float, step: Any) -> No
 
 def test_totals_of_no_layers() -> None:
     assert PenaltyTerms({}, {}).total == 0.0
-    assert Penalty(alpha=1.0).breakdown(SimpleNamespace(params={}, weights=(), kinds={})) == ()
+    assert Penalty(alpha=1.0).breakdown(SimpleNamespace(params={}, weights=(), kinds={}, sizes={})) == ()

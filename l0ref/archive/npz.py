@@ -37,7 +37,7 @@ from l0ref.validate import Array, count
 
 FORMAT, VERSION = "l0ref npz", 1
 MANIFEST = "manifest"
-DTYPES = {"<f4": 4, "<f8": 8, "<i4": 4, "<i8": 8, "|u1": 1, "|b1": 1}
+DTYPES = {"<f4": 4, "<f8": 8, "<u2": 2, "<i4": 4, "<i8": 8, "|u1": 1, "|b1": 1}
 MAX_HEADER = 4096
 MAX_DIMS = 64
 MAGIC = b"\x93NUMPY\x01\x00"
@@ -63,7 +63,7 @@ def write_npz(
 ) -> None:
     """Write `arrays` and the JSON value `manifest` to `path`, atomically; the same values give the same bytes.
 
-    arrays           float32, float64, int32, int64, uint8 or bool, of any memory order; names of ASCII letters,
+    arrays           float32, float64, uint8, uint16, int32, int64 or bool, of any memory order; names of ASCII letters,
                      digits, "_" and "." such as "fc1.weight"; "manifest" is taken
     manifest         whatever JSON can hold; `read_npz` returns it
     compress         deflate members that get smaller by it. The bytes then depend on the zlib release as well
@@ -125,7 +125,7 @@ def _writable(name: str, array: Array, *, allow_nonfinite: bool) -> Array:
     found = np.asarray(array)
     little = found.dtype.newbyteorder("<")
     if little.str not in DTYPES:
-        known = "float32, float64, int32, int64, uint8 or bool"
+        known = "float32, float64, uint8, uint16, int32, int64 or bool"
         raise DTypeError(f"arrays[{name!r}] has dtype {found.dtype}, expected {known}; convert it with astype()")
     if not allow_nonfinite and not np.isfinite(found).all():
         raise ArgumentError(f"arrays[{name!r}] has NaN or infinite entries; mend them or pass allow_nonfinite=True")

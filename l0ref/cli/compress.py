@@ -12,13 +12,23 @@ from typing import Any
 from l0ref import schedules
 from l0ref.cli.build import build_job, build_model
 from l0ref.cli.settings import DEFAULT_MODEL, PRESETS, Settings, read_toml, resolve, to_json
-from l0ref.cli.write import claim, write_config, write_model, write_partial, write_result, write_summary
+from l0ref.cli.write import (
+    claim,
+    write_compact,
+    write_config,
+    write_model,
+    write_partial,
+    write_result,
+    write_summary,
+)
 from l0ref.data import Dataset, load
 from l0ref.errors import ArgumentError, ConfigError, Diverged, Interrupted
 from l0ref.optim import names as optimizer_names
 from l0ref.penalty import GROUPS, LAYER_WEIGHTS
 from l0ref.pruning import CONTROLS, MAIN, Compressed, Experiment, pruning_curve, run_experiment
-from l0ref.report import aggregate, aggregate_text, draw_all, full_text, summarize
+from l0ref.pruning.compact import compact
+from l0ref.pruning.costs import Costs, costs_file
+from l0ref.report import aggregate, aggregate_text, deployment, draw_all, full_text, summarize
 from l0ref.surrogates import SURROGATES
 
 EXAMPLES = """\
@@ -114,11 +124,19 @@ def run_seed(settings: Settings, folder: Path, *, quiet: bool, figures: bool) ->
     except (Diverged, Interrupted) as stop:
         raise type(stop)("; ".join(filter(None, (str(stop), write_partial(folder, stop))))) from stop
     report = summarize(experiment, data, config=config, seed=settings.seed)
+    main = experiment.runs[MAIN].model
+    small = compact(main, costs=known_costs())
+    report["compact"] = deployment(main, small, data.validation.x, files=write_compact(folder, small.model))
     if figures:
         untuned = untuned_curves(experiment, data.validation, seed=settings.seed)
         draw_all(experiment, report, penalty=job.train.penalty, folder=folder, untuned=untuned)
     write_result(folder, experiment, report)
     return report
+
+
+def known_costs() -> Costs | None:
+    """Return the cost model of this machine, if `l0ref calibrate` left one."""
+    return Costs.load(costs_file()) if costs_file().is_file() else None
 
 
 def untuned_curves(experiment: Experiment, validation: Dataset, *, seed: int) -> dict[str, list[tuple[float, float]]]:

@@ -13,12 +13,12 @@ from l0ref.nn import Model
 from l0ref.pruning import Experiment
 from l0ref.training import rows_to_csv
 
-REPORT = "report.json"
+REPORT, MODEL, COMPACT = "report.json", "model.npz", "compact.npz"
 PARTIAL = "partial.npz"
 PARTIAL_HISTORY = "partial.csv"
 PICTURES = ("training.png", "weights.png", "surrogate.png", "masks.png", "compression.png")
 TABLES = (REPORT, "config.json", "history.csv", "summary.json", PARTIAL_HISTORY)
-OURS = (*TABLES, "model.npz", "masks.npz", PARTIAL, *PICTURES)
+OURS = (*TABLES, MODEL, COMPACT, "masks.npz", PARTIAL, *PICTURES)
 
 
 def claim(folder: Path, *, overwrite: bool) -> Path:
@@ -45,8 +45,14 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 def write_model(folder: Path, model: Model) -> None:
     """Write model.npz and masks.npz."""
-    checkpoint.save(folder / "model.npz", model)
+    checkpoint.save(folder / MODEL, model)
     write_npz(folder / "masks.npz", {k: model.mask(k) for k in model.weights}, manifest={"kind": "l0ref masks"})
+
+
+def write_compact(folder: Path, small: Model) -> dict[str, Path]:
+    """Write compact.npz; return where the masked and the compact network are."""
+    checkpoint.save(folder / COMPACT, small)
+    return {"masked": folder / MODEL, "compact": folder / COMPACT}
 
 
 def write_result(folder: Path, experiment: Experiment, report: Mapping[str, Any]) -> None:
@@ -62,7 +68,7 @@ def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
 
 def write_partial(folder: Path, stop: Diverged | Interrupted) -> str:
     """Save the last good model and the epochs of a training that stopped, and say what is where; "" if nothing is."""
-    done = [f"the finished l0 network is in {folder / 'model.npz'}"] if (folder / "model.npz").exists() else []
+    done = [f"the finished l0 network is in {folder / MODEL}"] if (folder / MODEL).exists() else []
     if stop.model is not None:
         checkpoint.save(folder / PARTIAL, stop.model)
         write_atomic(folder / PARTIAL_HISTORY, stop.history.to_csv().encode("utf-8"))

@@ -7,6 +7,7 @@ from l0ref.nn.layers import AvgPool2d, Conv2d, Dropout, Flatten, GlobalAvgPool2d
 from l0ref.nn.model import Model, architecture_from_json
 from l0ref.nn.normalization import BatchNorm1d, BatchNorm2d
 from l0ref.nn.sequence import Residual
+from l0ref.nn.sparse import SparseConv2d, SparseLinear
 from l0ref.nn.zoo import MODELS, digits_cnn, digits_mlp, lenet_5, lenet_300_100, mlp, resnet_small, vgg_small
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Residual",
     "Sigmoid",
     "Softplus",
+    "SparseConv2d",
+    "SparseLinear",
     "Tanh",
     "architecture_from_json",
     "digits_cnn",

@@ -15,7 +15,10 @@ import numpy as np
 
 from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ConfigError, ShapeError
+from l0ref.sparse import BlockPattern, Pattern
 from l0ref.validate import Array
+
+AnyPattern = Pattern | BlockPattern
 
 LAYERS: dict[str, type[Layer]] = {}
 Shape = tuple[int, ...]
@@ -71,6 +74,10 @@ class Layer:
         """Kind of each weight array: "linear" or "conv"."""
         return {}
 
+    def sizes(self) -> dict[str, int]:
+        """Number of weights of each weight array, those that a sparse layer does not store included."""
+        return {}
+
     def misfit(self, shape: Shape, expected: str) -> ShapeError:
         """Return the error for an input this layer cannot take."""
         return ShapeError(
@@ -79,19 +86,27 @@ class Layer:
 
 
 def to_json(layer: Layer) -> dict[str, Any]:
-    """Return the description of a layer as JSON-able values; `from_json` reads it back."""
+    """Return the description of a layer as JSON-able values; `from_json` reads it back.
+
+    A pattern is named by the weight it belongs to: its arrays are no JSON.
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, Layer):
             return to_json(value)
+        if isinstance(value, Pattern | BlockPattern):
+            return f"{layer.name}.weight"
         return [plain(v) for v in value] if isinstance(value, tuple) else value
 
     fields = {f.name: plain(getattr(layer, f.name)) for f in dataclasses.fields(layer)}
     return {"kind": type(layer).__name__, **fields}
 
 
-def from_json(description: Mapping[str, Any]) -> Layer:
-    """Build a layer from its JSON description; an unknown kind or field is an error."""
+def from_json(description: Mapping[str, Any], *, patterns: Mapping[str, AnyPattern] | None = None) -> Layer:
+    """Build a layer from its JSON description; an unknown kind or field is an error.
+
+    patterns  those of sparse layers, by the name of the weight
+    """
     fields = dict(description)
     kind = fields.pop("kind", None)
     if kind not in LAYERS:
@@ -102,9 +117,13 @@ def from_json(description: Mapping[str, Any]) -> Layer:
 
     def value(v: Any) -> Any:
         if isinstance(v, Mapping):
-            return from_json(v)
+            return from_json(v, patterns=patterns)
         return tuple(value(u) for u in v) if isinstance(v, list) else v
 
+    if "pattern" in fields:
+        if (key := fields["pattern"]) not in (patterns or {}):
+            raise ConfigError(f"patterns lacks {key!r}, which {kind} {description.get('name')!r} needs; pass it along")
+        fields["pattern"] = (patterns or {})[key]
     try:
         return LAYERS[kind](**{name: value(v) for name, v in fields.items()})
     except TypeError as error:

@@ -63,6 +63,10 @@ class Linear(Layer):
         """One weight array of kind "linear"."""
         return {f"{self.name}.weight": "linear"}
 
+    def sizes(self) -> dict[str, int]:
+        """Entries of W."""
+        return {f"{self.name}.weight": self.in_features * self.out_features}
+
 
 @dataclass(frozen=True)
 class Conv2d(Layer):
@@ -118,6 +122,11 @@ class Conv2d(Layer):
     def kinds(self) -> dict[str, str]:
         """One weight array of kind "conv"."""
         return {f"{self.name}.weight": "conv"}
+
+    def sizes(self) -> dict[str, int]:
+        """Entries of w."""
+        window = prod(pair("kernel_size", self.kernel_size))
+        return {f"{self.name}.weight": self.out_channels * (self.in_channels // self.groups) * window}
 
 
 @dataclass(frozen=True)

@@ -108,3 +108,7 @@ class Residual(Layer):
     def kinds(self) -> dict[str, str]:
         """Kinds of the weights of all inner layers."""
         return {k: v for part in self.parts for k, v in part.kinds().items()}
+
+    def sizes(self) -> dict[str, int]:
+        """Numbers of the weights of all inner layers."""
+        return {k: v for part in self.parts for k, v in part.sizes().items()}

@@ -149,10 +149,11 @@ def prune_gradually(
 
     def after_step(state: TrainingState) -> TrainingState | None:
         nonlocal largest
-        model = state.model(dense.stage.model)
         target = ramp(state.step, steps=state.steps)
-        if math.floor(target * model.size + 0.5) <= pruned_count(model):
+        gone = sum(int((~mask).sum()) for mask in state.masks.values())
+        if math.floor(target * dense.stage.model.size + 0.5) <= gone:
             return None
+        model = state.model(dense.stage.model)
         pruned = prune(model, amount=target, scope=cut.scope, score=cut.score, min_keep=cut.min_keep, seed=seed)
         largest = max(largest, _largest_removed(model, pruned))
         return dataclasses.replace(state, masks=pruned.masks)

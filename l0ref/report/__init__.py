@@ -1,21 +1,27 @@
 """Reports: JSON, tables, aggregates over seeds, figures."""
 
 from l0ref.report.aggregate import aggregate, aggregate_text, find_reports
+from l0ref.report.deployment import deployment, deployment_text
 from l0ref.report.environment import environment
 from l0ref.report.figures import draw_all
 from l0ref.report.summary import SCHEMA_VERSION, summarize
-from l0ref.report.tables import full_text, layers_table, stages_table, table
+from l0ref.report.tables import layers_table, percent, stages_table, table, whole
+from l0ref.report.text import full_text
 
 __all__ = [
     "SCHEMA_VERSION",
     "aggregate",
     "aggregate_text",
+    "deployment",
+    "deployment_text",
     "draw_all",
     "environment",
     "find_reports",
     "full_text",
     "layers_table",
+    "percent",
     "stages_table",
     "summarize",
     "table",
+    "whole",
 ]

@@ -110,29 +110,3 @@ def curve_table(report: Row) -> str:
         for point in points
     ]
     return table(header, rows)
-
-
-def full_text(report: Row) -> str:
-    """Return all tables of one report."""
-    data, seed = report["data"], report["seed"]
-    title = f"{report['config']['model']} on {data['name']}, seed {seed}: trained on {data['train']:,} images, "
-    title += f"validated on {data['validation']:,}, tested on {data['test']:,}, which nothing was chosen by"
-    parts = [title, stages_table(report), "Layers of the fine-tuned network:", layers_table(report)]
-    if any(report["curve"].values()):
-        parts += ["Curve:", curve_table(report)]
-    return "\n\n".join([*parts, notes(report)])
-
-
-def notes(report: Row) -> str:
-    """Return what a reader must know to read the table right."""
-    swept = sum(report["swept"].values())
-    return "\n".join(
-        [
-            f"{swept} dead units of the l0 network were swept. Biases are neither pruned nor counted. Every run had",
-            "the same number of weights cut; the sweep then took more where more units died, so compare at the",
-            f"printed compression. One image is {percent(1 / max(report['data']['test'], 1))} of the test set: "
-            "differences of a few images are noise.",
-            "Theoretical speed-up counts multiply-adds; measured is a forward pass of the masked network, whose",
-            "arrays are still dense. A masked network does not run faster by itself.",
-        ]
-    )

@@ -174,6 +174,7 @@ class _Network:
 
     def __init__(self, params: Arrays, kinds: dict[str, str]):
         self.params, self.kinds, self.weights = params, kinds, tuple(kinds)
+        self.sizes = {key: params[key].size for key in kinds}
 
 
 def _with_gradients(apply: Callable[..., Tensor], inputs: Mapping[str, Array | None], bar: Array) -> Arrays:

@@ -1,0 +1,53 @@
+"""`l0ref calibrate`: measure what dense and sparse layers take on this machine, for `compact` to choose by."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from l0ref.pruning.calibration import calibrate
+from l0ref.pruning.costs import KINDS, Costs, costs_file
+from l0ref.report import table
+
+EXAMPLES = """\
+examples:
+  l0ref calibrate                     measure, and keep the result where compress looks for it
+  l0ref calibrate --out costs.json    keep it elsewhere; L0REF_COSTS=costs.json makes compress read it
+"""
+
+
+def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
+    """Add the command; return its parser."""
+    p = commands.add_parser(
+        "calibrate",
+        help="measure dense and sparse layers on this machine",
+        description="Fit the cost model by which a pruned layer becomes sparse or stays dense. Wants a quiet machine.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--out", metavar="FILE", help=f"default: {costs_file()}")
+    p.add_argument("--rounds", type=int, default=9, help="timed passes of each layer; default 9")
+    p.set_defaults(run=run)
+    return [p]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, write, and print the coefficients."""
+    out = Path(arguments.out) if arguments.out else costs_file()
+    costs = calibrate(rounds=arguments.rounds)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    costs.save(out)
+    sys.stdout.write(costs_text(costs) + f"\n\nwritten to {out}\n")
+    return 0
+
+
+def costs_text(costs: Costs) -> str:
+    """Return the coefficients as a table, in nanoseconds."""
+    rows = [
+        [kind, *(f"{1e9 * c:.4g}" for c in (*costs.lines[kind].dense, *costs.lines[kind].sparse))] for kind in KINDS
+    ]
+    header = ["ns", "dense: call", "per weight", "sparse: call", "per row", "per stored weight"]
+    told = f"per use of {costs.lanes} samples; predictions were off by {costs.error:.0%} in the median"
+    return f"{table(header, rows)}\n{told}"

@@ -1,0 +1,139 @@
+"""Layers whose weight is stored without its zeros: what `compact` puts in the place of Linear and Conv2d.
+
+The weight parameter holds the stored values alone, in the order of the layer's pattern, and is trained like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from l0ref import sparse
+from l0ref.autodiff.tensor import Tensor
+from l0ref.errors import ShapeError
+from l0ref.nn.layer import AnyPattern, Layer, Shape
+from l0ref.nn.layers import Conv2d, Linear, Pair
+from l0ref.validate import Array, pair
+
+Result = tuple[Tensor, dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class SparseLinear(Layer):
+    """y = x W^T + b over stored entries.    x (N, in), b (out)  ->  y (N, out).
+
+    pattern  which entries of W (out, in) are stored: a Pattern with values (nnz,), or a BlockPattern
+             with values (tiles, b_r, b_c)
+    """
+
+    in_features: int
+    out_features: int
+    pattern: AnyPattern
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        _check_pattern(self.name, self.pattern, (self.out_features, self.in_features))
+
+    def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
+        """`<name>.weight`, the stored values, and `<name>.bias`: all zero, as a pruned layer is not drawn."""
+        bias = {f"{self.name}.bias": np.zeros(self.out_features, dtype)} if self.bias else {}
+        return {f"{self.name}.weight": np.zeros(self.pattern.values_shape, dtype), **bias}
+
+    def forward(self, x: Tensor, params: Mapping[str, Tensor], buffers: Mapping[str, Array], **_: Any) -> Result:
+        """Apply the layer."""
+        values, bias = params[f"{self.name}.weight"], params.get(f"{self.name}.bias")
+        if isinstance(self.pattern, sparse.BlockPattern):
+            return sparse.block_sparse_linear(x, values, bias, pattern=self.pattern), {}
+        return sparse.sparse_linear(x, values, bias, pattern=self.pattern), {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(in) -> (out)."""
+        return self.dense.output_shape(shape)
+
+    def positions(self, shape: Shape) -> dict[str, int]:
+        """Each weight is used once per sample."""
+        return self.dense.positions(shape)
+
+    def kinds(self) -> dict[str, str]:
+        """One weight array of kind "linear"."""
+        return self.dense.kinds()
+
+    def sizes(self) -> dict[str, int]:
+        """Entries of W, stored or not."""
+        return {f"{self.name}.weight": self.in_features * self.out_features}
+
+    @property
+    def dense(self) -> Linear:
+        """The layer with all its weights."""
+        return Linear(self.name, self.in_features, self.out_features, self.bias)
+
+
+@dataclass(frozen=True)
+class SparseConv2d(Layer):
+    """Cross-correlation with the stored weights of a kernel (out, in/groups, kh, kw); see `sparse.sparse_conv2d`.
+
+    pattern  which entries of the kernel, as a matrix (out, in/groups kh kw), are stored; values (nnz,)
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: Pair
+    pattern: sparse.Pattern
+    stride: Pair = 1
+    padding: Pair = 0
+    dilation: Pair = 1
+    groups: int = 1
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        _check_pattern(self.name, self.pattern, (self.kernel_shape[0], prod(self.kernel_shape[1:])))
+
+    @property
+    def kernel_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the dense kernel."""
+        return self.out_channels, self.in_channels // self.groups, *pair("kernel_size", self.kernel_size)
+
+    def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
+        """`<name>.weight`, the stored values, and `<name>.bias`: all zero, as a pruned layer is not drawn."""
+        bias = {f"{self.name}.bias": np.zeros(self.out_channels, dtype)} if self.bias else {}
+        return {f"{self.name}.weight": np.zeros(self.pattern.values_shape, dtype), **bias}
+
+    def forward(self, x: Tensor, params: Mapping[str, Tensor], buffers: Mapping[str, Array], **_: Any) -> Result:
+        """Apply the layer."""
+        values, bias = params[f"{self.name}.weight"], params.get(f"{self.name}.bias")
+        y = sparse.sparse_conv2d(
+            x, values, bias, pattern=self.pattern, kernel_shape=self.kernel_shape, stride=self.stride,
+            padding=self.padding, dilation=self.dilation, groups=self.groups,
+        )  # fmt: skip
+        return y, {}
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(C, H, W) -> (F, P, Q), as for `Conv2d`."""
+        return self.dense.output_shape(shape)
+
+    def positions(self, shape: Shape) -> dict[str, int]:
+        """Each weight is used once for every position of the output grid."""
+        return self.dense.positions(shape)
+
+    def kinds(self) -> dict[str, str]:
+        """One weight array of kind "conv"."""
+        return self.dense.kinds()
+
+    def sizes(self) -> dict[str, int]:
+        """Entries of the kernel, stored or not."""
+        return {f"{self.name}.weight": prod(self.kernel_shape)}
+
+    @property
+    def dense(self) -> Conv2d:
+        """The layer with all its weights."""
+        settings = (self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.bias)
+        return Conv2d(self.name, self.in_channels, self.out_channels, *settings)
+
+
+def _check_pattern(name: str, pattern: AnyPattern, shape: tuple[int, int]) -> None:
+    if pattern.shape != shape:
+        raise ShapeError(f"pattern of layer {name!r} has shape {pattern.shape}, expected {shape}, that of its weight")

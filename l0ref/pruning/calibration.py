@@ -1,0 +1,109 @@
+"""`calibrate`: measure layers on this machine and fit the cost model of `l0ref.pruning.costs` to them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from l0ref.fast.target import lanes
+from l0ref.nn import Conv2d, Layer, Linear, Model
+from l0ref.pruning.compact import sparse_twin
+from l0ref.pruning.costs import KINDS, Costs, Line
+from l0ref.validate import Array, count
+
+DENSITIES = (0.5, 0.2, 0.05, 0.01)
+BATCHES = (1, 16, 128)
+LINEAR = ((64, 100), (300, 100), (784, 300), (800, 500))  # inputs, outputs
+CONV = ((1, 28, 20, 5), (20, 12, 50, 5), (16, 14, 32, 3))  # channels, height and width, filters, kernel
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One layer as measured: what the cost model sees of it, and the seconds of one forward pass."""
+
+    kind: str
+    uses: int
+    rows: int
+    size: int
+    nnz: int
+    dense: float
+    sparse: float
+
+
+def calibrate(*, seed: int = 0, rounds: int = 9) -> Costs:
+    """Return the cost model of this machine; takes some seconds, and wants a quiet machine.
+
+    rounds  timed passes of each layer, dense and sparse in turns; medians count
+    """
+    count("rounds", rounds, least=1)
+    samples = list(_samples(np.random.default_rng(seed), rounds))
+    lines = {}
+    for kind in KINDS:
+        here = [s for s in samples if s.kind == kind]
+        dense = fit_line([(1, s.uses * s.size) for s in here], [s.dense for s in here])
+        sparse = fit_line([(1, s.uses * s.rows, s.uses * s.nnz) for s in here], [s.sparse for s in here])
+        lines[kind] = Line((dense[0], dense[1]), (sparse[0], sparse[1], sparse[2]))
+    return Costs(lines, lanes(np.float32), _error(samples, lines))
+
+
+def fit_line(terms: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[float]:
+    """Return coefficients c >= 0 that make sum ((terms c - t) / t)^2 small: least squares, with negative ones left out.
+
+    >>> [round(c, 6) for c in fit_line([(1, 0), (1, 2), (1, 4)], [3.0, 4.0, 5.0])]
+    [3.0, 0.5]
+    """
+    t = np.asarray(seconds, np.float64)
+    a = np.asarray(terms, np.float64) / t[:, None]
+    used = list(range(a.shape[1]))
+    while used:
+        scale = np.abs(a[:, used]).max(axis=0)
+        c = np.linalg.lstsq(a[:, used] / scale, np.ones(len(t)), rcond=None)[0] / scale
+        if c.min() >= 0:
+            break
+        used.pop(int(c.argmin()))
+    found = [0.0] * a.shape[1]
+    for i, value in zip(used, c if used else [], strict=True):
+        found[i] = float(value)
+    return found
+
+
+def _samples(rng: np.random.Generator, rounds: int) -> Iterator[Sample]:
+    layers: list[tuple[Layer, tuple[int, ...]]] = [(Linear("fc", i, o), (i,)) for i, o in LINEAR]
+    layers += [(Conv2d("conv", c, f, k), (c, h, h)) for c, h, f, k in CONV]
+    for layer, shape in layers:
+        dense = Model.init((layer,), input_shape=shape, seed=0)
+        (key, kind), size = next(iter(dense.kinds.items())), dense.size
+        for density in DENSITIES:
+            kept = rng.random(dense.params[key].shape) < density
+            masked = dense.replace(masks={key: kept})
+            small = sparse_twin(masked)
+            for batch in BATCHES:
+                x = rng.standard_normal((batch, *shape), dtype=np.float32)
+                uses = dense.positions[key] * -(-batch // lanes(np.float32))
+                times = _medians((masked, small), x, rounds)
+                yield Sample(kind, uses, len(dense.params[key]), size, int(kept.sum()), *times)
+
+
+def _medians(models: Sequence[Model], x: Array, rounds: int) -> tuple[float, float]:
+    seconds: list[list[float]] = [[], []]
+    for turn in range(rounds + 1):
+        for model, found in zip(models, seconds, strict=True):
+            start = time.perf_counter()
+            model.logits(x)
+            if turn:
+                found.append(time.perf_counter() - start)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def _error(samples: Sequence[Sample], lines: dict[str, Line]) -> float:
+    off = []
+    for s in samples:
+        line = lines[s.kind]
+        dense = float(np.dot(line.dense, (1, s.uses * s.size)))
+        sparse = float(np.dot(line.sparse, (1, s.uses * s.rows, s.uses * s.nnz)))
+        off += [abs(dense - s.dense) / s.dense, abs(sparse - s.sparse) / s.sparse]
+    return statistics.median(off)

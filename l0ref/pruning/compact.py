@@ -1,0 +1,124 @@
+"""`compact`: a pruned model without its zeros, layer by layer, where that pays.
+
+A masked network is as large and as slow as the network it came from: its zeros are stored and multiplied. Here each
+weight array is stored as compressed sparse rows instead, if that is smaller and, by what was measured on this
+machine, not slower. Where it is not, the layer stays as it is, and the reason is kept.
+
+    bytes     values, and indices of 2 or 4 bytes, against all entries
+    seconds   from a cost model that `l0ref calibrate` fits on the machine at hand: `Costs`. Without one, only
+              bytes decide, and the reason says so
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from l0ref.errors import ArgumentError
+from l0ref.nn import Conv2d, Layer, Linear, Model, Residual, SparseConv2d, SparseLinear
+from l0ref.pruning.costs import Costs
+from l0ref.sparse import Pattern
+from l0ref.validate import Array, count
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What became of one weight array.
+
+    name             of the weight
+    form             "dense" or "sparse"
+    why              in words
+    density          stored entries over all entries, were it sparse
+    bytes_dense, bytes_sparse   of the weight in either form
+    seconds_dense, seconds_sparse   predicted for one batch; None without a cost model
+    """
+
+    name: str
+    form: str
+    why: str
+    density: float
+    bytes_dense: int
+    bytes_sparse: int
+    seconds_dense: float | None
+    seconds_sparse: float | None
+
+
+@dataclass(frozen=True)
+class CompactModel:
+    """A model with sparse layers, and how each weight array was decided on."""
+
+    model: Model
+    choices: tuple[Choice, ...]
+
+
+def compact(model: Model, *, costs: Costs | None = None, batch_size: int = 128) -> CompactModel:
+    """Return the model with a sparse layer for each weight array that gains from it; the outputs are the same.
+
+    model       pruned: its masks, or else its zeros, say what is not stored. Masks are not needed afterwards
+    costs       what products take on this machine; None: the smaller form wins
+    batch_size  samples per batch that the predictions are for
+
+    The outputs of the two models agree within rounding, as sums are taken in another order.
+    """
+    count("batch_size", batch_size, least=1)
+    if model.patterns:
+        key = next(iter(model.patterns))
+        raise ArgumentError(f"model is compact already: {key!r} is sparse; compact the masked model")
+    choices = tuple(_choose(model, key, costs, batch_size) for key in model.weights)
+    return CompactModel(sparse_twin(model, only=[c.name for c in choices if c.form == "sparse"]), choices)
+
+
+def sparse_twin(model: Model, *, only: Sequence[str] | None = None) -> Model:
+    """Return the model with the weight arrays named by `only`, or all of them, in sparse layers, pay or not."""
+    patterns = {key: _pattern(model, key) for key in (model.weights if only is None else only)}
+    params = {key: patterns[key].gather(_matrix(p)) if key in patterns else p for key, p in model.params.items()}
+    masks = {key: m for key, m in model.masks.items() if key not in patterns}
+    architecture = tuple(_replaced(model.architecture, patterns))
+    return Model(architecture, model.input_shape, params, masks, model.buffers)
+
+
+def _choose(model: Model, key: str, costs: Costs | None, batch_size: int) -> Choice:
+    pattern, w = _pattern(model, key), model.params[key]
+    dense, sparse = w.nbytes, pattern.nbytes + pattern.nnz * w.itemsize
+    seconds = costs.predict(model, key, pattern, batch_size=batch_size) if costs is not None else None
+    slow, fast = seconds if seconds is not None else (None, None)
+    share = f"{pattern.density:.2%} kept"
+    if sparse >= dense:
+        form, why = "dense", f"{share}: {sparse:,} bytes as sparse rows are no fewer than {dense:,}"
+    elif slow is None or fast is None:
+        form, why = "sparse", f"{share}: {dense:,} bytes become {sparse:,}; speed not calibrated on this machine"
+    elif fast >= slow:
+        form, why = "dense", f"{share}: smaller, but {fast * 1e6:.3g} us as sparse rows against {slow * 1e6:.3g} us"
+    else:
+        form, why = "sparse", f"{share}: {dense:,} bytes become {sparse:,}, {slow * 1e6:.3g} us become {fast * 1e6:.3g}"
+    return Choice(key, form, why, pattern.density, dense, sparse, slow, fast)
+
+
+def _matrix(w: Array) -> Array:
+    """A weight array as a matrix: outputs by the rest."""
+    return w.reshape(w.shape[0], w.size // w.shape[0] if w.shape[0] else 0)
+
+
+def _pattern(model: Model, key: str) -> Pattern:
+    """What the mask keeps, or is not 0 where there is no mask."""
+    return Pattern.from_mask(_matrix(model.masks[key] if key in model.masks else np.asarray(model.params[key] != 0)))
+
+
+def _replaced(layers: Sequence[Layer], patterns: Mapping[str, Pattern]) -> Iterator[Layer]:
+    for layer in layers:
+        pattern = patterns.get(f"{layer.name}.weight")
+        if isinstance(layer, Residual):
+            body, shortcut = (tuple(_replaced(part, patterns)) for part in (layer.body, layer.shortcut))
+            yield dataclasses.replace(layer, body=body, shortcut=shortcut)
+        elif pattern is None:
+            yield layer
+        elif isinstance(layer, Linear):
+            yield SparseLinear(layer.name, layer.in_features, layer.out_features, pattern, layer.bias)
+        elif isinstance(layer, Conv2d):
+            yield SparseConv2d(
+                layer.name, layer.in_channels, layer.out_channels, layer.kernel_size, pattern,
+                layer.stride, layer.padding, layer.dilation, layer.groups, layer.bias,
+            )  # fmt: skip

@@ -1,0 +1,261 @@
+"""`compact`, the cost model behind it, and sparse layers in a model, in training and on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l0ref import checkpoint, data, fit, metrics, nn, optim, prune
+from l0ref.errors import ArgumentError, CheckpointError, ConfigError, ShapeError
+from l0ref.nn import Conv2d, Linear, Model
+from l0ref.penalty import Penalty
+from l0ref.pruning import calibration
+from l0ref.pruning.calibration import calibrate, fit_line
+from l0ref.pruning.compact import compact, sparse_twin
+from l0ref.pruning.costs import Costs, Line, costs_file
+from l0ref.sparse import BlockPattern, Pattern
+from tests.test_ops import assert_close
+
+BLOCK = nn.Residual(
+    "block",
+    (Conv2d("block.a", 3, 4, 3, padding=1), nn.ReLU("r"), Conv2d("block.b", 4, 3, 1)),
+    (Conv2d("block.c", 3, 3, 1),),
+)  # fmt: skip
+ARCHITECTURE = (
+    Conv2d("conv", 2, 3, 3, stride=2, padding=1, groups=1), nn.ReLU("relu"), BLOCK, nn.Flatten("flat"),
+    Linear("fc1", 27, 20), nn.Tanh("tanh"), Linear("fc2", 20, 5, bias=False),
+)  # fmt: skip
+
+
+def pruned(dtype: Any = np.float64, *, amount: float = 0.8) -> Model:
+    """A network with every kind of layer that has weights, pruned."""
+    model = Model.init(ARCHITECTURE, input_shape=(2, 6, 5), seed=3, dtype=dtype)
+    return prune(model, amount=amount)
+
+
+def plain(seed: int = 0, *, dtype: Any = np.float64) -> data.Dataset:
+    rng = np.random.default_rng(seed)
+    return data.Dataset(rng.standard_normal((50, 2, 6, 5)).astype(dtype), rng.integers(0, 5, 50), 5, "random")
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-14), (np.float32, 3e-6)])
+@pytest.mark.parametrize("amount", [0.0, 0.5, 0.95])
+def test_outputs_are_those_of_the_masked_model(dtype: Any, rtol: float, amount: float) -> None:
+    model = pruned(dtype, amount=amount)
+    small = sparse_twin(model)
+    x = plain(dtype=dtype).x
+    assert_close(small.logits(x), model.logits(x), rtol, "logits")
+    assert small.dtype == dtype
+    assert set(small.patterns) == set(model.weights)
+    assert not small.masks
+
+
+def test_only_what_the_mask_keeps_is_stored_zero_or_not() -> None:
+    model = pruned()
+    zeroed = model.params["fc1.weight"].copy()
+    row, column = np.argwhere(model.masks["fc1.weight"])[0]
+    zeroed[row, column] = 0
+    model = model.replace(params={**model.params, "fc1.weight": zeroed})
+    small = sparse_twin(model)
+    assert small.params["fc1.weight"].size == model.masks["fc1.weight"].sum()
+    unmasked = Model(model.architecture, model.input_shape, model.params, {}, model.buffers)
+    assert sparse_twin(unmasked).params["fc1.weight"].size == model.masks["fc1.weight"].sum() - 1
+
+
+def test_metrics_are_those_of_the_masked_model_and_bytes_are_counted() -> None:
+    model, small = pruned(np.float32), sparse_twin(pruned(np.float32))
+    mine, theirs = metrics.of(small), metrics.of(model)
+    assert {k: v for k, v in mine.items() if k != "bytes_stored"} == {
+        k: v for k, v in theirs.items() if k != "bytes_stored"
+    }
+    stored = sum(p.nbytes for p in small.params.values())
+    stored += sum(4 * (p.shape[0] + 1) + 2 * p.nnz for p in small.patterns.values())
+    assert metrics.bytes_stored(small) == stored
+    assert metrics.bytes_stored(model) == sum(p.nbytes for p in model.params.values())
+
+
+# --- what is chosen, and why
+
+
+def test_without_a_cost_model_the_smaller_form_wins_and_says_so() -> None:
+    model = prune(pruned(np.float32, amount=0.0), amount=0.6)
+    for choice in compact(model).choices:
+        w = model.params[choice.name]
+        kept = int(model.masks[choice.name].sum())
+        size = kept * 6 + 4 * (w.shape[0] + 1)
+        assert (choice.bytes_dense, choice.bytes_sparse) == (w.size * 4, size)
+        assert choice.form == ("sparse" if size < w.size * 4 else "dense")
+        assert choice.density == kept / w.size
+        assert (choice.seconds_dense, choice.seconds_sparse) == (None, None)
+        remark = "speed not calibrated" if choice.form == "sparse" else "are no fewer than"
+        assert remark in choice.why
+    assert {c.form for c in compact(model).choices} == {"sparse", "dense"}
+
+
+def test_a_layer_that_would_be_slower_stays_dense() -> None:
+    model = pruned(np.float32, amount=0.9)
+    slow = Line(dense=(0.0, 1e-9), sparse=(1.0, 0.0, 0.0))
+    fast = Line(dense=(0.0, 1e-3), sparse=(0.0, 0.0, 1e-9))
+    choices = {c.name: c for c in compact(model, costs=Costs({"linear": slow, "conv": fast}, 16, 0.1)).choices}
+    assert choices["fc1.weight"].form == "dense"
+    assert "smaller, but 1e+06 us as sparse rows against 4.32 us" in choices["fc1.weight"].why
+    assert choices["block.a.weight"].form == "sparse"
+    small = compact(model, costs=Costs({"linear": slow, "conv": fast}, 16, 0.1)).model
+    assert "fc1.weight" in small.masks
+    assert "fc1.weight" not in small.patterns
+    x = plain(dtype=np.float32).x
+    assert_close(small.logits(x), model.logits(x), 3e-6, "logits")
+
+
+def test_predictions_by_hand() -> None:
+    model = pruned(np.float32)
+    line = Line(dense=(1.0, 10.0), sparse=(2.0, 100.0, 1000.0))
+    costs = Costs({"linear": line, "conv": line}, 16, 0.0)
+    pattern = sparse_twin(model).patterns["conv.weight"]
+    uses = 9 * 3  # a grid of 3 x 3 places, 33 samples in 3 vectors of 16
+    assert costs.predict(model, "conv.weight", pattern, batch_size=33) == (
+        1 + 10 * uses * 54, 2 + 100 * uses * 3 + 1000 * uses * pattern.nnz,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: compact(sparse_twin(pruned())),
+            r"^model is compact already: 'conv.weight' is sparse; compact the masked",
+        ),
+        (lambda: compact(pruned(), batch_size=0), r"^batch_size=0 must be at least 1"),
+        (lambda: calibrate(rounds=0), r"^rounds=0 must be at least 1"),
+    ],
+)
+def test_wrong_arguments(call: Any, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        call()
+
+
+def test_a_pattern_of_another_shape_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"^pattern of layer 'fc' has shape \(4, 6\), expected \(6, 4\)"):
+        nn.SparseLinear("fc", 4, 6, Pattern.from_mask(np.ones((4, 6), bool)))
+    with pytest.raises(ShapeError, match=r"^pattern of layer 'c' has shape \(4, 6\), expected \(4, 18\)"):
+        nn.SparseConv2d("c", 2, 4, 3, Pattern.from_mask(np.ones((4, 6), bool)))
+
+
+# --- training
+
+OPTIMIZERS = [optim.SGD(lr=0.05, momentum=0.9), optim.Adam(lr=1e-2), optim.Proximal(optim.Adam(lr=1e-2))]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["sgd", "adam", "proximal"])
+def test_training_equals_masked_dense_training(optimizer: optim.Optimizer) -> None:
+    model = pruned()
+    options = {
+        "epochs": 2, "seed": 5, "batch_size": 17, "optimizer": optimizer, "penalty": Penalty(alpha=1e-3, l2=1e-3),
+        "progress": "none",
+    }  # fmt: skip
+    small, history = fit(sparse_twin(model), plain(), **options)
+    dense, masked_history = fit(model, plain(), **options)
+    for key, pattern in small.patterns.items():
+        w = dense.params[key].reshape(pattern.shape)
+        assert_close(pattern.scatter(small.params[key]), w, 1e-10, key)
+    for name in ("loss_data", "loss_l0", "loss_l2"):
+        np.testing.assert_allclose(history.column(name), masked_history.column(name), rtol=1e-10)
+
+
+# --- on disk
+
+
+def test_compact_model_survives_a_file(tmp_path: Path) -> None:
+    small = sparse_twin(pruned(np.float32))
+    path = tmp_path / "compact.npz"
+    checkpoint.save(path, small)
+    back = checkpoint.load(path)
+    x = plain(dtype=np.float32).x
+    np.testing.assert_array_equal(back.logits(x), small.logits(x))
+    with np.load(path, allow_pickle=False) as arrays:
+        assert arrays["fc1.weight_indices"].dtype == np.uint16
+        assert set(arrays) >= {"fc1.weight", "fc1.weight_indptr", "block.a.weight_indptr"}
+
+
+def test_tiles_survive_a_file(tmp_path: Path) -> None:
+    mask = np.zeros((5, 20), bool)
+    mask[:, 3] = mask[4] = True
+    pattern = BlockPattern.from_mask(mask, blocksize=(2, 4))
+    layer = nn.SparseLinear("fc", 20, 5, pattern)
+    rng = np.random.default_rng(0)
+    values = pattern.gather(np.where(pattern.to_mask(), rng.standard_normal((5, 20)), 0))
+    model = Model((layer,), (20,), {"fc.weight": values, "fc.bias": np.ones(5)})
+    checkpoint.save(tmp_path / "m.npz", model)
+    back = checkpoint.load(tmp_path / "m.npz")
+    assert isinstance(back.patterns["fc.weight"], BlockPattern)
+    x = rng.standard_normal((3, 20))
+    np.testing.assert_array_equal(back.logits(x), model.logits(x))
+
+
+def test_a_file_whose_pattern_is_not_sound_is_refused(tmp_path: Path) -> None:
+    from l0ref.archive import read_npz, write_npz
+
+    path = tmp_path / "m.npz"
+    checkpoint.save(path, sparse_twin(pruned(np.float32)))
+    arrays, manifest = read_npz(path)
+    arrays["fc1.weight_indices"][:] = 26
+    write_npz(path, arrays, manifest={k: v for k, v in manifest.items() if k != "arrays"})
+    with pytest.raises(CheckpointError, match=r"is not a sound model: indices of row \d+ do not rise strictly"):
+        checkpoint.load(path)
+
+
+# --- the cost model
+
+
+def test_fit_line_finds_what_made_the_numbers(rng: np.random.Generator) -> None:
+    terms = np.column_stack([np.ones(20), rng.uniform(1, 1e6, (20, 2))])
+    want = np.array([1e-6, 2e-9, 5e-10])
+    np.testing.assert_allclose(fit_line(terms, terms @ want), want, rtol=1e-9)
+    assert fit_line([(1, 1), (1, 2)], [2.0, 1.0])[1] == 0.0  # falling: the slope is left out, not negative
+    assert min(fit_line(terms, rng.uniform(1, 2, 20))) >= 0
+
+
+def test_calibration_measures_every_kind_and_forgets_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    clock = iter(np.arange(1, 10**6) * 1e-3)
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(calibration, "LINEAR", ((20, 5),))
+    monkeypatch.setattr(calibration, "CONV", ((2, 6, 3, 3),))
+    costs = calibrate(rounds=2)
+    assert costs.error < 1e-9  # every pass took one tick: a constant
+    for line in costs.lines.values():
+        np.testing.assert_allclose((line.dense[0], line.sparse[0]), 1e-3, rtol=1e-9)
+    costs.save(tmp_path / "costs.json")
+    assert Costs.load(tmp_path / "costs.json") == costs
+
+
+@pytest.mark.parametrize("spoil", ["lines", "lanes", "schema_version"])
+def test_a_file_that_is_no_cost_model_is_refused(spoil: str, tmp_path: Path) -> None:
+    path = tmp_path / "costs.json"
+    line = Line((0.0, 1.0), (0.0, 1.0, 2.0))
+    Costs({"linear": line, "conv": line}, 16, 0.5).save(path)
+    found = json.loads(path.read_text())
+    del found[spoil]
+    path.write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match=rf"is no cost model: '{spoil}' is wrong or missing; write it with l0ref"):
+        Costs.load(path)
+    found = {
+        "schema_version": 1,
+        "lanes": 16,
+        "error": 0.1,
+        "lines": {"linear": {"dense": [-1, 1], "sparse": [0, 0, 0]}},
+    }
+    path.write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match=r"is no cost model: coefficients \[-1, 1\] is wrong or missing"):
+        Costs.load(path)
+
+
+def test_where_the_cost_model_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("L0REF_COSTS", raising=False)
+    assert costs_file() == tmp_path / "l0ref" / "costs.json"
+    monkeypatch.setenv("L0REF_COSTS", str(tmp_path / "mine.json"))
+    assert costs_file() == tmp_path / "mine.json"
