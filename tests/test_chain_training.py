@@ -433,7 +433,7 @@ def test_fit_goes_on_the_tape_where_there_is_no_chain(name: str, taken: Counter[
     assert taken == {"TapeSteps": 1}
 
 
-@pytest.mark.parametrize("optimizer", [optim.SGD(), optim.Proximal(optim.Adam())])
+@pytest.mark.parametrize("optimizer", [optim.SGD(), optim.Proximal(optim.SGD())])
 def test_fit_goes_on_the_tape_with_other_optimizers(optimizer: optim.Optimizer, taken: Counter[str]) -> None:
     model = network(MLP, np.float64)
     with backend("numba"):

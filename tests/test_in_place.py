@@ -211,7 +211,8 @@ def test_slots_and_masks_go_by_their_names(rng: np.random.Generator) -> None:
         (optim.Adam(), True),
         (optim.AdamW(), True),
         (optim.SGD(), False),
-        (optim.Proximal(optim.Adam()), False),
+        (optim.Proximal(optim.Adam()), True),
+        (optim.Proximal(optim.SGD()), False),
         (type("OwnAdam", (optim.Adam,), {})(), False),  # may update otherwise
         (type("OwnSGD", (optim.SGD,), {})(momentum=0.5), False),
     ],
@@ -239,3 +240,39 @@ def test_what_the_optimizer_refuses_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"^pull has the surrogate L0\(\), whose slope is 0 everywhere"):
         arrays.step(lr=0.1, pull=Pull(L0(), {"w": 1.0}))
     assert_equal(arrays.params, params)
+
+
+# --- with a prox
+
+
+@each_dtype
+@pytest.mark.parametrize("phi", [Laplace(5.0), LogSum(0.1)], ids=["laplace", "log sum"])
+@pytest.mark.parametrize("metric", ["optimizer", "euclidean"])
+@pytest.mark.parametrize(
+    "inner",
+    [optim.SGD(lr=0.1, momentum=0.9), optim.Adam(lr=0.01), optim.AdamW(lr=0.01, weight_decay=0.3)],
+    ids=["momentum", "adam", "adamw"],
+)
+def test_proximal_step_is_that_of_the_optimiser(
+    inner: Any, metric: str, phi: Surrogate, dtype: Any, part: int, rng: np.random.Generator
+) -> None:
+    optimizer = optim.Proximal(inner, metric=metric)
+    assert steps_in_place(optimizer)
+    params = network(part, dtype, rng)
+    masks = {"b.weight": rng.random(params["b.weight"].shape) < 0.5}
+    params["b.weight"] *= masks["b.weight"]
+    state = optimizer.init(params)
+    arrays = InPlace(optimizer, params, state, masks)
+    for price in (1e-6, 1e-3, 0.3):
+        pull = Pull(phi, {key: price for key in params if key.endswith("weight")}, l2=1e-3)
+        grads = like(params, rng)
+        for key, g in grads.items():
+            arrays.grads[key][...] = g
+        params, state = optimizer.step(params, grads, state, masks=masks, pull=pull)
+        arrays.step(lr=optimizer.lr, pull=pull)
+        got, _ = arrays.taken_out()
+        for key, want in params.items():
+            scale = np.abs(want).max(initial=0.0)
+            assert np.abs(got[key] - want).max(initial=0.0) <= (1e-9 if dtype == np.float64 else 3e-7) * scale
+            np.testing.assert_array_equal(got[key] == 0, want == 0, err_msg=key)
+            arrays.params[key][...] = want  # so that what is compared next is one step, not the sum of roundings

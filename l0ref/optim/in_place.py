@@ -14,6 +14,7 @@ import numpy as np
 
 from l0ref.optim.adam import Adam, AdamW
 from l0ref.optim.base import Optimizer, State, check, check_slope, rate_of
+from l0ref.optim.proximal import Proximal
 from l0ref.optim.sgd import SGD
 from l0ref.penalty import Pull
 from l0ref.surrogates import Laplace
@@ -21,8 +22,9 @@ from l0ref.validate import Array
 
 
 def steps_in_place(optimizer: Optimizer) -> bool:
-    """Return whether there is a compiled step in place: for SGD with momentum, Adam and AdamW."""
-    return type(optimizer) in (Adam, AdamW) or (type(optimizer) is SGD and optimizer.momentum > 0)
+    """Return whether there is a compiled step in place: for SGD with momentum, Adam, AdamW, and these before a prox."""
+    inner = optimizer.optimizer if type(optimizer) is Proximal else optimizer
+    return type(inner) in (Adam, AdamW) or (type(inner) is SGD and inner.momentum > 0)
 
 
 class InPlace:
@@ -34,11 +36,11 @@ class InPlace:
     def __init__(
         self, optimizer: Optimizer, params: Mapping[str, Array], state: State, masks: Mapping[str, Array]
     ) -> None:
-        from l0ref.fast import update  # Numba is loaded with it
+        from l0ref.fast import proximal, update  # Numba is loaded with them
 
         self._slot_names = tuple(optimizer.init({}).slots)
         check(params, params, state, self._slot_names, masks)
-        self._kernels, self.optimizer, self.step_number = update, optimizer, state.step
+        self._update, self._proximal, self.optimizer, self.step_number = update, proximal, optimizer, state.step
         self._shapes = {key: w.shape for key, w in params.items()}
         sizes = [w.size for w in params.values()]
         self._bounds = [0, *accumulate(sizes)]
@@ -51,17 +53,41 @@ class InPlace:
 
     def step(self, *, lr: float, pull: Pull) -> None:
         """One step on everything, against the gradients and the penalty."""
-        lr = rate_of(self.optimizer, lr)
-        check_slope(pull)
+        o, lr = self.optimizer, rate_of(self.optimizer, lr)
+        if isinstance(o, Proximal):
+            self._descend(o.optimizer, lr, pull.smooth())
+            self._shrink(o, lr, pull)
+        else:
+            check_slope(pull)
+            self._descend(o, lr, pull)
+
+    def _descend(self, o: Any, lr: float, pull: Pull) -> None:
+        """The step of an optimiser that follows gradients."""
         self._set_pull(pull)
         self.step_number += 1
-        o: Any = self.optimizer
         if isinstance(o, SGD):
-            self._kernels.momentum_step_here(self._flat, lr=lr, momentum=o.momentum, nesterov=o.nesterov)
+            self._update.momentum_step_here(self._flat, lr=lr, momentum=o.momentum, nesterov=o.nesterov)
             return
         decay = o.weight_decay if isinstance(o, AdamW) else 0.0
         (beta1, beta2), t = o.betas, self.step_number
-        self._kernels.adam_step_here(self._flat, lr=lr, beta1=beta1, beta2=beta2, eps=o.eps, weight_decay=decay, t=t)
+        self._update.adam_step_here(self._flat, lr=lr, beta1=beta1, beta2=beta2, eps=o.eps, weight_decay=decay, t=t)
+
+    def _shrink(self, o: Proximal, lr: float, pull: Pull) -> None:
+        """The prox after that step, on each array that has a price; compiled for Laplace."""
+        inner, phi, t = o.optimizer, pull.surrogate, self.step_number
+        for key, price in pull.prices.items():
+            w = self.params[key]
+            slots = tuple(self._views(slot)[key] for slot in self._flat.slots)
+            if not isinstance(phi, Laplace):
+                w[...] = phi.prox(w, o.step_sizes(slots, lr=lr, t=t) * price)
+            elif o.metric == "optimizer" and isinstance(inner, Adam):
+                step = (lr, 1 - inner.betas[1] ** t, inner.eps)
+                self._proximal.laplace_prox_here(
+                    w.reshape(-1), slots[1].reshape(-1), beta=phi.beta, price=price, step=step
+                )
+            else:
+                alone = np.empty(0, w.dtype), (inner.reach(lr), 1.0, 0.0)
+                self._proximal.laplace_prox_here(w.reshape(-1), alone[0], beta=phi.beta, price=price, step=alone[1])
 
     def taken_out(self) -> tuple[dict[str, Array], State]:
         """Return copies of the parameters and of the optimiser's state."""

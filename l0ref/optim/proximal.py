@@ -88,12 +88,16 @@ class Proximal(Optimizer):
             )
         new, after = self.optimizer.step(params, grads, state, lr=lr, masks=masks, pull=pull.smooth())
         rate = rate_of(self, lr)
-        steps = {key: self._prox_step(after, key, rate) for key in pull.prices}
+        slots = {key: tuple(after.slots[name][key] for name in self.optimizer.slot_names) for key in pull.prices}
+        steps = {key: self.step_sizes(slots[key], lr=rate, t=after.step) for key in pull.prices}
         return {**new, **pull.prox(new, steps)}, after
 
-    def _prox_step(self, state: State, key: str, lr: float) -> float | Array:
+    def step_sizes(self, slots: tuple[Array, ...], *, lr: float, t: int) -> float | Array:
+        """Return s of the prox for one array, from its slots after step t; 0 where they are NaN.
+
+        The weight is NaN there as well, and stays so for the caller to see.
+        """
         if self.metric == "euclidean":
             return self.optimizer.reach(lr)
-        slots = tuple(state.slots[name][key] for name in self.optimizer.slot_names)
-        step = np.asarray(self.optimizer.prox_step(slots, lr=lr, t=state.step))
-        return np.where(np.isnan(step), 0, step)  # the weight is NaN as well, and stays so for the caller to see
+        step = np.asarray(self.optimizer.prox_step(slots, lr=lr, t=t))
+        return np.where(np.isnan(step), 0, step)

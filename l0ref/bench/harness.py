@@ -1,0 +1,71 @@
+"""Contenders take turns in every round, each after a warm-up."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable
+
+from l0ref.bench.statistics import Times
+from l0ref.bench.work import Contender, Work, nothing
+from l0ref.validate import count
+
+WARM_UP = 0.045  # seconds: a BLAS or OpenMP thread of the contender before spins for up to 30 ms and robs the next
+
+
+def measure(
+    work: Work,
+    *,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    warm_up: float = WARM_UP,
+    settle: Callable[[], None] = nothing,
+) -> dict[str, Times]:
+    """Return the times of all contenders, by name, in the order of `work.contenders`.
+
+    In each round every contender has one turn; every other round goes backwards, so that nobody always follows the
+    same one. A turn: garbage is collected; untimed runs until `warm_up` seconds are over, the first of them before
+    `settle` is called (it pins threads, which the first run may have started); then one timed run. How many units a
+    timed run has is settled in a contender's first turn, see `Work`.
+
+    clock   seconds, from any zero; tests pass a made-up one
+    """
+    count("rounds", rounds, least=1)
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in work.contenders}
+    units: dict[str, int] = {}
+    per = 1 if work.per is None else work.per[0]
+    for number in range(rounds):
+        for contender in work.contenders if number % 2 == 0 else reversed(work.contenders):
+            gc.collect()
+            per_unit = _warm_up(contender, work.check_units, clock=clock, least=warm_up, settle=settle)
+            n = units.setdefault(contender.name, _units(work, per_unit))
+            seconds[contender.name].append(_timed(contender, n, clock) / n * per)
+    return {name: Times(tuple(values)) for name, values in seconds.items()}
+
+
+def _warm_up(
+    contender: Contender, n: int, *, clock: Callable[[], float], least: float, settle: Callable[[], None]
+) -> float:
+    """Run untimed for `least` seconds; return the seconds per unit of the last run."""
+    begin = clock()
+    took = _timed(contender, n, clock)
+    settle()
+    while clock() - begin < least:
+        took = _timed(contender, n, clock)
+    return took / n
+
+
+def _units(work: Work, per_unit: float) -> int:
+    """Units in a timed run: as many as fit in `work.turn` seconds, at most `work.units`."""
+    wanted = math.inf if per_unit <= 0 else work.turn / per_unit
+    if work.units is not None:
+        wanted = min(wanted, work.units)
+    return max(1, math.ceil(wanted)) if math.isfinite(wanted) else 1
+
+
+def _timed(contender: Contender, n: int, clock: Callable[[], float]) -> float:
+    contender.reset()
+    begin = clock()
+    contender.run(n)
+    return clock() - begin

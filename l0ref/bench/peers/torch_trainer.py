@@ -1,0 +1,102 @@
+"""PyTorch trains: eager and fused Adam, channels_last, torch.compile; each with and without the penalty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from l0ref.bench.peers.torch_setup import torch_with
+from l0ref.bench.plan import Plan
+from l0ref.bench.training import LAPLACE, PENALISED, PENALTY, PLAIN, Training
+from l0ref.bench.work import Answers, Contender
+from l0ref.interop.torch import to_torch
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to write the same training in PyTorch."""
+
+    name: str
+    fused: bool = True
+    penalised: bool = True
+    channels_last: bool = False
+    compiled: bool = False
+
+
+def torch_trainers(task: Training, plan: Plan, *, convolutions: bool, thorough: bool) -> list[Contender]:
+    """Return the variants a plan asks for."""
+    variants: list[Variant] = []
+    if "torch" in plan.peers:
+        variants += [Variant("torch, Adam", fused=False), Variant("torch, fused Adam")]
+        variants += [Variant("torch, fused Adam, channels_last", channels_last=True)] if convolutions else []
+    if "compile" in plan.peers and thorough:
+        variants += [Variant("torch.compile, fused Adam", compiled=True)]
+    plain = [
+        Variant(f"{v.name}, no penalty", v.fused, penalised=False, channels_last=v.channels_last, compiled=v.compiled)
+        for v in variants
+        if thorough
+    ]
+    return [TorchTrainer(task, variant, plan).contender() for variant in (*variants, *plain)]
+
+
+class TorchTrainer:
+    """A network, its optimiser and the loop over batches, as PyTorch's own examples write them."""
+
+    def __init__(self, task: Training, variant: Variant, plan: Plan) -> None:
+        torch = self.torch = torch_with(plan.threads)
+        self.task, self.variant = task, variant
+        self.start = {key: torch.from_numpy(w) for key, w in task.model.params.items()}
+        self.net = to_torch(task.model)
+        if variant.channels_last:
+            self.net = self.net.to(memory_format=torch.channels_last)
+        self.params = dict(self.net.named_parameters())
+        self.prices = {k: c * PENALTY.alpha for k, c in PENALTY.factors(task.model).items()}
+        self.losses = torch.compile(self._losses) if variant.compiled else self._losses
+        self.optimizer = torch.optim.Adam(self.params.values(), lr=task.lr, fused=variant.fused)
+
+    def contender(self) -> Contender:
+        """The variant as a contender."""
+        problem = PENALISED if self.variant.penalised else PLAIN
+        return Contender(self.variant.name, self.run, reset=self.reset, answer=self.answer, problem=problem)
+
+    def reset(self) -> None:
+        """Bring back the first weights and an Adam without memory."""
+        with self.torch.no_grad():
+            for key, p in self.params.items():
+                p.copy_(self.start[key])
+        for state in self.optimizer.state.values():
+            for slot in state.values():
+                slot.zero_()
+
+    def run(self, steps: int) -> float:
+        """What is timed; returns the mean data loss."""
+        data = self.task.data(steps)
+        x_all, y_all = self.torch.from_numpy(data.x), self.torch.from_numpy(data.y)
+        total = 0.0
+        for order in self.task.order(steps):
+            rows = self.torch.from_numpy(order)
+            x, y = x_all[rows], y_all[rows]
+            if self.variant.channels_last:
+                x = x.contiguous(memory_format=self.torch.channels_last)
+            data_loss, loss = self.losses(x, y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total += data_loss.item() * len(rows)
+        return total / len(data)
+
+    def answer(self, mean_loss: float) -> Answers:
+        """How far the weights have moved."""
+        return self.task.moved({k: p.detach().numpy() for k, p in self.params.items()}, mean_loss)
+
+    def _losses(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """The data loss, and the loss to differentiate."""
+        data_loss = self.torch.nn.functional.cross_entropy(self.net(x), y)
+        return data_loss, data_loss + self._penalty() if self.variant.penalised else data_loss
+
+    def _penalty(self) -> Any:
+        total = 0.0
+        for key, price in self.prices.items():
+            w = self.params[key]
+            total = total + price * (1 - self.torch.exp(-LAPLACE.beta * w.abs())).sum() + PENALTY.l2 * w.square().sum()
+        return total

@@ -1,0 +1,71 @@
+"""Results as rows for JSON and as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from l0ref.bench.statistics import FEWEST, Times, ratio
+from l0ref.bench.work import OURS, Work
+from l0ref.report.tables import table
+
+
+def rows_of(suite: str, work: Work, times: Mapping[str, Times]) -> list[dict[str, Any]]:
+    """Return one row per contender: suite, work, contender, median_s, iqr_s, rounds."""
+    return [
+        {
+            "suite": suite,
+            "work": work.name,
+            "contender": name,
+            "median_s": found.median,
+            "iqr_s": found.iqr,
+            "rounds": found.rounds,
+        }
+        for name, found in times.items()
+    ]
+
+
+def work_text(suite: str, work: Work, times: Mapping[str, Times], worst: Mapping[str, float]) -> str:
+    """Return the times of one work as a table.
+
+    IQR            of the times, as a share of their median
+    time / l0ref   the contender's median over ours: above 1 we are faster. Then the quartiles of the ratios taken
+                   round by round. A dash from fewer than 5 rounds
+    """
+    rounds = next(iter(times.values())).rounds
+    rate = [] if work.rate is None else [work.rate[1]]
+    ratios = [f"time / {OURS}", "quartiles"] if OURS in times else []
+    header = [f"time per {work.per[1] if work.per else work.unit}", "median", "IQR", *rate, *ratios]
+    cells = []
+    for name, found in times.items():
+        speed = [] if work.rate is None else [f"{work.rate[0] / found.median / 1e9:.1f}"]
+        cells.append([name, seconds(found.median), f"{found.iqr / found.median:.0%}", *speed, *_ratio(found, times)])
+    lines = [f"{suite}: {work.name}, {rounds} round{'s' if rounds > 1 else ''}", table(header, cells)]
+    if ratios and rounds < FEWEST:
+        lines.append(f"no ratios: they need {FEWEST} rounds or more, these are {rounds}")
+    for problem, error in worst.items():
+        lines.append(
+            f"all agree{f' ({problem})' if problem else ''}: within {error:.1g} of the truth after {work.checked}, "
+            f"allowed is {work.tolerance:g}"
+        )
+    return "\n".join(lines)
+
+
+def seconds(value: float) -> str:
+    """Return a time with three decimals and its unit.
+
+    >>> [seconds(t) for t in (2.5e-9, 4.3e-5, 0.002262, 0.0996, 12.34, 1234.5)]
+    ['0.003 us', '43.000 us', '2.262 ms', '99.600 ms', '12.340 s', '1234.500 s']
+    """
+    factor, unit = (1e6, "us") if value < 1e-3 else (1e3, "ms") if value < 1 else (1, "s")
+    return f"{value * factor:.3f} {unit}"
+
+
+def _ratio(found: Times, times: Mapping[str, Times]) -> list[str]:
+    """The two cells about the ratio: that of the medians, and the quartiles by round; none where we take no part."""
+    if OURS not in times:
+        return []
+    if found is times[OURS]:
+        return ["", ""]
+    r = ratio(found, times[OURS])
+    return ["-", "-"] if r is None else [f"{r.value:.2f}", f"{r.low:.2f} .. {r.high:.2f}"]

@@ -1,0 +1,51 @@
+"""Memory traffic with next to no arithmetic: how fast an array can be read and written at all.
+
+Each kernel cuts its arrays into one part per thread and calls a serial loop on each part: Numba vectorises that loop,
+and would not if it stood in the parallel body itself.
+"""
+
+from __future__ import annotations
+
+import numba
+from numba import njit, prange
+
+from l0ref.validate import Array
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _triad_part(b, c, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = b[i] + out.dtype.type(3) * c[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+def _triad(b, c, out, parts):  # type: ignore[no-untyped-def]
+    for p in prange(parts):
+        low, high = p * out.size // parts, (p + 1) * out.size // parts
+        _triad_part(b[low:high], c[low:high], out[low:high])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _moments_part(w, g, m, v, w_out, m_out, v_out):  # type: ignore[no-untyped-def]
+    for i in range(w.size):
+        w_out[i] = w[i] + g[i]
+        m_out[i] = m[i] + g[i]
+        v_out[i] = v[i] + g[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+def _moments(w, g, m, v, w_out, m_out, v_out, parts):  # type: ignore[no-untyped-def]
+    for p in prange(parts):
+        low, high = p * w.size // parts, (p + 1) * w.size // parts
+        part = slice(low, high)
+        _moments_part(w[part], g[part], m[part], v[part], w_out[part], m_out[part], v_out[part])
+
+
+def triad(b: Array, c: Array, out: Array) -> None:
+    """out[i] = b[i] + 3 c[i], on all threads: two arrays read, one written."""
+    _triad(b, c, out, numba.get_num_threads())
+
+
+def moments(w: Array, g: Array, m: Array, v: Array, w_out: Array, m_out: Array, v_out: Array) -> None:
+    """Read four arrays and write three, as a step of Adam must: each output is a sum of two inputs."""
+    _moments(w, g, m, v, w_out, m_out, v_out, numba.get_num_threads())

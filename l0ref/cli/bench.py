@@ -1,0 +1,101 @@
+"""`l0ref bench`: how fast is it here, beside other libraries and the limits of the machine?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from l0ref.archive import json_bytes, write_atomic
+from l0ref.errors import ArgumentError, ConfigError
+
+EXAMPLES = """\
+examples:
+  l0ref bench --list                                    the suites, and the peers that are installed
+  l0ref bench train-mlp                                 a training step beside every peer that is installed
+  l0ref bench train-mlp train-cnn --json b.json         two suites, and their results as JSON
+  l0ref bench scaling --peers torch --figure s.png      cost against size, with the fitted exponents
+  l0ref bench conv --threads 1 --rounds 15 --peers none our own times only
+  OPENBLAS_CORETYPE=Haswell l0ref bench train-mlp       as on a processor without AVX-512
+
+A fresh process measures, with --threads threads in every library alike, pinned to processors where the system
+allows it. Contenders take turns in every round, each after a warm-up, and are first shown to compute the same
+thing. Ratios hold within one run only: the speed of a shared machine drifts. Take 15 % for a tie.
+"""
+
+
+def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
+    """Add the command and its flags; return its parser."""
+    p = commands.add_parser(
+        "bench",
+        help="measure speed beside other libraries",
+        description="Measure speed beside other libraries; exit code 1 if a contender computes something else.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("suites", nargs="*", metavar="SUITE", help="what to measure; see --list")
+    p.add_argument("--list", action="store_true", help="name the suites and the peers")
+    p.add_argument("--rounds", type=int, metavar="N", help="turns of each contender; default 9, ratios want 5")
+    p.add_argument(
+        "--threads", type=int, metavar="N", help="of BLAS, Numba and every peer; default: all processors, at most 2"
+    )
+    p.add_argument(
+        "--peers", metavar="P,P", help="who else takes part, or none; default: all that are installed but compile"
+    )
+    p.add_argument("--quick", action="store_true", help="small sizes and short turns, to see that everything runs")
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, images and labels; default 0")
+    p.add_argument("--json", metavar="FILE", help="write environment and rows as JSON")
+    p.add_argument("--figure", metavar="FILE", help="draw the times as PNG")
+    p.set_defaults(run=run)
+    return [p]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print the tables, write the files; return 0."""
+    from l0ref.bench.plan import make_plan
+    from l0ref.bench.worker import run_in_worker
+
+    if arguments.list:
+        sys.stdout.write(listing() + "\n")
+        return 0
+    try:
+        plan = make_plan(
+            arguments.suites,
+            rounds=arguments.rounds,
+            threads=arguments.threads,
+            peers=arguments.peers,
+            quick=arguments.quick,
+            seed=arguments.seed,
+        )
+    except ArgumentError as error:
+        raise ConfigError(str(error)) from None
+    for flag in ("json", "figure"):
+        _check_folder(flag, getattr(arguments, flag))
+    found = run_in_worker(plan)
+    if arguments.json:
+        write_atomic(Path(arguments.json), json_bytes(found))
+    if arguments.figure:
+        from l0ref.report.figures.bench import bench_png
+
+        write_atomic(Path(arguments.figure), bench_png(found["rows"]))
+    return 0
+
+
+def listing() -> str:
+    """Return the names of suites and peers, a line each."""
+    from l0ref.bench.peers import PEERS, installed
+    from l0ref.bench.suites import suites
+
+    lines = ["suites:", *(f"  {suite.name:<10} {suite.about}" for suite in suites().values()), "peers:"]
+    for name, peer in PEERS.items():
+        note = "" if installed(name) else " [not installed: pip install 'l0ref[bench]']"
+        lines.append(f"  {name:<10} {peer.about}{note}")
+    return "\n".join(lines)
+
+
+def _check_folder(flag: str, path: str | None) -> None:
+    """Refuse a file that could not be written before minutes are spent on what goes into it."""
+    if path is not None and not os.access(Path(path).absolute().parent, os.W_OK):
+        raise ConfigError(f"--{flag} {path} cannot be written: its folder is missing or read-only; choose another")
