@@ -198,4 +198,5 @@ def _near(ratio: float, c: float) -> bool:
 
 def _wrong(rows: Rows) -> Array:
     size = np.maximum(np.abs(rows.analytic), np.abs(rows.numeric))
-    return np.asarray(~(np.abs(rows.analytic - rows.numeric) <= RIGHT * size + rows.noise) & ~rows.kink)
+    near = np.abs(rows.analytic - rows.numeric) <= RIGHT * size + rows.noise
+    return np.asarray(~(near & np.isfinite(rows.analytic)) & ~rows.kink)

@@ -75,14 +75,14 @@ def rung(line: Line, y0: Array, h: float, *, eps: float, rtol: float) -> Rung:
     rtol  a jump below rtol/20 of the slopes does not matter
     """
     u = h / 2
-    near, far = (line(u), line(-u)), (line(h), line(-h))
-    wide = (line(2 * h), line(-2 * h))
-    if not all(np.isfinite(y).all() for pair in (near, far, wide) for y in pair):
+    values = np.array([line(t) for t in (u, -u, h, -h, 2 * h, -2 * h)])
+    if not np.isfinite(values).all():
         raise OutOfDomain("the value is not finite")
+    near, far, wide = values[:2], values[2:4], values[4:]
     coarse = (8 * (far[0] - far[1]) - (wide[0] - wide[1])) / (12 * h)
     fine = (8 * (near[0] - near[1]) - (far[0] - far[1])) / (12 * u)
     numeric = fine + (fine - coarse) / 15
-    size = np.max(np.abs([y0, *near, *far, *wide]), axis=0)
+    size = np.maximum(np.abs(y0), np.abs(values).max(axis=0))
     rounding = eps * (ROUNDING * size + np.abs(numeric)) / h  # the second: x + h is rounded as well
     spread = np.abs(fine - coarse)
     right = 2 * (near[0] - y0) / u - (far[0] - y0) / h

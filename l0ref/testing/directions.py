@@ -11,7 +11,7 @@ from l0ref.testing.compare import Rules
 from l0ref.testing.differences import OutOfDomain
 from l0ref.testing.measure import Measure
 from l0ref.testing.report import OK, WRONG, Finding
-from l0ref.testing.scale import scales
+from l0ref.testing.scale import random_moves
 from l0ref.validate import Array
 
 STRICT = 0.1  # share of rtol that a direction is allowed: errors of many entries cancel along it
@@ -62,17 +62,17 @@ def locate(
 def _one(
     measure: Measure, rules: Rules, rng: np.random.Generator, which: int, gradient: Array, part: Array
 ) -> Finding | None:
-    """Compare along random signs on some entries; None if kinks or noise leave it open."""
-    x = measure.problem.point[which]
+    """Compare along a random direction through some entries; None if kinks, noise or infinities leave it open."""
+    x, some = measure.problem.point[which], gradient.reshape(-1)[part].astype(np.float64)
+    if not np.isfinite(some).all():
+        return None
     move = np.zeros(x.shape)
-    move.flat[part] = scales(x).flat[part] * rng.choice([-1.0, 1.0], part.size)
-    if measure.step is not None:
-        move = np.sign(move)
+    move.flat[part] = random_moves(part.size, rng) * measure.lengths[which].flat[part]
     try:
         along = measure.direction([move if j == which else None for j in range(len(measure.problem.point))])
     except OutOfDomain:
         return None
-    terms = gradient.astype(np.float64) * move
+    terms = some * move.flat[part]
     size = float(np.linalg.norm(terms))
     analytic, numeric, noise = float(terms.sum()), along.numeric, along.noise
     if along.gap > rules.rtol * size + noise or not (size == 0 or noise <= rules.rough * max(size, abs(numeric))):

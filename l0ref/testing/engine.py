@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from l0ref.errors import DTypeError, GradientError, ShapeError
+from l0ref.testing.behaviour import Behaviour, apart
 from l0ref.testing.compare import Rows, is_flat, judge, unmasked
 from l0ref.testing.diagnosis import Evidence, diagnose
-from l0ref.testing.differences import OutOfDomain
 from l0ref.testing.directions import STRICT, directions, locate
 from l0ref.testing.measure import Measure
 from l0ref.testing.problem import Calls, Problem
 from l0ref.testing.report import WEAK, Finding, GradcheckReport, ParameterReport, badness, failure
-from l0ref.testing.scale import scales
 from l0ref.testing.settings import Settings
 from l0ref.validate import Array
 
@@ -48,17 +47,19 @@ class Checker:
             )
         y0 = self._value_twice()
         self.y_bar = self._cotangent(y0)
-        held = self._gradient(point)
+        held = self._gradient(point, self.y_bar)
         kept = [g.copy() for g in held]
         if self.problems:
             return self._report(())
         self.measure = Measure(self.problem, self.calls, y0, self.y_bar, eps=self.settings.eps, rtol=self.rules.rtol)
         reports = [self._parameter(i, g) for i, g in enumerate(kept)]
-        self._repeat(kept)
+        behaviour = Behaviour(self.measure, self.rules, self._gradient, kept, self.settings.nondet_tol, self.rng)
+        self.problems += behaviour.repeatable()
         if all(r.passed for r in reports):
             self._refuse_vacuous(reports)
             if not self.problems:
-                self._second_point(held, kept)
+                self.problems += [*behaviour.undisturbed(), *behaviour.right_nearby(), *behaviour.proportional()]
+                self.problems += behaviour.fresh(held)
         return self._report(reports)
 
     def _value_twice(self) -> Array:
@@ -68,7 +69,7 @@ class Checker:
                 f"{self.problem.target}: the value is {first[~np.isfinite(first)][0]} at the given inputs; "
                 "choose inputs where it is finite"
             )
-        if first.shape != second.shape or (far := _apart(first, second)) > self.settings.nondet_tol:
+        if first.shape != second.shape or (far := apart(first, second)) > self.settings.nondet_tol:
             by = "another shape" if first.shape != second.shape else f"{far:.3g}"
             self.problems.append(
                 f"not deterministic: two calls of the value at the same inputs differ by {by}; "
@@ -82,8 +83,8 @@ class Checker:
             return np.ones(y0.shape)
         return self.rng.choice([-1.0, 1.0], y0.shape) * self.rng.uniform(0.5, 1.5, y0.shape)
 
-    def _gradient(self, point: Sequence[Array]) -> list[Array]:
-        found = self.calls.gradient(point, self.y_bar)
+    def _gradient(self, point: Sequence[Array], y_bar: Array) -> list[Array]:
+        found = self.calls.gradient(point, y_bar)
         for name, x, g in zip(self.problem.names, self.problem.point, found, strict=True):
             if g.shape != x.shape:
                 raise ShapeError(
@@ -149,48 +150,6 @@ class Checker:
             rough=2 * sum(f.status == WEAK for f in compared) > len(compared),
         )
 
-    def _repeat(self, kept: Sequence[Array]) -> None:
-        """Ask for the gradient once more, after the value has been evaluated elsewhere."""
-        again = self._gradient(self.problem.point)
-        for name, a, b in zip(self.problem.names, kept, again, strict=True):
-            if (far := _apart(a, b)) > self.settings.nondet_tol:
-                index = np.unravel_index(int(np.argmax(np.abs(a - b))), a.shape)
-                self.problems.append(
-                    f"not deterministic: two backward passes at the same inputs differ by {far:.3g} in {name}"
-                    f"{[int(k) for k in index] if a.ndim else ''} ({a[index]:.6g}, then {b[index]:.6g}); nondet_tol is "
-                    f"{self.settings.nondet_tol:g}, and a gradient must not depend on what was evaluated in between"
-                )
-
-    def _second_point(self, held: Sequence[Array], kept: Sequence[Array]) -> None:
-        """A point nearby, along one direction: catches values saved from an earlier call, and memory used twice."""
-        shift = [scales(x) * self.rng.uniform(-1, 1, x.shape) / 64 for x in self.problem.point]
-        point = [
-            (x + s * self.problem.hints.masks.get(name, True)).astype(self.problem.dtype).astype(x.dtype)
-            for name, x, s in zip(self.problem.names, self.problem.point, shift, strict=True)
-        ]
-        moves = [scales(x) * self.rng.choice([-1.0, 1.0], x.shape) for x in self.problem.point]
-        try:
-            found = self._gradient(point)
-            along = self.measure.direction(moves, point=point)
-        except (GradientError, ArithmeticError, OutOfDomain):
-            return
-        for name, a, b in zip(self.problem.names, held, kept, strict=True):
-            if not np.array_equal(a, b, equal_nan=True):
-                self.problems.append(
-                    f"aliasing: the gradient of {name} returned first changed when the next one was computed; "
-                    "return a fresh array each time"
-                )
-        terms = [g.astype(np.float64) * m for g, m in zip(found, moves, strict=True)]
-        size = float(np.sqrt(sum(float(np.square(t).sum()) for t in terms)))
-        off = abs(sum(float(t.sum()) for t in terms) - along.numeric)
-        allowed = 4 * float(self.rules.allowed(size, size, along.noise, size))
-        if along.gap == 0 and along.noise <= self.rules.rough * size and off > allowed:
-            self.problems.append(
-                "stale values: the gradient is right at the given inputs and wrong at inputs nearby "
-                f"(along a random direction off by {off / size:.1e} of its size), as if something was saved by an "
-                "earlier call"
-            )
-
     def _refuse_vacuous(self, reports: Sequence[ParameterReport]) -> None:
         flat = [r.name for r in reports if r.flat]
         moving = [r.name for r in reports if not r.flat and r.shape.count(0) == 0]
@@ -222,14 +181,6 @@ class Checker:
         else:
             advice = "the value seems to be rounded to fewer digits inside, or to jump about: compute it in float64"
         return f"{r.name}: the differences are too rough to confirm anything (error estimate {error:.1e}); {advice}"
-
-
-def _apart(a: Array, b: Array) -> float:
-    """Largest difference; 0 where both are the same NaN or infinity."""
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        gap = np.where(same, 0.0, np.abs(np.asarray(a, np.float64) - b))
-    return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
 
 
 def _advice(g: Array, x: Array) -> str:

@@ -56,7 +56,7 @@ def gradcheck(
     >>> from l0ref import ops
     >>> print(gradcheck(lambda x: ops.relu(x), np.array([1.5, 0.0])))
     gradcheck of <lambda>: the gradient is right (2 entries checked, 0 skipped, 1 at kinks; full, rtol 1e-08, seed 0)
-      x[1]: analytic 0, numeric ..., left 0, right ..., ...: a kink; the value is as documented
+      x[1]: analytic 0, numeric ..., left 0, right ..., ...: a kink; the value is an accepted one
       ...
     """
     settings = Settings(eps, atol, rtol, fast_mode, nondet_tol, kinks, seed, max_entries)
@@ -74,12 +74,19 @@ def function_problem(
         return _evaluate(func, xs)[1].data
 
     def gradient(xs: Arrays, y_bar: Array) -> list[Array]:
+        return interrupted(xs, None, y_bar)
+
+    def interrupted(xs: Arrays, others: Arrays | None, y_bar: Array) -> list[Array]:
         tensors, y = _evaluate(func, [x.astype(dtype) for x in xs])
-        seed = y_bar.reshape(y.shape).astype(y.dtype)
         for name, t in zip(names, tensors, strict=True):
             if not _reaches(y, t):
                 raise GradientError(f"{name} does not enter the result of {_name(func)}; use it, or take it off inputs")
-        return list(quote(f"the backward pass of {_name(func)}", lambda: grad(y, tensors, y_bar=seed)))
+        if others is not None:
+            _evaluate(func, [x.astype(dtype) for x in others])
+        seed = y_bar.reshape(y.shape).astype(y.dtype)
+        *found, used = quote(f"the backward pass of {_name(func)}", lambda: grad(y, [*tensors, y], y_bar=seed))
+        _hand_back([*xs, y_bar.reshape(y.shape)], [*(t.data for t in tensors), used])
+        return list(found)
 
     point = tuple(x.astype(np.float64) for x in arrays)
     if dtype == np.float32 and eps is not None:
@@ -87,7 +94,16 @@ def function_problem(
     elif dtype == np.float32:
         _check_double(func, point)
     sizes = {"size of the first axis": arrays[0].shape[0]} if arrays[0].ndim else {}
-    return Problem(_name(func), names, point, value, gradient, dtype, hints=Hints(sizes=sizes))
+    return Problem(
+        _name(func), names, point, value, gradient, dtype, interrupted=interrupted, hints=Hints(sizes=sizes)
+    )  # fmt: skip
+
+
+def _hand_back(given: Sequence[Array], after: Sequence[Array]) -> None:
+    """Write what became of converted arrays into those they were made of, where a backward pass changed them."""
+    for a, b in zip(given, after, strict=True):
+        if not np.array_equal(a.astype(b.dtype), b, equal_nan=True):
+            a[...] = b
 
 
 def _inputs(func: Callable[..., Any], inputs: Any) -> tuple[tuple[str, ...], list[Array]]:

@@ -69,6 +69,7 @@ class Measure:
     def __init__(self, problem: Problem, calls: Calls, y0: Array, y_bar: Array, *, eps: float | None, rtol: float):
         self.problem, self.calls, self.y0, self.y_bar = problem, calls, y0, y_bar.reshape(-1)
         self.step, self.rtol = eps, rtol
+        self.lengths = [scales(x) if eps is None else np.ones(x.shape) for x in problem.point]
         self.spacing = spacing_of(problem, calls, y0)
         self.complex_works = problem.complex_value is not None
 
@@ -90,8 +91,7 @@ class Measure:
 
     def entries(self, which: int, indices: Array, analytic: Array) -> Rows:
         """One row for each flat index of input number `which`."""
-        x = self.problem.point[which]
-        lengths = np.ones(x.shape) if self.step is not None else scales(x)
+        lengths = self.lengths[which]
         if self.problem.elementwise:
             return self._all_at_once(lengths, analytic.reshape(-1))
         self.shares: list[Array] = []

@@ -19,6 +19,7 @@ from l0ref.testing.differences import OutOfDomain
 from l0ref.validate import Array
 
 Arrays = Sequence[Array]
+COTANGENT = "cotangent"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ class Problem:
     elementwise  y has the shape of the only input, and each entry of y depends on its own entry only
     complex_value   the value for complex arrays, for the complex step; None if there is none
     flat_is_vacuous refuse an input along which nothing moves
+    interrupted     (arrays, others, y_bar) -> what `gradient` gives if the value is evaluated at the others after
+                    the forward pass and before the backward pass; None if the two cannot be told apart
     """
 
     target: str
@@ -63,6 +66,7 @@ class Problem:
     elementwise: bool = False
     complex_value: Callable[[Arrays], Any] | None = None
     flat_is_vacuous: bool = True
+    interrupted: Callable[[Arrays, Arrays, Array], list[Any]] | None = None
     hints: Hints = field(default_factory=Hints)
 
 
@@ -90,7 +94,17 @@ class Calls:
 
     def gradient(self, xs: Arrays, y_bar: Array) -> list[Array]:
         """The gradient under test; the arrays are the ones its code returned, not copies."""
-        return [np.asarray(g) for g in self._call("gradient", self.problem.gradient, xs, y_bar)]
+        given = y_bar.copy()
+        found = self._call("gradient", self.problem.gradient, xs, given)
+        if COTANGENT not in self.written and not np.array_equal(y_bar, given):
+            self.written[COTANGENT] = _what_changed("gradient", COTANGENT, y_bar, given)
+        return [np.asarray(g) for g in found]
+
+    def interrupted(self, xs: Arrays, others: Arrays, y_bar: Array) -> list[Array]:
+        """The gradient with another evaluation between its forward and its backward pass."""
+        assert self.problem.interrupted is not None
+        others = [np.array(x) for x in others]
+        return [np.asarray(g) for g in self._call("gradient", self.problem.interrupted, xs, others, y_bar.copy())]
 
     def complex_value(self, xs: Arrays) -> Any:
         """The value for complex arrays, whatever it is."""
@@ -106,7 +120,7 @@ class Calls:
             first, times = self.printed.get(what, (text.splitlines()[0], 0))
             self.printed[what] = first, times + 1
         for name, before, after in zip(self.problem.names, xs, given, strict=True):
-            if name not in self.written and not np.array_equal(before, after, equal_nan=True):
+            if name not in self.written and not _same(before, after):
                 self.written[name] = _what_changed(what, name, before, after)
         return result
 
@@ -126,10 +140,17 @@ def quote(what: str, f: Callable[..., Any], *args: Any) -> Any:
         raise GradientError(f"{what} raised {text}; make it run at the given inputs and near them") from error
 
 
+def _same(before: Array, after: Array) -> bool:
+    """Whether nothing was written; the bytes decide at once where they are equal."""
+    same_bytes = before.shape == after.shape and before.tobytes() == after.tobytes()
+    return same_bytes or np.array_equal(before, after, equal_nan=True)
+
+
 def _what_changed(what: str, name: str, before: Array, after: Array) -> str:
     if before.shape != after.shape:
         return f"the {what} changes the shape of {name} from {before.shape} to {after.shape}; work on a copy"
     index = tuple(int(i) for i in np.argwhere(~((before == after) | (np.isnan(before) & np.isnan(after))))[0])
     place = f"{name}[{', '.join(map(str, index))}]" if index else name
     change = f"{place} was {before[index]:.6g} and became {after[index]:.6g}"
-    return f"the {what} writes into its input: {change}; work on a copy"
+    whose = "the cotangent it is given" if name == COTANGENT else "its input"
+    return f"the {what} writes into {whose}: {change}; work on a copy"

@@ -20,13 +20,25 @@ def text_of(report: GradcheckReport, *, most: int) -> str:
     lines = [_headline(report)]
     lines += [f"  {problem}" for problem in report.problems]
     lines += [f"  {p.name}: {p.diagnosis}" for p in report.parameters if p.diagnosis]
-    shown = [f for f in report.findings if f.status != "ok"][:most]
+    notable = [f for f in report.findings if f.status != "ok"]
+    shown = _chosen(notable, most)
     lines += [_sentence(f) for f in shown]
-    hidden = sum(f.status != "ok" for f in report.findings) - len(shown)
+    hidden = len(notable) - len(shown)
     lines += [f"  ... and {hidden} more"] if hidden > 0 else []
     lines += _table([("parameter", *COLUMNS), *(_row(p) for p in report.parameters)]) if report.parameters else []
     lines += [f"  note: {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _chosen(findings: Sequence[Finding], most: int) -> list[Finding]:
+    """The first `most` findings, but the worst of every wrong parameter among them, as far as there is room."""
+    worst: dict[str, int] = {}
+    for i, f in enumerate(findings):
+        if f.failed:
+            worst.setdefault(f.parameter, i)
+    first = list(worst.values())[:most]
+    others = [i for i in range(len(findings)) if i not in first]
+    return [findings[i] for i in sorted([*first, *others[: most - len(first)]])]
 
 
 COLUMNS = ("shape", "checked", "skipped", "masked", "at kinks", "unresolved", "wrong", "worst error")
@@ -55,7 +67,7 @@ def _sentence(f: Finding) -> str:
 MEANING = {
     "ok": "they agree",
     "wrong": "wrong",
-    "kink": "a kink; the value is as documented",
+    "kink": "a kink; the value is an accepted one",
     "wrong at kink": "a kink; the value is neither 0 between opposite slopes nor between the slopes",
     "unresolved": "no contradiction, but the differences are too rough to confirm it",
 }

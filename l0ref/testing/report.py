@@ -25,7 +25,7 @@ class Finding:
     error_estimate  how far `numeric` itself may be off
     step            h of the differences, in units of the entry; for a direction, of the entries' scales
     method          "differences" or "complex step"
-    status          "ok", "wrong", "kink" (value as documented), "wrong at kink", "unresolved" (agrees, but the
+    status          "ok", "wrong", "kink" (value accepted), "wrong at kink", "unresolved" (agrees, but the
                     differences are too rough to say much)
     excess          |analytic - numeric| / what is allowed: above 1 is wrong
     """

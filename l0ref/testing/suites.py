@@ -42,11 +42,14 @@ def check_ops(*, seed: int = 0, fast_mode: bool = False, max_entries: int | None
     return [*reports, *(check_kink(kink, seed=seed) for kink in KINKS)]
 
 
-def check_kink(kink: AtKink, *, seed: int = 0) -> GradcheckReport:
-    """Check an operation exactly on a kink: slopes on both sides, and the documented value."""
+def check_kink(kink: AtKink, *, func: Any = None, seed: int = 0, fast_mode: bool = False) -> GradcheckReport:
+    """Check an operation exactly on a kink: slopes on both sides, and the documented value.
+
+    func  another implementation of it, a function of Tensors; None: the registered one
+    """
     xs = [np.asarray(x, dtype=np.float64) for x in kink.inputs]
-    func = _named(kink.op, kink.options, note=" at a kink")
-    report = gradcheck(func, xs, seed=seed, raise_exception=False)
+    func = _titled(func or _named(kink.op, kink.options), f"{kink.op} at a kink")
+    report = gradcheck(func, xs, seed=seed, fast_mode=fast_mode, raise_exception=False)
     tensors = [Tensor(x) for x in xs]
     y = func(*tensors)
     found = grad(y, tensors, y_bar=np.ones(y.shape))
@@ -109,7 +112,7 @@ def check_named_model(
     )
 
 
-def _named(name: str, options: Any, *, note: str = "") -> Any:
+def _named(name: str, options: Any) -> Any:
     """The operation as a function of Tensors, under its own name."""
     if name not in OPS:
         raise ArgumentError(f"name={name!r} is not a registered operation; import l0ref.ops first")
@@ -117,7 +120,7 @@ def _named(name: str, options: Any, *, note: str = "") -> Any:
     def func(*xs: Tensor) -> Tensor:
         return apply(OPS[name], *xs, **options)
 
-    return _titled(func, name + note)
+    return _titled(func, name)
 
 
 def _titled(f: Any, name: str) -> Any:

@@ -1,0 +1,157 @@
+"""How a gradient behaves from one call to the next: what a single right answer does not show.
+
+Each function yields sentences about what is wrong, or nothing:
+
+repeatable     a second call at the same inputs gives the same
+proportional   TIMES times the cotangent gives TIMES times the gradient, as J^T y_bar must
+undisturbed    the same, when the function is evaluated elsewhere between its forward and its backward pass
+fresh          the arrays it returned first have not changed since
+right_nearby   it is right at a second point too, not only where it was called first
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from l0ref.errors import GradientError
+from l0ref.testing.compare import Rules
+from l0ref.testing.differences import OutOfDomain
+from l0ref.testing.measure import Measure
+from l0ref.testing.problem import Arrays
+from l0ref.testing.scale import random_moves, scales
+from l0ref.validate import Array
+
+TIMES = -1024.0  # exact in sums and products, and large enough for a gradient that is clipped to show it
+ULPS = 64.0  # rounding allowed all the same, in units in the last place of the largest entry
+NEAR = 2.0**-6  # distance of the second point, of the scale of each entry
+
+
+@dataclass(frozen=True, eq=False)
+class Behaviour:
+    """One gradient at the point of a problem.
+
+    gradient    (arrays, y_bar) -> one checked array per input
+    kept        what it was at the point, copied at once
+    nondet_tol  how far two calls may differ
+    """
+
+    measure: Measure
+    rules: Rules
+    gradient: Callable[[Arrays, Array], list[Array]]
+    kept: Sequence[Array]
+    nondet_tol: float
+    rng: np.random.Generator
+
+    def repeatable(self) -> Iterator[str]:
+        """Ask once more, after the value has been evaluated elsewhere."""
+        again = self.gradient(self.measure.problem.point, self.measure.y_bar)
+        for name, a, b in zip(self.measure.problem.names, self.kept, again, strict=True):
+            if (far := apart(a, b)) > self.nondet_tol:
+                where, first, second = _worst(name, a, b)
+                yield (
+                    f"not deterministic: two backward passes at the same inputs differ by {far:.3g} in {where} "
+                    f"({first:.6g}, then {second:.6g}); nondet_tol is {self.nondet_tol:g}, and a gradient must not "
+                    "depend on what was evaluated in between"
+                )
+
+    def proportional(self) -> Iterator[str]:
+        """Ask with TIMES times the cotangent."""
+        if not self.measure.problem.cotangent:
+            return
+        larger = self.gradient(self.measure.problem.point, TIMES * self.measure.y_bar)
+        for name, a, b in zip(self.measure.problem.names, self.kept, larger, strict=True):
+            rounding = ULPS * float(np.finfo(a.dtype).eps) * float(np.abs(a).max(initial=0.0)) + self.nondet_tol
+            if apart(TIMES * a, b) > abs(TIMES) * rounding:
+                where, want, got = _worst(name, TIMES * a, b)
+                yield (
+                    f"not proportional to the cotangent: with {TIMES:g} times the cotangent the gradient of {where} is "
+                    f"{got:.6g}, expected {want:.6g}; it must be the transposed Jacobian times the cotangent"
+                )
+
+    def undisturbed(self) -> Iterator[str]:
+        """Evaluate the function nearby between its forward and its backward pass."""
+        problem = self.measure.problem
+        if problem.interrupted is None:
+            return
+        try:
+            found = self.measure.calls.interrupted(problem.point, self.near(), self.measure.y_bar)
+        except GradientError:  # the function does not exist there
+            return
+        for name, a, b in zip(problem.names, self.kept, found, strict=True):
+            if apart(a, b) > self.nondet_tol:
+                where, before, after = _worst(name, a, b)
+                yield (
+                    "stale values: evaluating the function elsewhere between its forward and its backward pass changes "
+                    f"the gradient of {where} from {before:.6g} to {after:.6g}; keep what each call saves apart"
+                )
+
+    def fresh(self, held: Sequence[Array]) -> Iterator[str]:
+        """Look at the arrays that were returned first, once other gradients have been computed."""
+        for name, a, b in zip(self.measure.problem.names, held, self.kept, strict=True):
+            if not np.array_equal(a, b, equal_nan=True):
+                yield (
+                    f"aliasing: the gradient of {name} returned first changed when the next one was computed; "
+                    "return a fresh array each time"
+                )
+
+    def right_nearby(self) -> Iterator[str]:
+        """Compare at a point nearby, along one direction through all inputs; then, to name one, through each."""
+        point, names = self.near(), self.measure.problem.names
+        inputs = self.measure.problem.point
+        moves = [scales(x) * random_moves(x.size, self.rng).reshape(x.shape) for x in inputs]
+        try:
+            found = self.gradient(point, self.measure.y_bar)
+            off = self._off(point, found, moves)
+            each = [self._off(point, found, moves, only=i) for i in range(len(names))] if off else []
+        except (GradientError, ArithmeticError, OutOfDomain):
+            return
+        if off:
+            blamed = [name for name, wrong in zip(names, each, strict=True) if wrong] or names
+            yield (
+                "stale values: the gradient is right at the given inputs and wrong at inputs nearby, in "
+                f"{' and in '.join(blamed)} (along a random direction off by {off:.1e} of its size), as if something "
+                "was saved by an earlier call"
+            )
+
+    def near(self) -> list[Array]:
+        """A second point, entries under a mask left where they are."""
+        problem = self.measure.problem
+        shift = [scales(x) * self.rng.uniform(-1, 1, x.shape) * NEAR for x in problem.point]
+        return [
+            (x + s * problem.hints.masks.get(name, True)).astype(problem.dtype).astype(x.dtype)
+            for name, x, s in zip(problem.names, problem.point, shift, strict=True)
+        ]
+
+    def _off(self, point: Arrays, found: Arrays, moves: Arrays, *, only: int | None = None) -> float:
+        """Error along the moves (of one input only) as a share of the size of its terms; 0 if none can be seen."""
+        chosen = [m if only in (None, i) else None for i, m in enumerate(moves)]
+        along = self.measure.direction(chosen, point=point)
+        terms = [g.astype(np.float64) * m for g, m in zip(found, chosen, strict=True) if m is not None]
+        size = float(np.sqrt(sum(float(np.square(t).sum()) for t in terms)))
+        off = abs(sum(float(t.sum()) for t in terms) - along.numeric)
+        allowed = 4 * float(self.rules.allowed(size, size, along.noise, size))
+        seen = along.gap == 0 and along.noise <= self.rules.rough * size and off > allowed
+        return off / size if seen else 0.0
+
+
+def apart(a: Array, b: Array) -> float:
+    """Largest difference; 0 where both are the same NaN or infinity, infinite where only one is."""
+    gap = _gaps(a, b)
+    return float(gap.max(initial=0.0))
+
+
+def _gaps(a: Array, b: Array) -> Array:
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        gap = np.where(same, 0.0, np.abs(np.asarray(a, np.float64) - b))
+    return np.where(np.isnan(gap), np.inf, gap)
+
+
+def _worst(name: str, a: Array, b: Array) -> tuple[str, float, float]:
+    """The entry where two gradients differ most, as one would write it, and both values there."""
+    index = np.unravel_index(int(np.argmax(_gaps(a, b))), a.shape)
+    where = f"[{', '.join(str(int(k)) for k in index)}]" if a.ndim else ""
+    return f"{name}{where}", float(a[index]), float(b[index])
