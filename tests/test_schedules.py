@@ -46,7 +46,8 @@ def values(schedule, steps, history=()):
 
 
 def test_every_schedule_has_a_case():
-    assert sorted(CASES) == sorted(SCHEDULES)
+    ours = [name for name, cls in SCHEDULES.items() if cls.__module__.startswith("l0ref.")]
+    assert sorted(CASES) == sorted(ours)
     assert all(SCHEDULES[name] is type(case[0]) for name, case in CASES.items())
 
 
