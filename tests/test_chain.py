@@ -13,7 +13,8 @@ import pytest
 from l0ref import nn, ops
 from l0ref.autodiff.op import backend
 from l0ref.autodiff.tensor import Tensor, grad
-from l0ref.fast.chain import Chain, chain, convolution, linear, products
+from l0ref.fast.chain import Activation, Chain, chain, convolution, linear, products
+from l0ref.fast.target import lanes
 from l0ref.nn.compiled import chain_of
 from l0ref.nn.layer import LAYERS
 from l0ref.nn.sequence import shapes
@@ -163,6 +164,31 @@ def test_nothing_is_left_over_from_a_larger_batch(name: str, dtype: Any, rng: np
 
 
 @each_dtype
+@pytest.mark.parametrize("name", ["three linear layers", "two convolutions, padded and pooled", "pooled last"])
+def test_nothing_else_is_computed(
+    name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """No block without samples, no cotangent of the data, no rows that are there already."""
+    model, turned = network(name, dtype), []
+    run = linear.layout.to_rows
+    monkeypatch.setattr(linear.layout, "to_rows", lambda *args: (turned.append(args[1]), run(*args)))
+    found = chained(model, capacity=3 * lanes(dtype))
+    stages = [link.stage for link in found.links]
+    flows = {id(a): a for stage in stages for a in vars(stage).values() if isinstance(a, Activation)}
+    used = [a for a in flows.values() if a is not found.x and a is not getattr(stages[0], "framed", None)]
+    for memory in [found.x.value, found.x.rows, *(m for a in used for m in (a.value, a.bar))]:
+        memory[memory.size // 3 :] = np.nan
+    loss, grads = on_chain(found, model, samples(model, rng), np.arange(lanes(dtype)), 0.0)
+    assert np.isfinite([loss, *(g.sum() for g in grads.values())]).all()
+    for memory in [found.x.value, found.x.rows, *(m for a in used for m in (a.value, a.bar))]:
+        assert np.isnan(memory[memory.size // 3 :]).all()
+    first = [found.x, getattr(stages[0], "framed", found.x)]
+    assert not any("bar" in vars(a) for a in first)
+    later = [stage.x for stage in stages[1:] if isinstance(stage, linear.LinearStage)]
+    assert {id(rows) for rows in turned} == {id(x.rows) for x in later}
+
+
+@each_dtype
 @pytest.mark.parametrize("name", ["three linear layers", "padded", "in the manner of LeNet-5"])
 def test_threads_change_no_bit(
     name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
@@ -294,8 +320,6 @@ def test_a_layer_of_ones_own_is_not_taken_for_its_base(base: Any) -> None:
 
 @each_dtype
 def test_as_many_inputs_as_lanes_are_enough(dtype: Any) -> None:
-    from l0ref.fast.target import lanes
-
     for inputs, covered in ((lanes(dtype), True), (lanes(dtype) - 1, False)):
         with backend("numba"):
             found = chain_of((nn.Linear("fc", inputs, 3),), (inputs,), capacity=8, dtype=dtype)

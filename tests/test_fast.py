@@ -203,10 +203,10 @@ def _overloaded(functions: list[ast.FunctionDef]) -> set[str]:
 
 
 def _loops_over_threads(f: ast.FunctionDef, *, parallel: bool) -> Iterator[str]:
-    """A parallel kernel is one loop over threads that leaves the work to serial kernels; no other has such a loop."""
+    """A parallel kernel loops over threads and leaves the work in these loops to serial kernels; no other does."""
     loops = [n for n in ast.walk(f) if isinstance(n, ast.For) and "prange" in ast.unparse(n.iter)]
-    if parallel and [ast.unparse(loop.iter) for loop in loops] != ["prange(threads)"]:
-        yield f"{f.name} is no loop over prange(threads)"
+    if parallel and {ast.unparse(loop.iter) for loop in loops} != {"prange(threads)"}:
+        yield f"{f.name} does not loop over prange(threads)"
     if loops and not parallel:
         yield f"{f.name} uses prange and is no parallel kernel"
     for loop in loops:
@@ -252,8 +252,8 @@ PARALLEL = HEAD + "@kernel\ndef g(x):\n    'Doc.'\n@parallel_kernel\ndef f(x, th
         ),
         ("@kernel\ndef f(x):\n    'Doc.'\n    y = np.zeros(3)", "f makes an array with np.zeros"),
         ("@kernel\ndef f(x):\n    'Doc.'\n    y = x.copy()", "f makes an array with x.copy"),
-        (PARALLEL + "    g(x)", "f is no loop over prange(threads)"),
-        (PARALLEL + "    for n in prange(x.size): g(x)", "f is no loop over prange(threads)"),
+        (PARALLEL + "    g(x)", "f does not loop over prange(threads)"),
+        (PARALLEL + "    for n in prange(x.size): g(x)", "f does not loop over prange(threads)"),
         (PARALLEL + "    for n in prange(threads): x[n] = 1", "f writes numbers inside of prange"),
         (
             PARALLEL + "    for n in prange(threads):\n        for i in x: x[i] += 1",
@@ -274,6 +274,7 @@ def test_kernel_rules_catch_planted_fault(source: str, said: str) -> None:
     [
         ("import numba\nfrom numba import njit", "policy"),
         (PARALLEL + "    for n in prange(threads):\n        first = n * x.size // threads\n        g(x)", ""),
+        (PARALLEL + "    for n in prange(threads): g(x)\n    for n in prange(threads): g(x)", ""),
         (HEAD + "@kernel\ndef f(x):\n    'Doc.'\n    x[0] = max(load(x, (0,)), np.exp(x[0]))", ""),
         ("def e(x): pass\n@overload(e)\ndef of(x): pass\n@kernel\ndef f(x):\n    'Doc.'\n    e(x)", ""),
     ],

@@ -28,7 +28,7 @@ GAP = 3  # entries between the vectors of a result: nobody may write there
 # columns, rows, taps, blocks: every number of columns and rows leaves other rests, 70 is more than a chunk
 COUNTS = [
     (1, 1, 1, 1), (2, 3, 1, 2), (3, 2, 4, 1), (4, 4, 3, 3), (5, 9, 2, 2), (9, 5, 5, 1), (70, 3, 2, 1), (2, 70, 1, 1),
-    (3, 4, 70, 2), (4, 1, 9, 1), (1, 4, 9, 4),
+    (3, 4, 70, 2), (4, 1, 9, 1), (1, 4, 9, 4), (8, 9, 4, 1), (2, 9, 8, 1),
 ]  # fmt: skip
 EMPTY = [(3, 4, 5, 0), (3, 4, 0, 2), (0, 4, 5, 2)]
 each_count = pytest.mark.parametrize(("columns", "rows", "taps", "blocks"), [*COUNTS, *EMPTY])

@@ -47,7 +47,7 @@ def network(part: int, dtype: Any, rng: np.random.Generator) -> Arrays:
     """Arrays that end before, at and behind the end of a part; some hold one number, one holds none."""
     shapes = {
         "a.weight": (3, 7), "a.bias": (1,), "none.weight": (0, 4), "b.weight": (part - 22,), "b.bias": (1,),
-        "c.weight": (part,), "c.bias": (5,), "d.weight": (2, part + 3), "d.bias": (7,),
+        "c.weight": (part,), "c.bias": (5,), "d.bias": (7,), "d.weight": (2, part + 3),
     }  # fmt: skip
     return {k: (rng.normal(size=s) * (rng.random(s) < 0.8)).astype(dtype) for k, s in shapes.items()}
 
@@ -136,6 +136,26 @@ def test_steps_with_any_surrogate(
 
 
 @each_dtype
+def test_penalty_reaches_its_segments_in_a_part(dtype: Any, rng: np.random.Generator) -> None:
+    """Threads take parts side by side: none may write beyond its own."""
+    w, g = rng.normal(size=(2, 12)).astype(dtype)
+    bounds, series = np.array([0, 3, 3, 7, 10, 12]), update.series_of(np.dtype(dtype))
+    prices, squares = (0.5, 9.0, 0.0, 0.0, 2.0), (0.0, 9.0, 0.1, 0.0, 0.2)
+    pulls = np.array([(2.0, 2.0 * p, 2 * s) for p, s in zip(prices, squares, strict=True)], dtype)
+    whole = g.copy()
+    for i, (price, square) in enumerate(zip(prices, squares, strict=True)):
+        part = slice(bounds[i], bounds[i + 1])
+        whole[part] += Pull(Laplace(2.0), {"w": price}, square).gradient({"w": w[part]})["w"]
+    for first in range(13):
+        for last in range(first, 13):
+            got, want = g.copy(), g.copy()
+            want[first:last] = whole[first:last]
+            update.penalize(w, got, (bounds, pulls, series), first, last)
+            np.testing.assert_allclose(got, want, rtol=0, atol=8 * np.finfo(dtype).eps)
+            np.testing.assert_array_equal(got[7:10], g[7:10])
+
+
+@each_dtype
 @pytest.mark.parametrize("threads", [2, 3, 5])
 def test_threads_change_no_bit(
     threads: int, part: int, dtype: Any, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
@@ -184,24 +204,23 @@ def test_arrays_are_copied_on_the_way_in_and_out(dtype: Any, rng: np.random.Gene
         assert not any(np.shares_memory(w, a[k]) for a in (first, arrays.params, after.slots["m"], after.slots["v"]))
 
 
-def test_slots_and_masks_go_by_their_names(rng: np.random.Generator) -> None:
+def test_arrays_go_by_their_names(rng: np.random.Generator) -> None:
     """The same arrays in another order, of dictionaries and in them, are the same arrays."""
     optimizer, params = optim.Adam(), network(30, np.float64, rng)
     state = optim.State(1, {name: {k: np.abs(a) for k, a in like(params, rng).items()} for name in ("m", "v")})
     masks = {k: rng.random(params[k].shape) < 0.5 for k in ("a.weight", "d.weight")}
     turned = optim.State(1, {n: dict(reversed(state.slots[n].items())) for n in ("v", "m")})
     results = []
-    for p, s, m in ((params, state, masks), (dict(reversed(params.items())), turned, dict(reversed(masks.items())))):
-        arrays = InPlace(optimizer, p, s, m)
+    for p, s in ((params, state), (params, turned), (dict(reversed(params.items())), state)):
+        arrays = InPlace(optimizer, p, s, dict(reversed(masks.items())))
         for key, g in arrays.grads.items():
             g[...] = params[key] ** 2
         arrays.step(lr=0.1, pull=priced(Laplace(1.0), params))
-        results.append(arrays.taken_out())
-    (one, slots), (two, turned_slots) = results
-    for key in params:
-        np.testing.assert_array_equal(one[key], two[key])
-        for name in ("m", "v"):
-            np.testing.assert_array_equal(slots.slots[name][key], turned_slots.slots[name][key])
+        after, memory = arrays.taken_out()
+        results.append([{k: each[k] for k in params} for each in (after, memory.slots["m"], memory.slots["v"])])
+    for other in results[1:]:
+        for got, want in zip(other, results[0], strict=True):
+            assert_equal(got, want)
 
 
 @pytest.mark.parametrize(
