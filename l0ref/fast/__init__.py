@@ -16,10 +16,15 @@ from l0ref.autodiff.op import TWINS, Rule, current_backend
 
 # operation -> (module of this package, stem of the two function names)
 REGISTERED: dict[str, tuple[str, str]] = {
+    "BlockSparseLinear": ("sparse_linear", "block_sparse_linear"),
     "Conv2d": ("convolution", "conv2d"),
     "CrossEntropy": ("loss", "cross_entropy"),
     "MaxPool2d": ("pooling", "max_pool2d"),
     "Relu": ("activation", "relu"),
+    "SDDMM": ("sparse_products", "sddmm"),
+    "SparseLinear": ("sparse_linear", "sparse_linear"),
+    "SpMM": ("sparse_products", "spmm"),
+    "SpMV": ("sparse_products", "spmv"),
 }
 
 # plain function, by its name -> module of this package with a compiled one of the same name and signature

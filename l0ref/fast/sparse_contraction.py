@@ -1,0 +1,184 @@
+"""Kernels for products with a sparse matrix: only its stored entries take part.
+
+The matrix is given as compressed sparse rows: row i has the entries k = indptr[i] ... indptr[i + 1] - 1, each with its
+value and its place, of which `width` numbers of x each lie one after another:
+
+    contract   y[to_p + i step + l]  =  b_i + sum_k values_k x[at_p + places_k width + l]
+    sample     g_k  =  sum_p sum_l d[to_p + i step + l] x[at_p + places_k width + l],   i the row of k
+
+l runs over the lanes of a vector, p over the vectors of a group. All arrays are flat. Of a linear layer the place of an
+entry is its column and a group is a few blocks of samples; of a convolution the place is the pixel under the weight and
+a group is a row of pixels. The cotangent of x is `contract` with the transposed matrix, that of the values `sample`.
+
+Why it is fast: the sums of a group stay in registers while an entry after another is read, and groups come first and
+rows within them, so that the numbers of x behind a group stay in the second cache while all rows use them. That cache
+bounds the speed: the 128 bytes under an entry and two blocks of samples take it 4 cycles, of 3.6 to 5 measured, since
+some are found in the first cache. What counted, for 300 x 784 weights and 128 samples:
+
+    x begins at a multiple of 64 bytes: a vector across two lines of the cache costs two loads       -30 %
+    a place is multiplied by `width`, not looked up in a table, which is driven out of the caches    -12 %
+    groups of 2 blocks instead of 4 or 8, which use less of the first cache                          -12 %
+    loops in one function: where a kernel is called for each row, arrays are counted in and out      -30 %, few samples
+
+Two sums for each vector, taken by turns, are not faster; neither is x packed as vectors of 32 or 64 samples.
+
+`sample` keeps a vector of sums for each entry and adds up its lanes at the end, for as many entries at a time as there
+are lanes, whichever rows they belong to. To sum that many entries of one row side by side took 1.2 times as long with
+39 entries in a row, twice as long with 3.
+
+No sum depends on the number of threads: each is taken by one of them, in the order of the entries or of the groups.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from l0ref.fast.lanes import filled, load, outer, shift, spread, store, totals
+from l0ref.fast.policy import kernel, parallel_kernel
+
+PAIR = 2  # blocks of samples that an entry is multiplied by at a time in `contract`
+FOUR = 4  # and in `sample`
+CHUNK = 128  # entries whose sums `sample` keeps at a time; 8 KB
+
+
+@kernel
+def share(indptr, groups, part, parts):  # type: ignore[no-untyped-def]
+    """Where part `part` of `parts` begins: group rows + row, so that all have about as many entries and rows."""
+    rows = indptr.size - 1
+    whole = np.int64(indptr[rows]) + rows
+    goal = groups * whole * part // parts
+    group = goal // max(whole, 1)
+    low, high = 0, rows
+    while low < high:
+        middle = (low + high) // 2
+        if indptr[middle] + middle < goal - group * whole:
+            low = middle + 1
+        else:
+            high = middle
+    return group * rows + low if part < parts else groups * rows
+
+
+@kernel
+def contract_rows(x, w, b, y, at, to, steps, first, last):  # type: ignore[no-untyped-def]
+    """Rows first ... last - 1 of one group. steps: width of a place in x, way from one row of y to the next."""
+    values, indptr, places = w
+    for i in range(first, last):
+        sums = filled(b, (i,), at)
+        for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
+            sums = outer(sums, load(x, shift(at, np.int64(places[k]) * steps[0])), spread(values, (k,)))
+        store(y, to, (i * steps[1],), sums)
+
+
+@kernel
+def contract_part(x, w, b, y, blocks, steps, first, last):  # type: ignore[no-untyped-def]
+    """Rows first ... last - 1 of `contract`, counted group by group."""
+    rows = w[1].size - 1
+    while first < last:
+        group, row = first // rows, first % rows
+        end = min(rows, row + last - first)
+        at, to = group * PAIR * blocks[1], group * PAIR * blocks[2]
+        if (group + 1) * PAIR <= blocks[0]:
+            contract_rows(x, w, b, y, (at, at + blocks[1]), (to, to + blocks[2]), steps, row, end)
+        else:
+            contract_rows(x, w, b, y, (at,), (to,), steps, row, end)
+        first += end - row
+
+
+@parallel_kernel
+def contract(x, w, b, y, blocks, steps, threads):  # type: ignore[no-untyped-def]
+    """Fill y.
+
+    w       values, indptr, places                          b  one number for each row
+    blocks  how many, and from one to the next in x and in y
+    steps   width: numbers of a place in a block of x; from one row of y to the next
+    """
+    groups = (blocks[0] + PAIR - 1) // PAIR
+    for n in prange(threads):
+        first, last = share(w[1], groups, n, threads), share(w[1], groups, n + 1, threads)
+        contract_part(x, w, b, y, blocks, steps, first, last)
+
+
+@kernel
+def sample_rows(x, d, w, sums, at, to, steps, row, fresh):  # type: ignore[no-untyped-def]
+    """One group of the sums of some entries; return the last row they lie in, given the first one or one before.
+
+    w      indptr, places, and the first of the entries and the end
+    sums   a vector of zeros, then one for each entry
+    steps  as in `contract`, and the lanes of a vector
+    fresh  whether the sums begin with this group
+    """
+    indptr, places, first, last = w
+    k = first
+    while k < last:
+        while indptr[row + 1] <= k:
+            row += 1
+        row_of_d = load(d, shift(to, row * steps[1]))
+        for j in range(np.uint64(k), np.uint64(min(np.int64(indptr[row + 1]), last))):
+            here = (np.int64(j) - first + 1) * steps[2]
+            total = load(sums, (0 if fresh else here,))
+            below = shift(at, np.int64(places[j]) * steps[0])
+            for p in range(len(below)):
+                total = outer(total, load(x, (below[p],)), (row_of_d[p],))
+            store(sums, (here,), (0,), total)
+        k = np.int64(indptr[row + 1])
+    return row
+
+
+@kernel
+def write_totals(sums, g, lane_steps, first, last):  # type: ignore[no-untyped-def]
+    """Entries first ... last - 1 of g from their sums, of which the first vector is left out."""
+    lanes = len(lane_steps)
+    sums[(last - first + 1) * lanes : (last - first + lanes) * lanes] = 0
+    for k in range(first, last, lanes):
+        together = totals(load(sums, shift(lane_steps, (k - first + 1) * lanes)))
+        if k + lanes <= last:
+            store(g, (k,), (0,), together)
+        else:
+            store(sums, (lanes,), (0,), together)
+            for j in range(last - k):
+                g[k + j] = sums[lanes + j]
+
+
+@kernel
+def sample_part(x, d, w, sums, g, lane_steps, blocks, steps, first, last):  # type: ignore[no-untyped-def]
+    """Entries first ... last - 1 of `sample`."""
+    indptr, places = w
+    s, t, row = blocks[1], blocks[2], 0
+    sums[: len(lane_steps)] = 0
+    for begin in range(first, last, CHUNK):
+        end = min(begin + CHUNK, last)
+        these, from_row, block = (indptr, places, begin, end), row, 0
+        while block < blocks[0]:
+            at, to, rest, fresh = block * s, block * t, blocks[0] - block, block == 0
+            if rest >= FOUR:
+                four, fours = shift((0, s, 2 * s, 3 * s), at), shift((0, t, 2 * t, 3 * t), to)
+                row = sample_rows(x, d, these, sums, four, fours, steps, from_row, fresh)
+                block += FOUR
+            elif rest >= PAIR:
+                row = sample_rows(x, d, these, sums, (at, at + s), (to, to + t), steps, from_row, fresh)
+                block += PAIR
+            else:
+                row = sample_rows(x, d, these, sums, (at,), (to,), steps, from_row, fresh)
+                block += 1
+        write_totals(sums, g, lane_steps, begin, end)
+
+
+@parallel_kernel
+def sample(x, d, w, sums, g, lane_steps, blocks, steps, threads):  # type: ignore[no-untyped-def]
+    """Fill g; blocks and steps as in `contract`, with d for y.
+
+    w           indptr, places          sums  `chunk_room` numbers for each thread
+    lane_steps  0, lanes, 2 lanes, ... as many as lanes
+    """
+    lanes = len(lane_steps)
+    vectors, room = (g.size + lanes - 1) // lanes, sums.size // threads
+    for n in prange(threads):
+        first, last = n * vectors // threads * lanes, min((n + 1) * vectors // threads * lanes, g.size)
+        mine = sums[n * room : (n + 1) * room]
+        sample_part(x, d, w, mine, g, lane_steps, blocks, steps, first, last)
+
+
+def chunk_room(lanes: int) -> int:
+    """Numbers of the sums of a chunk of entries."""
+    return (CHUNK + 1 + lanes) * lanes

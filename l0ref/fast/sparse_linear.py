@@ -1,0 +1,69 @@
+"""Compiled twins of `SparseLinear` and `BlockSparseLinear`."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from l0ref.autodiff.op import Saved
+from l0ref.fast.sparse_matrix import multiply, multiply_transposed, sample
+from l0ref.sparse.blocks import BlockPattern
+from l0ref.sparse.linear import check_linear
+from l0ref.sparse.pattern import Pattern
+from l0ref.sparse.products import AnyPattern
+from l0ref.validate import Array
+
+
+def sparse_linear_forward(
+    x: Array, values: Array, bias: Array | None = None, *, pattern: Pattern
+) -> tuple[Array, Saved]:
+    """Value of `l0ref.sparse.linear.SparseLinear`."""
+    check_linear(x, values, bias, pattern=pattern, kind=Pattern)
+    return _forward(x, values, bias, pattern)
+
+
+def sparse_linear_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
+    """Cotangents of `l0ref.sparse.linear.SparseLinear`."""
+    return _vjp(saved, y_bar)
+
+
+def block_sparse_linear_forward(
+    x: Array, values: Array, bias: Array | None = None, *, pattern: BlockPattern
+) -> tuple[Array, Saved]:
+    """Value of `l0ref.sparse.linear.BlockSparseLinear`."""
+    check_linear(x, values, bias, pattern=pattern, kind=BlockPattern)
+    return _forward(x, values, bias, pattern)
+
+
+def block_sparse_linear_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
+    """Cotangents of `l0ref.sparse.linear.BlockSparseLinear`."""
+    return _vjp(saved, y_bar)
+
+
+def _forward(x: Array, values: Array, bias: Array | None, pattern: AnyPattern) -> tuple[Array, Saved]:
+    y = multiply(pattern, values, _rows(x), bias, rows=True)
+    return _like(y, (*x.shape[:-1], pattern.shape[0])), (x, values, bias is not None, pattern)
+
+
+def _vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
+    x, values, has_bias, pattern = saved
+    y_rows = _rows(y_bar)
+
+    def x_bar() -> Array:
+        return _like(multiply_transposed(pattern, values, y_rows, rows=True), x.shape)
+
+    def values_bar() -> Array:
+        return sample(pattern, y_rows, _rows(x), rows=True)
+
+    cotangents = (x_bar, values_bar, lambda: y_rows.sum(axis=0))
+    return cotangents if has_bias else cotangents[:2]
+
+
+def _rows(x: Array) -> Array:
+    """Activations (..., D) as (N, D)."""
+    return _like(x, (prod(x.shape[:-1]), x.shape[-1]))
+
+
+def _like(x: Array, shape: tuple[int, ...]) -> Array:
+    """X of this shape: itself if it has it, so that a fresh array is not taken for a view of another."""
+    return x if x.shape == shape else x.reshape(shape)

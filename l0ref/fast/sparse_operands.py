@@ -1,0 +1,110 @@
+"""The kernels for sparse matrices by what the matrix stores: single entries, or tiles. Both have the same five uses.
+
+    multiply   y = W x + b for one sample            contract   the same for blocks of samples
+    outer      g = d x^T at what is stored           sample     the same, added up over blocks of samples
+    turned     the values of the transposed matrix
+
+Activations are flat arrays, or blocks of `l0ref.fast.sparse_layout`. `blocks` says how many there are and how far it is
+from one to the next in x and in y (or d), `step` how far from one feature to the next in y (or d); in x it is a vector.
+Each takes as many threads as its work is worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from l0ref.fast import sparse_contraction, sparse_tiles, sparse_vector
+from l0ref.fast.policy import threads_for
+from l0ref.fast.sparse_contraction import chunk_room
+from l0ref.fast.sparse_layout import flat, room, steps_of
+from l0ref.fast.sparse_tiles import ROWS
+from l0ref.fast.target import lanes
+from l0ref.sparse.blocks import BlockPattern
+from l0ref.sparse.pattern import Pattern
+from l0ref.validate import Array
+
+ALONE = 16  # multiply-adds with blocks of samples that take as long as one with a single sample
+
+Blocks = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Entries:
+    """A matrix of single entries."""
+
+    pattern: Pattern
+
+    def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
+        """Fill y, (M,)."""
+        w = flat(values), self.pattern.indptr, self.pattern.indices
+        sparse_vector.multiply(w, x, b, y, threads_for(ALONE * values.size))
+
+    def contract(self, values: Array, x: Array, b: Array, y: Array, blocks: Blocks, step: int) -> None:
+        """Fill the blocks of y."""
+        w, width = (flat(values), self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
+        sparse_contraction.contract(x, w, b, y, blocks, (width, step), threads_for(values.size * blocks[0] * width))
+
+    def outer(self, d: Array, x: Array, g: Array) -> None:
+        """Fill g, (nnz,)."""
+        sparse_vector.outer_at((self.pattern.indptr, self.pattern.indices), d, x, g)
+
+    def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, step: int) -> None:
+        """Fill g, (nnz,)."""
+        w, width = (self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
+        threads = threads_for(g.size * blocks[0] * width)
+        sums, (_, lane_steps) = room("sums", threads * chunk_room(width), x.dtype), steps_of(1, width)
+        sparse_contraction.sample(x, d, w, sums, g, lane_steps, blocks, (width, step, width), threads)
+
+    def turned(self, values: Array) -> Array:
+        """Return the values in the order of the transposed pattern."""
+        out = room("turned", values.size, values.dtype)
+        sparse_vector.reordered(flat(values), self.pattern.transpose_order, out)
+        return out
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A matrix of tiles."""
+
+    pattern: BlockPattern
+
+    def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
+        """Fill y, (M,)."""
+        w, sizes = (flat(values), self.pattern.indptr, self.pattern.indices), self._sizes
+        sparse_tiles.multiply(w, x, b, y, sizes, lanes(x.dtype), threads_for(ALONE * values.size))
+
+    def contract(self, values: Array, x: Array, b: Array, y: Array, blocks: Blocks, step: int) -> None:
+        """Fill the blocks of y."""
+        w, width = (flat(values), self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
+        threads = threads_for(values.size * blocks[0] * width)
+        sparse_tiles.contract(x, w, b, y, blocks, (*self._sizes, width, step), threads)
+
+    def outer(self, d: Array, x: Array, g: Array) -> None:
+        """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
+        sparse_tiles.outer_at((self.pattern.indptr, self.pattern.indices), d, x, g, self.pattern.blocksize)
+
+    def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, step: int) -> None:
+        """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
+        w, width = (self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
+        threads = threads_for(g.size * blocks[0] * width)
+        columns = np.empty(threads * self.pattern.grid[1] * self.pattern.blocksize[1], np.int64)
+        own = room("sums", threads * (ROWS**2 + width), x.dtype), columns
+        parts = tuple(range(width, width + ROWS**2, width))
+        sparse_tiles.sample(x, d, w, own, g, parts, blocks, (*self._sizes, width, step), threads)
+
+    def turned(self, values: Array) -> Array:
+        """Return the tiles transposed, in the order of the transposed pattern."""
+        out = room("turned", values.size, values.dtype)
+        sparse_tiles.turned(flat(values), self.pattern.transpose_order, out, *self.pattern.blocksize)
+        return out
+
+    @property
+    def _sizes(self) -> tuple[int, int, int, int]:
+        return (*self.pattern.shape, *self.pattern.blocksize)
+
+
+def operand(pattern: Pattern | BlockPattern) -> Entries | Tiles:
+    """Return the kernels that fit a pattern."""
+    return Entries(pattern) if isinstance(pattern, Pattern) else Tiles(pattern)
