@@ -276,6 +276,9 @@ NOT_COVERED: dict[str, tuple[tuple[int, ...], tuple[nn.Layer, ...]]] = {
     "average pooling": ((2, 9, 9), (conv("c", 2, 2, 2), relu, nn.AvgPool2d("p", 2), flat, fc)),
     "pooling of the whole image": (image, (conv("c", 2, 32, 2), nn.GlobalAvgPool2d("p"), fc)),
     "max-pooling of 3 x 3": ((2, 13, 13), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 3), flat, fc)),
+    "max-pooling of 3 x 3 at stride 2": (
+        (2, 10, 10), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 3, stride=2), flat, fc)
+    ),
     "max-pooling of 2 x 1": ((2, 9, 5), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", (2, 1)), flat, fc)),
     "max-pooling of 1 x 2": ((2, 5, 9), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", (1, 2)), flat, fc)),
     "max-pooling at stride 1": ((2, 6, 6), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 2, stride=1), flat, fc)),

@@ -113,6 +113,15 @@ def test_load_and_store(dtype: Any, rng: np.random.Generator) -> None:
 
 
 @each_dtype
+def test_what_was_loaded_stays(dtype: Any) -> None:
+    """A store into the places of a vector that was loaded before does not change it."""
+    n = lanes(dtype)
+    x = np.arange(3 * n).astype(dtype)
+    load_and_store(x, (0, n), x, (n, 2 * n))
+    np.testing.assert_array_equal(x, np.arange(3 * n) - np.repeat([0, n, n], n))
+
+
+@each_dtype
 def test_spread(dtype: Any, rng: np.random.Generator) -> None:
     n = lanes(dtype)
     w = rng.normal(size=7).astype(dtype)

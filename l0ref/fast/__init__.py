@@ -22,6 +22,7 @@ REGISTERED: dict[str, tuple[str, str]] = {
     "MaxPool2d": ("pooling", "max_pool2d"),
     "Relu": ("activation", "relu"),
     "SDDMM": ("sparse_products", "sddmm"),
+    "SparseConv2d": ("sparse_convolution", "sparse_conv2d"),
     "SparseLinear": ("sparse_linear", "sparse_linear"),
     "SpMM": ("sparse_products", "spmm"),
     "SpMV": ("sparse_products", "spmv"),

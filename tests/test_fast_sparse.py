@@ -1,0 +1,295 @@
+"""Twins of the sparse products and layers where the registry's cases do not reach: across blocks, chunks, threads.
+
+Most numbers are small and whole, so that every sum is exact, whatever its order, and results must be equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l0ref import sparse
+from l0ref.autodiff.op import OPS, Rule, backend
+from l0ref.errors import L0RefError
+from l0ref.fast import load, sparse_layout, sparse_matrix, sparse_operands
+from l0ref.fast.sparse_contraction import CHUNK, share
+from l0ref.fast.sparse_layout import flat, room
+from l0ref.fast.sparse_matrix import multiply, multiply_transposed, sample
+from l0ref.fast.target import lanes
+from l0ref.sparse import BlockPattern, Pattern
+from l0ref.validate import Array
+from tests.cases.sparse import some, with_gaps
+
+pytestmark = pytest.mark.kernels
+DTYPES = [np.float32, np.float64]
+THREADS = (1, 2, 3, 5)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def apart(rows: int, columns: int) -> Array:
+    """Every seventh entry, so that most rows have one or two."""
+    return np.arange(rows * columns).reshape(rows, columns) % 7 == 3
+
+
+MASKS: dict[str, Array] = {
+    "a few entries": some(9, 21),
+    "gaps": with_gaps(),
+    "gaps, large": np.kron(with_gaps(), np.ones((3, 4), bool)),
+    "full": np.ones((19, 6), bool),
+    "one row, longer than a chunk": np.ones((1, CHUNK + 40), bool),
+    "rows across chunks": some(7, 70, 0.9),
+    "short rows": apart(90, 8),
+    "one column": some(20, 1),
+    "one entry": np.eye(1, dtype=bool),
+    "all zero": np.zeros((5, 6), bool),
+}
+BLOCKSIZES = [(4, 4), (16, 1), (1, 16), (3, 5), (5, 2), (8, 8), (32, 1)]
+PATTERNS: list[tuple[str, Any]] = [
+    *((label, Pattern.from_mask(mask)) for label, mask in MASKS.items()),
+    *(
+        (f"{label}, tiles of {size[0]} x {size[1]}", BlockPattern.from_mask(mask, blocksize=size))
+        for label, mask in MASKS.items()
+        for size in (BLOCKSIZES if label in ("a few entries", "gaps, large") else [(4, 4), (16, 1)])
+    ),
+]
+each_pattern = pytest.mark.parametrize("pattern", [p for _, p in PATTERNS], ids=[label for label, _ in PATTERNS])
+
+
+def counts(dtype: Any) -> list[int]:
+    """Numbers of samples at all rests of blocks and of groups of blocks."""
+    n = lanes(dtype)
+    return sorted({1, 2, n - 1, n, n + 1, 2 * n, 3 * n + 1, 4 * n, 5 * n, 6 * n + 1, 7 * n})
+
+
+def whole(shape: Any, dtype: Any, rng: np.random.Generator) -> Array:
+    return rng.integers(-4, 5, size=shape).astype(dtype)
+
+
+def draw(pattern: Any, count: int, dtype: Any, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
+    """A dense matrix of the pattern, values, x and y."""
+    w = whole(pattern.shape, dtype, rng) * pattern.to_mask()
+    m, d = pattern.shape
+    return w, pattern.gather(w), whole((d, count), dtype, rng), whole((m, count), dtype, rng)
+
+
+def spoil() -> None:
+    """Fill all memory that is kept between calls with NaN."""
+    for memory in sparse_layout._rooms.__dict__.values():
+        memory[:] = np.nan
+
+
+def equal(got: Array, want: Array) -> None:
+    """Exactly equal, of one type, and an array of its own."""
+    np.testing.assert_array_equal(got, want)
+    assert got.dtype == want.dtype
+    assert got.base is None
+    assert got.flags.c_contiguous
+
+
+@each_pattern
+@each_dtype
+def test_products_with_any_number_of_samples(pattern: Any, dtype: Any, rng: np.random.Generator) -> None:
+    for count in counts(dtype):
+        w, values, x, y = draw(pattern, count, dtype, rng)
+        b = whole(len(w), dtype, rng)
+        for _ in range(2):  # once more on memory that holds anything
+            equal(multiply(pattern, values, x), w @ x)
+            equal(multiply(pattern, values, np.asfortranarray(x).T, b, rows=True), x.T @ w.T + b)
+            equal(multiply_transposed(pattern, values, y), w.T @ y)
+            equal(multiply_transposed(pattern, values, y.T.copy(), rows=True), y.T @ w)
+            equal(sample(pattern, y, x), pattern.gather(y @ x.T))
+            equal(sample(pattern, y.T.copy(), x.T.copy(), rows=True), pattern.gather(y @ x.T))
+            spoil()
+
+
+@each_pattern
+@each_dtype
+def test_products_with_a_vector(pattern: Any, dtype: Any, rng: np.random.Generator) -> None:
+    w, values, x, y = draw(pattern, 1, dtype, rng)
+    b = whole(len(w), dtype, rng)
+    equal(multiply(pattern, values, x[:, 0], b), w @ x[:, 0] + b)
+    equal(multiply_transposed(pattern, values, y[:, 0]), w.T @ y[:, 0])
+    equal(sample(pattern, y[:, 0], x[:, 0]), pattern.gather(np.outer(y, x)))
+
+
+@each_dtype
+def test_columns_beyond_uint16(dtype: Any, rng: np.random.Generator) -> None:
+    columns = 2**16 + 5
+    pattern = Pattern([0, 2, 2, 5], [0, columns - 1, 7, 2**16 - 1, 2**16], (3, columns))
+    assert pattern.indices.dtype == np.int32
+    for count in (1, lanes(dtype)):
+        w, values, x, y = draw(pattern, count, dtype, rng)
+        equal(multiply(pattern, values, x), w @ x)
+        equal(sample(pattern, y, x), pattern.gather(y @ x.T))
+
+
+@each_dtype
+def test_padding_of_tiles_is_not_read(dtype: Any, rng: np.random.Generator) -> None:
+    pattern = BlockPattern.from_mask(np.ones((6, 7), bool), blocksize=(4, 4))
+    padding = pattern.padding()
+    for count in (1, 3, lanes(dtype)):
+        w, values, x, y = draw(pattern, count, dtype, rng)
+        values[padding] = np.nan
+        equal(multiply(pattern, values, x), w @ x)
+        equal(multiply_transposed(pattern, values, y), w.T @ y)
+        assert (sample(pattern, y, x)[padding] == 0).all()
+
+
+@each_dtype
+def test_results_at_infinity_are_those_of_the_truth(dtype: Any) -> None:
+    """What no entry reads must not reach the result, not even as infinity times the zeros behind the last sample."""
+    pattern = Pattern.from_mask(np.array([[True, False, True], [False, False, True]]))
+    for count in (1, 3, lanes(dtype) + 1):
+        x, values = np.ones((3, count), dtype), np.array([1, 2, 3], dtype)
+        x[1], x[2, -1] = np.nan, np.inf
+        want = np.array([[3.0] * (count - 1) + [np.inf], [3.0] * (count - 1) + [np.inf]])
+        np.testing.assert_array_equal(multiply(pattern, values, x), want)
+        np.testing.assert_array_equal(multiply(pattern, values, x.T.copy(), rows=True), want.T)
+
+
+# --- the twins --------------------------------------------------------------------------------------------------------
+
+TILED, PLAIN = BlockPattern.from_mask(some(37, 30, 0.1), blocksize=(4, 4)), Pattern.from_mask(some(37, 30, 0.2))
+LAYERS: list[tuple[str, str, Any, Any]] = [
+    ("SparseLinear", "sparse_linear", PLAIN, (2, 10, 30)),
+    ("BlockSparseLinear", "block_sparse_linear", TILED, (2, 10, 30)),
+    ("SparseLinear", "sparse_linear", PLAIN, (30,)),
+    ("BlockSparseLinear", "block_sparse_linear", TILED, (1, 1, 30)),
+]
+
+
+@pytest.mark.parametrize(("op", "stem", "pattern", "shape"), LAYERS)
+@each_dtype
+def test_layers_take_any_leading_axes(
+    op: str, stem: str, pattern: Any, shape: Any, dtype: Any, rng: np.random.Generator
+) -> None:
+    xs = whole(shape, dtype, rng), pattern.gather(whole((37, 30), dtype, rng)), whole(37, dtype, rng)
+    y_bar = whole((*shape[:-1], 37), dtype, rng)
+    results = []
+    for rule in (Rule(OPS[op].forward, OPS[op].vjp), load("sparse_linear", stem)):
+        y, saved = rule.forward(*xs, pattern=pattern)
+        results.append([y, *(np.asarray(bar()) for bar in rule.vjp(saved, y_bar))])
+    for want, got in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, want)
+        assert got.shape == want.shape
+        assert got.dtype == dtype
+
+
+X, V = np.ones((30, 3)), np.ones(PLAIN.nnz)
+WRONG: list[tuple[str, Callable[[], Any]]] = [
+    ("values of SpMM", lambda: sparse.spmm(V[1:], X, pattern=PLAIN)),
+    ("rows of x", lambda: sparse.spmm(V, X.T, pattern=PLAIN)),
+    ("rows of x, transposed", lambda: sparse.spmm(V, X, pattern=PLAIN, transposed=True)),
+    ("a matrix for a vector", lambda: sparse.spmv(V, X, pattern=PLAIN)),
+    ("samples of SDDMM", lambda: sparse.sddmm(np.ones((37, 2)), X, pattern=PLAIN)),
+    ("pattern", lambda: sparse.sparse_linear(X.T, V, pattern=TILED)),  # type: ignore[arg-type]
+    ("tiles", lambda: sparse.block_sparse_linear(X.T, V, pattern=TILED)),
+    ("bias", lambda: sparse.sparse_linear(X.T, V, np.ones(3), pattern=PLAIN)),
+    ("weights", lambda: sparse.sparse_conv2d(
+        np.ones((1, 5, 2, 3)), V, pattern=PLAIN, kernel_shape=(37, 5, 2, 2))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", [call for _, call in WRONG], ids=[label for label, _ in WRONG])
+def test_twin_refuses_in_the_words_of_the_truth(call: Callable[[], Any]) -> None:
+    said = []
+    for name in ("numpy", "numba"):
+        with backend(name), pytest.raises(L0RefError, match=r"has shape|is BlockPattern") as caught:
+            call()
+        said.append((type(caught.value), str(caught.value)))
+    assert said[0] == said[1]
+
+
+# --- threads and memory -----------------------------------------------------------------------------------------------
+
+
+def on(threads: int, patch: pytest.MonkeyPatch) -> None:
+    """Run every kernel on so many threads, whatever its work."""
+    for module in (sparse_layout, sparse_operands):
+        patch.setattr(module, "threads_for", lambda _: threads)
+
+
+def products(pattern: Any, rng: np.random.Generator) -> list[Array]:
+    """Products that round, in float32, with whole blocks, part blocks and one sample."""
+    out = []
+    for count in (1, 5, 2 * lanes(np.float32), 5 * lanes(np.float32) + 3):
+        values, x, y = (
+            rng.standard_normal(shape).astype(np.float32)
+            for shape in (pattern.values_shape, (pattern.shape[1], count), (pattern.shape[0], count))
+        )
+        for rows in (False, True):
+            a, b = (x.T.copy(), y.T.copy()) if rows else (x, y)
+            out += [multiply(pattern, values, a, rows=rows), multiply_transposed(pattern, values, b, rows=rows)]
+            out += [sample(pattern, b, a, rows=rows)]
+    return out
+
+
+@pytest.mark.parametrize("pattern", [PLAIN, TILED, Pattern.from_mask(apart(90, 8))], ids=["entries", "tiles", "short"])
+def test_threads_change_no_bit(pattern: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for threads in THREADS:
+        on(threads, monkeypatch)
+        results.append(products(pattern, np.random.default_rng(0)))
+    for got in results[1:]:
+        for a, b in zip(got, results[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("groups", [0, 1, 3])
+@pytest.mark.parametrize("lengths", [[], [0], [0, 0, 0], [5], [1, 0, 9, 0, 0, 2], [0, 100, 1, 1]])
+def test_shares_follow_one_another_and_are_about_equal(lengths: list[int], groups: int) -> None:
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    whole_group = len(lengths) + sum(lengths)
+    for parts in (1, 2, 3, 7):
+        ends = [share(indptr, groups, n, parts) for n in range(parts + 1)]
+        assert ends == sorted(ends)
+        assert (ends[0], ends[-1]) == (0, groups * len(lengths))
+        cost = [sum(1 + lengths[k % len(lengths)] for k in range(a, b)) for a, b in pairwise(ends)]
+        assert max(cost) <= groups * whole_group / parts + 1 + max(lengths, default=0)
+
+
+@each_dtype
+def test_work_is_counted_in_multiply_adds(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    for module in (sparse_layout, sparse_operands):
+        monkeypatch.setattr(module, "threads_for", lambda work: asked.append(work) or 1)
+    n = 2 * lanes(dtype)
+    for pattern, nnz in ((PLAIN, PLAIN.nnz), (TILED, 16 * TILED.tiles.nnz)):
+        multiply(pattern, np.ones(pattern.values_shape, dtype), np.ones((30, n), dtype))
+        sample(pattern, np.ones((37, n), dtype), np.ones((30, n), dtype))
+        assert asked == [sparse_layout.MOVE * 30 * n, nnz * n] * 2
+        asked.clear()
+
+
+def test_room_begins_where_a_line_of_the_cache_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse_layout, "_rooms", type("Local", (), {})())
+    for dtype in map(np.dtype, DTYPES):
+        first = room("a", 100, dtype)
+        assert first.size == 100
+        assert first.ctypes.data % 64 == 0
+        first[:] = 7
+        assert (room("a", 40, dtype) == 7).all()
+        assert not np.shares_memory(room("b", 100, dtype), first)
+        assert room("a", 1000, dtype).ctypes.data % 64 == 0
+        assert room("a", 1000, dtype).dtype == dtype
+
+
+def test_flat_leaves_its_argument_as_it_is() -> None:
+    for x in (np.zeros((2, 3)), np.zeros(3), np.zeros((4, 4))[::2, 1:]):
+        x[...] = np.arange(x.size).reshape(x.shape)
+        y = flat(x)
+        assert x.flags.writeable
+        assert not y.flags.writeable
+        assert y.tolist() == list(range(x.size))
+
+
+def test_values_are_gathered_anew_for_each_product() -> None:
+    values = np.arange(1.0, PLAIN.nnz + 1)
+    x = np.ones((37, 2))
+    before = sparse_matrix.multiply_transposed(PLAIN, values, x)
+    values *= 2
+    np.testing.assert_array_equal(sparse_matrix.multiply_transposed(PLAIN, values, x), 2 * before)
