@@ -62,6 +62,16 @@ def outer_of(a: Any, x: Any, w: Any, places: Any) -> None:
 
 
 @compile_fresh
+def plus_of(x: Any, at: Any, by: Any, y: Any) -> None:
+    words.store(y, at, (0,), words.plus(words.load(x, at), words.load(x, by)))
+
+
+@compile_fresh
+def minus_of(x: Any, at: Any, by: Any, y: Any) -> None:
+    words.store(y, at, (0,), words.minus(words.load(x, at), words.load(x, by)))
+
+
+@compile_fresh
 def at_least_of(a: Any, at: Any, w: Any, i: Any) -> None:
     words.store(a, at, (0,), words.at_least(words.load(a, at), w, i))
 
@@ -98,7 +108,7 @@ def limited(at: Any, most: Any) -> Any:
 
 def test_every_word_has_a_test() -> None:
     tested = {"load", "store", "spread", "filled", "outer", "at_least", "increase", "totals", "transposed"}
-    assert set(words.__all__) - {"COLUMNS", "ROWS", "lanes"} == tested | {"shift", "pick", "at_most"}
+    assert set(words.__all__) - {"COLUMNS", "ROWS", "lanes"} == tested | {"plus", "minus", "shift", "pick", "at_most"}
 
 
 @each_dtype
@@ -166,6 +176,19 @@ def test_outer_rounds_once(dtype: Any, rng: np.random.Generator) -> None:
     outer_of(a, x, w, ((0,), (0,), (0,)))
     if not (numba.config.DISABLE_JIT and dtype == np.float64):  # NumPy has no wider type to take the product in
         assert a.tolist() == want
+
+
+@each_dtype
+def test_plus_and_minus(dtype: Any, rng: np.random.Generator) -> None:
+    n = lanes(dtype)
+    x = rng.normal(size=4 * n).astype(dtype)
+    x[3] = np.inf
+    at, by = (0, n, 2 * n), (1, 3 * n, 0)
+    for run, of in ((plus_of, np.add), (minus_of, np.subtract)):
+        y = untouched(4 * n, dtype)
+        run(x, at, by, y)
+        pairs = zip(at, by, strict=True)
+        np.testing.assert_array_equal(y, written(4 * n, dtype, {i: of(x[i : i + n], x[k : k + n]) for i, k in pairs}))
 
 
 @each_dtype

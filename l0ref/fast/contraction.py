@@ -138,23 +138,31 @@ def scatter(x, w, zero, y, tables, blocks, threads):  # type: ignore[no-untyped-
 
 
 @kernel
+def correlate_run(x, d, zero, sums, parts, tables, starts, run, first, last):  # type: ignore[no-untyped-def]
+    """Add what columns run[0] ... run[1] - 1, shifted by `starts` in x and in d, give to tiles first ... last - 1."""
+    columns, rows, taps = tables
+    across = (taps.size + COLUMNS - 1) // COLUMNS
+    none = rows_of(rows[1], 0)
+    for k in range(first, last):
+        tap = shift(columns_of(taps, k % across * COLUMNS), starts[0])
+        row = shift(rows_of(rows[0], k // across * ROWS), starts[1])
+        tile_sums = filled(zero, none, tap)
+        for p in range(run[0], run[1]):
+            tile_sums = outer(tile_sums, load(x, shift(tap, columns[0, p])), load(d, shift(row, columns[1, p])))
+        increase(sums, (k * ROWS * COLUMNS,), parts, totals(tile_sums))
+
+
+@kernel
 def correlate_tiles(x, d, zero, sums, parts, tables, blocks, first, last):  # type: ignore[no-untyped-def]
     """Tiles first ... last - 1 of `correlate`, counted row by row."""
     columns, rows, taps, steps = tables
-    across = (taps.size + COLUMNS - 1) // COLUMNS
-    none = rows_of(rows[1], 0)
     for k in range(first * ROWS * COLUMNS, last * ROWS * COLUMNS):
         sums[k] = zero[0]
     for block in range(blocks):
+        starts = block * steps[0], block * steps[1]
         for begin in range(0, columns.shape[1], CHUNK):
-            end = min(begin + CHUNK, columns.shape[1])
-            for k in range(first, last):
-                tap = shift(columns_of(taps, k % across * COLUMNS), block * steps[0])
-                row = shift(rows_of(rows[0], k // across * ROWS), block * steps[1])
-                tile_sums = filled(zero, none, tap)
-                for p in range(begin, end):
-                    tile_sums = outer(tile_sums, load(x, shift(tap, columns[0, p])), load(d, shift(row, columns[1, p])))
-                increase(sums, (k * ROWS * COLUMNS,), parts, totals(tile_sums))
+            run = begin, min(begin + CHUNK, columns.shape[1])
+            correlate_run(x, d, zero, sums, parts, (columns, rows, taps), starts, run, first, last)
 
 
 @parallel_kernel

@@ -1,15 +1,26 @@
-"""Images (N, C, H, W) into blocks of `l0ref.fast.blocks`, with a border of zeros around each, and back.
+"""Images (N, C, H, W) into blocks of `l0ref.fast.blocks`, with a frame of zeros around each, and back.
 
 Why it is fast: a row of pixels of as many images as a vector has lanes is transposed inside the registers, so that
-laying out a batch costs little more than copying it. Without a border all pixels of an image count as one row.
+laying out a batch costs little more than copying it. Without a frame all pixels of an image count as one row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import numpy as np
 from numba import prange
 
+from l0ref.fast.chain.places import table
 from l0ref.fast.lanes import load, shift, store, transposed
-from l0ref.fast.policy import kernel, parallel_kernel
+from l0ref.fast.policy import kernel, parallel_kernel, threads_for
+from l0ref.fast.scratch import scratch
+from l0ref.fast.target import lanes
+from l0ref.ops.windows import Pair
+from l0ref.validate import Array
 
 
 @kernel
@@ -69,3 +80,57 @@ def to_images(blocks, x, rows, width, image_steps, lane_steps, sizes, count, thr
     for n in prange(threads):
         for block in range(n * number // threads, (n + 1) * number // threads):
             pixel_rows(blocks, x, rows, width, image_steps, lane_steps, sizes, block, count)
+
+
+class Layout:
+    """Where the pixels of images (C, H, W) stand in blocks, each inside a frame of zeros.
+
+    border  rows above and below, columns on either side
+    beyond  further rows below, further columns on the right
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], border: Pair = (0, 0), beyond: Pair = (0, 0), *, count: int, dtype: Any
+    ) -> None:
+        self.count, self.dtype, self.lanes = count, np.dtype(dtype), lanes(dtype)
+        (channels, height, width), (top, left) = shape, border
+        self.inside = channels, height, width
+        self.image, self.has_frame = prod(shape), border != (0, 0) or beyond != (0, 0)
+        self.framed = (channels, height + 2 * top + beyond[0], width + 2 * left + beyond[1])
+        self.step = prod(self.framed) * self.lanes
+        self.blocks = -(-count // self.lanes)
+        if self.has_frame:
+            inside = self.pixels()[:, top : top + height, left : left + width]
+            self.rows, self.width = table(np.arange(0, self.image, width), inside[:, :, 0].ravel()), width
+        else:
+            self.rows, self.width = table([0], [0]), self.image
+        image_steps = tuple(range(0, self.image * self.lanes, self.image))
+        lane_steps = tuple(range(0, self.lanes**2, self.lanes))
+        self.steps = (image_steps, lane_steps, np.array([self.image, self.step]))
+
+    def pixels(self) -> Any:
+        """Return the place of every pixel of the first block, frames included: (C, rows, columns)."""
+        return np.arange(prod(self.framed)).reshape(self.framed) * self.lanes
+
+    @contextmanager
+    def room(self) -> Iterator[Array]:
+        """Lend memory for the blocks, which holds anything."""
+        with scratch(self.blocks * self.step, self.dtype) as blocks:
+            yield blocks
+
+    @contextmanager
+    def laid(self, x: Array) -> Iterator[Array]:
+        """Images (N, C, H, W) in blocks, on borrowed memory."""
+        with self.room() as blocks:
+            if self.has_frame:
+                blocks[...] = 0
+            flat, threads = np.ascontiguousarray(x).reshape(-1), threads_for(10 * x.size)
+            to_blocks(flat, blocks, self.rows, self.width, *self.steps, self.count, threads)
+            yield blocks
+
+    def back(self, blocks: Array) -> Array:
+        """Blocks as images (N, C, H, W) without their frames."""
+        channels, height, width = self.inside
+        x = np.empty((self.count, channels, height, width), self.dtype)
+        to_images(blocks, x.reshape(-1), self.rows, self.width, *self.steps, self.count, threads_for(10 * x.size))
+        return x

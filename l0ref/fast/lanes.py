@@ -10,6 +10,7 @@ and name places in a flat array by offsets, also as tuples. In the formulas l ru
     at_least(a, w, i)         max(a_pi[l], w[i]); a NaN stays NaN
     store(y, columns, rows, a)     y[columns_p + rows_i + l] = a_pi[l]
     increase(y, columns, rows, a)  y[columns_p + rows_i + l] += a_pi[l], one after another, so that places may meet
+    plus(a, b), minus(a, b)   a_k[l] + b_k[l], a_k[l] - b_k[l]
     totals(a)                 t[k] = sum_l a_k[l]                             lanes of a give one vector of t
     transposed(a)             b_k[l] = a_l[k]                                 as many vectors as lanes
     shift(at, by)             at_p + by
@@ -42,8 +43,10 @@ if settings.DISABLE_JIT:
         filled,
         increase,
         load,
+        minus,
         outer,
         pick,
+        plus,
         shift,
         spread,
         store,
@@ -57,8 +60,10 @@ else:
         filled,
         increase,
         load,
+        minus,
         outer,
         pick,
+        plus,
         shift,
         spread,
         store,
@@ -75,8 +80,10 @@ __all__ = [
     "increase",
     "lanes",
     "load",
+    "minus",
     "outer",
     "pick",
+    "plus",
     "shift",
     "spread",
     "store",

@@ -145,6 +145,18 @@ def outer(_context: Any, a: Any, v: Any, u: Any) -> tuple[Any, Callable[..., Any
 
 
 @word
+def plus(_context: Any, a: Any, b: Any) -> tuple[Any, Callable[..., Any]]:
+    """One addition for each vector."""
+    return a(a, b), _one_by_one("fadd")
+
+
+@word
+def minus(_context: Any, a: Any, b: Any) -> tuple[Any, Callable[..., Any]]:
+    """One subtraction for each vector."""
+    return a(a, b), _one_by_one("fsub")
+
+
+@word
 def at_least(_context: Any, a: Any, w: Any, i: Any) -> tuple[Any, Callable[..., Any]]:
     """A comparison, false for NaN, and a choice."""
     kind = a.dtype
@@ -232,6 +244,14 @@ def at_most(_context: Any, at: Any, _most: Any) -> tuple[Any, Callable[..., Any]
         return _tuple(builder, [builder.select(is_below, i, args[1]) for is_below, i in below])
 
     return at(at, types.intp), code
+
+
+def _one_by_one(instruction: str) -> Callable[..., Any]:
+    def code(_context: Any, builder: Any, signature: Any, args: Values) -> Any:
+        pairs = zip(*(_parts(builder, x, signature.return_type.count) for x in args), strict=True)
+        return _tuple(builder, [getattr(builder, instruction)(x, y) for x, y in pairs])
+
+    return code
 
 
 def _storing(y: Any, columns: Any, rows: Any, a: Any, *, adds: bool) -> Callable[..., Any]:

@@ -35,6 +35,16 @@ def outer(a: Vectors, v: Vectors, u: Vectors) -> Vectors:
     return tuple(_fused(x, y, s) for (x, y), s in zip(pairs, a, strict=True))
 
 
+def plus(a: Vectors, b: Vectors) -> Vectors:
+    """a_k[l] + b_k[l]."""
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+def minus(a: Vectors, b: Vectors) -> Vectors:
+    """a_k[l] - b_k[l]."""
+    return tuple(x - y for x, y in zip(a, b, strict=True))
+
+
 def at_least(a: Vectors, w: Array, i: int) -> Vectors:
     """max(a_pi[l], w[i]); a NaN stays NaN."""
     least = w[_one(w, i)]
