@@ -7,6 +7,7 @@ shows where they came from.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed help, or what is wrong with the flags
         return stop.code if isinstance(stop.code, int) else USAGE
+    if getattr(arguments, "quiet", False):
+        logging.getLogger("l0ref").setLevel(logging.ERROR)
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt as stop:

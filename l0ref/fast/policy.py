@@ -32,7 +32,11 @@ from typing import Any
 import numba
 from numba import njit
 
+from l0ref.fast.notice import announce_compilation
+
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when the first parallel kernel runs
+
+NOTICE = announce_compilation()
 
 SERIAL = 4_000_000  # multiply-adds that are done sooner than a second thread is woken and waited for
 STAMP = tuple(sorted((f.name, f.stat().st_mtime, f.stat().st_size) for f in Path(__file__).parent.glob("*.py")))
