@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -158,6 +160,38 @@ def test_reset_is_not_timed_and_a_unit_may_be_reported_in_bulk() -> None:
     work = Work("w", [clock.contender("a", per_unit=0.01, reset=5.0)], units=4, turn=math.inf, per=(469, "epoch"))
     found = measure(work, rounds=1, clock=clock)
     assert found["a"].seconds == pytest.approx((4.69,), rel=1e-12)
+
+
+def test_garbage_is_collected_before_each_turn_and_old_objects_are_left_alone() -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+
+    made: list[weakref.ref[Cycle]] = []
+    alive, frozen = [], []
+
+    def run(_: int) -> None:
+        alive.append(sum(ref() is not None for ref in made))
+        frozen.append(gc.get_freeze_count())
+        made.append(weakref.ref(Cycle()))
+
+    gc.disable()  # so that nothing but the harness collects
+    try:
+        measure(Work("w", [Contender("a", run)], units=1), rounds=3, warm_up=0.0)
+    finally:
+        gc.enable()
+    assert alive == [0, 1, 0, 1, 0, 1]  # the timed run finds what the warm-up left
+    assert min(frozen) > 1000
+    assert gc.get_freeze_count() == 0
+
+
+def test_objects_are_looked_through_again_after_an_error() -> None:
+    def fail(_: int) -> None:
+        raise RuntimeError("as planned")
+
+    with pytest.raises(RuntimeError, match=r"^as planned$"):
+        measure(Work("w", [Contender("a", fail)]), rounds=1)
+    assert gc.get_freeze_count() == 0
 
 
 def test_rounds_are_whole_and_at_least_one() -> None:

@@ -121,7 +121,7 @@ def test_list_names_suites_and_peers(capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr("l0ref.bench.peers.installed", lambda name: name != "mygrad")
     assert main(["bench", "--list"]) == 0
     said = capsys.readouterr().out
-    for name in ("conv", "epoch", "import", "limits", "optimizer", "scaling", "train-cnn", "train-mlp"):
+    for name in ("conv", "import", "limits", "scaling", "sparse", "sparse-products", "train-mlp"):
         assert f"\n  {name:<10} " in said
     assert said.count("not installed") == 1
     assert "\n  mygrad     MyGrad, with Adam in NumPy [not installed: pip install 'l0ref[bench]']\n" in said

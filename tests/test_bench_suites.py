@@ -42,7 +42,11 @@ def plan(*peers: str, **changes: Any) -> Plan:
     return Plan(suites=(), rounds=1, threads=1, peers=peers, quick=True, **changes)
 
 
-NAMES = ("conv", "epoch", "import", "limits", "optimizer", "scaling", "train-cnn", "train-mlp")
+NAMES = (
+    "conv", "epoch", "import", "limits", "optimizer", "scaling", "sparse", "sparse-conv", "sparse-net",
+    "sparse-products", "sparse-step", "train-cnn", "train-mlp",
+)  # fmt: skip
+SPARSE = {name for name in NAMES if name.startswith("sparse")}
 
 
 def test_every_file_of_the_folder_is_a_suite() -> None:
@@ -70,10 +74,10 @@ def test_our_contender_agrees_with_the_truth(name: str) -> None:
 
 PEER_CASES = [(name, peer) for name in NAMES for peer in ("torch", "autograd", "mygrad", "scipy")]
 TAKE_PART = {
-    "torch": {"conv", "epoch", "limits", "optimizer", "scaling", "train-cnn", "train-mlp"},
+    "torch": {"conv", "epoch", "limits", "optimizer", "scaling", "train-cnn", "train-mlp"} | SPARSE,
     "autograd": {"train-mlp"},
     "mygrad": {"conv", "train-cnn", "train-mlp"},
-    "scipy": {"limits"},
+    "scipy": {"limits", "sparse", "sparse-products"},
 }
 
 
@@ -482,7 +486,7 @@ def test_plan_goes_through_json() -> None:
 @pytest.mark.parametrize(
     ("names", "options", "said"),
     [
-        ([], {}, r"^SUITE is missing; name one or more of conv, epoch, import, limits, optimizer, scaling, train-cnn"),
+        ([], {}, r"^SUITE is missing; name one or more of conv, epoch, import, limits, optimizer, scaling, sparse, "),
         (["trian-mlp"], {}, r"^SUITE='trian-mlp' is not one of 'conv', .*; did you mean 'train-mlp'\?$"),
         (["conv"], {"rounds": 0}, r"^--rounds=0 must be at least 1$"),
         (["conv"], {"threads": 0}, r"^--threads=0 must be at least 1$"),

@@ -22,10 +22,10 @@ def run(name: str, **options: Any) -> dict[str, float]:
     return found
 
 
-def test_there_are_five_and_each_is_tested() -> None:
+def test_there_are_six_and_each_is_tested() -> None:
     tested = {name for name in globals() if name.startswith("test_ex0")}
     assert {name.split("_")[0] for name in NAMES} == {name.split("_")[1] for name in tested}
-    assert len(NAMES) == 5
+    assert len(NAMES) == 6
 
 
 def test_ex01_tape_and_paper_agree() -> None:
@@ -68,3 +68,14 @@ def test_ex05_hover_radius() -> None:
     assert 0 < found["sgd"] <= 1e-4  # lr alpha beta
     assert 1e-3 < found["adam"] <= 0.02  # about lr
     assert found["proximal_sgd"] == 0.0
+
+
+@pytest.mark.kernels
+def test_ex06_bytes_are_those_of_the_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    found = run("ex06_sparse_bytes_and_time")
+    assert found["dense_bytes"] == 4 * 30 * 78
+    for percent, kept in ((100, 2340), (50, 1170), (20, 468), (10, 234), (5, 117), (2, 47), (1, 23), (0.5, 12)):
+        assert found[f"bytes_{percent:g}"] == 6 * kept + 4 * 31
+    assert 0 < found["largest_error"] < 1e-6
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if " % " in line] == ["100", "50", "20", "10", "5", "2", "1", "0.5"]

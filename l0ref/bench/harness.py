@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from l0ref.bench.statistics import Times
 from l0ref.bench.work import Contender, Work, nothing
@@ -35,13 +36,28 @@ def measure(
     seconds: dict[str, list[float]] = {contender.name: [] for contender in work.contenders}
     units: dict[str, int] = {}
     per = 1 if work.per is None else work.per[0]
-    for number in range(rounds):
-        for contender in work.contenders if number % 2 == 0 else reversed(work.contenders):
-            gc.collect()
-            per_unit = _warm_up(contender, work.check_units, clock=clock, least=warm_up, settle=settle)
-            n = units.setdefault(contender.name, _units(work, per_unit))
-            seconds[contender.name].append(_timed(contender, n, clock) / n * per)
+    with _old_objects_left_alone():
+        for number in range(rounds):
+            for contender in work.contenders if number % 2 == 0 else reversed(work.contenders):
+                gc.collect()
+                per_unit = _warm_up(contender, work.check_units, clock=clock, least=warm_up, settle=settle)
+                n = units.setdefault(contender.name, _units(work, per_unit))
+                seconds[contender.name].append(_timed(contender, n, clock) / n * per)
     return {name: Times(tuple(values)) for name, values in seconds.items()}
+
+
+@contextmanager
+def _old_objects_left_alone() -> Iterator[None]:
+    """Collect garbage, and do not look through what is left again until the end.
+
+    With PyTorch, Numba and SciPy loaded that took 0.1 s, longer than the rest of a turn.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _warm_up(

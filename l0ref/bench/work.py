@@ -10,6 +10,7 @@ from l0ref.validate import Array
 
 Answers = Mapping[str, Array]
 OURS = "l0ref"  # the name of our contender in every table
+DENSE = "dense"  # the names of contenders that multiply by the zeros begin with it: "dense, NumPy"
 
 
 def nothing() -> None:
@@ -38,7 +39,8 @@ class Contender:
 class Work:
     """What is timed.
 
-    name         with the sizes in it; works named "width = 2", "width = 4" are drawn as one curve
+    name         with the sizes in it; works named "width = 2", "width = 4", or "conv1, density = 5 %", are drawn as
+                 one curve
     contenders   in the order of the table; ours first, where it takes part
     expected     {problem: its answers after `check_units` units, from plain NumPy in float64}
     tolerance    largest difference from them, ||a - e|| / ||e|| for each array

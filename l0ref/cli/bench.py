@@ -17,6 +17,7 @@ examples:
   l0ref bench train-mlp                                 a training step beside every peer that is installed
   l0ref bench train-mlp train-cnn --json b.json         two suites, and their results as JSON
   l0ref bench scaling --peers torch --figure s.png      cost against size, with the fitted exponents
+  l0ref bench sparse --figure d.png                     time against density: where zeros pay, and where not
   l0ref bench conv --threads 1 --rounds 15 --peers none our own times only
   OPENBLAS_CORETYPE=Haswell l0ref bench train-mlp       as on a processor without AVX-512
 
@@ -88,7 +89,8 @@ def listing() -> str:
     from l0ref.bench.peers import PEERS, installed
     from l0ref.bench.suites import suites
 
-    lines = ["suites:", *(f"  {suite.name:<10} {suite.about}" for suite in suites().values()), "peers:"]
+    width = max(map(len, suites()))
+    lines = ["suites:", *(f"  {suite.name:<{width}} {suite.about}" for suite in suites().values()), "peers:"]
     for name, peer in PEERS.items():
         note = "" if installed(name) else " [not installed: pip install 'l0ref[bench]']"
         lines.append(f"  {name:<10} {peer.about}{note}")

@@ -1,4 +1,4 @@
-"""Measured times as pictures: bars for single works, log-log curves with fitted exponents for cost against size."""
+"""Measured times as pictures: bars for single works, log-log curves for cost against size or density."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ from matplotlib.figure import Figure
 from l0ref.bench.statistics import FEWEST
 from l0ref.bench.table import seconds
 from l0ref.bench.work import OURS
+from l0ref.report.figures.density import OTHERS, draw_density
 from l0ref.report.figures.style import (
     BLACK,
     BLUE,
-    GREEN,
     GREY,
-    ORANGE,
     PALE,
-    PURPLE,
     new_figure,
     png,
     tidy,
 )
 
 Row = Mapping[str, Any]
-SIZED = re.compile(r"(\w+) = (\d+)")  # the name of a work that is a point of a curve: "width = 4"
-OTHERS = (ORANGE, GREEN, PURPLE, BLACK)
+# The name of a work that is a point of a curve: "width = 4", "conv1, batch 128, density = 0.5 %"
+SIZED = re.compile(r"(?:(.+), )?(\w+) = (\d+(?:\.\d+)?)(?: %)?")
 BAR, GAP, CURVES = 0.22, 0.8, 3.2  # inches: a bar, what a panel needs besides, a panel of curves
 
 
@@ -46,20 +44,30 @@ def bench_png(rows: Sequence[Row]) -> bytes:
 
 
 def bench_figure(rows: Sequence[Row]) -> Figure:
-    """Return one panel per work, and one per family of works named "axis = size"; `rows` as `l0ref bench` gives them.
+    """Return one panel per work, and one per family of works named "family, axis = size"; `rows` as of `l0ref bench`.
 
     bars    median seconds, with half the interquartile range to each side; ours in blue, and their ratios to ours
     curves  median seconds against size, both logarithmic; the dashed line and its exponent are fitted to the upper
-            half of the sizes, where what a step costs besides its products weighs least
+            half of the sizes, where what a step costs besides its products weighs least; against density, see
+            `draw_density`. More than two families stand side by side, in pairs
     """
     bars, curves = panels(rows)
-    heights = [GAP + BAR * len(found) for found in bars.values()] + [CURVES] * len(curves)
+    columns = 1 if len(curves) <= 2 else 2
+    heights = [GAP + BAR * len(found) for found in bars.values()] + [CURVES] * -(-len(curves) // columns)
     figure = new_figure(max(sum(heights), 1.0))
-    axes = list(figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]) if heights else []
-    for ax, (title, found) in zip(axes[: len(bars)], bars.items(), strict=True):
-        _draw_bars(ax, title, found)
-    for ax, ((suite, axis), points) in zip(axes[len(bars) :], curves.items(), strict=True):
-        _draw_curves(ax, suite, axis, points)
+    if not heights:
+        return figure
+    cells = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+    for row, (title, found) in enumerate(bars.items()):
+        _draw_bars(figure.add_subplot(cells[row, :]), title, found)
+    for number, ((family, axis), points) in enumerate(curves.items()):
+        ax = figure.add_subplot(cells[len(bars) + number // columns, number % columns])
+        if axis == "density":
+            draw_density(ax, family, points)
+        else:
+            _draw_curves(ax, family, axis, points)
+        if columns > 1:
+            ax.set_title(ax.get_title(loc="left"), loc="left", fontsize=7.5)
     return figure
 
 
@@ -67,13 +75,14 @@ Points = dict[str, list[tuple[float, float]]]  # contender -> (size, seconds), b
 
 
 def panels(rows: Iterable[Row]) -> tuple[dict[str, list[Row]], dict[tuple[str, str], Points]]:
-    """Return the rows of each work by its title, and the curves of each (suite, axis)."""
+    """Return the rows of each work by its title, and the curves of each (suite and family, axis)."""
     bars: dict[str, list[Row]] = {}
     curves: dict[tuple[str, str], Points] = {}
     for row in rows:
         if sized := SIZED.fullmatch(row["work"]):
-            points = curves.setdefault((row["suite"], sized[1]), {}).setdefault(row["contender"], [])
-            points.append((float(sized[2]), row["median_s"]))
+            family = f"{row['suite']}: {sized[1]}" if sized[1] else row["suite"]
+            points = curves.setdefault((family, sized[2]), {}).setdefault(row["contender"], [])
+            points.append((float(sized[3]), row["median_s"]))
             points.sort()
         else:
             bars.setdefault(f"{row['suite']}: {row['work']}", []).append(row)
@@ -111,7 +120,7 @@ def bar_label(row: Row, rows: Sequence[Row]) -> str:
     return f"{seconds(row['median_s'])}, {row['median_s'] / ours['median_s']:.2f} x"
 
 
-def _draw_curves(ax: Axes, suite: str, axis: str, curves: Points) -> None:
+def _draw_curves(ax: Axes, family: str, axis: str, curves: Points) -> None:
     others = iter(range(len(curves)))
     for name, points in curves.items():
         colour = BLUE if name == OURS else OTHERS[next(others) % len(OTHERS)]
@@ -128,4 +137,4 @@ def _draw_curves(ax: Axes, suite: str, axis: str, curves: Points) -> None:
     ax.set_axisbelow(True)
     ax.legend(frameon=False, fontsize=8)
     ax.xaxis.set_major_formatter("{x:g}")
-    tidy(ax, title=f"{suite}: cost against {axis}", x=axis, y="seconds, median")
+    tidy(ax, title=f"{family}: cost against {axis}", x=axis, y="seconds, median")

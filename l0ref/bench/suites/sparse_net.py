@@ -1,0 +1,136 @@
+"""`sparse-net`: whole networks at 95 % zeros, compact and masked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from l0ref.autodiff.op import backend
+from l0ref.bench.peers.evaluators import evaluators
+from l0ref.bench.plan import Plan
+from l0ref.bench.suites import Suite
+from l0ref.bench.suites.train_mlp import train
+from l0ref.bench.training import PENALISED, TOLERANCE, Training
+from l0ref.bench.work import DENSE, OURS, Answers, Contender, Work
+from l0ref.nn import Model, lenet_5, lenet_300_100, mlp
+from l0ref.pruning.compact import compact
+from l0ref.pruning.costs import Costs, costs_file
+from l0ref.pruning.prune import prune
+from l0ref.training import History
+from l0ref.validate import Array
+
+ZEROS = 0.95  # of each layer
+BATCHES = (1, 16, 128, 1024)
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Twins:
+    """A masked network, what `compact` makes of it, and images x (N, ...) to evaluate."""
+
+    masked: Model
+    small: Model
+    x: Array
+
+    def truth(self) -> Answers:
+        """The outputs of the masked network in float64 on plain NumPy."""
+        with backend("numpy"):
+            return {"logits": self.masked.astype(np.float64).logits(self.x.astype(np.float64))}
+
+    def ours(self) -> list[Contender]:
+        """Our contenders: `logits` of either twin."""
+        models = {OURS: self.small, f"{DENSE}, l0ref": self.masked}
+        return [Contender(name, partial(_evaluate, m, self.x), answer=_named) for name, m in models.items()]
+
+
+def known_costs() -> Costs | None:
+    """Return the cost model that `l0ref calibrate` left on this machine, if it did."""
+    return Costs.load(costs_file()) if costs_file().is_file() else None
+
+
+def make(model: Model, n: int, *, seed: int) -> Twins:
+    """Return the twins of a network without its smallest weights, 95 % of each layer."""
+    masked = prune(model, amount=ZEROS, scope="layer")
+    x = np.random.default_rng(seed).random((n, *model.input_shape), dtype=np.float32)
+    return Twins(masked, compact(masked, costs=known_costs(), batch_size=n).model, x)
+
+
+def work(name: str, model: Model, n: int, plan: Plan) -> Work:
+    """Return the evaluation of n images; named so that the figure draws all batches as one curve."""
+    twins = make(model, n, seed=plan.seed)
+    return Work(
+        f"{name}, {100 * ZEROS:g} % zeros, {_chosen()}, batch = {n}",
+        [*twins.ours(), *evaluators(twins, plan)],
+        {"": twins.truth},
+        tolerance=1e-4,
+        turn=0.02,
+    )
+
+
+def tuning(name: str, model: Model, plan: Plan) -> Work:
+    """Return the fine-tuning of either twin, timed as the steps of `train-mlp` are."""
+    batch, steps = (8, 2) if plan.quick else (BATCH, 64)
+    twins = make(model, batch, seed=plan.seed)
+    task = Training(twins.masked, batch, steps * batch, seed=plan.seed)
+    small = replace(task, model=twins.small)
+
+    def answer(done: tuple[Model, History]) -> Answers:
+        tuned, history = done
+        return task.moved(filled(tuned, twins.masked), history.rows[-1]["loss_data"])
+
+    return Work(
+        f"{name}, {100 * ZEROS:g} % zeros, {_chosen()}, fit in batches of {batch}",
+        [
+            Contender(OURS, partial(train, small), answer=answer, problem=PENALISED),
+            Contender(f"{DENSE}, l0ref", partial(train, task), answer=answer, problem=PENALISED),
+        ],
+        task.expected(2),
+        tolerance=TOLERANCE,
+        unit="step",
+        check_units=2,
+        units=steps,
+        turn=0.2,
+    )
+
+
+def filled(model: Model, like: Model) -> dict[str, Array]:
+    """Return the parameters of a compact model as those of the model `like` it is the twin of: dense, with zeros."""
+    patterns = model.patterns
+    return {
+        key: patterns[key].scatter(p).reshape(like.params[key].shape) if key in patterns else p
+        for key, p in model.params.items()
+    }
+
+
+def works(plan: Plan) -> Iterator[Work]:
+    """LeNet-300-100 and LeNet-5 without 95 % of the weights of each layer: outputs of 1 to 1024 images; fine-tuning.
+
+    "l0ref" is what `compact` returns: each layer as the cost model of `l0ref calibrate` wants it for this batch
+    ("calibrated"), or, where that command was never run, the smaller form ("by bytes"). Images are uniform in [0, 1).
+    """
+    nets = {"LeNet-300-100": lenet_300_100, "LeNet-5": lenet_5}
+    makers = {"tiny": lambda seed: mlp((64, 48, 10), seed=seed)} if plan.quick else nets
+    for name, make_model in makers.items():
+        model = make_model(seed=plan.seed)
+        yield from (work(name, model, n, plan) for n in ((1, 16) if plan.quick else BATCHES))
+        yield tuning(name, model, plan)
+
+
+def _chosen() -> str:
+    return "by bytes" if known_costs() is None else "calibrated"
+
+
+def _evaluate(model: Model, x: Array, times: int) -> Array:
+    for _ in range(times):
+        found = model.logits(x)
+    return found
+
+
+def _named(logits: Array) -> Answers:
+    return {"logits": logits}
+
+
+SUITE = Suite("sparse-net", "LeNet-300-100 and LeNet-5 at 95 % zeros: compact and masked, batch 1 to 1024", works)
