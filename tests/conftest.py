@@ -108,7 +108,47 @@ class NoSkips:
         return report
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one worker: two workers that need the same kernels at the same time would both compile them."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+def compile_in_turns() -> None:
+    """Let workers that need the same kernel compile it one after the other, so that the second reads it from the cache.
+
+    Locks are taken from a kernel to those it calls, and inside of Numba's own lock: nobody waits in a circle.
+    """
+    try:
+        import fcntl
+    except ImportError:  # another system compiles twice
+        return
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.dispatcher import Dispatcher
+
+    compile_at_once, held = Dispatcher.compile, set()
+
+    def compile_in_turn(self: Any, signature: Any) -> Any:
+        index = getattr(getattr(self._cache, "_cache_file", None), "_index_path", None)
+        if index is None or index in held:
+            return compile_at_once(self, signature)
+        os.makedirs(os.path.dirname(index), exist_ok=True)
+        with global_compiler_lock, open(f"{index}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.add(index)
+            try:
+                return compile_at_once(self, signature)
+            finally:
+                held.remove(index)
+
+    Dispatcher.compile = compile_in_turn
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Everywhere())
+    if "PYTEST_XDIST_WORKER" in os.environ and os.environ.get("NUMBA_DISABLE_JIT") != "1":
+        compile_in_turns()
     if os.environ.get("L0REF_NO_SKIPS") == "1":
         config.pluginmanager.register(NoSkips())

@@ -126,3 +126,51 @@ def test_loud_numerics_reach_the_doctests(tmp_path):
     code, said = run_pytest(tmp_path, tests={}, package={"loud": DOCTEST_LOUD})
     assert code == 1, said
     assert "FloatingPointError" in said
+
+
+SHARED = """
+from numba import njit
+
+@njit(cache=True)
+def inner(x):
+    return x + 1.0
+
+@njit(cache=True)
+def kernel(x):
+    return inner(x) * 2.0
+"""
+MEET = """
+import os
+import time
+from pathlib import Path
+
+import pytest
+import shared
+
+def test_both_start_at_once():
+    Path(__file__).with_suffix(".here").touch()
+    for _ in range(3000):
+        if len(list(Path(__file__).parent.glob("*.here"))) == 2:
+            break
+        time.sleep(0.01)
+    assert shared.kernel(1.0) == 4.0
+
+@pytest.mark.parametrize("again", range(4))
+def test_report(again):
+    for function in (shared.inner, shared.kernel):
+        misses = sum(function.stats.cache_misses.values())
+        print("said:", Path(__file__).stem, os.environ["PYTEST_XDIST_WORKER"], function.__name__, misses)
+"""
+
+
+@pytest.mark.slow
+def test_a_file_has_one_worker_and_a_kernel_is_compiled_once(tmp_path):
+    tests = {"shared": SHARED, "test_a": MEET, "test_b": MEET}
+    cache = str(tmp_path / "cache")
+    code, said = run_pytest(tmp_path, tests=tests, workers="2", NUMBA_CACHE_DIR=cache, NUMBA_DISABLE_JIT="0")
+    assert code == 0, said
+    reports = {tuple(line.split()[1:]) for line in said.splitlines() if line.startswith("said:")}
+    assert len({worker for _, worker, _, _ in reports}) == 2
+    assert len({(file, worker) for file, worker, _, _ in reports}) == 2
+    for name in ("inner", "kernel"):
+        assert sum(int(misses) for _, _, function, misses in reports if function == name) == 1, said

@@ -596,7 +596,7 @@ def test_compression_markers_are_the_stages() -> None:
 
 
 def test_compression_draws_curves_and_untuned_points() -> None:
-    curve = {"l0": [point(4.0, 0.8, 0.9), point(8.0, 0.5, 0.85)], "none": [point(4.0, 0.3, 0.4)]}
+    curve = {"l0": [point(32.0, 0.5, 0.85), point(4.0, 0.8, 0.9)], "none": [point(4.0, 0.3, 0.4)]}
     untuned = {"l0": [(1.0, 0.98), (3.0, 0.7)]}
     figure = compression_figure(summary("none", curve=curve), untuned=untuned)
 
@@ -605,12 +605,15 @@ def test_compression_draws_curves_and_untuned_points() -> None:
         return {str(each.get_ls()): xy(each) for each in own}
 
     validation, test = figure.axes
-    assert drawn(validation, "l0") == {"--": untuned["l0"], "-": [(4.5, 0.9), (8.5, 0.85)]}
-    assert drawn(validation, "none") == {"--": [(4.5, 0.3)], "-": [(4.5, 0.4)]}
+    assert drawn(validation, "l0") == {"--": untuned["l0"], "-": [(4.5, 0.9), (20.0, 0.96), (32.5, 0.85)]}
+    assert drawn(validation, "none") == {"--": [(4.5, 0.3), (20.0, 0.5)], "-": [(4.5, 0.4), (20.0, 0.86)]}
     assert drawn(test, "l0") == {
-        "--": [(4.5, 0.8 - 0.01), (8.5, 0.5 - 0.01)],
-        "-": [(4.5, 0.9 - 0.01), (8.5, 0.85 - 0.01)],
+        "--": [(4.5, 0.8 - 0.01), (20.0, 0.55), (32.5, 0.5 - 0.01)],
+        "-": [(4.5, 0.9 - 0.01), (20.0, 0.95), (32.5, 0.85 - 0.01)],
     }
+    unjoined = compression_figure(summary("none", curve={"none": curve["none"]})).axes[0]
+    assert drawn(unjoined, "l0") == {}  # one cut alone is no curve
+    assert drawn(unjoined, "none") == drawn(validation, "none")
     assert figure.legends[1].get_texts()[-1].get_text() == "pruned by other ratios, not fine-tuned"
 
 

@@ -115,12 +115,12 @@ def test_public_function_is_the_op(case: Case) -> None:
         assert [g.shape for g in grad(y, tensors, y_bar=np.ones(y.shape))] == [x.shape for x in xs]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("case", "name"), both(MOVING))
-def test_vjp_fits_five_point_differences(case: Case, name: str, seed: int) -> None:
-    xs, options = case.draw(seed)
-    with backend(name):
-        check_vjp(OPS[case.op], xs, rng=np.random.default_rng(seed), options=options, step=case.step)
+def test_vjp_fits_five_point_differences(case: Case, name: str) -> None:
+    for seed in SEEDS:
+        xs, options = case.draw(seed)
+        with backend(name):
+            check_vjp(OPS[case.op], xs, rng=np.random.default_rng(seed), options=options, step=case.step)
 
 
 @each_case([case for case in CASES if not case.moves])
@@ -260,7 +260,8 @@ def test_check_vjp_rejects_planted_fault(name: str, bug: str) -> None:
         for case in [case for case in MOVING if case.op == name]:
             for which in range(len(case.draw(0)[0])):
                 told = [_told(case, which, fault, 0)]
-                while not told[-1] and len(told) < 12:  # a random direction may miss a small fault
+                # a random direction may miss a small fault; what three draws leave as it is, all do
+                while not told[-1] and len(told) < 12 and told != [None] * 3:
                     told.append(_told(case, which, fault, len(told)))
                 planted += any(verdict is not None for verdict in told)
                 caught += any(told)

@@ -10,7 +10,7 @@ import pytest
 
 from l0ref.surrogates import SURROGATES, Surrogate
 from tests.oracles_surrogates import CASES, PLAIN
-from tests.oracles_surrogates_exact import EXACT, exact, mp, ulp, ulps_off
+from tests.oracles_surrogates_exact import FORMULA, FORMULAS, exact, mp, ulp, ulps_off
 
 pytestmark = pytest.mark.crosscheck
 
@@ -149,4 +149,5 @@ def test_the_two_oracles_agree(name: str) -> None:
 
 
 def test_exact_oracles_equal_the_table_of_cases() -> None:
-    assert sorted(EXACT) == sorted(CASES)
+    assert sorted(FORMULA) == sorted(CASES)
+    assert sorted(FORMULA.values()) == sorted(FORMULAS)

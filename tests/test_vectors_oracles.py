@@ -15,10 +15,12 @@ from tests.oracles_surrogates import PLAIN, least
 
 mpmath = pytest.importorskip("mpmath", reason="the 50 digits come from mpmath, of the extra crosscheck")
 
+from tests.oracles_surrogates_exact import FORMULA  # noqa: E402
 from tests.oracles_vectors import number, sets_counts, sets_surrogates, writer  # noqa: E402
 from tests.oracles_vectors.form import encoded, vector_set  # noqa: E402
+from tests.oracles_vectors.formulas import FORMULAS  # noqa: E402
 from tests.oracles_vectors.number import Num  # noqa: E402
-from tests.oracles_vectors.surrogates import FORMULAS, Exactly  # noqa: E402
+from tests.oracles_vectors.surrogates import Exactly  # noqa: E402
 
 pytestmark = pytest.mark.crosscheck
 HOME = Path(vectors.__file__).parent / "v1"
@@ -75,24 +77,17 @@ def test_derivatives_are_those_of_the_value(name: str, rng: np.random.Generator)
             assert abs((above[1] - below[1]) / (2 * h) - bend) <= 1e-12 * max(1, abs(bend))
 
 
-CLASSES = {
-    "laplace": "Laplace", "linearized_laplace": "LinearizedLaplace", "geman_mcclure": "GemanMcClure",
-    "gaussian": "Gaussian", "log_sum": "LogSum", "arctan": "Arctan", "tanh": "Tanh", "capped_l1": "CappedL1",
-    "scad": "SCAD", "mcp": "MCP", "lp": "Lp", "transformed_l1": "TransformedL1", "l0": "L0", "l1": "L1", "l2": "L2",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", sorted(FORMULAS))
+@pytest.mark.parametrize("name", sorted(FORMULA))
 def test_no_grid_finds_a_lower_point_than_the_prox_of_the_vectors(name: str) -> None:
     for case in vectors.load("surrogate_prox").cases:
-        if case.inputs["surrogate"] == name:
+        if case.inputs["surrogate"] == FORMULA[name]:
             z, t, p = np.abs(case.inputs["z"]), case.inputs["step"], case.inputs["parameters"]
             x = np.abs(case.expected[0].value)
             chosen = (z > 1e-9) & (z < 1e9)
             a, x = z[chosen], x[chosen]
             with np.errstate(all="ignore"):
-                energy = (x - a) ** 2 / 2 + t * np.where(x > 0, PLAIN[CLASSES[name]](np.maximum(x, 1e-300), **p), 0.0)
-                assert (energy <= least(CLASSES[name], a, t, p) + 1e-13 * a * a).all(), case.id
+                energy = (x - a) ** 2 / 2 + t * np.where(x > 0, PLAIN[name](np.maximum(x, 1e-300), **p), 0.0)
+                assert (energy <= least(name, a, t, p) + 1e-13 * a * a).all(), case.id
 
 
 def test_slips_of_the_pen_are_refused() -> None:

@@ -14,7 +14,7 @@ from l0ref.errors import ConfigError
 from l0ref.nn import MODELS, Model
 from l0ref.penalty import Penalty
 from l0ref.pruning import CONTROLS, Cut, Recipe
-from l0ref.validate import choose, count, nonnegative
+from l0ref.validate import between, choose, count, nonnegative, positive, real
 
 WITH_BETA = [cls.name for cls in surrogates.SURROGATES.values() if "beta" in {f.name for f in dataclasses.fields(cls)}]
 
@@ -76,16 +76,20 @@ def build_job(settings: Settings) -> Job:
 
 
 def check_ranges(settings: Settings) -> None:
-    """Refuse what would otherwise be noticed only after training."""
-    count("seed", settings.seed)
+    """Refuse, by the names of the settings, what would be noticed only after training or under another name."""
+    for name in ("seed", "gradual", "epochs", "finetune_epochs"):
+        count(name, getattr(settings, name))
     count("rounds", settings.rounds, least=1)
-    count("gradual", settings.gradual)
-    for name in ("control_l1", "control_l2", "lr_final"):
+    for name in ("control_l1", "control_l2"):
         nonnegative(name, getattr(settings, name))
+    for name in ("lr", "finetune_lr"):
+        positive(name, getattr(settings, name))
+    for name in ("warmup", "lr_final", "momentum"):
+        between(name, getattr(settings, name), 0.0, 1.0)
     for name in settings.controls:
         choose("controls", name, CONTROLS)
     for ratio in settings.curve:
-        if ratio < 1:
+        if real("curve", ratio) < 1:
             raise ConfigError(f"curve={ratio!r} must be a compression ratio of at least 1")
     if settings.gradual and not isinstance(settings.amount, float):
         raise ConfigError(f"gradual={settings.gradual} needs the fraction to reach; give amount as in 0.95")

@@ -71,14 +71,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "controls": ("none",), "control_l1": 1e-3, "control_l2": 1e-3,
     },
     "lenet_300_100": {
-        "amount": 1 - 1 / 60, "optimizer": "sgd", "lr": 0.1, "lr_final": 1e-3, "epochs": 40,
-        "finetune_epochs": 20, "control_l2": 2e-4,
+        "amount": 1 - 1 / 60, "lr": 3e-3, "lr_final": 1 / 300, "epochs": 40, "finetune_epochs": 20,
+        "control_l2": 5e-4,
     },
     "lenet_5": {"amount": 0.99, "lr": 3e-3, "epochs": 12, "finetune_epochs": 6},
     "vgg_small": {"amount": 0.9, "epochs": 8, "finetune_epochs": 4},
     "resnet_small": {"amount": 0.9, "epochs": 8, "finetune_epochs": 4},
 }  # fmt: skip
 CUTS = ("amount", "threshold", "tolerance")
+FLAGS_ONLY = ("config", "out", "overwrite", "no_figures", "quiet", "seeds", "debug")
+PERCENT = range(1, 101)  # whole numbers that were probably meant as a percentage
 
 
 def resolve(*sources: Mapping[str, Any]) -> Settings:
@@ -109,6 +111,15 @@ def read_toml(path: str) -> dict[str, Any]:
     return {key.replace("-", "_"): value for key, value in table.items()}
 
 
+def likely_slip(settings: Settings) -> str | None:
+    """Return what to say about an amount that is legal and looks like a percentage, as 95 for 0.95 does."""
+    amount = settings.amount
+    if not isinstance(amount, int) or amount not in PERCENT:
+        return None
+    some = "1 weight" if amount == 1 else f"{amount} weights"
+    return f"amount={amount} removes {some}, not {amount} %; for a share of the weights give {amount / 100!r}"
+
+
 def to_json(settings: Settings) -> dict[str, Any]:
     """Return the settings as JSON-able values."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
@@ -119,6 +130,9 @@ def _typed(values: Mapping[str, Any]) -> Settings:
     fields = {f.name: str(f.type) for f in dataclasses.fields(Settings)}
     ready: dict[str, Any] = {}
     for name, value in values.items():
+        if name in FLAGS_ONLY:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"{name}={value!r} is about running the job, not part of it; pass --{flag} by hand")
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(fields))}"

@@ -7,7 +7,8 @@ Nothing here is imported from the package under test; the house rule for files n
 
 number      arithmetic at 50 digits that also bounds what float64 arithmetic would lose
 form        the JSON form of numbers, arrays and sets; draws of inputs
-surrogates  the surrogates, their minimisers and dead zones
+formulas    the surrogates: value and two derivatives
+surrogates  the same with error bounds, their minimisers and dead zones
 sets_...    what is asked, set by set, in the order of `writer.SETS`
 writer      all sets and the index, as bytes
 

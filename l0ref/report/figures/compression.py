@@ -25,8 +25,8 @@ def compression_figure(report: Mapping[str, Any], *, untuned: Untuned | None = N
 
     report    as `summarize` makes it. Every run has a dot for the dense network, a hollow marker after the
               cut, a filled one after fine-tuning, and an arrow from one to the other. A stage whose ratio is
-              not finite is left out. Points of report["curve"] are joined: solid when fine-tuned, dashed
-              when only pruned
+              not finite is left out. Points of report["curve"] are joined, in the order of their ratios and with
+              the run's own cut among them: solid when fine-tuned, dashed when only pruned
     untuned   for a run, pairs (ratio, validation accuracy) of its dense network pruned by that ratio and not
               fine-tuned; drawn in the validation panel, dashed, instead of the curve's pruned points
     """
@@ -60,14 +60,17 @@ def points(rows: Sequence[Mapping[str, Any]], accuracy: str) -> list[Point]:
 def _draw_run(ax: Axes, name: str, report: Mapping[str, Any], accuracy: str, untuned: Sequence[Point]) -> list[Point]:
     """Draw the curves and the stages of one run; return all points drawn."""
     colour, marker, _ = look(name)
-    curve = report["curve"].get(name, ())
-    dashed = list(untuned) or points([point["pruned"] for point in curve], accuracy)
-    solid = points([point["finetuned"] for point in curve], accuracy)
+    stages = runs_of(report)[name]["stages"]
+    curve = list(report["curve"].get(name, ()))
+    if curve:
+        curve.append({stage["name"]: stage for stage in stages})  # the cut of the run lies on its curve
+    dashed = list(untuned) or sorted(points([point["pruned"] for point in curve], accuracy))
+    solid = sorted(points([point["finetuned"] for point in curve], accuracy))
     if dashed:
         ax.plot(*zip(*dashed, strict=True), color=colour, lw=1, ls="--")
     if solid:
         ax.plot(*zip(*solid, strict=True), color=colour, lw=1.6, marker=marker, ms=4)
-    return dashed + solid + _draw_stages(ax, runs_of(report)[name]["stages"], accuracy, colour, marker)
+    return dashed + solid + _draw_stages(ax, stages, accuracy, colour, marker)
 
 
 def _draw_stages(ax: Axes, stages: Sequence[Mapping[str, Any]], accuracy: str, colour: str, marker: str) -> list[Point]:

@@ -1,0 +1,118 @@
+"""What `l0ref compress` says: every setting by the name it was given under, its defaults, and slips of the keyboard."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from l0ref.cli import build_parser, main
+from l0ref.cli.settings import FLAGS_ONLY, PRESETS, Settings, read_toml, resolve
+from l0ref.errors import ConfigError
+
+NUMBERS = {f.name for f in dataclasses.fields(Settings) if str(f.type) in ("int", "float", "float | None")}
+NEVER_WRONG = {"threshold": ("-1",)}  # removes nothing
+ABOVE = {"warmup": "1.5", "lr_final": "1.5", "amount": "1.5", "momentum": "1.5"}
+
+
+@pytest.fixture(autouse=True)
+def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is trained."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("l0ref.cli.compress.run_experiment", stop)
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+def test_a_number_out_of_range_is_called_by_its_flag(
+    name: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flag = "--" + name.replace("_", "-")
+    kind = Settings.__dataclass_fields__[name].type
+    for wrong in filter(None, ("-1", ABOVE.get(name), "nan" if kind == "float" else None)):
+        if wrong in NEVER_WRONG.get(name, ()):
+            continue
+        assert main(["compress", f"{flag}={wrong}", "--out", str(tmp_path / "x"), "--quiet"]) == 2, wrong
+        said = capsys.readouterr().err
+        assert re.match(rf"l0ref compress: {name}={wrong}", said), said
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--amount=most", r"argument --amount: 'most' is neither a share, as 0.95 is, nor a whole number$"),
+        ("--curve=2,x", r"argument --curve: '2,x' must be numbers with commas between them, as in 2,4,8$"),
+        ("--curve=nan", r"^l0ref compress: curve=nan must be finite$"),
+        ("--controls=no,l1", r"argument --controls: 'no' is not one of none, l2, l1, random; or pass the one word no$"),
+    ],
+)
+def test_no_internal_name_is_shown(flag: str, said: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compress", flag, "--out", str(tmp_path / "x")]) == 2
+    assert re.search(said, capsys.readouterr().err.strip())
+
+
+@pytest.mark.parametrize(
+    ("amount", "said"),
+    [
+        ("95", "amount=95 removes 95 weights, not 95 %; for a share of the weights give 0.95\n"),
+        ("1", "amount=1 removes 1 weight, not 1 %; for a share of the weights give 0.01\n"),
+        ("100", "amount=100 removes 100 weights, not 100 %; for a share of the weights give 1.0\n"),
+        ("101", ""),
+        ("0", ""),
+        ("1.0", ""),
+        ("0.95", ""),
+    ],
+)
+def test_an_amount_that_looks_like_per_cent_is_warned_of(
+    amount: str, said: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compress", "--amount", amount, "--out", str(tmp_path / "x"), "--quiet"]) == 130
+    warning = f"l0ref compress: warning: {said}" if said else ""
+    assert capsys.readouterr().err == f"{warning}l0ref compress: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"), [("seeds = 3", "--seeds"), ('out = "x"', "--out"), ("no-figures = true", "--no-figures")]
+)
+def test_a_file_says_what_is_done_and_not_how_often_or_where_to(line: str, flag: str, tmp_path: Any) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text(line)
+    with pytest.raises(ConfigError, match=rf"^\w+=.* is about running the job, not part of it; pass {flag} by hand$"):
+        resolve(read_toml(str(file)))
+
+
+def test_settings_and_flags_only_are_all_flags() -> None:
+    flags = set(vars(build_parser().parse_args(["compress"]))) - {"command", "run"}
+    assert flags == set(Settings.__dataclass_fields__) | set(FLAGS_ONLY)
+
+
+def test_help_tells_the_default_of_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compress", "--help"]) == 0
+    flags = capsys.readouterr().out.partition("\ndata and network:")[2].partition("\nexamples:")[0]
+    for field in dataclasses.fields(Settings):
+        if field.name in ("threshold", "tolerance"):  # given instead of the amount
+            continue
+        (about,) = re.findall(rf"--{field.name.replace('_', '-')} (.*?)(?= --[a-z]|$)", " ".join(flags.split()))
+        assert "default" in about, field.name
+        if isinstance(field.default, int | float):
+            assert re.search(rf"default {re.escape(str(field.default))}(,| |$)", about), field.name
+            presets = any(field.name in preset for preset in PRESETS.values())
+            assert ("or the preset of the model" in about) == presets, field.name
+
+
+def test_help_lists_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compress", "--help"]) == 0
+    shown = capsys.readouterr().out.partition("\npresets of the models")[2].partition("\n")[2]
+    rows = re.findall(r"^  (\w+) +(.*(?:\n {3,}.*)*)", shown, re.MULTILINE)
+    assert [model for model, _ in rows] == list(PRESETS)
+    for model, row in rows:
+        for word, (name, value) in zip(" ".join(row.split()).split(", "), PRESETS[model].items(), strict=True):
+            said = ",".join(value) if isinstance(value, tuple) else pytest.approx(value, rel=1e-3)
+            flag, _, text = word.partition(" ")
+            assert flag.replace("-", "_") == name
+            assert (text if isinstance(value, tuple) else float(text)) == said
