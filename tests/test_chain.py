@@ -13,7 +13,7 @@ import pytest
 from l0ref import nn, ops
 from l0ref.autodiff.op import backend
 from l0ref.autodiff.tensor import Tensor, grad
-from l0ref.fast.chain import Activation, Chain, chain, convolution, linear, products
+from l0ref.fast.chain import Activation, Chain, chain, images, linear, products
 from l0ref.fast.target import lanes
 from l0ref.nn.compiled import chain_of
 from l0ref.nn.layer import LAYERS
@@ -145,6 +145,17 @@ def test_outputs_are_those_of_the_tape(name: str, dtype: Any, rng: np.random.Gen
         assert_close(scores, on_tape(model, x[order], y[order], 0.0)[2], RTOL[dtype], f"{count} samples")
 
 
+def test_outputs_are_fresh_where_there_is_one(rng: np.random.Generator) -> None:
+    """Then a block of outputs lies in memory as the scores do."""
+    model = nn.mlp((20, 17, 1), seed=0, dtype=np.float64)
+    found, (x, _) = chained(model), samples(model, rng)
+    scores = found.logits(model.params, x, np.arange(16))
+    before = scores.copy()
+    found.logits(model.params, x, np.arange(16, 32))
+    np.testing.assert_array_equal(scores, before)
+    assert_close(before, model.astype(float).forward(x[:16])[0].data, 1e-13, "one output")
+
+
 @each_dtype
 @pytest.mark.parametrize("name", ["three linear layers", "two convolutions, padded and pooled", "three convolutions"])
 def test_nothing_is_left_over_from_a_larger_batch(name: str, dtype: Any, rng: np.random.Generator) -> None:
@@ -196,7 +207,7 @@ def test_threads_change_no_bit(
     model, results = network(name, dtype), []
     data, order = samples(model, rng), rng.permutation(40)[:CAPACITY]
     for threads in (1, 2, 5):
-        for module in (chain, convolution, linear, products):
+        for module in (chain, images, linear, products):
             monkeypatch.setattr(module, "threads_for", lambda _, threads=threads: threads)
         loss, grads = on_chain(chained(model), model, data, order, 0.1)
         results.append((loss, {k: g.tobytes() for k, g in grads.items()}))

@@ -18,7 +18,7 @@ from l0ref.autodiff.op import backend
 from l0ref.data import Dataset
 from l0ref.errors import ArgumentError, Diverged, DTypeError, Interrupted, ShapeError
 from l0ref.fast import update
-from l0ref.fast.chain import Chain, chain, convolution, linear, products
+from l0ref.fast.chain import Chain, chain, images, linear, products
 from l0ref.penalty import Penalty
 from l0ref.streams import stream
 from l0ref.surrogates import L0, Laplace, LogSum
@@ -187,7 +187,7 @@ def test_same_seed_same_bits(dtype: Any, taken: Counter[str], monkeypatch: pytes
     results = []
     with backend("numba"):
         for threads in (1, 1, 2, 3):
-            for module in (chain, convolution, linear, products, update):
+            for module in (chain, images, linear, products, update):
                 monkeypatch.setattr(module, "threads_for", lambda _, threads=threads: threads)
             trained, history = fit(model, data_for(model), seed=1, **options)
             results.append(({k: w.tobytes() for k, w in trained.params.items()}, history.rows[0]["loss"]))

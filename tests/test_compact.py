@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,15 @@ def test_predictions_by_hand() -> None:
     assert costs.predict(model, "conv.weight", pattern, batch_size=33) == (
         1 + 10 * uses * 54, 2 + 100 * uses * 3 + 1000 * uses * pattern.nnz,
     )  # fmt: skip
+    pattern, size = sparse_twin(model).patterns["fc1.weight"], model.sizes["fc1.weight"]
+    rows = pattern.shape[0]
+    few = Line(dense=(5.0, 3.0), sparse=(7.0, 0.0, 0.0))
+    for batch_size, vectors, whole in ((7, 1, 4), (8, 1, 4), (64, 4, 4), (65, 5, 8)):  # dense: four vectors at a time
+        want = 1 + 10 * whole * size, 2 + 100 * vectors * rows + 1000 * vectors * pattern.nnz
+        assert costs.predict(model, "fc1.weight", pattern, batch_size=batch_size) == want
+        both = dataclasses.replace(costs, few={"linear": few, "conv": few})
+        want = (5 + 3 * 4 * size, 7.0) if batch_size == 7 else want
+        assert both.predict(model, "fc1.weight", pattern, batch_size=batch_size) == want
 
 
 @pytest.mark.parametrize(
@@ -222,17 +232,18 @@ def test_fit_line_finds_what_made_the_numbers(rng: np.random.Generator) -> None:
 def test_calibration_measures_every_kind_and_forgets_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clock = iter(np.arange(1, 10**6) * 1e-3)
     monkeypatch.setattr(calibration.time, "perf_counter", lambda: float(next(clock)))
-    monkeypatch.setattr(calibration, "LINEAR", ((20, 5),))
-    monkeypatch.setattr(calibration, "CONV", ((2, 6, 3, 3),))
+    monkeypatch.setattr(calibration, "LINEAR", ((20, 5), (30, 6)))
+    monkeypatch.setattr(calibration, "CONV", ((2, 6, 3, 3), (3, 7, 4, 2)))
     costs = calibrate(rounds=2)
     assert costs.error < 1e-9  # every pass took one tick: a constant
-    for line in costs.lines.values():
+    assert list(costs.lines) == list(costs.few) == ["linear", "conv"]
+    for line in [*costs.lines.values(), *costs.few.values()]:
         np.testing.assert_allclose((line.dense[0], line.sparse[0]), 1e-3, rtol=1e-9)
     costs.save(tmp_path / "costs.json")
     assert Costs.load(tmp_path / "costs.json") == costs
 
 
-@pytest.mark.parametrize("spoil", ["lines", "lanes", "schema_version"])
+@pytest.mark.parametrize("spoil", ["lines", "lanes", "schema_version", "few"])
 def test_a_file_that_is_no_cost_model_is_refused(spoil: str, tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
     line = Line((0.0, 1.0), (0.0, 1.0, 2.0))
@@ -243,9 +254,10 @@ def test_a_file_that_is_no_cost_model_is_refused(spoil: str, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=rf"is no cost model: '{spoil}' is wrong or missing; write it with l0ref"):
         Costs.load(path)
     found = {
-        "schema_version": 1,
+        "schema_version": 2,
         "lanes": 16,
         "error": 0.1,
+        "few": {},
         "lines": {"linear": {"dense": [-1, 1], "sparse": [0, 0, 0]}},
     }
     path.write_text(json.dumps(found))

@@ -82,7 +82,7 @@ def test_pool_and_back(
         gates.pool(z.reshape(images), y, winner, lanes, threads)
         np.testing.assert_array_equal(y, want.reshape(flat))
         np.testing.assert_array_equal(winner, places.reshape(flat))
-        gates.unpool(bar.reshape(flat), winner, back, lanes, threads)
+        gates.unpool(bar.reshape(flat), winner, back, (0, 0), lanes, threads)
         np.testing.assert_array_equal(back, z_bar.reshape(images))  # NaN where no window reaches
 
 
@@ -104,7 +104,7 @@ def test_nan_wins_its_window(place: int, dtype: Any) -> None:
 def test_a_window_of_nan_has_one_winner(dtype: Any) -> None:
     y, winner, bar = np.zeros((1, 1, 1), dtype), np.full((1, 1, 1), 9, dtype), np.zeros((1, 2, 2), dtype)
     gates.pool(np.full((1, 2, 2), np.nan, dtype), y, winner, 1, 1)
-    gates.unpool(np.full((1, 1, 1), 3, dtype), winner, bar, 1, 1)
+    gates.unpool(np.full((1, 1, 1), 3, dtype), winner, bar, (0, 0), 1, 1)
     assert np.isnan(y).all()
     assert sorted(bar.ravel().tolist()) == [0, 0, 0, 3]
 

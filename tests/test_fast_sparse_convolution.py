@@ -15,7 +15,7 @@ import pytest
 from l0ref.autodiff.op import OPS, Rule
 from l0ref.fast import load, sparse_convolution, sparse_layout
 from l0ref.fast.sparse_convolution import WIDE, pixel_size
-from l0ref.fast.sparse_geometry import Frame, Geometry, _narrow, passes
+from l0ref.fast.sparse_geometry import Frame, Geometry, narrow, passes
 from l0ref.fast.sparse_planes import frame, unframe
 from l0ref.fast.target import lanes
 from l0ref.ops.windows import Windows
@@ -184,6 +184,6 @@ def test_tables_are_made_once_for_a_layer() -> None:
 
 
 def test_places_are_as_narrow_as_they_may_be() -> None:
-    assert _narrow(np.array([0, 2**31 - 1])).dtype == np.int32
-    assert _narrow(np.array([0, 2**31])).tolist() == [0, 2**31]
-    assert _narrow(np.zeros(0, np.int64)).dtype == np.int32
+    assert narrow(np.array([0, 2**31 - 1])).dtype == np.int32
+    assert narrow(np.array([0, 2**31])).tolist() == [0, 2**31]
+    assert narrow(np.zeros(0, np.int64)).dtype == np.int32

@@ -7,11 +7,13 @@ Tables go to standard output as they are ready, progress to standard error. `run
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from l0ref.archive import json_bytes, read_json, write_atomic
 from l0ref.bench.agreement import agreement
 from l0ref.bench.environment import environment, environment_text
 from l0ref.bench.harness import measure
+from l0ref.bench.peers import PEERS
 from l0ref.bench.plan import Plan
 from l0ref.bench.suites import suites
 from l0ref.bench.table import rows_of, work_text
@@ -32,6 +35,7 @@ def run_plan(plan: Plan) -> dict[str, Any]:
 
     The threads are those this process has; `run_in_worker` starts one that has as many as the plan says.
     """
+    import_peers(plan)
     found = environment(plan)
     sys.stdout.write(environment_text(found) + "\n")
     rows: list[dict[str, Any]] = []
@@ -39,6 +43,13 @@ def run_plan(plan: Plan) -> dict[str, Any]:
         for work in suites()[name].works(plan):
             rows += run_work(name, work, plan)
     return {"environment": found, "rows": rows}
+
+
+def import_peers(plan: Plan) -> None:
+    """Import the libraries of the peers before anything of ours has touched the process."""
+    for name in plan.peers:
+        with suppress(ImportError):
+            importlib.import_module(PEERS[name].package)
 
 
 def run_work(suite: str, work: Work, plan: Plan) -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ every such mode needs a NUMBA_CACHE_DIR of its own. And Numba looks only at the 
 notice when another kernel, called from there, changes elsewhere. So kernels call only kernels of this package, and each
 carries the stamp of all files of the package.
 
-Threads that wait for each other spin for a few microseconds and then sleep (GOMP_SPINCOUNT, unless it is set). By
-default GNU's OpenMP lets them spin for milliseconds, and where another program wants one of the processors, they keep
-it from the very thread they wait for: a training step of 2 ms then took 20 ms.
+Threads that wait for each other spin for a moment and then sleep (GOMP_SPINCOUNT, unless it is set). By default GNU's
+OpenMP lets them spin for milliseconds, and where another program wants one of the processors, they keep it from the
+very thread they wait for: a training step of 2 ms then took 20 ms. The setting is for Numba's threads only.
 
 A parallel kernel is a loop over threads around a serial one, never the loop itself: inside `prange` the compiler does
 not vectorise. It is compiled twice, and one thread does without the pool: to wake the pool takes longer than many a
@@ -22,6 +22,7 @@ so that there is one pool of threads, Numba's.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from functools import update_wrapper
@@ -34,11 +35,29 @@ from numba import njit
 
 from l0ref.fast.notice import announce_compilation
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when the first parallel kernel runs
+SPINS = 1000  # turns of a waiting thread before it sleeps: some 20 microseconds
+
+
+def load_openmp() -> None:
+    """Load GNU's OpenMP, if it is there, with SPINS in the environment: it looks there once, when it is loaded.
+
+    Numba finds it loaded. Other libraries bring their own, which are left with their settings.
+    """
+    if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        return
+    os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:  # another system, another library
+        pass
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
+
 
 NOTICE = announce_compilation()
+load_openmp()
 
-SERIAL = 4_000_000  # multiply-adds that are done sooner than a second thread is woken and waited for
+SERIAL = 700_000  # multiply-adds that are done before a second thread has been woken and waited for: some 12 microseconds
 STAMP = tuple(sorted((f.name, f.stat().st_mtime, f.stat().st_size) for f in Path(__file__).parent.glob("*.py")))
 
 

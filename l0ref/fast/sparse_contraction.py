@@ -3,7 +3,7 @@
 The matrix is given as compressed sparse rows: row i has the entries k = indptr[i] ... indptr[i + 1] - 1, each with its
 value and its place, of which `width` numbers of x each lie one after another:
 
-    contract   y[to_p + i step + l]  =  b_i + sum_k values_k x[at_p + places_k width + l]
+    contract   y[to_p + i step + l]  =  max(floor, b_i + sum_k values_k x[at_p + places_k width + l])
     sample     g_k  =  sum_p sum_l d[to_p + i step + l] x[at_p + places_k width + l],   i the row of k
 
 l runs over the lanes of a vector, p over the vectors of a group. All arrays are flat. Of a linear layer the place of an
@@ -34,7 +34,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from l0ref.fast.lanes import filled, load, outer, shift, spread, store, totals
+from l0ref.fast.lanes import at_least, filled, load, outer, shift, spread, store, totals
 from l0ref.fast.policy import kernel, parallel_kernel
 
 PAIR = 2  # blocks of samples that an entry is multiplied by at a time in `contract`
@@ -60,18 +60,18 @@ def share(indptr, groups, part, parts):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def contract_rows(x, w, b, y, at, to, steps, first, last):  # type: ignore[no-untyped-def]
+def contract_rows(x, w, b, floor, y, at, to, steps, first, last):  # type: ignore[no-untyped-def]
     """Rows first ... last - 1 of one group. steps: width of a place in x, way from one row of y to the next."""
     values, indptr, places = w
     for i in range(first, last):
         sums = filled(b, (i,), at)
         for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
             sums = outer(sums, load(x, shift(at, np.int64(places[k]) * steps[0])), spread(values, (k,)))
-        store(y, to, (i * steps[1],), sums)
+        store(y, to, (i * steps[1],), at_least(sums, floor, 0))
 
 
 @kernel
-def contract_part(x, w, b, y, blocks, steps, first, last):  # type: ignore[no-untyped-def]
+def contract_part(x, w, b, floor, y, blocks, steps, first, last):  # type: ignore[no-untyped-def]
     """Rows first ... last - 1 of `contract`, counted group by group."""
     rows = w[1].size - 1
     while first < last:
@@ -79,24 +79,25 @@ def contract_part(x, w, b, y, blocks, steps, first, last):  # type: ignore[no-un
         end = min(rows, row + last - first)
         at, to = group * PAIR * blocks[1], group * PAIR * blocks[2]
         if (group + 1) * PAIR <= blocks[0]:
-            contract_rows(x, w, b, y, (at, at + blocks[1]), (to, to + blocks[2]), steps, row, end)
+            contract_rows(x, w, b, floor, y, (at, at + blocks[1]), (to, to + blocks[2]), steps, row, end)
         else:
-            contract_rows(x, w, b, y, (at,), (to,), steps, row, end)
+            contract_rows(x, w, b, floor, y, (at,), (to,), steps, row, end)
         first += end - row
 
 
 @parallel_kernel
-def contract(x, w, b, y, blocks, steps, threads):  # type: ignore[no-untyped-def]
+def contract(x, w, b, floor, y, blocks, steps, threads):  # type: ignore[no-untyped-def]
     """Fill y.
 
     w       values, indptr, places                          b  one number for each row
+    floor   array of one number: 0 for a ReLU, -inf for none
     blocks  how many, and from one to the next in x and in y
     steps   width: numbers of a place in a block of x; from one row of y to the next
     """
     groups = (blocks[0] + PAIR - 1) // PAIR
     for n in prange(threads):
         first, last = share(w[1], groups, n, threads), share(w[1], groups, n + 1, threads)
-        contract_part(x, w, b, y, blocks, steps, first, last)
+        contract_part(x, w, b, floor, y, blocks, steps, first, last)
 
 
 @kernel

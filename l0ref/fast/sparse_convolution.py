@@ -15,6 +15,7 @@ from l0ref.fast import sparse_planes
 from l0ref.fast.policy import threads_for
 from l0ref.fast.sparse_geometry import Geometry, Pass, passes
 from l0ref.fast.sparse_layout import flat, room
+from l0ref.fast.sparse_operands import no_floor
 from l0ref.fast.sparse_vector import reordered
 from l0ref.fast.target import lanes
 from l0ref.ops.windows import Pair, Windows
@@ -70,7 +71,8 @@ def _convolve(step: Pass, x: Array, values: Array, bias: Array) -> Array:
     layout = step.layout(planes, planes + out, planes + out + block, planes + out + 2 * block)
     memory, w = room("planes", threads * (planes + out + 2 * block), x.dtype), (flat(values), step.indptr, step.places)
     numbers, images = tuple(range(step.lanes)), y.reshape(-1)
-    sparse_planes.convolve(flat(x), w, flat(bias), images, memory, step.tables, numbers, layout, units, threads)
+    floor = no_floor(x.dtype)
+    sparse_planes.convolve(flat(x), w, flat(bias), floor, images, memory, step.tables, numbers, layout, units, threads)
     return y
 
 

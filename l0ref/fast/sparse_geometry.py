@@ -20,6 +20,7 @@ from l0ref.sparse.convolution import Shape
 from l0ref.sparse.pattern import Pattern
 
 Table = NDArray[np.int64]
+Grid = tuple[int, int, int, int, int, int]
 KEPT = 32  # convolutions whose tables are kept: those of a network's layers
 
 
@@ -72,8 +73,8 @@ class Frame:
         (down, right), (top, left), (channels, height, width) = self.stride, self.border, self.image
         parts = []
         for a, b in np.ndindex(down, right):
-            rows = _inside(a, down, top, height, self.grid[0])
-            columns = _inside(b, right, left, width, self.grid[1])
+            rows = inside(a, down, top, height, self.grid[0])
+            columns = inside(b, right, left, width, self.grid[1])
             c, i = (axis.ravel() for axis in np.meshgrid(np.arange(channels), np.array(rows, int), indexing="ij"))
             image = (c * height + i * down + a - top) * width + columns.start * right + b - left
             plane = ((c * down + a) * right + b) * self.plane + i * self.pitch + columns.start
@@ -86,7 +87,7 @@ class Pass:
     """One product: planes of `source`, weights at `places` of the rows `indptr`, planes of `target`.
 
     unit   numbers of a pixel: 1, or the lanes of a vector
-    grid   rows of vectors, vectors of a row, and the way from one row to the next in both planes
+    grid   of vectors; see `l0ref.fast.sparse_grid`
     order  where the weights are in the pattern, or None: in its order
     """
 
@@ -96,7 +97,7 @@ class Pass:
     places: NDArray[Any]
     unit: int
     lanes: int
-    grid: tuple[int, int, int, int]
+    grid: Grid
     order: NDArray[Any] | None = None
 
     @cached_property
@@ -168,7 +169,7 @@ class Geometry:
         _, plane, down, right = self._entries()
         places = plane * a * b + down * b + right
         target, rows = self._target((self.kernel[0], p, q), ((1, 1), (0, 0)), (p, q), b, unit)
-        return Pass(source, target, self.pattern.indptr, _narrow(places), unit, self.lanes, rows)
+        return Pass(source, target, self.pattern.indptr, narrow(places), unit, self.lanes, rows)
 
     def backward(self, unit: int) -> Pass:
         """X_bar from y_bar and the weights: those that reach a plane of x are its row."""
@@ -183,7 +184,7 @@ class Geometry:
         places = (f * plane_of_y + (tall - down) * pitch + wide - right)[order]
         style = self.windows.stride, self.windows.padding
         target, rows = self._target(self.image, style, (a, b), pitch, unit)
-        return Pass(source, target, _narrow(indptr), _narrow(places), unit, self.lanes, rows, _narrow(order))
+        return Pass(source, target, narrow(indptr), narrow(places), unit, self.lanes, rows, narrow(order))
 
     def _grid(self) -> Pair:
         return self.windows_on[0] + self.reach[0], self.windows_on[1] + self.reach[1]
@@ -197,15 +198,14 @@ class Geometry:
         plane = (c * down + top % down) * right + left % right
         return f, plane, top // down, left // right
 
-    def _target(
-        self, image: Shape, style: tuple[Pair, Pair], grid: Pair, pitch: int, unit: int
-    ) -> tuple[Frame, tuple[int, int, int, int]]:
+    def _target(self, image: Shape, style: tuple[Pair, Pair], grid: Pair, pitch: int, unit: int) -> tuple[Frame, Grid]:
         """Planes to be filled, from planes whose rows are `pitch` pixels apart, and the rows of vectors they take."""
         (height, width), lanes = grid, self.lanes
         if unit == 1:  # all rows at once, and what is between them
             vectors = -(-((height - 1) * pitch + width) // lanes)
-            return Frame(image, *style, grid, pitch, vectors * lanes), (1, vectors, 0, 0)
-        rows = (1, height * width, 0, 0) if width == pitch else (height, width, pitch * lanes, width * lanes)
+            return Frame(image, *style, grid, pitch, vectors * lanes), (1, vectors, 0, 0, lanes, lanes)
+        whole, apart = (1, height * width, 0, 0), (height, width, pitch * lanes, width * lanes)
+        rows = (*(whole if width == pitch else apart), lanes, lanes)
         return Frame(image, *style, grid, width, height * width), rows
 
 
@@ -215,12 +215,12 @@ def passes(geometry: Geometry, unit: int) -> tuple[Pass, Pass]:
     return geometry.forward(unit), geometry.backward(unit)
 
 
-def _inside(phase: int, stride: int, border: int, size: int, most: int) -> range:
-    """Which of `most` cells, `stride` pixels apart, of this phase, lie on `size` pixels behind a border."""
+def inside(phase: int, stride: int, border: int, size: int, most: int) -> range:
+    """Return which of `most` cells, `stride` pixels apart, of this phase, lie on `size` pixels behind a border."""
     first = max(0, -(-(border - phase) // stride))
     return range(first, max(first, min(most, (size - 1 + border - phase) // stride + 1)))
 
 
-def _narrow(numbers: Table) -> NDArray[Any]:
-    """The same as int32 where that is wide enough: half as much to read."""
+def narrow(numbers: Table) -> NDArray[Any]:
+    """Return the same as int32 where that is wide enough: half as much to read."""
     return numbers.astype(np.int32 if int(numbers.max(initial=0)) <= INT32_MAX else np.int64)

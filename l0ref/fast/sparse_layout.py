@@ -148,11 +148,16 @@ def room(name: str, size: int, dtype: Any) -> Array:
     """Return a flat array that begins at a multiple of LINE bytes, and holds what the last one of this name held."""
     kept: Array | None = _rooms.__dict__.get(name + dtype.char)
     if kept is None or kept.size < size:
-        memory = np.empty(size * dtype.itemsize + LINE, np.uint8)
-        start = -memory.__array_interface__["data"][0] % LINE
-        kept = memory[start : start + size * dtype.itemsize].view(dtype)
-        _rooms.__dict__[name + dtype.char] = kept
+        kept = _rooms.__dict__[name + dtype.char] = zeros(size, dtype)
     return kept[:size]
+
+
+def zeros(size: int, dtype: Any) -> Array:
+    """Return a fresh flat array of zeros that begins at a multiple of LINE bytes."""
+    itemsize = np.dtype(dtype).itemsize
+    memory = np.zeros(size * itemsize + LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % LINE
+    return memory[start : start + size * itemsize].view(dtype)
 
 
 def flat(x: Array) -> Array:

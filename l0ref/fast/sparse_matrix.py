@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from l0ref.fast.sparse_layout import blocks_for, bring_back, flat, laid, room
-from l0ref.fast.sparse_operands import operand
+from l0ref.fast.sparse_operands import no_floor, operand
 from l0ref.fast.target import lanes
 from l0ref.sparse.products import AnyPattern
 from l0ref.validate import Array
@@ -33,7 +33,7 @@ def multiply(pattern: AnyPattern, values: Array, x: Array, bias: Array | None = 
         out = y.reshape(-1) if whole else room("y", blocks * m * width, x.dtype)
         apart = blocks, d * width, width if whole else m * width
         source = laid(x, rows=rows, into="x")
-        operand(pattern).contract(values, source, flat(b), out, apart, count if whole else width)
+        operand(pattern).contract(values, source, flat(b), no_floor(x.dtype), out, apart, count if whole else width)
         if not whole:
             bring_back(out, y, rows=rows)
     return y

@@ -12,6 +12,9 @@ Each takes as many threads as its work is worth.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from math import inf
+from typing import Any
 
 import numpy as np
 
@@ -41,10 +44,11 @@ class Entries:
         w = flat(values), self.pattern.indptr, self.pattern.indices
         sparse_vector.multiply(w, x, b, y, threads_for(ALONE * values.size))
 
-    def contract(self, values: Array, x: Array, b: Array, y: Array, blocks: Blocks, step: int) -> None:
-        """Fill the blocks of y."""
+    def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, step: int) -> None:
+        """Fill the blocks of y; floor is 0 for a ReLU, -inf for none."""
         w, width = (flat(values), self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
-        sparse_contraction.contract(x, w, b, y, blocks, (width, step), threads_for(values.size * blocks[0] * width))
+        threads = threads_for(values.size * blocks[0] * width)
+        sparse_contraction.contract(x, w, b, floor, y, blocks, (width, step), threads)
 
     def outer(self, d: Array, x: Array, g: Array) -> None:
         """Fill g, (nnz,)."""
@@ -75,11 +79,11 @@ class Tiles:
         w, sizes = (flat(values), self.pattern.indptr, self.pattern.indices), self._sizes
         sparse_tiles.multiply(w, x, b, y, sizes, lanes(x.dtype), threads_for(ALONE * values.size))
 
-    def contract(self, values: Array, x: Array, b: Array, y: Array, blocks: Blocks, step: int) -> None:
-        """Fill the blocks of y."""
+    def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, step: int) -> None:
+        """Fill the blocks of y; floor is 0 for a ReLU, -inf for none."""
         w, width = (flat(values), self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
         threads = threads_for(values.size * blocks[0] * width)
-        sparse_tiles.contract(x, w, b, y, blocks, (*self._sizes, width, step), threads)
+        sparse_tiles.contract(x, w, b, floor, y, blocks, (*self._sizes, width, step), threads)
 
     def outer(self, d: Array, x: Array, g: Array) -> None:
         """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
@@ -103,6 +107,12 @@ class Tiles:
     @property
     def _sizes(self) -> tuple[int, int, int, int]:
         return (*self.pattern.shape, *self.pattern.blocksize)
+
+
+@cache
+def no_floor(dtype: Any) -> Array:
+    """Return the floor of a product without a ReLU."""
+    return np.array([-inf], dtype)
 
 
 def operand(pattern: Pattern | BlockPattern) -> Entries | Tiles:

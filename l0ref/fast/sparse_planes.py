@@ -12,7 +12,7 @@ window to window, so that this holds for each of them.
     runs    rows of pixels: where they begin in an image and in the planes, and how many pixels they have, (3, R)
     sizes   of the images: numbers of one, numbers of a pixel, pixels from one of a plane to the next; whether the
             planes are the images as they are, and whether they hold all their pixels; lanes
-    grid    rows of vectors, vectors of a row, from row to row in x and in y
+    grid    of vectors; see `sparse_grid`
     steps   numbers of a pixel; from one plane of y to the next; lanes
     tables  runs of x and of y; the way to each row, and to each lane, of a block of x, of y, and of either
     layout  sizes of x, sizes of y, four sizes of memory, grid and steps, one after another
@@ -26,9 +26,10 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from l0ref.fast.lanes import load, pick, shift, store
+from l0ref.fast.lanes import load, pick, store
 from l0ref.fast.policy import kernel, parallel_kernel
-from l0ref.fast.sparse_contraction import contract_rows, sample_rows, write_totals
+from l0ref.fast.sparse_contraction import write_totals
+from l0ref.fast.sparse_grid import contract_row, sample_row
 from l0ref.fast.sparse_layout import block_to_rows, rows_to_block
 
 
@@ -91,81 +92,46 @@ def bring(planes, images, spare, runs, sizes, row_steps, lane_steps, n):  # type
 
 
 @kernel
-def contract_planes(x, w, b, y, grid, steps):  # type: ignore[no-untyped-def]
+def contract_planes(x, w, b, floor, y, grid, steps):  # type: ignore[no-untyped-def]
     """Fill the planes y of one unit."""
-    rows, vectors, down_x, down_y = grid
-    n, last = steps[2], w[1].size - 1
-    for r in range(rows):
-        v = 0
-        while v < vectors:
-            at, to = r * down_x + v * n, r * down_y + v * n
-            if v + 8 <= vectors:
-                eight = (0, n, 2 * n, 3 * n, 4 * n, 5 * n, 6 * n, 7 * n)
-                contract_rows(x, w, b, y, shift(eight, at), shift(eight, to), steps, 0, last)
-                v += 8
-            elif v + 4 <= vectors:
-                four = (0, n, 2 * n, 3 * n)
-                contract_rows(x, w, b, y, shift(four, at), shift(four, to), steps, 0, last)
-                v += 4
-            elif v + 2 <= vectors:
-                contract_rows(x, w, b, y, (at, at + n), (to, to + n), steps, 0, last)
-                v += 2
-            else:
-                contract_rows(x, w, b, y, (at,), (to,), steps, 0, last)
-                v += 1
+    for r in range(grid[0]):
+        contract_row(x, w, b, floor, y, grid, steps, r * grid[2], r * grid[3])
 
 
 @kernel
-def convolve_part(x, w, b, y, room, tables, numbers, layout, first, last):  # type: ignore[no-untyped-def]
+def convolve_part(x, w, b, floor, y, room, tables, numbers, layout, first, last):  # type: ignore[no-untyped-def]
     """Units first ... last - 1 of `convolve`."""
-    x_sizes, y_sizes, ends, grid, steps = layout[:6], layout[6:12], layout[12:16], layout[16:20], layout[20:]
+    x_sizes, y_sizes, ends, grid, steps = layout[:6], layout[6:12], layout[12:16], layout[16:22], layout[22:]
     x_rows, y_rows, lane_steps = pick(tables[2], numbers), pick(tables[3], numbers), pick(tables[4], numbers)
     planes, out = room[: ends[0]], room[ends[0] : ends[1]]
     spare = room[ends[1] : ends[2]], room[ends[2] : ends[3]]
     planes[:] = 0
     for n in range(first, last):
         lay(x, planes, spare, tables[0], x_sizes, x_rows, lane_steps, n)
-        contract_planes(planes, w, b, out, grid, steps)
+        contract_planes(planes, w, b, floor, out, grid, steps)
         bring(out, y, spare, tables[1], y_sizes, y_rows, lane_steps, n)
 
 
 @parallel_kernel
-def convolve(x, w, b, y, room, tables, numbers, layout, units, threads):  # type: ignore[no-untyped-def]
+def convolve(x, w, b, floor, y, room, tables, numbers, layout, units, threads):  # type: ignore[no-untyped-def]
     """Fill the images y.
 
     w        values, indptr, places of the pixels under the weights      b  one number for each plane of y
+    floor    array of one number: 0 for a ReLU, -inf for none
     room     for each thread; where in it what belongs to it ends: planes of x, planes of y, a block, its rows
     numbers  0, 1, 2, ... as many as lanes
     """
     size = room.size // threads
     for n in prange(threads):
-        mine = room[n * size : (n + 1) * size]
-        convolve_part(x, w, b, y, mine, tables, numbers, layout, n * units // threads, (n + 1) * units // threads)
+        mine, first, last = room[n * size : (n + 1) * size], n * units // threads, (n + 1) * units // threads
+        convolve_part(x, w, b, floor, y, mine, tables, numbers, layout, first, last)
 
 
 @kernel
 def sample_planes(x, d, w, sums, grid, steps, row):  # type: ignore[no-untyped-def]
     """Add one unit to the sums of some entries, the first of which lies in `row`. w: see `sample_rows`."""
-    rows, vectors, down_x, down_d = grid
-    n = steps[2]
-    for r in range(rows):
-        v = 0
-        while v < vectors:
-            at, to = r * down_x + v * n, r * down_d + v * n
-            if v + 8 <= vectors:
-                eight = (0, n, 2 * n, 3 * n, 4 * n, 5 * n, 6 * n, 7 * n)
-                sample_rows(x, d, w, sums, shift(eight, at), shift(eight, to), steps, row, False)
-                v += 8
-            elif v + 4 <= vectors:
-                four = (0, n, 2 * n, 3 * n)
-                sample_rows(x, d, w, sums, shift(four, at), shift(four, to), steps, row, False)
-                v += 4
-            elif v + 2 <= vectors:
-                sample_rows(x, d, w, sums, (at, at + n), (to, to + n), steps, row, False)
-                v += 2
-            else:
-                sample_rows(x, d, w, sums, (at,), (to,), steps, row, False)
-                v += 1
+    for r in range(grid[0]):
+        sample_row(x, d, w, sums, grid, steps, r * grid[2], r * grid[3], row)
 
 
 @kernel
@@ -186,7 +152,7 @@ def lay_both(x, d, room, tables, numbers, layout, thread, begin, first, last):  
 def sample_part(room, w, sums, layout, number, first, last):  # type: ignore[no-untyped-def]
     """Add `number` units to the sums of the entries first ... last - 1."""
     indptr, places = w
-    sizes, grid, steps, row = layout[12:16], layout[16:20], layout[20:], 0
+    sizes, grid, steps, row = layout[12:16], layout[16:22], layout[22:], 0
     while row < indptr.size - 2 and indptr[row + 1] <= first:
         row += 1
     for n in range(number):

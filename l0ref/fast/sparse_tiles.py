@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from l0ref.fast.lanes import at_most, filled, load, outer, pick, shift, spread, store, totals
+from l0ref.fast.lanes import at_least, at_most, filled, load, outer, pick, shift, spread, store, totals
 from l0ref.fast.policy import kernel, parallel_kernel
 from l0ref.fast.sparse_contraction import share
 from l0ref.fast.target import REGISTERS
@@ -27,7 +27,7 @@ GROUP = 4 if REGISTERS == 32 else 2  # blocks of samples that a tile is multipli
 
 
 @kernel
-def contract_rows(x, w, b, y, at, to, rows, sizes, first, last):  # type: ignore[no-untyped-def]
+def contract_rows(x, w, b, floor, y, at, to, rows, sizes, first, last):  # type: ignore[no-untyped-def]
     """Rows of tiles first ... last - 1 of one group, ROWS rows of a tile at a time, or the rows left over one by one.
 
     rows   of a few rows: their numbers, where they are in a tile and in y
@@ -46,20 +46,20 @@ def contract_rows(x, w, b, y, at, to, rows, sizes, first, last):  # type: ignore
                 column, tile = np.int64(columns[k]) * wide, shift(inside, (np.int64(k) * tall + r) * wide)
                 for c in range(min(wide, d - column)):
                     sums = outer(sums, load(x, shift(at, (column + c) * width)), spread(values, shift(tile, c)))
-            store(y, to, shift(below, (i * tall + r) * step), sums)
+            store(y, to, shift(below, (i * tall + r) * step), at_least(sums, floor, 0))
 
 
 @kernel
-def contract_group(x, w, b, y, at, to, sizes, first, last):  # type: ignore[no-untyped-def]
+def contract_group(x, w, b, floor, y, at, to, sizes, first, last):  # type: ignore[no-untyped-def]
     """Rows of tiles first ... last - 1 of one group."""
     wide, step = sizes[3], sizes[5]
     rows = (0, 1, 2, 3), (0, wide, 2 * wide, 3 * wide), (0, step, 2 * step, 3 * step)
-    contract_rows(x, w, b, y, at, to, rows, sizes, first, last)
-    contract_rows(x, w, b, y, at, to, ((0,), (0,), (0,)), sizes, first, last)
+    contract_rows(x, w, b, floor, y, at, to, rows, sizes, first, last)
+    contract_rows(x, w, b, floor, y, at, to, ((0,), (0,), (0,)), sizes, first, last)
 
 
 @kernel
-def contract_part(x, w, b, y, blocks, sizes, first, last):  # type: ignore[no-untyped-def]
+def contract_part(x, w, b, floor, y, blocks, sizes, first, last):  # type: ignore[no-untyped-def]
     """Rows of tiles first ... last - 1 of `contract`, counted group by group. A group repeats the last block."""
     rows, s, t = w[1].size - 1, blocks[1], blocks[2]
     while first < last:
@@ -69,25 +69,26 @@ def contract_part(x, w, b, y, blocks, sizes, first, last):  # type: ignore[no-un
         if rest > 2:
             four = shift(at_most((0, s, 2 * s, 3 * s), (rest - 1) * s), at)
             fours = shift(at_most((0, t, 2 * t, 3 * t), (rest - 1) * t), to)
-            contract_group(x, w, b, y, four, fours, sizes, row, end)
+            contract_group(x, w, b, floor, y, four, fours, sizes, row, end)
         elif rest == 2:
-            contract_group(x, w, b, y, (at, at + s), (to, to + t), sizes, row, end)
+            contract_group(x, w, b, floor, y, (at, at + s), (to, to + t), sizes, row, end)
         else:
-            contract_group(x, w, b, y, (at,), (to,), sizes, row, end)
+            contract_group(x, w, b, floor, y, (at,), (to,), sizes, row, end)
         first += end - row
 
 
 @parallel_kernel
-def contract(x, w, b, y, blocks, sizes, threads):  # type: ignore[no-untyped-def]
+def contract(x, w, b, floor, y, blocks, sizes, threads):  # type: ignore[no-untyped-def]
     """Fill y.
 
     w       values, indptr, columns of tiles      b  one number for each row      sizes  M, D, b_r, b_c and the steps
+    floor   array of one number: 0 for a ReLU, -inf for none
     blocks  how many, and from one to the next in x and in y
     """
     groups = (blocks[0] + GROUP - 1) // GROUP
     for n in prange(threads):
         first, last = share(w[1], groups, n, threads), share(w[1], groups, n + 1, threads)
-        contract_part(x, w, b, y, blocks, sizes, first, last)
+        contract_part(x, w, b, floor, y, blocks, sizes, first, last)
 
 
 @kernel

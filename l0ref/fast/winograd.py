@@ -64,19 +64,19 @@ class Winograd:
         self.lanes, self.steps = self.x.lanes, np.array([self.x.step, self.y.step])
         rows, cols = self.y.framed[1:]
         self.starts = table(*(a.pixels()[0, :rows:2, :cols:2].ravel() for a in (self.x, self.y)))
-        self.images = self._image(self.x), self._image(self.y)
+        self.images = np.array([self._image(self.x), self._image(self.y)])
         self.zero = np.zeros(1, dtype)
 
-    def forward(self, x: Array, k: Array, bias: Array | None) -> Array:
+    def forward(self, x: Array, k: Array, b: Array | None) -> Array:
         """Return y (N, F, P, Q)."""
-        u = (G @ k @ G.T).astype(k.dtype).transpose(3, 2, 0, 1).reshape(-1)
-        b = np.zeros(self.filters, self.dtype) if bias is None else np.ascontiguousarray(bias)
+        u = (G @ k @ G.T).astype(k.dtype).transpose(3, 2, 0, 1).ravel()
+        b = np.zeros(self.filters, self.dtype) if b is None else np.ascontiguousarray(b)
         threads = self._threads()
         v, m = (scratch(threads * 16 * n * COLUMNS * self.lanes, self.dtype) for n in (self.channels, self.filters))
         with self.x.laid(x) as x_blocks, self.y.room() as y_blocks, v as v_room, m as m_room:
-            *tables, tiles = self._product_tables
-            rest = (self.starts, *tables, self.steps), *self.images, tiles, self.x.blocks, threads
-            kernels.convolve(x_blocks, np.ascontiguousarray(u), (b, self.zero), y_blocks, v_room, m_room, *rest)
+            tables = self.starts, *self._product_tables, self.steps, self.images
+            bias, room = (b, self.zero), (v_room, m_room)
+            kernels.convolve(x_blocks, u, bias, y_blocks, room, tables, self.x.blocks, threads)
             return self.y.back(y_blocks)
 
     def weight_cotangent(self, x: Array, y_bar: Array) -> Array:
@@ -86,9 +86,9 @@ class Winograd:
         sums = np.empty((SHARES, 16, tile_room(self.filters, self.channels)), self.dtype)
         parts = tuple(range(0, ROWS * COLUMNS, self.lanes))
         with self.x.laid(x) as x_blocks, self.y.laid(y_bar) as y_blocks, v as v_room, d as d_room:
-            tables = self.starts, *self._sum_tables, self.steps
-            rest = tables, *self.images, parts, SHARES, self.x.blocks, threads
-            kernels.correlate(x_blocks, y_blocks, self.zero, sums.reshape(-1), v_room, d_room, *rest)
+            tables = self.starts, *self._sum_tables, self.steps, self.images
+            rest = (v_room, d_room), tables, parts, SHARES, self.x.blocks, threads
+            kernels.correlate(x_blocks, y_blocks, self.zero, sums.reshape(-1), *rest)
         entries = np.empty((16, self.filters, self.channels), self.dtype)
         for tiles, entry in zip(sums.sum(axis=0), entries, strict=True):
             untiled(tiles, entry)
@@ -108,9 +108,9 @@ class Winograd:
         return channels, rows * cols * self.lanes, cols * self.lanes, self.lanes
 
     @cached_property
-    def _product_tables(self) -> tuple[Table, Table, tuple[int, ...]]:
+    def _product_tables(self) -> tuple[Table, Table]:
         c, f, step = np.arange(self.channels), np.arange(self.filters), COLUMNS * self.lanes
-        return table(f * self.channels, f * step, 0), table(c * step, c), tuple(range(0, step, self.lanes))
+        return table(f * self.channels, f * step, 0), table(c * step, c)
 
     @cached_property
     def _sum_tables(self) -> tuple[Table, Table, Table]:

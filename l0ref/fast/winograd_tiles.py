@@ -66,7 +66,7 @@ def tiles_in(x, v, at, image, tiles, first):  # type: ignore[no-untyped-def]
 
     image  channels; numbers from one channel to the next, from one row of pixels to the next, of a vector
     """
-    channels, plane, line, lanes = image
+    channels, plane, line, lanes = image[0], image[1], image[2], image[3]
     pixels = (0, lanes, 2 * lanes, 3 * lanes)
     for c in range(channels):
         for p in range(COLUMNS):
@@ -80,7 +80,7 @@ def tiles_in(x, v, at, image, tiles, first):  # type: ignore[no-untyped-def]
 @kernel
 def slopes_in(y, d, at, image, tiles, first):  # type: ignore[no-untyped-def]
     """Fill so many tiles of d (16, filters, tiles) from the cotangents of outputs; arguments as in `tiles_in`."""
-    filters, plane, line, lanes = image
+    filters, plane, line, lanes = image[0], image[1], image[2], image[3]
     for f in range(filters):
         for p in range(COLUMNS):
             top = shift((0, lanes), at[p] + f * plane)
@@ -91,7 +91,7 @@ def slopes_in(y, d, at, image, tiles, first):  # type: ignore[no-untyped-def]
 @kernel
 def tiles_out(m, b, y, to, image):  # type: ignore[no-untyped-def]
     """COLUMNS tiles of outputs, which begin at the places `to` of y, from m (16, filters, COLUMNS)."""
-    filters, plane, line, lanes = image
+    filters, plane, line, lanes = image[0], image[1], image[2], image[3]
     step = filters * COLUMNS * lanes
     places = (0, step, 2 * step, 3 * step)
     for f in range(filters):
@@ -109,14 +109,14 @@ def tiles_out(m, b, y, to, image):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def products(v, u, zero, m, rows, taps, tiles):  # type: ignore[no-untyped-def]
+def products(v, u, zero, m, rows, taps, step):  # type: ignore[no-untyped-def]
     """Fill m (16, filters, COLUMNS).
 
-    rows   offsets of the filters in u and in m, and zeros, (3, filters)
-    taps   offsets of the channels in v and in u, (2, channels)
-    tiles  offsets of COLUMNS tiles
+    rows  offsets of the filters in u and in m, and zeros, (3, filters)
+    taps  offsets of the channels in v and in u, (2, channels)
+    step  from one tile to the next
     """
-    filters, step = rows.shape[1], tiles[1]
+    filters, tiles = rows.shape[1], (0, step, 2 * step, 3 * step)
     for xi in range(16):
         u_from = xi * filters * taps.shape[1]
         at, to = shift(tiles, xi * taps.shape[1] * COLUMNS * step), shift(tiles, xi * filters * COLUMNS * step)
@@ -127,38 +127,37 @@ def products(v, u, zero, m, rows, taps, tiles):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def convolve_strips(x, u, bias, y, room, tables, sizes, first, last):  # type: ignore[no-untyped-def]
+def convolve_strips(x, u, bias, y, room, tables, first, last):  # type: ignore[no-untyped-def]
     """Strips first ... last - 1 of `convolve`, counted block by block."""
-    (v, m), (b, zero), (starts, rows, taps, steps), (x_image, y_image, tiles) = room, bias, tables, sizes
+    (v, m), (b, zero), (starts, rows, taps, steps, images) = room, bias, tables
     across = (starts.shape[1] + COLUMNS - 1) // COLUMNS
     for k in range(first, last):
         block, p = k // across, k % across * COLUMNS
-        tiles_in(x, v, shift(columns_of(starts[0], p), block * steps[0]), x_image, COLUMNS, 0)
-        products(v, u, zero, m, rows, taps, tiles)
-        tiles_out(m, b, y, shift(columns_of(starts[1], p), block * steps[1]), y_image)
+        tiles_in(x, v, shift(columns_of(starts[0], p), block * steps[0]), images[0], COLUMNS, 0)
+        products(v, u, zero, m, rows, taps, images[0, 3])
+        tiles_out(m, b, y, shift(columns_of(starts[1], p), block * steps[1]), images[1])
 
 
 @parallel_kernel
-def convolve(x, u, bias, y, v, m, tables, x_image, y_image, tiles, blocks, threads):  # type: ignore[no-untyped-def]
+def convolve(x, u, bias, y, room, tables, blocks, threads):  # type: ignore[no-untyped-def]
     """Fill y.
 
     u       frequencies of the weights, (16, filters, channels)
-    bias    b, and one zero                           v, m    room, (threads, ...)
+    bias    b, and one zero
+    room    v (threads, 16, channels, COLUMNS, lanes), and m (threads, 16, filters, COLUMNS, lanes)
     tables  starts  where tiles begin in x and in y, (2, T); rows, taps: see `products`
-            steps   from one block to the next, in x and in y
-    x_image, y_image, tiles   see `tiles_in` and `products`
+            steps   from one block to the next, in x and in y; images  of x and of y, (2, 4): see `tiles_in`
     """
     strips = blocks * ((tables[0].shape[1] + COLUMNS - 1) // COLUMNS)
     for n in prange(threads):
-        room = share(v, n, threads), share(m, n, threads)
-        first, last = n * strips // threads, (n + 1) * strips // threads
-        convolve_strips(x, u, bias, y, room, tables, (x_image, y_image, tiles), first, last)
+        own = share(room[0], n, threads), share(room[1], n, threads)
+        convolve_strips(x, u, bias, y, own, tables, n * strips // threads, (n + 1) * strips // threads)
 
 
 @kernel
-def correlate_strips(x, y, zero, sums, room, tables, sizes, first, last):  # type: ignore[no-untyped-def]
+def correlate_strips(x, y, zero, sums, room, tables, parts, first, last):  # type: ignore[no-untyped-def]
     """Strips first ... last - 1 of `correlate`, of as many tiles as its columns, counted block by block."""
-    (v, d), (starts, columns, rows, taps, steps), (x_image, y_image, parts) = room, tables, sizes
+    (v, d), (starts, columns, rows, taps, steps, images) = room, tables
     tiles = columns.shape[1]
     across, number = (starts.shape[1] + tiles - 1) // tiles, sums.size // 16
     for k in range(sums.size):
@@ -167,29 +166,30 @@ def correlate_strips(x, y, zero, sums, room, tables, sizes, first, last):  # typ
         block, p = k // across, k % across * tiles
         count = min(tiles, starts.shape[1] - p)
         for q in range(0, count, COLUMNS):
-            tiles_in(x, v, shift(columns_of(starts[0], p + q), block * steps[0]), x_image, tiles, q)
-            slopes_in(y, d, shift(columns_of(starts[1], p + q), block * steps[1]), y_image, tiles, q)
+            tiles_in(x, v, shift(columns_of(starts[0], p + q), block * steps[0]), images[0], tiles, q)
+            slopes_in(y, d, shift(columns_of(starts[1], p + q), block * steps[1]), images[1], tiles, q)
         for xi in range(16):
-            own = share(sums, xi, 16)
+            totals = share(sums, xi, 16)
             at = xi * (v.size // 16), xi * (d.size // 16)
-            correlate_run(v, d, zero, own, parts, (columns, rows, taps), at, (0, count), 0, number // (ROWS * COLUMNS))
+            correlate_run(
+                v, d, zero, totals, parts, (columns, rows, taps), at, (0, count), 0, number // (ROWS * COLUMNS)
+            )
 
 
 @parallel_kernel
-def correlate(x, y, zero, sums, v, d, tables, x_image, y_image, parts, shares, blocks, threads):  # type: ignore[no-untyped-def]
+def correlate(x, y, zero, sums, room, tables, parts, shares, blocks, threads):  # type: ignore[no-untyped-def]
     """Fill sums (shares, 16, ...): tiles of G-transformed weights' cotangents, as `l0ref.fast.contraction` writes them.
 
     The strips are cut into so many shares, whatever the number of threads, and each is summed by one of them.
 
-    v, d    room, (threads, 16, channels or filters, tiles, lanes)
+    room    v (threads, 16, channels, tiles, lanes), and d (threads, 16, filters, tiles, lanes)
     tables  starts   where tiles begin in x and in y, (2, T)
             columns, rows, taps, parts   of a frequency of v and d: see `correlate` there
-            steps    from one block to the next, in x and in y
-    x_image, y_image   see `tiles_in`
+            steps, images   as in `convolve`
     """
     strips = blocks * ((tables[0].shape[1] + tables[1].shape[1] - 1) // tables[1].shape[1])
     for n in prange(threads):
-        room = share(v, n, threads), share(d, n, threads)
+        own = share(room[0], n, threads), share(room[1], n, threads)
         for k in range(n * shares // threads, (n + 1) * shares // threads):
             first, last = k * strips // shares, (k + 1) * strips // shares
-            correlate_strips(x, y, zero, share(sums, k, shares), room, tables, (x_image, y_image, parts), first, last)
+            correlate_strips(x, y, zero, share(sums, k, shares), own, tables, parts, first, last)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +11,20 @@ from l0ref.autodiff.op import current_backend
 from l0ref.nn.activations import ReLU
 from l0ref.nn.layer import Layer, Shape
 from l0ref.nn.layers import Conv2d, Flatten, Linear, MaxPool2d
+from l0ref.nn.sparse import SparseConv2d, SparseLinear
 from l0ref.ops.windows import Windows
 from l0ref.validate import pair
 
 if TYPE_CHECKING:
-    from l0ref.fast.chain import Chain
+    from l0ref.fast.chain import Activation, Chain
 
 
 def chain_of(architecture: Sequence[Layer], input_shape: Shape, *, capacity: int, dtype: Any) -> Chain | None:
     """Return the chain of a network for up to `capacity` samples, or None where the tape has to do.
 
-    A chain covers layers with a bias in a row, Conv2d (one group) and then Linear, each with a ReLU behind it or none,
-    a convolution also with a max-pool of 2 x 2; no layer with fewer inputs than a vector has lanes. It is there on the
-    backend "numba" only.
+    A chain covers layers with a bias in a row, Conv2d (one group) or SparseConv2d and then Linear or SparseLinear, each
+    with a ReLU behind it or none, a convolution also with a max-pool of 2 x 2; no Linear with fewer inputs than a
+    vector has lanes. It is there on the backend "numba" only.
     """
     if current_backend() != "numba":
         return None
@@ -38,24 +40,64 @@ def chain_of(architecture: Sequence[Layer], input_shape: Shape, *, capacity: int
         layer: Any = layers.pop(0)
         if type(layer) is Flatten:
             continue
-        if type(layer) not in (Conv2d, Linear) or not layer.bias:
+        if type(layer) not in (Conv2d, Linear, SparseConv2d, SparseLinear) or not layer.bias:
             return None
-        relu = bool(layers) and type(layers[0]) is ReLU
-        del layers[:relu]
-        stage: Any
-        if isinstance(layer, Linear):
-            if prod(x.shape) < x.lanes:
+        behind: dict[str, Any] = {"relu": bool(layers) and type(layers[0]) is ReLU}
+        del layers[: behind["relu"]]
+        if isinstance(layer, Conv2d | SparseConv2d):
+            behind["pooled"] = bool(layers) and type(layers[0]) is MaxPool2d
+            if behind["pooled"] and not _halves(layers.pop(0)):
                 return None
-            stage = parts.LinearStage(x, layer.out_features, relu=relu)
-        else:
-            pooled = bool(layers) and type(layers[0]) is MaxPool2d
-            if (pooled and not _halves(layers.pop(0))) or layer.groups != 1:
-                return None
-            settings = (pair(name, getattr(layer, name)) for name in ("kernel_size", "stride", "padding", "dilation"))
-            stage = parts.ConvolutionStage(x, layer.out_channels, Windows(*settings), relu=relu, pooled=pooled)
+        stage = _stage(layer, x, behind)
+        if stage is None:
+            return None
         links.append(parts.Link(stage, f"{layer.name}.weight", f"{layer.name}.bias"))
         x = stage.y
     return parts.Chain(links) if links and x is not first else None
+
+
+def _stage(layer: Any, x: Activation, behind: dict[str, Any]) -> Any:
+    """The stage of a layer and of what stands behind it, or None where there is none."""
+    from l0ref.fast import chain as parts
+
+    if isinstance(layer, SparseLinear):
+        return parts.SparseLinearStage(x, layer.pattern, **behind)
+    if isinstance(layer, Linear):
+        return parts.LinearStage(x, layer.out_features, **behind) if x.entries >= x.lanes else None
+    windows = Windows(*(pair(name, getattr(layer, name)) for name in ("kernel_size", "stride", "padding", "dilation")))
+    if isinstance(layer, SparseConv2d):
+        kernel, groups = layer.kernel_shape, layer.groups
+        return parts.SparseConvolutionStage(x, layer.pattern, kernel, windows, groups=groups, **behind)
+    return parts.ConvolutionStage(x, layer.out_channels, windows, **behind) if layer.groups == 1 else None
+
+
+class Spare:
+    """The chain that a network's outputs were last computed with, lent again if it is large enough.
+
+    To make one takes longer than to run a few samples through it. Who finds it lent to another thread gets a new one.
+    It is no part of the network: a copy of it, or what is unpickled, begins without.
+    """
+
+    def __init__(self) -> None:
+        self._chains: list[Chain] = []
+
+    def __reduce__(self) -> Any:
+        return Spare, ()
+
+    @contextmanager
+    def lent(
+        self, architecture: Sequence[Layer], input_shape: Shape, *, capacity: int, dtype: Any
+    ) -> Iterator[Chain | None]:
+        """Give what `chain_of` does for a while."""
+        kept = None
+        if current_backend() == "numba":
+            with suppress(IndexError):
+                kept = self._chains.pop()
+        if kept is None or kept.capacity < capacity:
+            kept = chain_of(architecture, input_shape, capacity=capacity, dtype=dtype)
+        yield kept
+        if kept is not None and not self._chains:
+            self._chains.append(kept)
 
 
 def _halves(layer: Any) -> bool:

@@ -15,23 +15,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError, ConfigError, DTypeError, ShapeError
-from l0ref.nn.compiled import chain_of
+from l0ref.nn.compiled import Spare
 from l0ref.nn.layer import AnyPattern, Layer, Shape, from_json, to_json
 from l0ref.nn.sequence import leaves, run, shapes
 from l0ref.nn.sparse import SparseConv2d, SparseLinear
 from l0ref.streams import stream
 from l0ref.validate import FLOATS, Array, count
 
-if TYPE_CHECKING:
-    from l0ref.fast.chain import Chain
-
-FEW = 8  # samples for which the tape is as fast as a compiled chain
+FEW = 8  # samples for which the tape is as fast as a compiled chain, which always fills a vector,
+LITTLE = 10_000  # unless its dense layers have few multiply-adds: 1.2 ns each there, some 10 us a layer on the tape
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # what a model file can hold as the name of an array
 
 
@@ -163,19 +161,28 @@ class Model:
     def logits(self, x: Array, *, batch_size: int = 256) -> Array:
         """Return the outputs for all rows of `x` in evaluation mode, computed `batch_size` rows at a time."""
         rows = min(count("batch_size", batch_size, least=1), max(len(x), 1))
-        if (chain := self._chain(x, rows)) is not None:
-            orders = (np.arange(i, min(i + rows, len(x))) for i in range(0, len(x), rows))
-            return np.concatenate([chain.logits(self.params, x, order) for order in orders])
+        if self._runs_compiled(x, rows):
+            with self._spare.lent(self.architecture, self.input_shape, capacity=rows, dtype=self.dtype) as chain:
+                if chain is not None:
+                    orders = (np.arange(i, min(i + rows, len(x))) for i in range(0, len(x), rows))
+                    return np.concatenate([chain.logits(self.params, x, order) for order in orders])
         values = {k: Tensor(v) for k, v in self.params.items()}
         starts = range(0, max(len(x), 1), rows)
         return np.concatenate([self.forward(x[i : i + rows], params=values)[0].data for i in starts])
 
-    def _chain(self, x: Array, rows: int) -> Chain | None:
-        """A compiled chain for such inputs, if there is one and they are enough to fill half a vector."""
+    def _runs_compiled(self, x: Array, rows: int) -> bool:
+        """Whether a compiled chain, if there is one, takes such inputs, and is the faster one for so many."""
         fits = isinstance(x, np.ndarray) and x.dtype == self.dtype and x.shape[1:] == self.input_shape
-        if not fits or not x.flags.c_contiguous or rows < FEW:
-            return None
-        return chain_of(self.architecture, self.input_shape, capacity=rows, dtype=self.dtype)
+        return fits and x.flags.c_contiguous and len(x) > 0 and (rows >= FEW or self._dense_work <= LITTLE)
+
+    @cached_property
+    def _dense_work(self) -> int:
+        """Multiply-adds of the layers that store all their weights, for one sample."""
+        return sum(self.positions[k] * size for k, size in self.sizes.items() if k not in self.patterns)
+
+    @cached_property
+    def _spare(self) -> Spare:
+        return Spare()
 
     def predict(self, x: Array, *, batch_size: int = 256) -> Array:
         """Return the class with the largest output for each row of `x`; among equals the lowest class."""

@@ -11,12 +11,13 @@ import numpy as np
 
 from l0ref.fast.target import lanes
 from l0ref.nn import Conv2d, Layer, Linear, Model
+from l0ref.nn.model import FEW
 from l0ref.pruning.compact import sparse_twin
-from l0ref.pruning.costs import KINDS, Costs, Line
+from l0ref.pruning.costs import KINDS, Costs, Line, terms
 from l0ref.validate import Array, count
 
 DENSITIES = (0.5, 0.2, 0.05, 0.01)
-BATCHES = (1, 16, 128)
+BATCHES = (1, 16, 128)  # of few samples, and of more
 LINEAR = ((64, 100), (300, 100), (784, 300), (800, 500))  # inputs, outputs
 CONV = ((1, 28, 20, 5), (20, 12, 50, 5), (16, 14, 32, 3))  # channels, height and width, filters, kernel
 
@@ -26,12 +27,28 @@ class Sample:
     """One layer as measured: what the cost model sees of it, and the seconds of one forward pass."""
 
     kind: str
+    few: bool
     uses: int
     rows: int
     size: int
     nnz: int
     dense: float
     sparse: float
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What `costs.terms` reads."""
+        return {"uses": self.uses, "rows": self.rows, "size": self.size, "nnz": self.nnz}
+
+    @property
+    def terms(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What coefficients are multiplied by, dense and sparse."""
+        return terms(self.kind, **self.sizes)
+
+    def errors(self, line: Line) -> tuple[float, float]:
+        """How far a Line is off, dense and sparse, relative to what was measured."""
+        dense, sparse = line.seconds(self.kind, **self.sizes)
+        return abs(dense - self.dense) / self.dense, abs(sparse - self.sparse) / self.sparse
 
 
 def calibrate(*, seed: int = 0, rounds: int = 9) -> Costs:
@@ -41,13 +58,16 @@ def calibrate(*, seed: int = 0, rounds: int = 9) -> Costs:
     """
     count("rounds", rounds, least=1)
     samples = list(_samples(np.random.default_rng(seed), rounds))
-    lines = {}
-    for kind in KINDS:
-        here = [s for s in samples if s.kind == kind]
-        dense = fit_line([(1, s.uses * s.size) for s in here], [s.dense for s in here])
-        sparse = fit_line([(1, s.uses * s.rows, s.uses * s.nnz) for s in here], [s.sparse for s in here])
-        lines[kind] = Line((dense[0], dense[1]), (sparse[0], sparse[1], sparse[2]))
-    return Costs(lines, lanes(np.float32), _error(samples, lines))
+    many, few = ({kind: _fitted(samples, kind, few=few) for kind in KINDS} for few in (False, True))
+    error = statistics.median(e for s in samples for e in s.errors((few if s.few else many)[s.kind]))
+    return Costs(many, lanes(np.float32), error, few)
+
+
+def _fitted(samples: Sequence[Sample], kind: str, *, few: bool) -> Line:
+    here = [s for s in samples if (s.kind, s.few) == (kind, few)]
+    dense = fit_line([s.terms[0] for s in here], [s.dense for s in here])
+    sparse = fit_line([s.terms[1] for s in here], [s.sparse for s in here])
+    return Line((dense[0], dense[1]), (sparse[0], sparse[1], sparse[2]))
 
 
 def fit_line(terms: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[float]:
@@ -85,7 +105,7 @@ def _samples(rng: np.random.Generator, rounds: int) -> Iterator[Sample]:
                 x = rng.standard_normal((batch, *shape), dtype=np.float32)
                 uses = dense.positions[key] * -(-batch // lanes(np.float32))
                 times = _medians((masked, small), x, rounds)
-                yield Sample(kind, uses, len(dense.params[key]), size, int(kept.sum()), *times)
+                yield Sample(kind, batch < FEW, uses, len(dense.params[key]), size, int(kept.sum()), *times)
 
 
 def _medians(models: Sequence[Model], x: Array, rounds: int) -> tuple[float, float]:
@@ -97,13 +117,3 @@ def _medians(models: Sequence[Model], x: Array, rounds: int) -> tuple[float, flo
             if turn:
                 found.append(time.perf_counter() - start)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
-
-
-def _error(samples: Sequence[Sample], lines: dict[str, Line]) -> float:
-    off = []
-    for s in samples:
-        line = lines[s.kind]
-        dense = float(np.dot(line.dense, (1, s.uses * s.size)))
-        sparse = float(np.dot(line.sparse, (1, s.uses * s.rows, s.uses * s.nnz)))
-        off += [abs(dense - s.dense) / s.dense, abs(sparse - s.sparse) / s.sparse]
-    return statistics.median(off)

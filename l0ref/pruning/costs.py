@@ -3,16 +3,18 @@
     dense    t = d0 + d1 u size                      size  weights, stored or not
     sparse   t = s0 + s1 u rows + s2 u nnz           rows  outputs or filters        nnz  stored weights
 
-u counts how often a weight is used in a batch, in vectors of samples: positions of the layer times ceil(n / lanes).
-The coefficients are fitted to medians of layers of several sizes, densities and batches, by least squares of the
-relative error with none below 0; one set for linear layers, one for convolutions. A prediction is as good as the
-machine is quiet: `Costs.error` tells how far it was off where it was fitted.
+u counts how often a weight is used in a batch, in vectors of samples: positions of the layer times ceil(n / lanes); a
+dense linear layer takes several vectors at a time, and as long for fewer. The coefficients are fitted to medians of
+layers of several sizes, densities and batches, by least squares of the relative error with none below 0; one set for
+linear layers, one for convolutions, and two more for batches of few samples, which dense layers do not run compiled.
+A prediction is as good as the machine is quiet: `Costs.error` tells how far it was off where it was fitted.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ import numpy as np
 from l0ref.archive import json_bytes, read_json, write_atomic
 from l0ref.errors import ConfigError
 from l0ref.nn import Model
+from l0ref.nn.model import FEW
 from l0ref.sparse import Pattern
 from l0ref.validate import count
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KINDS = ("linear", "conv")
 
 
@@ -35,6 +38,11 @@ class Line:
     dense: tuple[float, float]
     sparse: tuple[float, float, float]
 
+    def seconds(self, kind: str, *, uses: int, rows: int, size: int, nnz: int) -> tuple[float, float]:
+        """Return what a layer takes: (dense, sparse)."""
+        dense, sparse = terms(kind, uses=uses, rows=rows, size=size, nnz=nnz)
+        return float(np.dot(self.dense, dense)), float(np.dot(self.sparse, sparse))
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -42,27 +50,27 @@ class Costs:
 
     lines  a Line for each kind, "linear" and "conv"
     lanes  samples of a vector when it was fitted
+    few    as lines, for batches of fewer than FEW samples; empty: lines are for them, too
     error  median of |predicted - measured| / measured over all layers it was fitted to
     """
 
     lines: dict[str, Line]
     lanes: int
     error: float
+    few: dict[str, Line] = field(default_factory=dict)
 
     def predict(self, model: Model, key: str, pattern: Pattern, *, batch_size: int) -> tuple[float, float]:
         """Return the seconds of one layer's forward pass over a batch: (dense, sparse)."""
+        kind, (rows, _) = model.kinds[key], pattern.shape
+        line = (self.few if self.few and batch_size < FEW else self.lines)[kind]
         uses = model.positions[key] * -(-batch_size // self.lanes)
-        line, (rows, _) = self.lines[model.kinds[key]], pattern.shape
-        dense = float(np.dot(line.dense, (1, uses * model.sizes[key])))
-        return dense, float(np.dot(line.sparse, (1, uses * rows, uses * pattern.nnz)))
+        return line.seconds(kind, uses=uses, rows=rows, size=model.sizes[key], nnz=pattern.nnz)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model as JSON."""
-        lines = {kind: {"dense": list(v.dense), "sparse": list(v.sparse)} for kind, v in self.lines.items()}
-        write_atomic(
-            path,
-            json_bytes({"schema_version": SCHEMA_VERSION, "lanes": self.lanes, "error": self.error, "lines": lines}),
-        )
+        found = {name: {k: vars(v) for k, v in getattr(self, name).items()} for name in ("lines", "few")}
+        head = {"schema_version": SCHEMA_VERSION, "lanes": self.lanes, "error": self.error}
+        write_atomic(path, json_bytes(head | found))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Costs:
@@ -71,11 +79,8 @@ class Costs:
         try:
             if found["schema_version"] != SCHEMA_VERSION:
                 raise KeyError("schema_version")
-            lines = {
-                kind: Line(_numbers(found["lines"][kind]["dense"], 2), _numbers(found["lines"][kind]["sparse"], 3))
-                for kind in KINDS
-            }
-            return cls(lines, count("lanes", found["lanes"], least=1), float(found["error"]))
+            lines, few = _lines(found["lines"], KINDS), _lines(found["few"], found["few"])
+            return cls(lines, count("lanes", found["lanes"], least=1), float(found["error"]), few)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"path={os.fspath(path)!r} is no cost model: {error} is wrong or missing; write it with l0ref calibrate"
@@ -86,6 +91,18 @@ def costs_file() -> Path:
     """Return where `l0ref calibrate` writes and `l0ref compress` looks: L0REF_COSTS, or a file in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("L0REF_COSTS") or Path(cache) / "l0ref" / "costs.json")
+
+
+def terms(kind: str, *, uses: int, rows: int, size: int, nnz: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return what the coefficients of a Line are multiplied by: (dense, sparse)."""
+    from l0ref.fast.target import COLUMNS  # Numba is loaded with it
+
+    whole = -(-uses // COLUMNS) * COLUMNS if kind == "linear" else uses
+    return (1, whole * size), (1, uses * rows, uses * nnz)
+
+
+def _lines(found: Any, kinds: Iterable[str]) -> dict[str, Line]:
+    return {k: Line(_numbers(found[k]["dense"], 2), _numbers(found[k]["sparse"], 3)) for k in kinds}
 
 
 def _numbers(values: Any, length: int) -> Any:

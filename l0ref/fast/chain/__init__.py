@@ -2,13 +2,23 @@
 
 The tape of `l0ref.autodiff` makes fresh arrays at every step, and remembers how each was made. A chain does neither:
 all activations, gradients and tables are made once, and a training step is a dozen kernels. It covers networks of
-convolutions (each with a ReLU, a 2 x 2 max-pool, both or none behind it) and linear layers (with a ReLU or none), under
-a cross-entropy; others run on the tape. The tests hold both to the same numbers.
+convolutions (each with a ReLU, a 2 x 2 max-pool, both or none behind it) and linear layers (with a ReLU or none), dense
+and sparse, under a cross-entropy; others run on the tape. The tests hold both to the same numbers.
 """
 
 from l0ref.fast.chain.chain import Chain, Link
 from l0ref.fast.chain.convolution import ConvolutionStage
 from l0ref.fast.chain.linear import LinearStage
 from l0ref.fast.chain.places import Activation
+from l0ref.fast.chain.sparse_convolution import SparseConvolutionStage
+from l0ref.fast.chain.sparse_linear import SparseLinearStage
 
-__all__ = ["Activation", "Chain", "ConvolutionStage", "LinearStage", "Link"]
+__all__ = [
+    "Activation",
+    "Chain",
+    "ConvolutionStage",
+    "LinearStage",
+    "Link",
+    "SparseConvolutionStage",
+    "SparseLinearStage",
+]

@@ -51,9 +51,9 @@ class Chain:
         """Return the scores of the samples data[order], (count, classes), as a fresh array."""
         self._forward(params, data, order)
         y, count = self.y, len(order)
-        blocks = -(-count // y.lanes)
-        scores = y.value.reshape(-1, y.entries, y.lanes)[:blocks].swapaxes(1, 2)
-        return np.ascontiguousarray(scores.reshape(blocks * y.lanes, y.entries)[:count])
+        blocks, threads = -(-count // y.lanes), threads_for(10 * count * y.entries)
+        layout.to_rows(y.value, y.rows, y.entries, blocks, y.row_steps, y.lane_steps, threads)
+        return y.rows[: count * y.entries].reshape(count, y.entries).copy()
 
     def gradient(
         self,

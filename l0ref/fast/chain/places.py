@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l0ref.fast.sparse_layout import zeros
 from l0ref.fast.target import lanes
 from l0ref.validate import Array
 
@@ -21,8 +22,10 @@ class Activation:
 
     shape  of one sample: (channels, height, width)
     value  (blocks, *shape, lanes), flat
-    bar    its cotangent, of the same shape; memory that is made when it is first asked for, as is that of
+    bar    its cotangent, of the same shape
     rows   the same numbers, a sample after another: (blocks lanes, entries), flat
+
+    Each is made when it is first asked for, and begins with a line of the cache.
     """
 
     def __init__(self, shape: Shape, *, blocks: int, dtype: Any) -> None:
@@ -30,15 +33,18 @@ class Activation:
         self.lanes = lanes(dtype)
         self.entries = prod(shape)
         self.step = self.entries * self.lanes  # from one block to the next
-        self.value = np.zeros(blocks * self.step, dtype)
+
+    @cached_property
+    def value(self) -> Array:
+        return zeros(self.blocks * self.step, self.dtype)
 
     @cached_property
     def bar(self) -> Array:
-        return np.zeros_like(self.value)
+        return zeros(self.blocks * self.step, self.dtype)
 
     @cached_property
     def rows(self) -> Array:
-        return np.zeros_like(self.value)
+        return zeros(self.blocks * self.step, self.dtype)
 
     @cached_property
     def row_steps(self) -> tuple[int, ...]:

@@ -1,0 +1,54 @@
+"""A linear layer with a sparse weight in a chain, with or without a ReLU: y = max(0, x W^T + b)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from math import inf
+
+import numpy as np
+
+from l0ref.fast import gates
+from l0ref.fast.chain.places import Activation
+from l0ref.fast.sparse_operands import Entries, Tiles, no_floor, operand
+from l0ref.sparse.products import AnyPattern
+from l0ref.validate import Array
+
+
+class SparseLinearStage:
+    """One layer; what is stored of W (outputs, inputs), and b (outputs), are given anew at every call, flat.
+
+    x, y  activations before and after; the cotangent of y is overwritten by `backward`
+    """
+
+    def __init__(self, x: Activation, pattern: AnyPattern, *, relu: bool) -> None:
+        self.x, self.pattern, self.relu = x, pattern, relu
+        self.outputs = pattern.shape[0]
+        self.y = Activation((self.outputs, 1, 1), blocks=x.blocks, dtype=x.dtype)
+        self.floor = np.array([0.0 if relu else -inf], x.dtype)
+        self.zero = np.zeros(x.entries, x.dtype)
+        self.room = np.empty(x.lanes, x.dtype)
+        self.matrix = operand(pattern)
+
+    @cached_property
+    def transposed(self) -> Entries | Tiles:
+        """The kernels for W^T; made for the first cotangent of x."""
+        return operand(self.pattern.transpose())
+
+    def forward(self, weight: Array, bias: Array, *, count: int) -> None:
+        """Fill y for the first `count` samples."""
+        x, y = self.x, self.y
+        blocks = -(-count // x.lanes), x.step, y.step
+        self.matrix.contract(weight, x.value, bias, self.floor, y.value, blocks, x.lanes)
+
+    def backward(
+        self, weight: Array, weight_bar: Array, bias_bar: Array, *, count: int, wants_x: bool, has_rows: bool
+    ) -> None:
+        """Fill the cotangents of what is stored of W and of b, and that of x if it is wanted, from that of y."""
+        x, y, blocks = self.x, self.y, -(-count // self.x.lanes)
+        shape = (-1, self.outputs, x.lanes)
+        gates.gate(y.value.reshape(shape)[:blocks], y.bar.reshape(shape)[:blocks], self.floor, bias_bar, self.room)
+        weight_bar[...] = 0  # what of a tile is outside of the matrix is not written
+        self.matrix.sample(y.bar, x.value, weight_bar, (blocks, x.step, y.step), x.lanes)
+        if wants_x:
+            values, back = self.matrix.turned(weight), (blocks, y.step, x.step)
+            self.transposed.contract(values, y.bar, self.zero, no_floor(x.dtype), x.bar, back, x.lanes)
