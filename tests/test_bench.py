@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from l0ref.bench import threads as thread_places
+from l0ref.bench import worker
 from l0ref.bench.agreement import Disagreement, agreement, difference
 from l0ref.bench.blas import blas
 from l0ref.bench.harness import WARM_UP, measure
+from l0ref.bench.plan import Plan
 from l0ref.bench.statistics import FEWEST, Ratio, Times, ratio
 from l0ref.bench.table import rows_of, seconds, work_text
 from l0ref.bench.threads import pinned, places, processors, variables
@@ -426,3 +428,19 @@ def test_traffic_reads_and_writes_everything(size: int, dtype: type, rng: np.ran
     moments(w, g, m, v, *outs)
     for found, right in zip(outs, (w + g, m + g, v + g), strict=True):
         np.testing.assert_array_equal(found, right)
+
+
+def test_peers_are_imported_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are installed, whatever is missing."""
+    imported = []
+
+    def load(name: str) -> None:
+        imported.append(name)
+        if name == "autograd":
+            raise ImportError
+
+    monkeypatch.setattr(worker.importlib, "import_module", load)
+    monkeypatch.setattr(worker, "environment", lambda plan: {"order": list(imported)})
+    monkeypatch.setattr(worker, "environment_text", lambda _: "")
+    found = worker.run_plan(Plan((), 5, 1, ("torch", "autograd", "limits")))
+    assert found["environment"] == {"order": ["torch", "autograd", "numpy"]}

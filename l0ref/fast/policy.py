@@ -36,6 +36,7 @@ from numba import njit
 from l0ref.fast.notice import announce_compilation
 
 SPINS = 1000  # turns of a waiting thread before it sleeps: some 20 microseconds
+SERIAL = 700_000  # multiply-adds that one thread does in 12 microseconds: below, a second one is not worth waking
 
 
 def load_openmp() -> None:
@@ -57,7 +58,6 @@ def load_openmp() -> None:
 NOTICE = announce_compilation()
 load_openmp()
 
-SERIAL = 700_000  # multiply-adds that are done before a second thread has been woken and waited for: some 12 microseconds
 STAMP = tuple(sorted((f.name, f.stat().st_mtime, f.stat().st_size) for f in Path(__file__).parent.glob("*.py")))
 
 
