@@ -440,7 +440,7 @@ def test_peers_are_imported_before_anything_is_measured(monkeypatch: pytest.Monk
             raise ImportError
 
     monkeypatch.setattr(worker.importlib, "import_module", load)
-    monkeypatch.setattr(worker, "environment", lambda plan: {"order": list(imported)})
+    monkeypatch.setattr(worker, "environment", lambda _: {"order": list(imported)})
     monkeypatch.setattr(worker, "environment_text", lambda _: "")
     found = worker.run_plan(Plan((), 5, 1, ("torch", "autograd", "limits")))
     assert found["environment"] == {"order": ["torch", "autograd", "numpy"]}
