@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from math import prod
 from typing import Any
 
@@ -13,11 +15,13 @@ import pytest
 from l0ref import nn, ops
 from l0ref.autodiff.op import backend
 from l0ref.autodiff.tensor import Tensor, grad
-from l0ref.fast.chain import Activation, Chain, chain, images, linear, products
+from l0ref.fast import products
+from l0ref.fast.chain import Activation, Chain, chain, images, linear
 from l0ref.fast.target import lanes
 from l0ref.nn.compiled import chain_of
 from l0ref.nn.layer import LAYERS
 from l0ref.nn.sequence import shapes
+from l0ref.sparse import Pattern
 from l0ref.validate import Array
 from tests.test_ops import assert_close
 
@@ -267,6 +271,7 @@ def test_nan_is_not_lost(rng: np.random.Generator) -> None:
 # --- what a chain does not cover --------------------------------------------------------------------------------------
 
 fc, image = nn.Linear("fc", 32, 3), (2, 5, 5)  # 32 = 2 x 4 x 4: behind a convolution of 2 x 2
+NONE = Pattern.from_mask(np.zeros((0, 32), bool))
 NOT_COVERED: dict[str, tuple[tuple[int, ...], tuple[nn.Layer, ...]]] = {
     "no layers": ((20,), ()),
     "only a Flatten": (image, (flat,)),
@@ -300,6 +305,31 @@ NOT_COVERED: dict[str, tuple[tuple[int, ...], tuple[nn.Layer, ...]]] = {
     "too few inputs": ((1,), (nn.Linear("fc", 1, 3),)),
     "too few inputs inside": ((32,), (nn.Linear("a", 32, 1), relu, nn.Linear("fc", 1, 3))),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", [nn.Linear("fc", 32, 0), nn.SparseLinear("fc", 32, 0, NONE)], ids=["dense", "sparse"])
+def test_a_layer_without_outputs_is_not_covered(layer: nn.Layer) -> None:
+    model = nn.Model.init((layer,), input_shape=(32,), seed=0)
+    with backend("numba"):
+        assert model.logits(np.ones((16, 32), np.float32)).shape == (16, 0)
+
+
+@pytest.mark.parametrize("name", ["three linear layers", "in the manner of LeNet-5"])
+def test_stages_are_gone_with_their_chain(name: str, rng: np.random.Generator) -> None:
+    """At once, not when garbage is next collected: they have megabytes."""
+    assert_gone_with_its_chain(network(name, np.float32), rng)
+
+
+def assert_gone_with_its_chain(model: nn.Model, rng: np.random.Generator) -> None:
+    found, data = chained(model), samples(model, rng)
+    on_chain(found, model, data, np.arange(3), 0.0)
+    stages = [weakref.ref(link.stage) for link in found.links]
+    gc.disable()
+    try:
+        del found
+        assert [stage() for stage in stages] == [None] * len(stages)
+    finally:
+        gc.enable()
 
 
 @each_dtype

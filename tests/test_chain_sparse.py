@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import pickle
 import tracemalloc
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ import pytest
 
 from l0ref import nn, optim
 from l0ref.autodiff.op import backend
-from l0ref.fast import sparse_operands
-from l0ref.fast.chain import Chain, SparseConvolutionStage, SparseLinearStage, chain, images, linear, products
+from l0ref.fast import products, sparse_operands
+from l0ref.fast.chain import Chain, SparseConvolutionStage, SparseLinearStage, chain, images, linear
 from l0ref.fast.chain import sparse_convolution as stages
 from l0ref.fast.chain.places import Activation
 from l0ref.fast.target import lanes
@@ -30,7 +31,17 @@ from l0ref.sparse import BlockPattern, Pattern
 from l0ref.streams import stream
 from l0ref.training import TrainingState, fit, steps
 from l0ref.validate import Array
-from tests.test_chain import CAPACITY, NETWORKS, RTOL, chained, network, on_chain, on_tape, samples
+from tests.test_chain import (
+    CAPACITY,
+    NETWORKS,
+    RTOL,
+    assert_gone_with_its_chain,
+    chained,
+    network,
+    on_chain,
+    on_tape,
+    samples,
+)
 from tests.test_chain_training import OPTIMIZERS, data_for
 from tests.test_ops import assert_close
 
@@ -274,6 +285,11 @@ def test_threads_change_no_bit(
     assert results[1:] == results[:1] * 3
 
 
+@pytest.mark.parametrize("name", ["three linear layers", "in the manner of LeNet-5"])
+def test_stages_are_gone_with_their_chain(name: str, rng: np.random.Generator) -> None:
+    assert_gone_with_its_chain(pruned(name, np.float32, rng)[1], rng)
+
+
 def test_activations_begin_with_a_line_of_the_cache() -> None:
     for dtype in (np.float32, np.float64):
         a = Activation((3, 1, 1), blocks=5, dtype=dtype)
@@ -364,6 +380,25 @@ def test_a_chain_is_lent_to_one_at_a_time(rng: np.random.Generator) -> None:
             assert none is None
         with spare.lent(*row, capacity=9, dtype=model.dtype) as again:
             assert again is second
+
+
+def test_only_the_networks_used_last_keep_a_chain() -> None:
+    """And none that is gone."""
+    model, spares = network("one linear layer", np.float64), [Spare() for _ in range(compiled.SPARES + 1)]
+
+    def used(spare: Spare) -> Any:
+        with spare.lent(model.architecture, model.input_shape, capacity=9, dtype=model.dtype) as found:
+            return weakref.ref(found)
+
+    with backend("numba"):
+        chains = [used(spare) for spare in spares[:-1]]
+        assert used(spares[0])() is chains[0]() is not None  # now the last one
+        used(spares[-1])
+        assert chains[1]() is None
+        assert used(spares[0])() is chains[0]()
+        assert chains[2]() is not None
+        del spares[2]
+        assert chains[2]() is None
 
 
 @pytest.mark.parametrize(

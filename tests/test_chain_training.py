@@ -17,8 +17,8 @@ from l0ref import nn, optim, schedules
 from l0ref.autodiff.op import backend
 from l0ref.data import Dataset
 from l0ref.errors import ArgumentError, Diverged, DTypeError, Interrupted, ShapeError
-from l0ref.fast import update
-from l0ref.fast.chain import Chain, chain, images, linear, products
+from l0ref.fast import products, update
+from l0ref.fast.chain import Chain, chain, images, linear
 from l0ref.penalty import Penalty
 from l0ref.streams import stream
 from l0ref.surrogates import L0, Laplace, LogSum

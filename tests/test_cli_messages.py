@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,17 @@ def test_a_number_out_of_range_is_called_by_its_flag(
         assert main(["compress", f"{flag}={wrong}", "--out", str(tmp_path / "x"), "--quiet"]) == 2, wrong
         said = capsys.readouterr().err
         assert re.match(rf"l0ref compress: {name}={wrong}", said), said
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_cost_model_of_another_version_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text('{"schema_version": 1, "lanes": 16, "error": 0.1, "lines": {}}')
+    monkeypatch.setenv("L0REF_COSTS", str(path))
+    assert main(["compress", "--out", str(tmp_path / "x")]) == 2
+    assert re.search(r"no cost model: 'schema_version' is wrong or missing; write it with", capsys.readouterr().err)
     assert not (tmp_path / "x").exists()
 
 

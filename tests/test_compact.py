@@ -263,6 +263,11 @@ def test_a_file_that_is_no_cost_model_is_refused(spoil: str, tmp_path: Path) -> 
     path.write_text(json.dumps(found))
     with pytest.raises(ConfigError, match=r"is no cost model: coefficients \[-1, 1\] is wrong or missing"):
         Costs.load(path)
+    found["lines"] = {"linear": {"dense": [0, 1], "sparse": [0, 0, 0]}, "conv": {"dense": [0, 1], "sparse": [0, 0, 0]}}
+    found["few"] = {"linear": found["lines"]["linear"]}
+    path.write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match=r"is no cost model: 'conv' is wrong or missing"):
+        Costs.load(path)
 
 
 def test_where_the_cost_model_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ COMPILER = {  # what a file may import of the compiler, besides prange
     "policy": {"import numba", "from numba import njit"},
     "target": {"import numba", "import llvmlite.binding as llvm"},
     "lanes": {"import numba"},
+    "notice": {"from numba.core import event"},
     "lanes_llvm": {
         "from llvmlite import ir",
         "from numba import types",

@@ -13,8 +13,7 @@ import numba
 import numpy as np
 import pytest
 
-from l0ref.fast import contraction
-from l0ref.fast.chain import products
+from l0ref.fast import contraction, products
 from l0ref.fast.lanes import COLUMNS, ROWS, lanes
 from l0ref.fast.policy import SERIAL, threads_for
 from l0ref.validate import Array

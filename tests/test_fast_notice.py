@@ -27,7 +27,7 @@ def notice(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notice]:
     event.unregister("numba:compile", listener)
 
 
-def compiled_in(module: str) -> None:
+def compiled_in(module: str | None) -> None:
     """Compile something new that says it stands in this module."""
 
     def double(x: int) -> int:
@@ -41,6 +41,7 @@ def compiled_in(module: str) -> None:
 def test_the_first_kernel_is_announced_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="l0ref.fast"):
         compiled_in("somebody.elses")
+        compiled_in(None)  # as of a function that exec made
         compiled_in("l0ref.faster")
         assert not caplog.records
         compiled_in("l0ref.fast.update")

@@ -28,7 +28,7 @@ from l0ref.optim import names as optimizer_names
 from l0ref.penalty import GROUPS, LAYER_WEIGHTS
 from l0ref.pruning import CONTROLS, MAIN, Compressed, Experiment, pruning_curve, run_experiment
 from l0ref.pruning.compact import compact
-from l0ref.pruning.costs import Costs, costs_file
+from l0ref.pruning.costs import Costs, known_costs
 from l0ref.report import aggregate, aggregate_text, deployment, draw_all, full_text, summarize
 from l0ref.surrogates import SURROGATES
 
@@ -76,13 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"seeds={arguments.seeds} must be at least 1")
     if slip := likely_slip(settings):
         sys.stderr.write(f"l0ref compress: warning: {slip}\n")
+    costs = known_costs()  # so that a file of another version is refused before, too
     out = claim(Path(arguments.out or _default_out(settings)), overwrite=arguments.overwrite)
     seeds = range(settings.seed, settings.seed + arguments.seeds)
     reports = []
     for seed in seeds:
         folder = out if arguments.seeds == 1 else claim(out / f"seed-{seed}", overwrite=arguments.overwrite)
         one = dataclasses.replace(settings, seed=seed)
-        reports.append(run_seed(one, folder, quiet=arguments.quiet, figures=not arguments.no_figures))
+        reports.append(run_seed(one, folder, costs=costs, quiet=arguments.quiet, figures=not arguments.no_figures))
         if not arguments.quiet:
             sys.stdout.write(full_text(reports[-1]) + "\n\n")
     if len(reports) > 1:
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run_seed(settings: Settings, folder: Path, *, quiet: bool, figures: bool) -> dict[str, Any]:
+def run_seed(settings: Settings, folder: Path, *, costs: Costs | None, quiet: bool, figures: bool) -> dict[str, Any]:
     """Run the job once and write its result folder; return the report."""
     data = load(settings.data, data_dir=settings.data_dir, seed=settings.seed, dtype=settings.dtype)
     model = build_model(settings, data, seed=settings.seed)
@@ -128,18 +129,13 @@ def run_seed(settings: Settings, folder: Path, *, quiet: bool, figures: bool) ->
         raise type(stop)("; ".join(filter(None, (str(stop), write_partial(folder, stop))))) from stop
     report = summarize(experiment, data, config=config, seed=settings.seed)
     main = experiment.runs[MAIN].model
-    small = compact(main, costs=known_costs())
+    small = compact(main, costs=costs)
     report["compact"] = deployment(main, small, data.validation.x, files=write_compact(folder, small.model))
     if figures:
         untuned = untuned_curves(experiment, data.validation, seed=settings.seed)
         draw_all(experiment, report, penalty=job.train.penalty, folder=folder, untuned=untuned)
     write_result(folder, experiment, report)
     return report
-
-
-def known_costs() -> Costs | None:
-    """Return the cost model of this machine, if `l0ref calibrate` left one."""
-    return Costs.load(costs_file()) if costs_file().is_file() else None
 
 
 def untuned_curves(experiment: Experiment, validation: Dataset, *, seed: int) -> dict[str, list[tuple[float, float]]]:
@@ -264,7 +260,7 @@ def _output_flags(group: Any) -> None:
     group.add_argument("--out", metavar="DIR", help="default: runs/ and a name with date and time")
     group.add_argument("--overwrite", action="store_true", help="replace a result in that folder")
     group.add_argument("--no-figures", action="store_true", help="write no pictures")
-    group.add_argument("--quiet", action="store_true", help="no progress and no tables")
+    group.add_argument("--quiet", action="store_true", help="no progress, no tables, no word of kernels being compiled")
 
 
 def _amount(text: str) -> float:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.fast.chain.places import table
-from l0ref.fast.chain.products import contract, correlate, scatter, tile_room
 from l0ref.fast.images import Layout
+from l0ref.fast.products import contract, correlate, scatter, tile_room
 from l0ref.fast.scratch import scratch
+from l0ref.fast.tables import table
 from l0ref.ops.windows import Windows
 from l0ref.validate import Array
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from l0ref.fast.chain.places import table
 from l0ref.fast.lanes import load, shift, store, transposed
 from l0ref.fast.policy import kernel, parallel_kernel, threads_for
 from l0ref.fast.scratch import scratch
+from l0ref.fast.tables import table
 from l0ref.fast.target import lanes
 from l0ref.ops.windows import Pair
 from l0ref.validate import Array

@@ -21,7 +21,7 @@ class Notice(event.Listener):
 
     def on_start(self, event: Any) -> None:
         """A compilation begins, as the kernel was not found in the cache."""
-        module = event.data["dispatcher"].py_func.__module__
+        module = event.data["dispatcher"].py_func.__module__ or ""  # None of a function made by exec
         if not self.is_given and module.startswith(logger.name + "."):
             self.is_given = True
             logger.warning("l0ref compiles its kernels for this processor: some seconds, once; they are kept on disk")

@@ -71,8 +71,8 @@ def _convolve(step: Pass, x: Array, values: Array, bias: Array) -> Array:
     layout = step.layout(planes, planes + out, planes + out + block, planes + out + 2 * block)
     memory, w = room("planes", threads * (planes + out + 2 * block), x.dtype), (flat(values), step.indptr, step.places)
     numbers, images = tuple(range(step.lanes)), y.reshape(-1)
-    floor = no_floor(x.dtype)
-    sparse_planes.convolve(flat(x), w, flat(bias), floor, images, memory, step.tables, numbers, layout, units, threads)
+    biases = flat(bias), no_floor(x.dtype)
+    sparse_planes.convolve(flat(x), w, biases, images, memory, step.tables, numbers, layout, units, threads)
     return y
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l0ref.fast.tables import Table
 from l0ref.ops.windows import Pair, Windows
 from l0ref.sparse.checks import INT32_MAX
 from l0ref.sparse.convolution import Shape
 from l0ref.sparse.pattern import Pattern
 
-Table = NDArray[np.int64]
 Grid = tuple[int, int, int, int, int, int]
 KEPT = 32  # convolutions whose tables are kept: those of a network's layers
 

@@ -74,9 +74,9 @@ def contract(x, w, b, floor, y, blocks, grid, steps, threads):  # type: ignore[n
 
 
 @kernel
-def contract_pooled_part(x, w, b, floor, y, winner, room, blocks, grid, steps, first, last):  # type: ignore[no-untyped-def]
+def contract_pooled_part(x, w, b, floor, out, blocks, grid, steps, first, last):  # type: ignore[no-untyped-def]
     """Rows first ... last - 1 of `contract_pooled`, counted block by block."""
-    rows, filters, wide, lanes = grid[0] // 2, b.size, grid[1] * steps[2], steps[2]
+    (y, winner, room), rows, filters, wide, lanes = out, grid[0] // 2, b.size, grid[1] * steps[2], steps[2]
     narrow = wide // 2
     for n in range(first, last):
         block, p = n // rows, n % rows
@@ -90,18 +90,19 @@ def contract_pooled_part(x, w, b, floor, y, winner, room, blocks, grid, steps, f
 
 
 @parallel_kernel
-def contract_pooled(x, w, b, floor, y, winner, room, blocks, grid, steps, threads):  # type: ignore[no-untyped-def]
+def contract_pooled(x, w, b, floor, out, blocks, grid, steps, threads):  # type: ignore[no-untyped-def]
     """Fill y and winner as `gates.pool` does from the result of `contract`, of which no more is kept than two rows.
 
-    room    of these rows, for each row of the matrix and each thread
+    out     y, winner, and room for these rows, for each row of the matrix and each thread
     grid    has an even number of vectors in a row; its way from row to row of y is not read
     steps   from one row of the matrix to the next: 2 rows of vectors
     """
-    rows, size = blocks[0] * (grid[0] // 2), room.size // threads
+    (y, winner, room), rows = out, blocks[0] * (grid[0] // 2)
+    size = room.size // threads
     for n in prange(threads):
         first, last = n * rows // threads, (n + 1) * rows // threads
-        mine = room[n * size : (n + 1) * size]
-        contract_pooled_part(x, w, b, floor, y, winner, mine, blocks, grid, steps, first, last)
+        mine = y, winner, room[n * size : (n + 1) * size]
+        contract_pooled_part(x, w, b, floor, mine, blocks, grid, steps, first, last)
 
 
 @kernel
@@ -129,9 +130,9 @@ def sample_row(x, d, w, sums, grid, steps, at, to, row):  # type: ignore[no-unty
 
 
 @kernel
-def sample_part(x, d, w, sums, g, lane_steps, blocks, grid, steps, first, last):  # type: ignore[no-untyped-def]
-    """Entries first ... last - 1 of `sample`."""
-    (indptr, places), row = w, 0
+def sample_part(x, d, w, room, g, blocks, grid, steps, first, last):  # type: ignore[no-untyped-def]
+    """Entries first ... last - 1 of `sample`. room: for their sums, and lane_steps."""
+    (indptr, places), (sums, lane_steps), row = w, room, 0
     sums[: (last - first + 1) * len(lane_steps)] = 0
     while row < indptr.size - 2 and indptr[row + 1] <= first:
         row += 1
@@ -153,7 +154,7 @@ def sample(x, d, w, sums, g, lane_steps, blocks, grid, steps, threads):  # type:
     for n in prange(threads):
         first, last = n * g.size // threads, (n + 1) * g.size // threads
         mine = sums[(first + n * (1 + lanes)) * lanes : (last + (n + 1) * (1 + lanes)) * lanes]
-        sample_part(x, d, w, mine, g, lane_steps, blocks, grid, steps, first, last)
+        sample_part(x, d, w, (mine, lane_steps), g, blocks, grid, steps, first, last)
 
 
 def sums_room(entries: int, lanes: int, threads: int) -> int:

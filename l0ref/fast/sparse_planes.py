@@ -99,11 +99,11 @@ def contract_planes(x, w, b, floor, y, grid, steps):  # type: ignore[no-untyped-
 
 
 @kernel
-def convolve_part(x, w, b, floor, y, room, tables, numbers, layout, first, last):  # type: ignore[no-untyped-def]
+def convolve_part(x, w, bias, y, room, tables, numbers, layout, first, last):  # type: ignore[no-untyped-def]
     """Units first ... last - 1 of `convolve`."""
     x_sizes, y_sizes, ends, grid, steps = layout[:6], layout[6:12], layout[12:16], layout[16:22], layout[22:]
     x_rows, y_rows, lane_steps = pick(tables[2], numbers), pick(tables[3], numbers), pick(tables[4], numbers)
-    planes, out = room[: ends[0]], room[ends[0] : ends[1]]
+    (b, floor), planes, out = bias, room[: ends[0]], room[ends[0] : ends[1]]
     spare = room[ends[1] : ends[2]], room[ends[2] : ends[3]]
     planes[:] = 0
     for n in range(first, last):
@@ -113,18 +113,18 @@ def convolve_part(x, w, b, floor, y, room, tables, numbers, layout, first, last)
 
 
 @parallel_kernel
-def convolve(x, w, b, floor, y, room, tables, numbers, layout, units, threads):  # type: ignore[no-untyped-def]
+def convolve(x, w, bias, y, room, tables, numbers, layout, units, threads):  # type: ignore[no-untyped-def]
     """Fill the images y.
 
-    w        values, indptr, places of the pixels under the weights      b  one number for each plane of y
-    floor    array of one number: 0 for a ReLU, -inf for none
+    w        values, indptr, places of the pixels under the weights
+    bias     b, one number for each plane of y; floor, array of one number: 0 for a ReLU, -inf for none
     room     for each thread; where in it what belongs to it ends: planes of x, planes of y, a block, its rows
     numbers  0, 1, 2, ... as many as lanes
     """
     size = room.size // threads
     for n in prange(threads):
         mine, first, last = room[n * size : (n + 1) * size], n * units // threads, (n + 1) * units // threads
-        convolve_part(x, w, b, floor, y, mine, tables, numbers, layout, first, last)
+        convolve_part(x, w, bias, y, mine, tables, numbers, layout, first, last)
 
 
 @kernel

@@ -27,13 +27,14 @@ GROUP = 4 if REGISTERS == 32 else 2  # blocks of samples that a tile is multipli
 
 
 @kernel
-def contract_rows(x, w, b, floor, y, at, to, rows, sizes, first, last):  # type: ignore[no-untyped-def]
+def contract_rows(x, w, b, floor, y, starts, rows, sizes, first, last):  # type: ignore[no-untyped-def]
     """Rows of tiles first ... last - 1 of one group, ROWS rows of a tile at a time, or the rows left over one by one.
 
-    rows   of a few rows: their numbers, where they are in a tile and in y
-    sizes  M, D, b_r, b_c and the steps
+    starts  where the blocks of the group begin in x and in y
+    rows    of a few rows: their numbers, where they are in a tile and in y
+    sizes   M, D, b_r, b_c and the steps
     """
-    values, indptr, columns = w
+    (values, indptr, columns), (at, to) = w, starts
     m, d, tall, wide, width, step = sizes
     numbers, inside, below = rows
     for i in range(first, last):
@@ -54,8 +55,8 @@ def contract_group(x, w, b, floor, y, at, to, sizes, first, last):  # type: igno
     """Rows of tiles first ... last - 1 of one group."""
     wide, step = sizes[3], sizes[5]
     rows = (0, 1, 2, 3), (0, wide, 2 * wide, 3 * wide), (0, step, 2 * step, 3 * step)
-    contract_rows(x, w, b, floor, y, at, to, rows, sizes, first, last)
-    contract_rows(x, w, b, floor, y, at, to, ((0,), (0,), (0,)), sizes, first, last)
+    contract_rows(x, w, b, floor, y, (at, to), rows, sizes, first, last)
+    contract_rows(x, w, b, floor, y, (at, to), ((0,), (0,), (0,)), sizes, first, last)
 
 
 @kernel

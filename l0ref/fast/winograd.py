@@ -15,13 +15,14 @@ same equation: G^T [ sum over tiles of (A y_bar A^T) . (B^T d B) ] G. That of x 
 Why it is fast: a processor that does one fused multiply-add in every cycle is only outrun by doing fewer of them. The
 rest is in `winograd_tiles`.
 
-Rounding: A and B hold 0 and 1, and G halves; but m sums pixels before it multiplies, and outputs are differences
-of such sums: in float32 the error is about 3 times that of a direct sum. An infinite pixel makes all outputs of its
-tiles undefined, also those it does not reach.
+Rounding: A and B hold 0, 1 and -1, and G halves. m sums pixels before it multiplies, and outputs are differences of
+such sums; but a sum has as many terms as channels, and not 9 times as many. Measured in float32 on random images and
+weights, the root mean square error of y was 1.9 times that of direct sums for 1 channel, 0.6 to 0.8 times for 32 to
+128. An infinite pixel makes all outputs of its tiles undefined, also those it does not reach.
 
 Ref      Winograd, Arithmetic Complexity of Computations, 1980; Lavin, Gray, Fast Algorithms for Convolutional Neural
          Networks, CVPR 2016.
-Departs  The fourth rows of B^T and A^T have the other sign, which spares A y_bar A^T a negation.
+Departs  Row 4 of B^T and column 4 of A^T have the other sign, which spares A y_bar A^T a negation.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from typing import Any
 import numpy as np
 
 from l0ref.fast import winograd_tiles as kernels
-from l0ref.fast.chain.places import Table, table
-from l0ref.fast.chain.products import tile_room
 from l0ref.fast.contraction import untiled
 from l0ref.fast.images import Layout
 from l0ref.fast.policy import threads_for
+from l0ref.fast.products import tile_room
 from l0ref.fast.scratch import scratch
+from l0ref.fast.tables import Table, table
 from l0ref.fast.target import COLUMNS, ROWS
 from l0ref.ops.windows import Windows
 from l0ref.validate import Array

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from math import prod
+from threading import Lock
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from l0ref.autodiff.op import current_backend
 from l0ref.nn.activations import ReLU
@@ -18,13 +20,15 @@ from l0ref.validate import pair
 if TYPE_CHECKING:
     from l0ref.fast.chain import Activation, Chain
 
+SPARES = 8  # networks of a process that keep a chain: one of LeNet-5 for 256 samples has 25 MB, its weights 2 MB
+
 
 def chain_of(architecture: Sequence[Layer], input_shape: Shape, *, capacity: int, dtype: Any) -> Chain | None:
     """Return the chain of a network for up to `capacity` samples, or None where the tape has to do.
 
     A chain covers layers with a bias in a row, Conv2d (one group) or SparseConv2d and then Linear or SparseLinear, each
     with a ReLU behind it or none, a convolution also with a max-pool of 2 x 2; no Linear with fewer inputs than a
-    vector has lanes. It is there on the backend "numba" only.
+    vector has lanes, and no layer without inputs or outputs. It is there on the backend "numba" only.
     """
     if current_backend() != "numba":
         return None
@@ -49,7 +53,7 @@ def chain_of(architecture: Sequence[Layer], input_shape: Shape, *, capacity: int
             if behind["pooled"] and not _halves(layers.pop(0)):
                 return None
         stage = _stage(layer, x, behind)
-        if stage is None:
+        if stage is None or not x.entries * stage.y.entries:
             return None
         links.append(parts.Link(stage, f"{layer.name}.weight", f"{layer.name}.bias"))
         x = stage.y
@@ -75,14 +79,9 @@ class Spare:
     """The chain that a network's outputs were last computed with, lent again if it is large enough.
 
     To make one takes longer than to run a few samples through it. Who finds it lent to another thread gets a new one.
-    It is no part of the network: a copy of it, or what is unpickled, begins without.
+    It is no part of the network: a copy of it, or what is unpickled, begins without. Only the networks used last keep
+    theirs, and none that nobody holds.
     """
-
-    def __init__(self) -> None:
-        self._chains: list[Chain] = []
-
-    def __reduce__(self) -> Any:
-        return Spare, ()
 
     @contextmanager
     def lent(
@@ -91,13 +90,20 @@ class Spare:
         """Give what `chain_of` does for a while."""
         kept = None
         if current_backend() == "numba":
-            with suppress(IndexError):
-                kept = self._chains.pop()
+            with _lock:
+                kept = _spares.pop(self, None)
         if kept is None or kept.capacity < capacity:
             kept = chain_of(architecture, input_shape, capacity=capacity, dtype=dtype)
         yield kept
-        if kept is not None and not self._chains:
-            self._chains.append(kept)
+        if kept is not None:
+            with _lock:
+                _spares.setdefault(self, kept)
+                while len(_spares) > SPARES:
+                    del _spares[next(iter(_spares))]  # the one used longest ago
+
+
+_spares: WeakKeyDictionary[Spare, Chain] = WeakKeyDictionary()
+_lock = Lock()
 
 
 def _halves(layer: Any) -> bool:

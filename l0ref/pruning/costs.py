@@ -6,8 +6,9 @@
 u counts how often a weight is used in a batch, in vectors of samples: positions of the layer times ceil(n / lanes); a
 dense linear layer takes several vectors at a time, and as long for fewer. The coefficients are fitted to medians of
 layers of several sizes, densities and batches, by least squares of the relative error with none below 0; one set for
-linear layers, one for convolutions, and two more for batches of few samples, which dense layers do not run compiled.
-A prediction is as good as the machine is quiet: `Costs.error` tells how far it was off where it was fitted.
+linear layers, one for convolutions, and two more for batches of fewer than FEW samples, in which only small dense
+layers run compiled. A prediction is as good as the machine is quiet: `Costs.error` tells how far it was off where it
+was fitted.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Costs:
         try:
             if found["schema_version"] != SCHEMA_VERSION:
                 raise KeyError("schema_version")
-            lines, few = _lines(found["lines"], KINDS), _lines(found["few"], found["few"])
+            lines, few = _lines(found["lines"], KINDS), _lines(found["few"], KINDS if found["few"] else ())
             return cls(lines, count("lanes", found["lanes"], least=1), float(found["error"]), few)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(
@@ -91,6 +92,11 @@ def costs_file() -> Path:
     """Return where `l0ref calibrate` writes and `l0ref compress` looks: L0REF_COSTS, or a file in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("L0REF_COSTS") or Path(cache) / "l0ref" / "costs.json")
+
+
+def known_costs() -> Costs | None:
+    """Return the cost model that `l0ref calibrate` left on this machine, if it did."""
+    return Costs.load(costs_file()) if costs_file().is_file() else None
 
 
 def terms(kind: str, *, uses: int, rows: int, size: int, nnz: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -17,7 +17,7 @@ from l0ref.bench.training import PENALISED, TOLERANCE, Training
 from l0ref.bench.work import DENSE, OURS, Answers, Contender, Work
 from l0ref.nn import Model, lenet_5, lenet_300_100, mlp
 from l0ref.pruning.compact import compact
-from l0ref.pruning.costs import Costs, costs_file
+from l0ref.pruning.costs import known_costs
 from l0ref.pruning.prune import prune
 from l0ref.training import History
 from l0ref.validate import Array
@@ -44,11 +44,6 @@ class Twins:
         """Our contenders: `logits` of either twin."""
         models = {OURS: self.small, f"{DENSE}, l0ref": self.masked}
         return [Contender(name, partial(_evaluate, m, self.x), answer=_named) for name, m in models.items()]
-
-
-def known_costs() -> Costs | None:
-    """Return the cost model that `l0ref calibrate` left on this machine, if it did."""
-    return Costs.load(costs_file()) if costs_file().is_file() else None
 
 
 def make(model: Model, n: int, *, seed: int) -> Twins:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cache
 from math import inf
 
 import numpy as np
@@ -21,8 +20,6 @@ class ImageStage(ABC):
     x, y    activations before and after; the cotangent of y is overwritten by `backward`
     framed  x inside its padding; x itself where there is none
     z       the convolution, which is y itself where no max-pool follows
-    slopes  where the cotangent of z is: `slopes(wants_x)` returns an activation and the corner of it where z begins
-
     winner  which of its four pixels each number of y is, as `gates.pool` writes it
 
     A subclass has the products.
@@ -40,7 +37,6 @@ class ImageStage(ABC):
         self.winner = np.zeros(self.y.planes(x.blocks).shape if pooled else 0, x.dtype)
         self.floor = np.array([0.0 if relu else -inf], x.dtype)
         self.room = np.empty(self.y.step // filters, x.dtype)
-        self.slopes = cache(self._slopes)
 
     def forward(self, weight: Array, bias: Array, *, count: int) -> None:
         """Fill y for the first `count` samples."""
@@ -71,7 +67,8 @@ class ImageStage(ABC):
     def _x_bar(self, weight: Array, blocks: int) -> None:
         """Fill the cotangent of x from that of z."""
 
-    def _slopes(self, wants_x: bool) -> tuple[Activation, Pair]:
+    def slopes(self, wants_x: bool) -> tuple[Activation, Pair]:
+        """Return where the cotangent of z is: an activation, and the corner of it where z begins."""
         return self.z, (0, 0)
 
     def _gate(self, blocks: int, bias_bar: Array, wants_x: bool) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from math import inf
 
 import numpy as np
 
 from l0ref.fast import blocks as layout
 from l0ref.fast import gates
-from l0ref.fast.chain.places import Activation, Table, table
-from l0ref.fast.chain.products import contract
+from l0ref.fast.chain.places import Activation
 from l0ref.fast.policy import threads_for
+from l0ref.fast.products import contract
+from l0ref.fast.tables import Table, table
 from l0ref.validate import Array
 
 
@@ -29,9 +30,10 @@ class LinearStage:
         self.room = np.empty(x.lanes, x.dtype)
         self.no_floor = np.array([-inf], x.dtype)
         self.inputs, self.outputs = x.entries, outputs
-        self.forward_tables, self.inputs_tables, self.weight_tables = map(
-            cache, (self._forward_tables, self._inputs_tables, self._weight_tables)
-        )
+        sizes = self.inputs, self.outputs, x.lanes  # and not the stage, which would then hold itself
+        self.forward_tables = cache(partial(_forward_tables, *sizes))
+        self.inputs_tables = cache(partial(_inputs_tables, *sizes))
+        self.weight_tables = cache(partial(_weight_tables, *sizes))
 
     def forward(self, weight: Array, bias: Array, *, count: int) -> None:
         """Fill y for the first `count` samples."""
@@ -59,21 +61,24 @@ class LinearStage:
     def _blocks(self, count: int) -> int:
         return -(-count // self.x.lanes)
 
-    def _forward_tables(self, blocks: int) -> tuple[Table, Table, Table]:
-        block, entry, output, lanes = np.arange(blocks), np.arange(self.inputs), np.arange(self.outputs), self.x.lanes
-        columns = table(block * self.x.step, block * self.y.step)
-        rows = table(output * self.inputs, output * lanes, output)
-        return columns, rows, table(entry * lanes, entry)
 
-    def _inputs_tables(self, blocks: int) -> tuple[Table, Table, Table]:
-        block, entry, output, lanes = np.arange(blocks), np.arange(self.inputs), np.arange(self.outputs), self.x.lanes
-        columns = table(block * self.y.step, block * self.x.step)
-        rows = table(entry, entry * lanes, 0)
-        return columns, rows, table(output * lanes, output * self.inputs)
+def _forward_tables(inputs: int, outputs: int, lanes: int, blocks: int) -> tuple[Table, Table, Table]:
+    block, entry, output = np.arange(blocks) * lanes, np.arange(inputs), np.arange(outputs)
+    columns = table(block * inputs, block * outputs)
+    rows = table(output * inputs, output * lanes, output)
+    return columns, rows, table(entry * lanes, entry)
 
-    def _weight_tables(self, count: int) -> tuple[Table, Table, Table]:
-        sample, output, lanes = np.arange(count), np.arange(self.outputs), self.x.lanes
-        vectors = np.minimum(np.arange(0, self.inputs, lanes), self.inputs - lanes)
-        rows = table(output * lanes, output * self.inputs, 0)
-        taps = table(sample * self.inputs, sample // lanes * self.y.step + sample % lanes)
-        return table(vectors, vectors), rows, taps
+
+def _inputs_tables(inputs: int, outputs: int, lanes: int, blocks: int) -> tuple[Table, Table, Table]:
+    block, entry, output = np.arange(blocks) * lanes, np.arange(inputs), np.arange(outputs)
+    columns = table(block * outputs, block * inputs)
+    rows = table(entry, entry * lanes, 0)
+    return columns, rows, table(output * lanes, output * inputs)
+
+
+def _weight_tables(inputs: int, outputs: int, lanes: int, count: int) -> tuple[Table, Table, Table]:
+    sample, output = np.arange(count), np.arange(outputs)
+    vectors = np.minimum(np.arange(0, inputs, lanes), inputs - lanes)
+    rows = table(output * lanes, output * inputs, 0)
+    taps = table(sample * inputs, sample // lanes * lanes * outputs + sample % lanes)
+    return table(vectors, vectors), rows, taps

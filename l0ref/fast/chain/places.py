@@ -1,4 +1,4 @@
-"""Where things stand in a chain: activations in blocks, and tables of offsets into them."""
+"""Where activations stand in a chain: in blocks of as many samples as a vector has lanes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from l0ref.fast.sparse_layout import zeros
 from l0ref.fast.target import lanes
 from l0ref.validate import Array
 
-Table = NDArray[np.int64]
 Shape = tuple[int, int, int]
 
 
@@ -61,8 +57,3 @@ class Activation:
         channels, height, width = self.shape
         every = (self.bar if bar else self.value).reshape(-1, height, width * self.lanes)
         return every[: blocks * channels]
-
-
-def table(*rows: Any) -> Table:
-    """Return offsets as the kernels read them: one row for each array they point into."""
-    return np.stack([np.asarray(row, np.int64).reshape(-1) for row in np.broadcast_arrays(*rows)])

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from l0ref.fast import sparse_grid
 from l0ref.fast.chain.images import ImageStage
-from l0ref.fast.chain.places import Activation, Table
+from l0ref.fast.chain.places import Activation
 from l0ref.fast.policy import threads_for
 from l0ref.fast.sparse_geometry import Grid, inside, narrow
 from l0ref.fast.sparse_layout import flat, room
 from l0ref.fast.sparse_operands import no_floor
 from l0ref.fast.sparse_vector import reordered
+from l0ref.fast.tables import Table
 from l0ref.ops.windows import Pair, Windows
 from l0ref.sparse.convolution import Shape
 from l0ref.sparse.pattern import Pattern
@@ -60,9 +61,9 @@ class SparseConvolutionStage(ImageStage):
             return
         columns, lanes = grid[1] // 2 * 2, x.lanes
         grid, steps = (grid[0], columns, *grid[2:]), (lanes, 2 * columns * lanes, lanes)
-        rows, y = room("rows", threads * self.filters * steps[1], x.dtype), self.y.value
-        winner = self.winner.reshape(-1)
-        sparse_grid.contract_pooled(x.value, w, flat(bias), self.floor, y, winner, rows, at, grid, steps, threads)
+        rows = room("rows", threads * self.filters * steps[1], x.dtype)
+        out = self.y.value, self.winner.reshape(-1), rows
+        sparse_grid.contract_pooled(x.value, w, flat(bias), self.floor, out, at, grid, steps, threads)
 
     def _weight_bar(self, weight_bar: Array, blocks: int, wants_x: bool) -> None:
         x, (d, (top, left)), lanes = self.framed, self.slopes(wants_x), self.x.lanes
@@ -93,10 +94,13 @@ class SparseConvolutionStage(ImageStage):
     def _steps(self, target: Activation) -> tuple[int, int, int]:
         return target.lanes, target.step // target.shape[0], target.lanes
 
-    def _slopes(self, wants_x: bool) -> tuple[Activation, Pair]:
+    def slopes(self, wants_x: bool) -> tuple[Activation, Pair]:
+        """Return the same, inside of a border where x is wanted."""
+        return self._bordered if wants_x else super().slopes(wants_x)
+
+    @cached_property
+    def _bordered(self) -> tuple[Activation, Pair]:
         """The cotangent of z inside of what windows beyond z would give to x: nothing."""
-        if not wants_x:
-            return self.z, (0, 0)
         (_, *sizes), corner = self.z.shape, self._reach
         rows, columns = (max(a, n) + b for a, n, b in zip(self._cells, sizes, corner, strict=True))
         shape = (self.filters, rows, columns)

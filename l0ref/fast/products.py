@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from l0ref.fast import contraction as kernels
-from l0ref.fast.chain.places import Table
 from l0ref.fast.policy import threads_for
+from l0ref.fast.tables import Table
 from l0ref.fast.target import COLUMNS, ROWS
 from l0ref.validate import Array
 
