@@ -12,21 +12,29 @@ can read a model. Files are replaced as a whole, so a kill or a full disk leaves
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from l0ref.archive import read_npz, write_npz
-from l0ref.errors import CheckpointError, L0RefError
+from l0ref.errors import ArgumentError, CheckpointError, L0RefError, ShapeError
 from l0ref.masks.blocks import grid
-from l0ref.nn import Model, architecture_from_json
+from l0ref.nn import Layer, Model, architecture_from_json
+from l0ref.nn.sequence import leaves
 from l0ref.sparse import BlockPattern, Pattern
 
 KIND = "l0ref model"
 VERSION = 1
 MASK, INDPTR, INDICES = "_mask", "_indptr", "_indices"
+# what a manifest of wrong types, lengths, depths and sizes can lead to
+UNSOUND = (
+    L0RefError, LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError,
+)  # fmt: skip
 
 
 def save(path: str | os.PathLike[str], model: Model, *, compress: bool = False) -> None:
     """Write a model to `path`; the same model gives the same bytes, unless `compress` deflates them."""
+    if not isinstance(model, Model):
+        raise ArgumentError(f"model is {type(model).__name__}, expected Model; pass .model of what compact returned")
     masks = {key + MASK: mask for key, mask in model.masks.items()}
     manifest = {
         "kind": KIND,
@@ -57,14 +65,23 @@ def load(path: str | os.PathLike[str]) -> Model:
         stored = manifest.get("patterns", {}).items()
         patterns = {key: _pattern(arrays, key, described) for key, described in stored}
         architecture, input_shape = architecture_from_json(manifest["architecture"], patterns=patterns)
+        _check_sizes(architecture, arrays, patterns)
         parts: dict[str, dict[str, Any]] = {
             "params": {key: arrays[key] for key in manifest["params"]},
             "buffers": {key: arrays[key] for key in manifest["buffers"]},
             "masks": {key: arrays[key + MASK] for key in manifest["masks"]},
         }
         return Model(architecture, input_shape, **parts)
-    except (L0RefError, KeyError, TypeError, AttributeError) as error:
+    except UNSOUND as error:
         raise CheckpointError(f"{name} is not a sound model: {error}; restore it from a copy you trust") from None
+
+
+def _check_sizes(architecture: Sequence[Layer], arrays: Mapping[str, Any], patterns: Mapping[str, Any]) -> None:
+    """Refuse a dense layer that declares other weights than the file holds, before Model makes as many."""
+    for layer in leaves(architecture):
+        for key, size in layer.sizes().items():
+            if key not in patterns and key in arrays and arrays[key].size != size:
+                raise ShapeError(f"params[{key!r}] has shape {arrays[key].shape}, its layer declares {size} weights")
 
 
 def _described(pattern: Any) -> dict[str, Any]:

@@ -137,6 +137,7 @@ def test_list_names_suites_and_peers(capsys: pytest.CaptureFixture[str], monkeyp
         (["conv", "--peers", "tensorflow"], "--peers='tensorflow' is not one of "),
         (["conv", "--seed", "-3"], "--seed=-3 must be at least 0"),
         (["conv", "--json", "nowhere/b.json"], "--json nowhere/b.json cannot be written: its folder is missing"),
+        (["conv", "--json", "."], "--json . cannot be written: it is a folder; name a file"),
         (["conv", "--figure", "nowhere/b.png"], "--figure nowhere/b.png cannot be written: its folder is missing"),
     ],
 )

@@ -79,6 +79,7 @@ def test_evaluate_runs_the_compact_network(result: Path, capsys: pytest.CaptureF
     [
         (["{tmp}"], r"l0ref evaluate: result='{tmp}' holds neither compact.npz nor model.npz; pass what compress"),
         (["{result}", "--data", "mnist"], r"l0ref evaluate: "),
+        (["{result}", "--seed", "-1"], r"l0ref evaluate: --seed=-1 must be at least 0"),
         (["{result}/report.json"], r"l0ref evaluate: path="),
     ],
 )
@@ -122,6 +123,29 @@ def test_calibrate_writes_what_compress_reads(
         for row in layers
         if row["bytes_sparse"] < row["bytes_dense"]
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rounds", "0"], "--rounds=0 must be at least 1"),
+        (["--out", "{tmp}"], "--out {tmp} cannot be written: it is a folder; name a file"),
+        (["--out", "{tmp}/file/costs.json"], "--out {tmp}/file/costs.json cannot be written: "),
+    ],
+)
+def test_calibrate_says_what_is_wrong_before_it_measures(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("l0ref.cli.calibrate.calibrate", lambda **_: pytest.fail("measured"))
+    assert main(["calibrate", *(a.replace("{tmp}", str(tmp_path)) for a in arguments)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("l0ref calibrate: " + said.replace("{tmp}", str(tmp_path)))
+    assert err.count("\n") == 1
 
 
 def test_deployment_takes_as_many_batches_as_there_are_samples(tmp_path: Path) -> None:

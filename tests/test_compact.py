@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from l0ref import checkpoint, data, fit, metrics, nn, optim, prune
+from l0ref.archive import read_npz, write_npz
 from l0ref.errors import ArgumentError, CheckpointError, ConfigError, ShapeError
 from l0ref.nn import Conv2d, Linear, Model
 from l0ref.penalty import Penalty
@@ -140,6 +141,10 @@ def test_predictions_by_hand() -> None:
             r"^model is compact already: 'conv.weight' is sparse; compact the masked",
         ),
         (lambda: compact(pruned(), batch_size=0), r"^batch_size=0 must be at least 1"),
+        (lambda: compact(compact(pruned())), r"^model is CompactModel, expected Model; pass \.model of"),
+        (lambda: sparse_twin(sparse_twin(pruned())), r"^model is compact already: 'conv.weight' is sparse; compact"),
+        (lambda: sparse_twin(pruned(), only="fc1.weight"), r"^only has 'f', which is not a weight array; choose from"),
+        (lambda: sparse_twin(pruned(), only=["fc1.bias"]), r"^only has 'fc1.bias', which is not a weight array; choos"),
         (lambda: calibrate(rounds=0), r"^rounds=0 must be at least 1"),
     ],
 )
@@ -153,6 +158,27 @@ def test_a_pattern_of_another_shape_is_refused() -> None:
         nn.SparseLinear("fc", 4, 6, Pattern.from_mask(np.ones((4, 6), bool)))
     with pytest.raises(ShapeError, match=r"^pattern of layer 'c' has shape \(4, 6\), expected \(4, 18\)"):
         nn.SparseConv2d("c", 2, 4, 3, Pattern.from_mask(np.ones((4, 6), bool)))
+
+
+def tiles(pattern: Pattern) -> BlockPattern:
+    return BlockPattern.from_mask(pattern.to_mask(), blocksize=2)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda p: nn.SparseLinear("a", *p.shape, None), r"^pattern is NoneType, expected Pattern or BlockPattern; ma"),
+        (lambda p: nn.SparseLinear("a", 18.0, 4, p), r"^in_features=18.0 must be a whole number, not float"),
+        (lambda p: nn.SparseConv2d("a", 2, 4, 3, p.to_mask()), r"^pattern is ndarray, expected Pattern; make it with"),
+        (lambda p: nn.SparseConv2d("a", 2, 4, 3, tiles(p)), r"^pattern is BlockPattern, expected Pattern; make it wit"),
+        (lambda p: nn.SparseConv2d("a", 2, 4, 3, p, groups=0), r"^groups=0 must be at least 1"),
+        (lambda p: nn.SparseConv2d("a", 5, 4, 3, p, groups=2), r"^groups=2 of layer 'a' does not divide in_channels=5"),
+        (lambda p: nn.SparseConv2d("a", 6, 4, 3, p, groups=3), r"^groups=3 of layer 'a' does not divide out_channels="),
+    ],
+)
+def test_a_layer_that_could_not_run_is_refused(make: Any, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        make(Pattern.from_mask(np.ones((4, 18), bool)))
 
 
 # --- training
@@ -221,6 +247,50 @@ def test_a_file_whose_pattern_is_not_sound_is_refused(tmp_path: Path) -> None:
 # --- the cost model
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: m["patterns"]["fc1.weight"].update(blocksize=[0, 0]),
+        lambda m: m["patterns"]["fc1.weight"].update(blocksize=[1]),
+        lambda m: m["patterns"]["fc1.weight"].update(shape=[20], blocksize=[2, 2]),
+        lambda m: m["architecture"].update(layers="abc"),
+        lambda m: m["architecture"]["layers"][0].update(groups=0),
+        lambda m: m["architecture"]["layers"].append(nested(300)),
+    ],
+)
+def test_a_file_whose_manifest_is_hostile_is_refused(spoil: Any, tmp_path: Path) -> None:
+    path = tmp_path / "small.npz"
+    checkpoint.save(path, sparse_twin(pruned()))
+    arrays, manifest = read_npz(path)
+    spoil(manifest)
+    write_npz(path, arrays, manifest=manifest)
+    with pytest.raises(CheckpointError, match=r"^path='.*' is not a sound model: .*; restore it from a copy"):
+        checkpoint.load(path)
+
+
+def test_a_file_that_declares_weights_it_does_not_hold_makes_none(tmp_path: Path) -> None:
+    path = tmp_path / "small.npz"
+    checkpoint.save(path, pruned())
+    arrays, manifest = read_npz(path)
+    assert manifest["architecture"]["layers"][-1]["kind"] == "Linear"
+    manifest["architecture"]["layers"][-1]["out_features"] = 10**8
+    write_npz(path, arrays, manifest=manifest)
+    with pytest.raises(CheckpointError, match=r"params\['fc2.weight'\] has shape \(5, 20\), its layer declares"):
+        checkpoint.load(path)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    layer: dict[str, Any] = {"kind": "ReLU", "name": "in"}
+    for i in range(depth):
+        layer = {"kind": "Residual", "name": f"r{i}", "body": [layer], "shortcut": []}
+    return layer
+
+
+def test_a_compact_model_is_saved_by_its_model(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"^model is CompactModel, expected Model; pass \.model of what compact re"):
+        checkpoint.save(tmp_path / "a.npz", compact(pruned()))  # type: ignore[arg-type]
+
+
 def test_fit_line_finds_what_made_the_numbers(rng: np.random.Generator) -> None:
     terms = np.column_stack([np.ones(20), rng.uniform(1, 1e6, (20, 2))])
     want = np.array([1e-6, 2e-9, 5e-10])
@@ -264,6 +334,10 @@ def test_a_file_that_is_no_cost_model_is_refused(spoil: str, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"is no cost model: coefficients \[-1, 1\] is wrong or missing"):
         Costs.load(path)
     found["lines"] = {"linear": {"dense": [0, 1], "sparse": [0, 0, 0]}, "conv": {"dense": [0, 1], "sparse": [0, 0, 0]}}
+    found["few"] = [1]
+    path.write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match=r"is no cost model: .* is wrong or missing"):
+        Costs.load(path)
     found["few"] = {"linear": found["lines"]["linear"]}
     path.write_text(json.dumps(found))
     with pytest.raises(ConfigError, match=r"is no cost model: 'conv' is wrong or missing"):

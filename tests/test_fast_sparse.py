@@ -107,6 +107,35 @@ def test_products_with_any_number_of_samples(pattern: Any, dtype: Any, rng: np.r
 
 
 @each_pattern
+@pytest.mark.parametrize("seldom", [-1, 10**6], ids=["laid out", "where it stands"])
+def test_whole_vectors_are_read_either_way(
+    pattern: Any, seldom: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse_matrix, "SELDOM", seldom)
+    laid, used = sparse_matrix.laid, []
+    monkeypatch.setattr(sparse_matrix, "laid", lambda *args, **options: (used.append(1), laid(*args, **options))[1])
+    for blocks in (1, 2, 5):
+        w, values, x, _ = draw(pattern, blocks * lanes(np.float32), np.float32, rng)
+        equal(multiply(pattern, values, x), w @ x)
+        equal(multiply(pattern, values, np.asfortranarray(x)), w @ x)
+    assert bool(used) == (seldom < 0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "loads"),
+    [
+        (Pattern.from_mask(np.ones((12, 3), bool)), 36),
+        (BlockPattern.from_mask(np.ones((12, 3), bool), blocksize=(4, 1)), 9),
+        (BlockPattern.from_mask(np.ones((12, 3), bool), blocksize=(6, 2)), 8),
+        (Pattern.from_mask(np.zeros((12, 3), bool)), 0),
+    ],
+    ids=["entries", "tall tiles", "tiles that overhang", "nothing"],
+)
+def test_loads_of_features(pattern: Any, loads: int) -> None:
+    assert sparse_operands.operand(pattern).loads == loads
+
+
+@each_pattern
 @each_dtype
 def test_products_with_a_vector(pattern: Any, dtype: Any, rng: np.random.Generator) -> None:
     w, values, x, y = draw(pattern, 1, dtype, rng)

@@ -274,6 +274,32 @@ def test_replace_sets_masked_weights_to_zero_and_leaves_the_old_model_alone() ->
     np.testing.assert_array_equal(pruned.mask("fc2.weight"), mask)
 
 
+@pytest.mark.kernels
+@pytest.mark.parametrize("name", ["fc1.weight", "fc1.bias"])
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_parameter_swapped_for_one_that_does_not_fit_is_refused(name: str, warm: bool) -> None:
+    model = nn.mlp((20, 16, 10), seed=0)
+    x = np.ones((40, 20), np.float32)
+    if warm:  # a compiled chain is kept
+        model.logits(x)
+    model.params[name] = model.params[name][:1]  # type: ignore[index]
+    with pytest.raises(ShapeError, match=rf"^params\['{name}'\] has shape \(1,"):
+        model.logits(x)
+
+
+@pytest.mark.kernels
+def test_parameters_swapped_for_another_dtype_are_used() -> None:
+    model = nn.mlp((20, 16, 10), seed=0)
+    x = np.random.default_rng(0).standard_normal((40, 20))
+    want = model.astype(np.float64).logits(x)
+    model.logits(x.astype(np.float32))
+    model.params.update({k: v.astype(np.float64) for k, v in model.params.items()})  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(model.logits(x), want)
+    model.params["fc1.bias"] = np.zeros(16, np.float32)  # type: ignore[index]
+    with pytest.raises(DTypeError, match=r"^params have arrays of float32, float64; use one type"):
+        model.logits(x)
+
+
 def test_logits_do_not_depend_on_the_batch_size_beyond_rounding() -> None:
     model = nn.digits_cnn(seed=0, dtype=np.float64)
     x = np.random.default_rng(0).random((7, 1, 8, 8))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import FrozenInstanceError
 from itertools import pairwise
 from typing import Any
@@ -181,6 +183,24 @@ def test_nothing_can_be_written(made: Any) -> None:
     for thing, name in ((made, "values"), (made, "pattern"), (made.pattern, "shape")):
         with pytest.raises(FrozenInstanceError, match=name):
             setattr(thing, name, None)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda thing: pickle.loads(pickle.dumps(thing))])
+@pytest.mark.parametrize("made", [CSR.from_dense(np.eye(3)), BCSR.from_dense(np.eye(3), blocksize=2)])
+def test_nothing_can_be_written_in_a_copy(made: Any, copied: Any) -> None:
+    made.transpose()  # kept in the pattern
+    other = copied(made)
+    np.testing.assert_array_equal(other.to_dense(), made.to_dense())
+    assert other.shape == made.shape
+    for array in (*held(other), *held(other.transpose()), other.pattern.transpose_order):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
+def test_values_may_be_a_list() -> None:
+    assert Pattern([0, 1], [1], (1, 3)).scatter([2.0]).tolist() == [[0.0, 2.0, 0.0]]  # type: ignore[arg-type]
+    pattern = BlockPattern.from_mask(np.ones((1, 2), bool), blocksize=(1, 2))
+    assert pattern.scatter([[[2.0, 3.0]]]).tolist() == [[2.0, 3.0]]  # type: ignore[arg-type]
 
 
 def test_arrays_given_are_copied_and_left_alone() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from l0ref.archive import json_bytes, write_atomic
+from l0ref.cli.write import check_file
 from l0ref.errors import ArgumentError, ConfigError
 
 EXAMPLES = """\
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
     for flag in ("json", "figure"):
-        _check_folder(flag, getattr(arguments, flag))
+        check_file(flag, getattr(arguments, flag))
     found = run_in_worker(plan)
     if arguments.json:
         write_atomic(Path(arguments.json), json_bytes(found))
@@ -95,9 +95,3 @@ def listing() -> str:
         note = "" if installed(name) else " [not installed: pip install 'l0ref[bench]']"
         lines.append(f"  {name:<10} {peer.about}{note}")
     return "\n".join(lines)
-
-
-def _check_folder(flag: str, path: str | None) -> None:
-    """Refuse a file that could not be written before minutes are spent on what goes into it."""
-    if path is not None and not os.access(Path(path).absolute().parent, os.W_OK):
-        raise ConfigError(f"--{flag} {path} cannot be written: its folder is missing or read-only; choose another")

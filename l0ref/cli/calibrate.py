@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from l0ref.cli.write import check_file
+from l0ref.errors import ConfigError
 from l0ref.pruning.calibration import calibrate
 from l0ref.pruning.costs import KINDS, Costs, costs_file
 from l0ref.report import table
@@ -36,8 +38,14 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, write, and print the coefficients."""
     out = Path(arguments.out) if arguments.out else costs_file()
+    if arguments.rounds < 1:
+        raise ConfigError(f"--rounds={arguments.rounds} must be at least 1")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written: {error.strerror}; choose another") from None
+    check_file("out", out)
     costs = calibrate(rounds=arguments.rounds)
-    out.parent.mkdir(parents=True, exist_ok=True)
     costs.save(out)
     sys.stdout.write(costs_text(costs) + f"\n\nwritten to {out}\n")
     return 0

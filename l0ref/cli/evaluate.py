@@ -43,6 +43,8 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print."""
+    if arguments.seed < 0:
+        raise ConfigError(f"--seed={arguments.seed} must be at least 0")
     path = model_file(Path(arguments.result))
     model = checkpoint.load(path)
     splits = load(arguments.data, data_dir=arguments.data_dir, seed=arguments.seed, dtype=str(model.dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ def claim(folder: Path, *, overwrite: bool) -> Path:
     except OSError as error:
         raise ConfigError(f"out={str(folder)!r} cannot be created: {error.strerror}; choose another folder") from None
     return folder
+
+
+def check_file(flag: str, path: str | os.PathLike[str] | None) -> None:
+    """Refuse a file that could not be written, before minutes are spent on what goes into it."""
+    if path is None:
+        return
+    if Path(path).is_dir():
+        raise ConfigError(f"--{flag} {path} cannot be written: it is a folder; name a file")
+    if not os.access(Path(path).absolute().parent, os.W_OK):
+        raise ConfigError(f"--{flag} {path} cannot be written: its folder is missing or read-only; choose another")
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

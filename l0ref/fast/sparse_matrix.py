@@ -5,9 +5,10 @@
     sample               g[m, d] = sum_n y[m, n] x[d, n]               where something is stored
 
 Activations are features by samples, or samples by features (`rows`). Both are laid out in blocks, which costs a read
-and a write of each number; a single sample is left as it is, and a result whose rows are whole vectors is written where
-it belongs. The values of a transposed matrix are gathered anew for each product, since they change while a network is
-trained.
+and a write of each number; a single sample is left as it is. Features whose samples are whole vectors are written where
+they belong, and read where they stand if that is seldom: there a vector may lie across two lines of the cache, and rows
+a power of 2 apart drive each other out of the first one. The values of a transposed
+matrix are gathered anew for each product, since they change while a network is trained.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from l0ref.fast.target import lanes
 from l0ref.sparse.products import AnyPattern
 from l0ref.validate import Array
 
+SELDOM = 5  # times that a feature is read, up to which reading it where it stands is faster than laying it out
+
 
 def multiply(pattern: AnyPattern, values: Array, x: Array, bias: Array | None = None, *, rows: bool = False) -> Array:
     """Return W X + b, or X W^T + b if samples are `rows`; W x + b for a vector."""
@@ -30,10 +33,12 @@ def multiply(pattern: AnyPattern, values: Array, x: Array, bias: Array | None = 
         operand(pattern).multiply(values, flat(x), flat(b), y.reshape(-1))
     elif y.size:
         blocks, whole = blocks_for(count, width), not rows and count % width == 0
+        stays = whole and operand(pattern).loads <= SELDOM * d
         out = y.reshape(-1) if whole else room("y", blocks * m * width, x.dtype)
-        apart = blocks, d * width, width if whole else m * width
-        source = laid(x, rows=rows, into="x")
-        operand(pattern).contract(values, source, flat(b), no_floor(x.dtype), out, apart, count if whole else width)
+        apart = blocks, width if stays else d * width, width if whole else m * width
+        source = flat(x) if stays else laid(x, rows=rows, into="x")
+        steps = count if stays else width, count if whole else width
+        operand(pattern).contract(values, source, flat(b), no_floor(x.dtype), out, apart, steps)
         if not whole:
             bring_back(out, y, rows=rows)
     return y

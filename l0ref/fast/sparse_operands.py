@@ -5,7 +5,8 @@
     turned     the values of the transposed matrix
 
 Activations are flat arrays, or blocks of `l0ref.fast.sparse_layout`. `blocks` says how many there are and how far it is
-from one to the next in x and in y (or d), `step` how far from one feature to the next in y (or d); in x it is a vector.
+from one to the next in x and in y (or d), `steps` how far from one feature to the next in x and in y; of `sample`,
+`step` the same in d, where in x it is a vector.
 Each takes as many threads as its work is worth.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from math import inf
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from l0ref.validate import Array
 ALONE = 16  # multiply-adds with blocks of samples that take as long as one with a single sample
 
 Blocks = tuple[int, int, int]
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,21 @@ class Entries:
 
     pattern: Pattern
 
+    @property
+    def loads(self) -> int:
+        """How often a feature of x is read, summed over all features."""
+        return self.pattern.nnz
+
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
         """Fill y, (M,)."""
         w = flat(values), self.pattern.indptr, self.pattern.indices
         sparse_vector.multiply(w, x, b, y, threads_for(ALONE * values.size))
 
-    def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, step: int) -> None:
+    def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair) -> None:
         """Fill the blocks of y; floor is 0 for a ReLU, -inf for none."""
-        w, width = (flat(values), self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
-        threads = threads_for(values.size * blocks[0] * width)
-        sparse_contraction.contract(x, w, b, floor, y, blocks, (width, step), threads)
+        w = flat(values), self.pattern.indptr, self.pattern.indices
+        threads = threads_for(values.size * blocks[0] * lanes(x.dtype))
+        sparse_contraction.contract(x, w, b, floor, y, blocks, steps, threads)
 
     def outer(self, d: Array, x: Array, g: Array) -> None:
         """Fill g, (nnz,)."""
@@ -74,16 +81,21 @@ class Tiles:
 
     pattern: BlockPattern
 
+    @property
+    def loads(self) -> int:
+        """How often a feature of x is read, summed over all features."""
+        return prod(self.pattern.values_shape) // self.pattern.blocksize[0]
+
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
         """Fill y, (M,)."""
         w, sizes = (flat(values), self.pattern.indptr, self.pattern.indices), self._sizes
         sparse_tiles.multiply(w, x, b, y, sizes, lanes(x.dtype), threads_for(ALONE * values.size))
 
-    def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, step: int) -> None:
+    def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair) -> None:
         """Fill the blocks of y; floor is 0 for a ReLU, -inf for none."""
-        w, width = (flat(values), self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
-        threads = threads_for(values.size * blocks[0] * width)
-        sparse_tiles.contract(x, w, b, floor, y, blocks, (*self._sizes, width, step), threads)
+        w = flat(values), self.pattern.indptr, self.pattern.indices
+        threads = threads_for(values.size * blocks[0] * lanes(x.dtype))
+        sparse_tiles.contract(x, w, b, floor, y, blocks, (*self._sizes, *steps), threads)
 
     def outer(self, d: Array, x: Array, g: Array) -> None:
         """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""

@@ -92,7 +92,7 @@ class Spare:
         if current_backend() == "numba":
             with _lock:
                 kept = _spares.pop(self, None)
-        if kept is None or kept.capacity < capacity:
+        if kept is None or kept.capacity < capacity or kept.x.dtype != dtype:
             kept = chain_of(architecture, input_shape, capacity=capacity, dtype=dtype)
         yield kept
         if kept is not None:

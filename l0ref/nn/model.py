@@ -55,7 +55,7 @@ class Model:
     def __post_init__(self) -> None:
         _check_names(self.architecture)
         shapes(self.architecture, self.input_shape)
-        _check_arrays("params", self.params, self._expected("parameters"))
+        _check_arrays("params", self.params, self._shapes)
         _check_arrays("buffers", self.buffers, self._expected("buffers"))
         _check_one_dtype({"params": self.params, "buffers": self.buffers})
         _check_masks(self.masks, self.params, self.weights)
@@ -162,6 +162,8 @@ class Model:
         """Return the outputs for all rows of `x` in evaluation mode, computed `batch_size` rows at a time."""
         rows = min(count("batch_size", batch_size, least=1), max(len(x), 1))
         if self._runs_compiled(x, rows):
+            _check_arrays("params", self.params, self._shapes)  # kernels trust them, and a dict can be written to
+            _check_one_dtype({"params": self.params})
             with self._spare.lent(self.architecture, self.input_shape, capacity=rows, dtype=self.dtype) as chain:
                 if chain is not None:
                     orders = (np.arange(i, min(i + rows, len(x))) for i in range(0, len(x), rows))
@@ -179,6 +181,11 @@ class Model:
     def _dense_work(self) -> int:
         """Multiply-adds of the layers that store all their weights, for one sample."""
         return sum(self.positions[k] * size for k, size in self.sizes.items() if k not in self.patterns)
+
+    @cached_property
+    def _shapes(self) -> dict[str, Shape]:
+        """Shapes of the parameters, by name."""
+        return self._expected("parameters")
 
     @cached_property
     def _spare(self) -> Spare:

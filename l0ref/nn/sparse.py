@@ -14,9 +14,11 @@ import numpy as np
 
 from l0ref import sparse
 from l0ref.autodiff.tensor import Tensor
-from l0ref.errors import ShapeError
+from l0ref.errors import ArgumentError, ShapeError
 from l0ref.nn.layer import AnyPattern, Layer, Shape
 from l0ref.nn.layers import Conv2d, Linear, Pair
+from l0ref.sparse.checks import is_pattern
+from l0ref.sparse.matmul import check_pattern
 from l0ref.validate import Array, pair
 
 Result = tuple[Tensor, dict[str, Array]]
@@ -36,7 +38,9 @@ class SparseLinear(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _check_pattern(self.name, self.pattern, (self.out_features, self.in_features))
+        rows, columns = self.dense.out_features, self.dense.in_features  # counts, or the dense layer is refused
+        check_pattern(self.pattern)
+        _check_shape(self.name, self.pattern, (rows, columns))
 
     def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
         """`<name>.weight`, the stored values, and `<name>.bias`: all zero, as a pruned layer is not drawn."""
@@ -90,7 +94,15 @@ class SparseConv2d(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        _check_pattern(self.name, self.pattern, (self.kernel_shape[0], prod(self.kernel_shape[1:])))
+        groups = self.dense.groups  # at least 1, or the dense layer is refused
+        for name in ("in_channels", "out_channels"):
+            if getattr(self, name) % groups:
+                raise ArgumentError(
+                    f"groups={groups} of layer {self.name!r} does not divide {name}={getattr(self, name)}; "
+                    "choose a divisor"
+                )
+        is_pattern("pattern", self.pattern, sparse.Pattern, made_by="Pattern.from_mask(kernel.reshape(F, -1) != 0)")
+        _check_shape(self.name, self.pattern, (self.kernel_shape[0], prod(self.kernel_shape[1:])))
 
     @property
     def kernel_shape(self) -> tuple[int, int, int, int]:
@@ -134,6 +146,6 @@ class SparseConv2d(Layer):
         return Conv2d(self.name, self.in_channels, self.out_channels, *settings)
 
 
-def _check_pattern(name: str, pattern: AnyPattern, shape: tuple[int, int]) -> None:
+def _check_shape(name: str, pattern: AnyPattern, shape: tuple[int, int]) -> None:
     if pattern.shape != shape:
         raise ShapeError(f"pattern of layer {name!r} has shape {pattern.shape}, expected {shape}, that of its weight")

@@ -64,20 +64,30 @@ def compact(model: Model, *, costs: Costs | None = None, batch_size: int = 128) 
     The outputs of the two models agree within rounding, as sums are taken in another order.
     """
     count("batch_size", batch_size, least=1)
-    if model.patterns:
-        key = next(iter(model.patterns))
-        raise ArgumentError(f"model is compact already: {key!r} is sparse; compact the masked model")
-    choices = tuple(_choose(model, key, costs, batch_size) for key in model.weights)
+    choices = tuple(_choose(model, key, costs, batch_size) for key in _chosen(model, None))
     return CompactModel(sparse_twin(model, only=[c.name for c in choices if c.form == "sparse"]), choices)
 
 
 def sparse_twin(model: Model, *, only: Sequence[str] | None = None) -> Model:
     """Return the model with the weight arrays named by `only`, or all of them, in sparse layers, pay or not."""
-    patterns = {key: _pattern(model, key) for key in (model.weights if only is None else only)}
+    patterns = {key: _pattern(model, key) for key in _chosen(model, only)}
     params = {key: patterns[key].gather(_matrix(p)) if key in patterns else p for key, p in model.params.items()}
     masks = {key: m for key, m in model.masks.items() if key not in patterns}
     architecture = tuple(_replaced(model.architecture, patterns))
     return Model(architecture, model.input_shape, params, masks, model.buffers)
+
+
+def _chosen(model: Model, only: Sequence[str] | None) -> tuple[str, ...]:
+    """The weight arrays named by `only`, or all of them; refuse what is unknown, and what is sparse already."""
+    if not isinstance(model, Model):
+        raise ArgumentError(f"model is {type(model).__name__}, expected Model; pass .model of what compact returned")
+    names = model.weights if only is None else tuple(only)
+    if unknown := [name for name in names if name not in model.weights]:
+        known = ", ".join(model.weights)
+        raise ArgumentError(f"only has {unknown[0]!r}, which is not a weight array; choose from {known}")
+    if sparse := [name for name in names if name in model.patterns]:
+        raise ArgumentError(f"model is compact already: {sparse[0]!r} is sparse; compact the masked model")
+    return names
 
 
 def _choose(model: Model, key: str, costs: Costs | None, batch_size: int) -> Choice:

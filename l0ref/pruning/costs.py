@@ -82,7 +82,7 @@ class Costs:
                 raise KeyError("schema_version")
             lines, few = _lines(found["lines"], KINDS), _lines(found["few"], KINDS if found["few"] else ())
             return cls(lines, count("lanes", found["lanes"], least=1), float(found["error"]), few)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"path={os.fspath(path)!r} is no cost model: {error} is wrong or missing; write it with l0ref calibrate"
             ) from None

@@ -117,6 +117,9 @@ class BCSR:
         """Bytes of values, padding included, columns and row starts."""
         return self.values.nbytes + self.pattern.nbytes
 
+    def __reduce__(self) -> Any:  # copies and what is unpickled are checked and read-only, too
+        return BCSR, (self.pattern, self.values)
+
     def __repr__(self) -> str:
         return (
             f"BCSR(shape={self.shape}, blocksize={self.blocksize}, tiles={len(self.values)}, "

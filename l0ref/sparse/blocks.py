@@ -12,7 +12,7 @@ from l0ref.errors import ShapeError
 from l0ref.masks.blocks import grid, tiled, untiled
 from l0ref.sparse.checks import Pair, dense_matrix, is_pattern, mask_matrix, matrix_shape
 from l0ref.sparse.pattern import Pattern, check_values, density
-from l0ref.validate import Array, pair
+from l0ref.validate import Array, as_array, pair
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,8 +119,9 @@ class BlockPattern:
 
     def scatter(self, values: Array) -> Array:
         """Return the dense matrix, (tiles, b_r, b_c) -> (M, D), zero where nothing is stored."""
-        check_values(self, values)
-        return self._spread(values)
+        stored = as_array("values", values)
+        check_values(self, stored)
+        return self._spread(stored)
 
     def _spread(self, values: Array) -> Array:
         every = np.zeros((*self.grid, *self.blocksize), values.dtype)

@@ -107,5 +107,8 @@ class CSR:
         """Bytes of values, columns and row starts."""
         return self.values.nbytes + self.pattern.nbytes
 
+    def __reduce__(self) -> Any:  # copies and what is unpickled are checked and read-only, too
+        return CSR, (self.pattern, self.values)
+
     def __repr__(self) -> str:
         return f"CSR(shape={self.shape}, nnz={self.nnz}, density={self.density:.3g}, {self.dtype}, {self.nbytes} bytes)"

@@ -125,10 +125,14 @@ class Pattern:
 
     def scatter(self, values: Array) -> Array:
         """Return the dense matrix, (nnz,) -> (M, D), zero where nothing is stored."""
-        check_values(self, values)
-        dense = np.zeros(self.shape, values.dtype)
-        dense[self.rows, self.indices] = values
+        stored = as_array("values", values)
+        check_values(self, stored)
+        dense = np.zeros(self.shape, stored.dtype)
+        dense[self.rows, self.indices] = stored
         return dense
+
+    def __reduce__(self) -> Any:  # copies and what is unpickled are checked and read-only, too
+        return Pattern, (self.indptr, self.indices, self.shape)
 
     def __repr__(self) -> str:
         return f"Pattern(shape={self.shape}, nnz={self.nnz}, density={self.density:.3g})"

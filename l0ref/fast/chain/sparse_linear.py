@@ -38,7 +38,7 @@ class SparseLinearStage:
         """Fill y for the first `count` samples."""
         x, y = self.x, self.y
         blocks = -(-count // x.lanes), x.step, y.step
-        self.matrix.contract(weight, x.value, bias, self.floor, y.value, blocks, x.lanes)
+        self.matrix.contract(weight, x.value, bias, self.floor, y.value, blocks, (x.lanes, x.lanes))
 
     def backward(
         self, weight: Array, weight_bar: Array, bias_bar: Array, *, count: int, wants_x: bool, has_rows: bool
@@ -51,4 +51,4 @@ class SparseLinearStage:
         self.matrix.sample(y.bar, x.value, weight_bar, (blocks, x.step, y.step), x.lanes)
         if wants_x:
             values, back = self.matrix.turned(weight), (blocks, y.step, x.step)
-            self.transposed.contract(values, y.bar, self.zero, no_floor(x.dtype), x.bar, back, x.lanes)
+            self.transposed.contract(values, y.bar, self.zero, no_floor(x.dtype), x.bar, back, (x.lanes, x.lanes))
