@@ -320,7 +320,7 @@ def test_ctrl_c_keeps_the_finished_epochs(taken: Counter[str]) -> None:
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def refusals(error: type[Exception], said: str, model: nn.Model, data: Dataset, **options: Any) -> list[Any]:
+def assert_both_refuse(error: type[Exception], said: str, model: nn.Model, data: Dataset, **options: Any) -> list[Any]:
     """What is raised on the chain and on the tape, which both say what is expected."""
     caught = []
     for context in (lambda: backend("numba"), no_chain):
@@ -344,7 +344,7 @@ def test_divergence_is_told_alike(batch_size: int, said: str, name: str, taken: 
     data = data_for(model, count=20)
     loud = dataclasses.replace(data, x=1e4 * data.x)
     said = f"^train, epoch 1, {said}.*; the last good state is kept"
-    fast, plain = refusals(Diverged, said, model, loud, optimizer=optimizer, batch_size=batch_size)
+    fast, plain = assert_both_refuse(Diverged, said, model, loud, optimizer=optimizer, batch_size=batch_size)
     assert str(fast) == str(plain)
     assert len(fast.history) == len(plain.history) == 0
     for error in (fast, plain):
@@ -364,7 +364,7 @@ def test_nan_in_a_parameter_is_told_alike(key: str, taken: Counter[str]) -> None
         return dataclasses.replace(state, params={**state.params, key: bad})
 
     said = r"^train, epoch 2, batch 2: the loss is nan \(first bad tensor: .*\)"
-    fast, plain = refusals(Diverged, said, model, data_for(model, count=20), after_step=poison)
+    fast, plain = assert_both_refuse(Diverged, said, model, data_for(model, count=20), after_step=poison)
     assert str(fast) == str(plain)
     assert len(fast.history) == 1
     assert_close(fast.model.params, plain.model.params, 1e-9)
@@ -385,10 +385,10 @@ def test_what_the_tape_refuses_is_refused_in_its_words() -> None:
         (ArgumentError, r"^pull has the surrogate L0\(\)", {"penalty": Penalty(L0(), alpha=1.0)}),
         (ArgumentError, r"^lr=-0\.001 must be 0 or greater", {"schedule": Falling()}),
     ):
-        fast, plain = refusals(error, said, model, data, **options)
+        fast, plain = assert_both_refuse(error, said, model, data, **options)
         assert str(fast) == str(plain)
     more = Dataset(data.x, np.arange(20) % 5, 5, "more classes than outputs")
-    fast, plain = refusals(ArgumentError, r"^target holds the class index 4, outside \[0, 4\)", model, more)
+    fast, plain = assert_both_refuse(ArgumentError, r"^target holds the class index 4, outside \[0, 4\)", model, more)
     assert str(fast) == str(plain)
 
 
@@ -437,7 +437,7 @@ def test_masks_of_a_hook_must_be_masks() -> None:
         return dataclasses.replace(state, masks={key: np.full((33, 17), 0.5)})
 
     said = r"^masks\['0\.fc0\.weight'\] is float64 \(33, 17\), expected bool \(33, 17\)"
-    refusals(ShapeError, said, model, data_for(model, count=20), after_step=halve)
+    assert_both_refuse(ShapeError, said, model, data_for(model, count=20), after_step=halve)
 
 
 # --- where the tape has to do -----------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def spoil() -> None:
         memory[:] = np.nan
 
 
-def equal(got: Array, want: Array) -> None:
+def assert_exactly(got: Array, want: Array) -> None:
     """Exactly equal, of one type, and an array of its own."""
     np.testing.assert_array_equal(got, want)
     assert got.dtype == want.dtype
@@ -102,12 +102,12 @@ def test_products_with_any_number_of_samples(pattern: Any, dtype: Any, rng: np.r
         w, values, x, y = draw(pattern, count, dtype, rng)
         b = whole(len(w), dtype, rng)
         for _ in range(2):  # once more on memory that holds anything
-            equal(multiply(pattern, values, x), times(w, x))
-            equal(multiply(pattern, values, np.asfortranarray(x).T, b, rows=True), times(x.T, w.T) + b)
-            equal(multiply_transposed(pattern, values, y), times(w.T, y))
-            equal(multiply_transposed(pattern, values, y.T.copy(), rows=True), times(y.T, w))
-            equal(sample(pattern, y, x), pattern.gather(times(y, x.T)))
-            equal(sample(pattern, y.T.copy(), x.T.copy(), rows=True), pattern.gather(times(y, x.T)))
+            assert_exactly(multiply(pattern, values, x), times(w, x))
+            assert_exactly(multiply(pattern, values, np.asfortranarray(x).T, b, rows=True), times(x.T, w.T) + b)
+            assert_exactly(multiply_transposed(pattern, values, y), times(w.T, y))
+            assert_exactly(multiply_transposed(pattern, values, y.T.copy(), rows=True), times(y.T, w))
+            assert_exactly(sample(pattern, y, x), pattern.gather(times(y, x.T)))
+            assert_exactly(sample(pattern, y.T.copy(), x.T.copy(), rows=True), pattern.gather(times(y, x.T)))
             spoil()
 
 
@@ -121,8 +121,8 @@ def test_whole_vectors_are_read_either_way(
     monkeypatch.setattr(sparse_matrix, "laid", lambda *args, **options: (used.append(1), laid(*args, **options))[1])
     for blocks in (1, 2, 5):
         w, values, x, _ = draw(pattern, blocks * lanes(np.float32), np.float32, rng)
-        equal(multiply(pattern, values, x), times(w, x))
-        equal(multiply(pattern, values, np.asfortranarray(x)), times(w, x))
+        assert_exactly(multiply(pattern, values, x), times(w, x))
+        assert_exactly(multiply(pattern, values, np.asfortranarray(x)), times(w, x))
     assert bool(used) == (seldom < 0)
 
 
@@ -145,9 +145,9 @@ def test_loads_of_features(pattern: Any, loads: int) -> None:
 def test_products_with_a_vector(pattern: Any, dtype: Any, rng: np.random.Generator) -> None:
     w, values, x, y = draw(pattern, 1, dtype, rng)
     b = whole(len(w), dtype, rng)
-    equal(multiply(pattern, values, x[:, 0], b), times(w, x[:, 0]) + b)
-    equal(multiply_transposed(pattern, values, y[:, 0]), times(w.T, y[:, 0]))
-    equal(sample(pattern, y[:, 0], x[:, 0]), pattern.gather(np.outer(y, x)))
+    assert_exactly(multiply(pattern, values, x[:, 0], b), times(w, x[:, 0]) + b)
+    assert_exactly(multiply_transposed(pattern, values, y[:, 0]), times(w.T, y[:, 0]))
+    assert_exactly(sample(pattern, y[:, 0], x[:, 0]), pattern.gather(np.outer(y, x)))
 
 
 @each_dtype
@@ -157,8 +157,8 @@ def test_columns_beyond_uint16(dtype: Any, rng: np.random.Generator) -> None:
     assert pattern.indices.dtype == np.int32
     for count in (1, lanes(dtype)):
         w, values, x, y = draw(pattern, count, dtype, rng)
-        equal(multiply(pattern, values, x), times(w, x))
-        equal(sample(pattern, y, x), pattern.gather(times(y, x.T)))
+        assert_exactly(multiply(pattern, values, x), times(w, x))
+        assert_exactly(sample(pattern, y, x), pattern.gather(times(y, x.T)))
 
 
 @each_dtype
@@ -168,8 +168,8 @@ def test_padding_of_tiles_is_not_read(dtype: Any, rng: np.random.Generator) -> N
     for count in (1, 3, lanes(dtype)):
         w, values, x, y = draw(pattern, count, dtype, rng)
         values[padding] = np.nan
-        equal(multiply(pattern, values, x), times(w, x))
-        equal(multiply_transposed(pattern, values, y), times(w.T, y))
+        assert_exactly(multiply(pattern, values, x), times(w, x))
+        assert_exactly(multiply_transposed(pattern, values, y), times(w.T, y))
         assert (sample(pattern, y, x)[padding] == 0).all()
 
 

@@ -63,7 +63,7 @@ def assert_equal(got: Mapping[str, Array], want: Mapping[str, Array]) -> None:
         np.testing.assert_array_equal(got[key], a, err_msg=key)
 
 
-def both_ways(
+def assert_same_both_ways(
     optimizer: optim.Optimizer,
     params: Arrays,
     masks: Mapping[str, Array],
@@ -105,7 +105,7 @@ def test_steps_equal_those_of_the_optimizer(
     params = network(part, dtype, rng)
     none, squares = Pull(Laplace(5.0), {}), Pull(Laplace(5.0), dict.fromkeys(["a.weight", "d.weight"], 0.0), 0.1)
     warm = [priced(Laplace(5.0), params, l2=0.01, scale=s) for s in (0.0, 0.5, 1.0)]
-    both_ways(optimizer, params, {}, [none, squares, *warm, none], rng)
+    assert_same_both_ways(optimizer, params, {}, [none, squares, *warm, none], rng)
 
 
 @each_dtype
@@ -121,7 +121,7 @@ def test_steps_under_masks(optimizer: optim.Optimizer, part: int, dtype: Any, rn
         for i, a in enumerate((params[key], *(slot[key] for slot in slots.values()))):
             a[~masks[key]] = (np.nan, np.inf, -np.inf)[i]
     pulls = [priced(Laplace(2.0), params, l2=0.01), Pull(Laplace(2.0), {})]
-    both_ways(optimizer, params, masks, pulls, rng, slots=optim.State(3, slots))
+    assert_same_both_ways(optimizer, params, masks, pulls, rng, slots=optim.State(3, slots))
 
 
 @each_dtype
@@ -132,7 +132,7 @@ def test_steps_with_any_surrogate(
 ) -> None:
     params = network(30, dtype, rng)
     pulls = [priced(surrogate, params), priced(surrogate, params, l2=0.1, scale=0.0), priced(Laplace(1.0), params)]
-    both_ways(optimizer, params, {"a.bias": np.array([False])}, pulls, rng)
+    assert_same_both_ways(optimizer, params, {"a.bias": np.array([False])}, pulls, rng)
 
 
 @each_dtype
@@ -165,7 +165,7 @@ def test_threads_change_no_bit(
     for optimizer in (optim.Adam(), optim.SGD(momentum=0.5)):
         params = network(part, dtype, rng)
         masks = {"d.weight": rng.random(params["d.weight"].shape) < 0.5}
-        both_ways(optimizer, params, masks, [priced(Laplace(5.0), params, l2=0.1)] * 2, rng)
+        assert_same_both_ways(optimizer, params, masks, [priced(Laplace(5.0), params, l2=0.1)] * 2, rng)
 
 
 def test_work_is_counted_in_all_entries(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
