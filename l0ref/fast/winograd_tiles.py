@@ -23,7 +23,7 @@ from l0ref.fast.policy import kernel, parallel_kernel
 
 
 @kernel
-def share(a, n, parts):  # type: ignore[no-untyped-def]
+def stretch(a, n, parts):  # type: ignore[no-untyped-def]
     """Part n of an array that is cut into so many."""
     return a[n * a.size // parts : (n + 1) * a.size // parts]
 
@@ -150,7 +150,7 @@ def convolve(x, u, bias, y, room, tables, blocks, threads):  # type: ignore[no-u
     """
     strips = blocks * ((tables[0].shape[1] + COLUMNS - 1) // COLUMNS)
     for n in prange(threads):
-        own = share(room[0], n, threads), share(room[1], n, threads)
+        own = stretch(room[0], n, threads), stretch(room[1], n, threads)
         convolve_strips(x, u, bias, y, own, tables, n * strips // threads, (n + 1) * strips // threads)
 
 
@@ -169,7 +169,7 @@ def correlate_strips(x, y, zero, sums, room, tables, parts, first, last):  # typ
             tiles_in(x, v, shift(columns_of(starts[0], p + q), block * steps[0]), images[0], tiles, q)
             slopes_in(y, d, shift(columns_of(starts[1], p + q), block * steps[1]), images[1], tiles, q)
         for xi in range(16):
-            totals = share(sums, xi, 16)
+            totals = stretch(sums, xi, 16)
             at = xi * (v.size // 16), xi * (d.size // 16)
             correlate_run(
                 v, d, zero, totals, parts, (columns, rows, taps), at, (0, count), 0, number // (ROWS * COLUMNS)
@@ -189,7 +189,7 @@ def correlate(x, y, zero, sums, room, tables, parts, shares, blocks, threads):  
     """
     strips = blocks * ((tables[0].shape[1] + tables[1].shape[1] - 1) // tables[1].shape[1])
     for n in prange(threads):
-        own = share(room[0], n, threads), share(room[1], n, threads)
+        own = stretch(room[0], n, threads), stretch(room[1], n, threads)
         for k in range(n * shares // threads, (n + 1) * shares // threads):
             first, last = k * strips // shares, (k + 1) * strips // shares
-            correlate_strips(x, y, zero, share(sums, k, shares), own, tables, parts, first, last)
+            correlate_strips(x, y, zero, stretch(sums, k, shares), own, tables, parts, first, last)

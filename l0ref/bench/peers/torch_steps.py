@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from l0ref.bench.peers.torch_setup import torch_with
+from l0ref.bench.peers.torch_setup import restart, torch_with
 from l0ref.bench.plan import Plan
 from l0ref.bench.training import LAPLACE
 from l0ref.bench.work import Answers, Contender
@@ -58,12 +58,7 @@ class TorchStepper:
 
     def reset(self) -> None:
         """Bring back the first weights and an optimiser without memory."""
-        with self.torch.no_grad():
-            for key, p in self.params.items():
-                p.copy_(self.start[key])
-        for state in self.optimizer.state.values():
-            for slot in state.values():
-                slot.zero_()
+        restart(self.torch, self.optimizer, self.params, self.start)
 
     def run(self, steps: int) -> None:
         """What is timed."""

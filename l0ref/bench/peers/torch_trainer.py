@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from l0ref.bench.peers.torch_setup import torch_with
+from l0ref.bench.peers.torch_setup import restart, torch_with
 from l0ref.bench.plan import Plan
 from l0ref.bench.training import LAPLACE, PENALISED, PENALTY, PLAIN, Training
 from l0ref.bench.work import Answers, Contender
@@ -61,12 +61,7 @@ class TorchTrainer:
 
     def reset(self) -> None:
         """Bring back the first weights and an Adam without memory."""
-        with self.torch.no_grad():
-            for key, p in self.params.items():
-                p.copy_(self.start[key])
-        for state in self.optimizer.state.values():
-            for slot in state.values():
-                slot.zero_()
+        restart(self.torch, self.optimizer, self.params, self.start)
 
     def run(self, steps: int) -> float:
         """What is timed; returns the mean data loss."""
