@@ -9,13 +9,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
 from l0ref.fast import contraction, products
 from l0ref.fast.lanes import COLUMNS, ROWS, lanes
-from l0ref.fast.policy import SERIAL, threads_for
 from l0ref.validate import Array
 
 pytestmark = pytest.mark.kernels
@@ -244,8 +242,3 @@ def test_products_choose_threads_by_their_work(
     products.correlate(x, d, zero, g, *tables[:3], steps=tables[3], blocks=2, lanes=n, sums=sums)
     np.testing.assert_array_equal(g, correlate(x, d, tables, blocks=2, threads=1))
     assert asked == [9 * 5 * 3 * 2 * n, 4 * 3 * 5 * 2 * n, 5 * 3 * 7 * 2 * n]
-
-
-def test_threads_for_a_job() -> None:
-    assert threads_for(0) == threads_for(SERIAL) == 1
-    assert threads_for(SERIAL + 1) == numba.get_num_threads()

@@ -15,14 +15,15 @@ import pytest
 from l0ref import sparse
 from l0ref.autodiff.op import OPS, Rule, backend
 from l0ref.errors import L0RefError
-from l0ref.fast import load, sparse_layout, sparse_matrix, sparse_operands
-from l0ref.fast.sparse_contraction import CHUNK, share
-from l0ref.fast.sparse_layout import flat, room
-from l0ref.fast.sparse_matrix import multiply, multiply_transposed, sample
+from l0ref.fast import load, scratch, sparse_layout, sparse_matrix, sparse_operands
+from l0ref.fast.scratch import Loan, room
+from l0ref.fast.sparse_contraction import CHUNK, EIGHT, share
+from l0ref.fast.sparse_layout import Batch, flat
 from l0ref.fast.target import lanes
 from l0ref.sparse import BlockPattern, Pattern
 from l0ref.validate import Array
 from tests.cases.sparse import some, with_gaps
+from tests.kept_memory import spoil
 
 pytestmark = pytest.mark.kernels
 DTYPES = [np.float32, np.float64]
@@ -62,7 +63,19 @@ each_pattern = pytest.mark.parametrize("pattern", [p for _, p in PATTERNS], ids=
 def counts(dtype: Any) -> list[int]:
     """Numbers of samples at all rests of blocks and of groups of blocks."""
     n = lanes(dtype)
-    return sorted({1, 2, n - 1, n, n + 1, 2 * n, 3 * n + 1, 4 * n, 5 * n, 6 * n + 1, 7 * n})
+    return sorted({1, 2, n - 1, n, n + 1, 2 * n, 3 * n + 1, 4 * n, 5 * n, 6 * n + 1, 7 * n, (EIGHT + 1) * n})
+
+
+def multiply(pattern: Any, values: Array, x: Array, b: Array | None = None, *, rows: bool = False) -> Array:
+    return sparse_matrix.multiply(pattern, values, Batch(x, rows=rows), b)
+
+
+def multiply_transposed(pattern: Any, values: Array, y: Array, *, rows: bool = False) -> Array:
+    return sparse_matrix.multiply_transposed(pattern, values, Batch(y, rows=rows))
+
+
+def sample(pattern: Any, y: Array, x: Array, *, rows: bool = False) -> Array:
+    return sparse_matrix.sample(pattern, Batch(y, rows=rows), Batch(x, rows=rows))
 
 
 def whole(shape: Any, dtype: Any, rng: np.random.Generator) -> Array:
@@ -79,12 +92,6 @@ def draw(pattern: Any, count: int, dtype: Any, rng: np.random.Generator) -> tupl
 def times(a: Array, b: Array) -> Array:
     """The product of whole numbers, taken as such: BLAS may complain of numbers it reads and does not use."""
     return np.asarray(a.astype(np.int64) @ b.astype(np.int64)).astype(a.dtype)
-
-
-def spoil() -> None:
-    """Fill all memory that is kept between calls with NaN."""
-    for memory in sparse_layout._rooms.__dict__.values():
-        memory[:] = np.nan
 
 
 def assert_exactly(got: Array, want: Array) -> None:
@@ -112,32 +119,46 @@ def test_products_with_any_number_of_samples(pattern: Any, dtype: Any, rng: np.r
 
 
 @each_pattern
-@pytest.mark.parametrize("seldom", [-1, 10**6], ids=["laid out", "where it stands"])
+@pytest.mark.parametrize("often", [True, False])
 def test_whole_vectors_are_read_either_way(
-    pattern: Any, seldom: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    pattern: Any, often: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sparse_matrix, "SELDOM", seldom)
-    laid, used = sparse_matrix.laid, []
-    monkeypatch.setattr(sparse_matrix, "laid", lambda *args, **options: (used.append(1), laid(*args, **options))[1])
-    for blocks in (1, 2, 5):
-        w, values, x, _ = draw(pattern, blocks * lanes(np.float32), np.float32, rng)
-        assert_exactly(multiply(pattern, values, x), times(w, x))
-        assert_exactly(multiply(pattern, values, np.asfortranarray(x)), times(w, x))
-    assert bool(used) == (seldom < 0)
+    for kind in (sparse_operands.Entries, sparse_operands.Tiles):
+        monkeypatch.setattr(kind, "reads_often", often)
+    for blocks in (1, 2, 5, 8, 11):
+        w, values, a, b = draw(pattern, blocks * lanes(np.float32), np.float32, rng)
+        for x in (a, np.asfortranarray(a)):
+            batch, y = Batch(x), Batch(b)
+            assert_exactly(sparse_matrix.multiply(pattern, values, batch), times(w, x))
+            assert_exactly(sparse_matrix.sample(pattern, y, batch), pattern.gather(times(b, x.T)))
+            assert (batch._laid is not None) == (often and w.size > 0)
+
+
+def test_a_batch_is_laid_out_once(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved, move = [], sparse_layout._move
+    monkeypatch.setattr(sparse_layout, "_move", lambda *args: (moved.append(args[0]), move(*args))[1])
+    values, (x, y) = rng.standard_normal(PLAIN.nnz), (Batch(rng.standard_normal((9, n)), rows=True) for n in (30, 37))
+    sparse_matrix.multiply(PLAIN, values, x)
+    sparse_matrix.sample(PLAIN, y, x)
+    sparse_matrix.multiply_transposed(PLAIN, values, y)
+    assert moved.count(sparse_layout.to_blocks) == 2
+    assert moved.count(sparse_layout.from_blocks) == 2
 
 
 @pytest.mark.parametrize(
-    ("pattern", "loads"),
+    ("pattern", "often"),
     [
-        (Pattern.from_mask(np.ones((12, 3), bool)), 36),
-        (BlockPattern.from_mask(np.ones((12, 3), bool), blocksize=(4, 1)), 9),
-        (BlockPattern.from_mask(np.ones((12, 3), bool), blocksize=(6, 2)), 8),
-        (Pattern.from_mask(np.zeros((12, 3), bool)), 0),
+        (Pattern.from_mask(np.ones((35, 3), bool)), False),
+        (Pattern.from_mask(np.ones((36, 3), bool)), True),
+        (Pattern.from_mask(np.kron(np.eye(2, dtype=bool), np.ones((36, 3), bool))), True),
+        (BlockPattern.from_mask(np.ones((20, 3), bool), blocksize=(4, 1)), False),
+        (BlockPattern.from_mask(np.ones((24, 3), bool), blocksize=(4, 1)), True),
+        (Pattern.from_mask(np.zeros((12, 3), bool)), False),
     ],
-    ids=["entries", "tall tiles", "tiles that overhang", "nothing"],
+    ids=["35 entries", "36 entries", "36 each", "5 tiles", "6 tiles", "nothing"],
 )
-def test_loads_of_features(pattern: Any, loads: int) -> None:
-    assert sparse_operands.operand(pattern).loads == loads
+def test_what_counts_as_often(pattern: Any, often: bool) -> None:
+    assert sparse_operands.operand(pattern).reads_often is often
 
 
 @each_pattern
@@ -292,15 +313,17 @@ def test_work_is_counted_in_multiply_adds(dtype: Any, monkeypatch: pytest.Monkey
     for module in (sparse_layout, sparse_operands):
         monkeypatch.setattr(module, "threads_for", lambda work: asked.append(work) or 1)
     n = 2 * lanes(dtype)
-    for pattern, nnz in ((PLAIN, PLAIN.nnz), (TILED, 16 * TILED.tiles.nnz)):
-        multiply(pattern, np.ones(pattern.values_shape, dtype), np.ones((30, n), dtype))
-        sample(pattern, np.ones((37, n), dtype), np.ones((30, n), dtype))
-        assert asked == [sparse_layout.MOVE * 30 * n, nnz * n] * 2
+    for pattern, work in ((PLAIN, sparse_operands.LOADED * PLAIN.nnz), (TILED, 16 * TILED.tiles.nnz)):
+        x, y = np.ones((n, 30), dtype), np.ones((n, 37), dtype)
+        multiply(pattern, np.ones(pattern.values_shape, dtype), x, rows=True)
+        sample(pattern, y, x, rows=True)
+        lay_x, lay_y = sparse_layout.MOVE * x.size, sparse_layout.MOVE * y.size
+        assert asked == [lay_x, work * n, lay_y, lay_y, lay_x, work * n]
         asked.clear()
 
 
 def test_room_begins_where_a_line_of_the_cache_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_layout, "_rooms", type("Local", (), {})())
+    monkeypatch.setattr(scratch, "_kept", type("Local", (), {})())
     for dtype in map(np.dtype, DTYPES):
         first = room("a", 100, dtype)
         assert first.size == 100
@@ -310,6 +333,29 @@ def test_room_begins_where_a_line_of_the_cache_does(monkeypatch: pytest.MonkeyPa
         assert not np.shares_memory(room("b", 100, dtype), first)
         assert room("a", 1000, dtype).ctypes.data % 64 == 0
         assert room("a", 1000, dtype).dtype == dtype
+
+
+def test_loans_are_apart_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "_kept", type("Local", (), {})())
+    for dtype in map(np.dtype, DTYPES):
+        loans = [Loan(size, dtype) for size in (100, 300, 200)]
+        assert [(a.array.size, a.array.dtype, a.array.ctypes.data % 64) for a in loans] == [
+            (100, dtype, 0), (300, dtype, 0), (200, dtype, 0)
+        ]  # fmt: skip
+        assert not any(np.shares_memory(a.array, b.array) for a, b in pairwise(loans))
+        second, third = (a.array.ctypes.data for a in loans[1:])
+        del loans
+        smallest = Loan(150, dtype)
+        assert smallest.array.ctypes.data == third
+        assert Loan(250, dtype).array.ctypes.data == second
+
+
+def test_few_loans_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "_kept", type("Local", (), {})())
+    loans = [Loan(size, np.float32) for size in range(1, 2 * scratch.KEPT)]
+    del loans
+    sizes = [a.size for a in scratch._free(np.dtype(np.float32))]
+    assert sizes == list(range(scratch.KEPT, 2 * scratch.KEPT))
 
 
 def test_flat_leaves_its_argument_as_it_is() -> None:
@@ -324,6 +370,6 @@ def test_flat_leaves_its_argument_as_it_is() -> None:
 def test_values_are_gathered_anew_for_each_product() -> None:
     values = np.arange(1.0, PLAIN.nnz + 1)
     x = np.ones((37, 2))
-    before = sparse_matrix.multiply_transposed(PLAIN, values, x)
+    before = multiply_transposed(PLAIN, values, x)
     values *= 2
-    np.testing.assert_array_equal(sparse_matrix.multiply_transposed(PLAIN, values, x), 2 * before)
+    np.testing.assert_array_equal(multiply_transposed(PLAIN, values, x), 2 * before)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from l0ref.autodiff.op import OPS, Rule
-from l0ref.fast import load, sparse_convolution, sparse_layout
+from l0ref.fast import load, sparse_convolution
 from l0ref.fast.sparse_convolution import WIDE, pixel_size
 from l0ref.fast.sparse_geometry import Frame, Geometry, narrow, passes
 from l0ref.fast.sparse_planes import frame, unframe
@@ -22,6 +22,7 @@ from l0ref.ops.windows import Windows
 from l0ref.sparse import Pattern
 from l0ref.validate import Array
 from tests.cases.sparse import DEFAULTS, some
+from tests.kept_memory import spoil
 
 pytestmark = pytest.mark.kernels
 DTYPES = [np.float32, np.float64]
@@ -73,12 +74,6 @@ def run(rule: Rule, xs: tuple[Array, ...], options: dict[str, Any]) -> list[Arra
     y, saved = rule.forward(*xs, **options)
     y_bar = whole(y.shape, y.dtype, np.random.default_rng(1))
     return [y, *(np.asarray(bar()) for bar in rule.vjp(saved, y_bar))]
-
-
-def spoil() -> None:
-    """Fill all memory that is kept between calls with NaN."""
-    for memory in sparse_layout._rooms.__dict__.values():
-        memory[:] = np.nan
 
 
 TRUTH = Rule(OPS["SparseConv2d"].forward, OPS["SparseConv2d"].vjp)

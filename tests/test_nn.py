@@ -400,6 +400,10 @@ def test_model_refuses_what_does_not_fit(changes: dict[str, object], error: type
 def test_messages_of_the_builders() -> None:
     with pytest.raises(ShapeError, match=r"^x has shape \(2, 5\), expected \(N, 3\) with N samples"):
         nn.mlp((3, 2), seed=0).logits(np.ones((2, 5), np.float32))
+    with pytest.raises(
+        ShapeError, match=r"^x has shape \(2, 784\), .* with N samples; use \.reshape\(-1, 1, 28, 28\)$"
+    ):
+        nn.lenet_300_100(seed=0).logits(np.ones((2, 784), np.float32))
     with pytest.raises(ArgumentError, match=r"^sizes=\(3,\) must name inputs and outputs"):
         nn.mlp((3,), seed=0)
     with pytest.raises(ArgumentError, match=r"^activation='gelu' is not one of 'relu', 'tanh', 'sigmoid'"):

@@ -15,7 +15,7 @@ import pytest
 from l0ref import data, nn, ops, optim, schedules
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset
-from l0ref.errors import ArgumentError, Diverged, Interrupted
+from l0ref.errors import ArgumentError, Diverged, Interrupted, ShapeError
 from l0ref.penalty import Penalty
 from l0ref.surrogates import Laplace
 from l0ref.training import History, TrainingState, fit
@@ -263,6 +263,16 @@ def test_validation_without_a_finite_loss_stops_training() -> None:
     far = Dataset(np.full((3, 2), 1e308), np.arange(3), 3, "far away")
     with pytest.raises(Diverged, match=r"^train, epoch 1, batch 1: val_loss of the epoch is (nan|inf)"):
         fit(small(), blobs(), epochs=1, seed=0, validation=far)
+
+
+def test_samples_of_another_shape_are_refused() -> None:
+    images = Dataset(np.zeros((4, 2, 1, 1)), np.zeros(4, int), 3, "images")
+    with pytest.raises(
+        ShapeError, match=r"^data\.x has shape \(4, 2, 1, 1\), expected \(N, 2\) with N samples; use \.resh"
+    ):
+        fit(small(), images, epochs=1, seed=0)
+    with pytest.raises(ShapeError, match=r"^validation\.x has shape"):
+        fit(small(), blobs(), epochs=1, seed=0, validation=images)
 
 
 def test_one_sample_is_enough() -> None:

@@ -120,7 +120,7 @@ def apply(op: type[Op] | str, *inputs: Any, **options: Any) -> Tensor:
             raise ArgumentError(f"op={op!r} is not registered; import l0ref.ops, or the module that defines it, first")
         op = OPS[op]
     parents = _as_tensors(op, inputs)
-    xs = tuple(p.data for p in parents)
+    xs = tuple([p.data for p in parents])
     rule, y, saved = run_forward(op, xs, options)
 
     def vjp(y_bar: Array, wanted: Sequence[bool]) -> list[Array | None]:
@@ -153,7 +153,8 @@ def grad(y: Tensor, wrt: Sequence[Tensor], *, y_bar: Any = None) -> list[Array]:
     _check_dependence(order, wrt)
     wanted = _depends_on(order, wrt)
     keep = set(wrt)
-    bars: dict[Tensor, Array] = {y: _seed(y, y_bar)}
+    seed = _seed(y, y_bar)
+    bars: dict[Tensor, Array] = {y: seed.copy() if y in keep else seed}
     for t in reversed(order):
         if t not in wanted or t not in bars or t._vjp is None:
             continue
@@ -165,16 +166,12 @@ def grad(y: Tensor, wrt: Sequence[Tensor], *, y_bar: Any = None) -> list[Array]:
 
 
 def _as_tensors(op: type[Op], inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    weak = [type(x) in (int, float) for x in inputs]
-    strong = [x if isinstance(x, Tensor) else None if w else Tensor(x) for x, w in zip(inputs, weak, strict=True)]
-    dtypes = {x.dtype for x in strong if x is not None}
-    if len(dtypes) > 1:
-        found = ", ".join(str(x.dtype) for x in strong if x is not None)
+    tensors = [x if isinstance(x, Tensor) or type(x) in (int, float) else Tensor(x) for x in inputs]
+    dtypes = [x.data.dtype for x in tensors if isinstance(x, Tensor)] or [np.dtype(np.float64)]
+    if dtypes.count(dtypes[0]) < len(dtypes):
+        found = ", ".join(map(str, dtypes))
         raise DTypeError(f"{op.__name__}: mixed dtypes {found}; convert all inputs to one with astype()")
-    dtype = dtypes.pop() if dtypes else np.dtype(np.float64)
-    return tuple(
-        t if t is not None else Tensor(np.asarray(x, dtype=dtype)) for t, x in zip(strong, inputs, strict=True)
-    )
+    return tuple([x if isinstance(x, Tensor) else Tensor(dtypes[0].type(x)) for x in tensors])
 
 
 def _parents_first(y: Tensor) -> list[Tensor]:
@@ -225,7 +222,7 @@ def _seed(y: Tensor, y_bar: Any) -> Array:
     seed = float_array("y_bar", y_bar)
     if seed.shape != y.shape or seed.dtype != y.dtype:
         raise ShapeError(f"y_bar is {seed.dtype} {seed.shape}, expected that of y: {y.dtype} {y.shape}")
-    return seed.copy()
+    return seed
 
 
 def _results(bars: dict[Tensor, Array], wrt: Sequence[Tensor]) -> list[Array]:

@@ -27,6 +27,7 @@ import os
 from collections.abc import Callable
 from functools import update_wrapper
 from pathlib import Path
+from time import perf_counter
 from types import FunctionType
 from typing import Any
 
@@ -35,8 +36,12 @@ from numba import njit
 
 from l0ref.fast.notice import announce_compilation
 
-SPINS = 1000  # turns of a waiting thread before it sleeps: some 20 microseconds
-SERIAL = 700_000  # multiply-adds that one thread does in 12 microseconds: below, a second one is not worth waking
+SPINS = 1500  # turns of a waiting thread before it sleeps: some 30 microseconds
+SERIAL = 700_000  # multiply-adds that one thread does in 12 microseconds: below, a second one is no help
+WAKING = 2_000_000  # and those in 35 microseconds, of which it saves as much as it costs to wake it
+AWAKE = 30e-6  # seconds that threads are awake after a kernel: somewhat less than SPINS take
+
+_last = 0.0  # when a parallel kernel last ended
 
 
 def load_openmp() -> None:
@@ -82,7 +87,10 @@ class OnThreads:
         self.together = kernel(copy, parallel=True)
 
     def __call__(self, *args: Any) -> Any:
-        return (self.together if args[-1] > 1 else self.alone)(*args)
+        global _last
+        result = (self.together if args[-1] > 1 else self.alone)(*args)
+        _last = perf_counter()
+        return result
 
 
 def parallel_kernel(function: Callable[..., Any]) -> Any:
@@ -92,5 +100,11 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
 
 
 def threads_for(work: int) -> int:
-    """Return one thread for few multiply-adds, else all that Numba may use."""
-    return numba.get_num_threads() if work > SERIAL else 1
+    """Return one thread for few multiply-adds, else all that Numba may use.
+
+    Of a job in between, one that follows another at once is worth several threads: they are awake, or will be for the
+    next one. No result depends on their number.
+    """
+    if work <= SERIAL or (work <= WAKING and perf_counter() - _last > AWAKE):
+        return 1
+    return numba.get_num_threads()

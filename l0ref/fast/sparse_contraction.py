@@ -37,8 +37,9 @@ from numba import prange
 from l0ref.fast.lanes import at_least, filled, load, outer, shift, spread, store, totals
 from l0ref.fast.policy import kernel, parallel_kernel
 
-PAIR = 2  # blocks of samples that an entry is multiplied by at a time in `contract`
+PAIR = 2  # blocks of samples that an entry is multiplied by at a time in `contract`, if they lie apart
 FOUR = 4  # and in `sample`
+EIGHT = 8  # in both, if they lie side by side
 CHUNK = 128  # entries whose sums `sample` keeps at a time; 8 KB
 
 
@@ -71,17 +72,37 @@ def contract_rows(x, w, b, floor, y, at, to, steps, first, last):  # type: ignor
 
 
 @kernel
+def contract_vectors(x, w, b, floor, y, vectors, steps, at, to, first, last):  # type: ignore[no-untyped-def]
+    """Rows first ... last - 1 of evenly spaced vectors; how many, and from one to the next in x and in y."""
+    count, s, t = vectors
+    v = 0
+    while v < count:
+        here, there = at + v * s, to + v * t
+        if v + 8 <= count:
+            eight = shift((0, s, 2 * s, 3 * s, 4 * s, 5 * s, 6 * s, 7 * s), here)
+            eights = shift((0, t, 2 * t, 3 * t, 4 * t, 5 * t, 6 * t, 7 * t), there)
+            contract_rows(x, w, b, floor, y, eight, eights, steps, first, last)
+            v += 8
+        elif v + 4 <= count:
+            four, fours = shift((0, s, 2 * s, 3 * s), here), shift((0, t, 2 * t, 3 * t), there)
+            contract_rows(x, w, b, floor, y, four, fours, steps, first, last)
+            v += 4
+        elif v + 2 <= count:
+            contract_rows(x, w, b, floor, y, (here, here + s), (there, there + t), steps, first, last)
+            v += 2
+        else:
+            contract_rows(x, w, b, floor, y, (here,), (there,), steps, first, last)
+            v += 1
+
+
+@kernel
 def contract_part(x, w, b, floor, y, blocks, steps, first, last):  # type: ignore[no-untyped-def]
     """Rows first ... last - 1 of `contract`, counted group by group."""
-    rows = w[1].size - 1
+    rows, (count, s, t, most) = w[1].size - 1, blocks
     while first < last:
-        group, row = first // rows, first % rows
-        end = min(rows, row + last - first)
-        at, to = group * PAIR * blocks[1], group * PAIR * blocks[2]
-        if (group + 1) * PAIR <= blocks[0]:
-            contract_rows(x, w, b, floor, y, (at, at + blocks[1]), (to, to + blocks[2]), steps, row, end)
-        else:
-            contract_rows(x, w, b, floor, y, (at,), (to,), steps, row, end)
+        block, row = first // rows * most, first % rows
+        end, vectors = min(rows, row + last - first), (min(most, count - block), s, t)
+        contract_vectors(x, w, b, floor, y, vectors, steps, block * s, block * t, row, end)
         first += end - row
 
 
@@ -91,10 +112,10 @@ def contract(x, w, b, floor, y, blocks, steps, threads):  # type: ignore[no-unty
 
     w       values, indptr, places                          b  one number for each row
     floor   array of one number: 0 for a ReLU, -inf for none
-    blocks  how many, and from one to the next in x and in y
+    blocks  how many, from one to the next in x and in y, and how many make a group
     steps   width: numbers of a place in a block of x; from one row of y to the next
     """
-    groups = (blocks[0] + PAIR - 1) // PAIR
+    groups = (blocks[0] + blocks[3] - 1) // blocks[3]
     for n in prange(threads):
         first, last = share(w[1], groups, n, threads), share(w[1], groups, n + 1, threads)
         contract_part(x, w, b, floor, y, blocks, steps, first, last)
@@ -142,26 +163,41 @@ def write_totals(sums, g, lane_steps, first, last):  # type: ignore[no-untyped-d
 
 
 @kernel
+def sample_vectors(x, d, w, sums, vectors, steps, at, to, row, fresh):  # type: ignore[no-untyped-def]
+    """`sample_rows` of evenly spaced vectors, as in `contract_vectors`; fresh: whether the sums begin with them."""
+    count, s, t = vectors
+    v, end = 0, row
+    while v < count:
+        here, there, new = at + v * s, to + v * t, fresh and v == 0
+        if v + 8 <= count:
+            eight = shift((0, s, 2 * s, 3 * s, 4 * s, 5 * s, 6 * s, 7 * s), here)
+            eights = shift((0, t, 2 * t, 3 * t, 4 * t, 5 * t, 6 * t, 7 * t), there)
+            end = sample_rows(x, d, w, sums, eight, eights, steps, row, new)
+            v += 8
+        elif v + 4 <= count:
+            four, fours = shift((0, s, 2 * s, 3 * s), here), shift((0, t, 2 * t, 3 * t), there)
+            end = sample_rows(x, d, w, sums, four, fours, steps, row, new)
+            v += 4
+        elif v + 2 <= count:
+            end = sample_rows(x, d, w, sums, (here, here + s), (there, there + t), steps, row, new)
+            v += 2
+        else:
+            end = sample_rows(x, d, w, sums, (here,), (there,), steps, row, new)
+            v += 1
+    return end
+
+
+@kernel
 def sample_part(x, d, w, sums, g, lane_steps, blocks, steps, first, last):  # type: ignore[no-untyped-def]
     """Entries first ... last - 1 of `sample`."""
-    indptr, places = w
-    s, t, row = blocks[1], blocks[2], 0
+    (indptr, places), (count, s, t, most), row = w, blocks, 0
     sums[: len(lane_steps)] = 0
     for begin in range(first, last, CHUNK):
         end = min(begin + CHUNK, last)
-        these, from_row, block = (indptr, places, begin, end), row, 0
-        while block < blocks[0]:
-            at, to, rest, fresh = block * s, block * t, blocks[0] - block, block == 0
-            if rest >= FOUR:
-                four, fours = shift((0, s, 2 * s, 3 * s), at), shift((0, t, 2 * t, 3 * t), to)
-                row = sample_rows(x, d, these, sums, four, fours, steps, from_row, fresh)
-                block += FOUR
-            elif rest >= PAIR:
-                row = sample_rows(x, d, these, sums, (at, at + s), (to, to + t), steps, from_row, fresh)
-                block += PAIR
-            else:
-                row = sample_rows(x, d, these, sums, (at,), (to,), steps, from_row, fresh)
-                block += 1
+        these, from_row = (indptr, places, begin, end), row
+        for block in range(0, count, most):
+            vectors = min(most, count - block), s, t
+            row = sample_vectors(x, d, these, sums, vectors, steps, block * s, block * t, from_row, block == 0)
         write_totals(sums, g, lane_steps, begin, end)
 
 

@@ -23,33 +23,14 @@ from __future__ import annotations
 from numba import prange
 
 from l0ref.fast.gates import pool_row
-from l0ref.fast.lanes import shift
 from l0ref.fast.policy import kernel, parallel_kernel
-from l0ref.fast.sparse_contraction import contract_rows, sample_rows, write_totals
+from l0ref.fast.sparse_contraction import contract_vectors, sample_vectors, write_totals
 
 
 @kernel
 def contract_row(x, w, b, floor, y, grid, steps, at, to):  # type: ignore[no-untyped-def]
     """One row of vectors of `contract`, the first of which is at `at` in x and at `to` in y."""
-    vectors, s, t, last = grid[1], grid[4], grid[5], w[1].size - 1
-    v = 0
-    while v < vectors:
-        here, there = at + v * s, to + v * t
-        if v + 8 <= vectors:
-            eight = shift((0, s, 2 * s, 3 * s, 4 * s, 5 * s, 6 * s, 7 * s), here)
-            eights = shift((0, t, 2 * t, 3 * t, 4 * t, 5 * t, 6 * t, 7 * t), there)
-            contract_rows(x, w, b, floor, y, eight, eights, steps, 0, last)
-            v += 8
-        elif v + 4 <= vectors:
-            four, fours = shift((0, s, 2 * s, 3 * s), here), shift((0, t, 2 * t, 3 * t), there)
-            contract_rows(x, w, b, floor, y, four, fours, steps, 0, last)
-            v += 4
-        elif v + 2 <= vectors:
-            contract_rows(x, w, b, floor, y, (here, here + s), (there, there + t), steps, 0, last)
-            v += 2
-        else:
-            contract_rows(x, w, b, floor, y, (here,), (there,), steps, 0, last)
-            v += 1
+    contract_vectors(x, w, b, floor, y, (grid[1], grid[4], grid[5]), steps, at, to, 0, w[1].size - 1)
 
 
 @kernel
@@ -108,25 +89,7 @@ def contract_pooled(x, w, b, floor, out, blocks, grid, steps, threads):  # type:
 @kernel
 def sample_row(x, d, w, sums, grid, steps, at, to, row):  # type: ignore[no-untyped-def]
     """Add one row of vectors to the sums of some entries, the first of which lies in `row`. w: see `sample_rows`."""
-    vectors, s, t = grid[1], grid[4], grid[5]
-    v = 0
-    while v < vectors:
-        here, there = at + v * s, to + v * t
-        if v + 8 <= vectors:
-            eight = shift((0, s, 2 * s, 3 * s, 4 * s, 5 * s, 6 * s, 7 * s), here)
-            eights = shift((0, t, 2 * t, 3 * t, 4 * t, 5 * t, 6 * t, 7 * t), there)
-            sample_rows(x, d, w, sums, eight, eights, steps, row, False)
-            v += 8
-        elif v + 4 <= vectors:
-            four, fours = shift((0, s, 2 * s, 3 * s), here), shift((0, t, 2 * t, 3 * t), there)
-            sample_rows(x, d, w, sums, four, fours, steps, row, False)
-            v += 4
-        elif v + 2 <= vectors:
-            sample_rows(x, d, w, sums, (here, here + s), (there, there + t), steps, row, False)
-            v += 2
-        else:
-            sample_rows(x, d, w, sums, (here,), (there,), steps, row, False)
-            v += 1
+    sample_vectors(x, d, w, sums, (grid[1], grid[4], grid[5]), steps, at, to, row, False)
 
 
 @kernel

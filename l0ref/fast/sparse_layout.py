@@ -2,12 +2,11 @@
 
 Two layouts are read and written: samples by features, (N, D), that of layers, and features by samples, (D, N), that of
 matrix products. The blocks are those of `l0ref.fast.blocks`, as many samples as a vector has lanes, with zeros behind
-the last sample. They live in memory that is lent for a call and begins at a multiple of 64 bytes.
+the last sample.
 """
 
 from __future__ import annotations
 
-import threading
 from functools import cache
 from typing import Any
 
@@ -17,13 +16,11 @@ from numba import prange
 from l0ref.fast.blocks import block_of_rows, rows_of_block
 from l0ref.fast.lanes import load, store
 from l0ref.fast.policy import kernel, parallel_kernel, threads_for
+from l0ref.fast.scratch import Loan, room
 from l0ref.fast.target import lanes
 from l0ref.validate import Array
 
-LINE = 64  # bytes of a line of the cache
 MOVE = 10  # multiply-adds that take as long as moving a number
-
-_rooms = threading.local()
 
 
 @kernel
@@ -116,13 +113,43 @@ def from_blocks(blocks, x, tail, sizes, row_steps, lane_steps, units, threads): 
         from_blocks_part(blocks, x, tail, sizes, row_steps, lane_steps, first, last)
 
 
-def laid(x: Array, *, rows: bool, into: str) -> Array:
-    """Return activations in blocks, in the `room` of this name."""
-    features, count = x.shape[::-1] if rows else x.shape
-    width = lanes(x.dtype)
-    blocks = room(into, blocks_for(count, width) * features * width, x.dtype)
-    _move(to_blocks, flat(x), blocks, x.shape, rows)
-    return flat(blocks)
+class Batch:
+    """Activations as the kernels read them; laid out in blocks when that is first asked for, and then kept.
+
+    x       (N, D) if `rows`, else (D, N), or (D,) for a single sample
+    count   N
+    blocks  as many as N samples fill
+    stands  whether N samples of one feature are whole vectors as they stand
+    """
+
+    __slots__ = ("_laid", "blocks", "count", "rows", "stands", "width", "x")
+
+    def __init__(self, x: Array, *, rows: bool = False) -> None:
+        self.x, self.rows, self.width = x, rows, lanes(x.dtype)
+        self.count = 1 if x.ndim == 1 else x.shape[not rows]
+        self.blocks = blocks_for(self.count, self.width)
+        self.stands = not rows and self.count % self.width == 0
+        self._laid: tuple[Loan, Array] | None = None
+
+    def read(self, *, often: bool) -> tuple[Array, int, int]:
+        """Return numbers, and how far it is from one block and from one feature to the next.
+
+        They are in blocks if features are read `often`: where features stand, a vector may lie across two lines of the
+        cache.
+        """
+        if self.stands and not often:
+            return flat(self.x), self.width, self.count
+        if self._laid is None:
+            loan = Loan(self.x.size // self.count * self.blocks * self.width, self.x.dtype)
+            _move(to_blocks, flat(self.x), loan.array, self.x.shape, self.rows)
+            self._laid = loan, flat(loan.array)
+        numbers = self._laid[1]
+        return numbers, numbers.size // self.blocks, self.width
+
+    def empty(self, features: int) -> Array:
+        """Return a fresh array for other features of the same samples."""
+        shape = (self.count, features) if self.rows else (features, self.count)[: self.x.ndim]
+        return np.empty(shape, self.x.dtype)
 
 
 def bring_back(blocks: Array, x: Array, *, rows: bool) -> None:
@@ -142,22 +169,6 @@ def _move(move: Any, source: Array, target: Array, shape: tuple[int, ...], rows:
 def blocks_for(count: int, width: int) -> int:
     """Return how many blocks of `width` samples so many samples fill."""
     return -(-count // width)
-
-
-def room(name: str, size: int, dtype: Any) -> Array:
-    """Return a flat array that begins at a multiple of LINE bytes, and holds what the last one of this name held."""
-    kept: Array | None = _rooms.__dict__.get(name + dtype.char)
-    if kept is None or kept.size < size:
-        kept = _rooms.__dict__[name + dtype.char] = zeros(size, dtype)
-    return kept[:size]
-
-
-def zeros(size: int, dtype: Any) -> Array:
-    """Return a fresh flat array of zeros that begins at a multiple of LINE bytes."""
-    itemsize = np.dtype(dtype).itemsize
-    memory = np.zeros(size * itemsize + LINE, np.uint8)
-    start = -memory.__array_interface__["data"][0] % LINE
-    return memory[start : start + size * itemsize].view(dtype)
 
 
 def flat(x: Array) -> Array:

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from l0ref.autodiff.op import Saved
+from l0ref.fast.sparse_layout import Batch
 from l0ref.fast.sparse_matrix import multiply, multiply_transposed, sample
 from l0ref.sparse.blocks import BlockPattern
 from l0ref.sparse.linear import check_linear
@@ -41,21 +42,19 @@ def block_sparse_linear_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
 
 
 def _forward(x: Array, values: Array, bias: Array | None, pattern: AnyPattern) -> tuple[Array, Saved]:
-    y = multiply(pattern, values, _rows(x), bias, rows=True)
-    return _like(y, (*x.shape[:-1], pattern.shape[0])), (x, values, bias is not None, pattern)
+    batch = Batch(_rows(x), rows=True)
+    y = multiply(pattern, values, batch, bias)
+    return _like(y, (*x.shape[:-1], pattern.shape[0])), (x.shape, batch, values, bias is not None, pattern)
 
 
 def _vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
-    x, values, has_bias, pattern = saved
-    y_rows = _rows(y_bar)
-
-    def x_bar() -> Array:
-        return _like(multiply_transposed(pattern, values, y_rows, rows=True), x.shape)
-
-    def values_bar() -> Array:
-        return sample(pattern, y_rows, _rows(x), rows=True)
-
-    cotangents = (x_bar, values_bar, lambda: y_rows.sum(axis=0))
+    shape, x, values, has_bias, pattern = saved
+    y = Batch(_rows(y_bar), rows=True)
+    cotangents = (
+        lambda: _like(multiply_transposed(pattern, values, y), shape),
+        lambda: sample(pattern, y, x),
+        lambda: y.x.sum(axis=0),
+    )
     return cotangents if has_bias else cotangents[:2]
 
 

@@ -2,17 +2,16 @@
 
     multiply   y = W x + b for one sample            contract   the same for blocks of samples
     outer      g = d x^T at what is stored           sample     the same, added up over blocks of samples
-    turned     the values of the transposed matrix
+    turned     the values of the transposed matrix   reads_often  whether features are read so often that those which
+                                                     stand side by side are better laid out in blocks first
 
 Activations are flat arrays, or blocks of `l0ref.fast.sparse_layout`. `blocks` says how many there are and how far it is
-from one to the next in x and in y (or d), `steps` how far from one feature to the next in x and in y; of `sample`,
-`step` the same in d, where in x it is a vector.
+from one to the next in x and in y (or d), `steps` how far from one feature to the next in x and in y (or d).
 Each takes as many threads as its work is worth.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from math import inf, prod
 from typing import Any
@@ -21,30 +20,36 @@ import numpy as np
 
 from l0ref.fast import sparse_contraction, sparse_tiles, sparse_vector
 from l0ref.fast.policy import threads_for
-from l0ref.fast.sparse_contraction import chunk_room
-from l0ref.fast.sparse_layout import flat, room, steps_of
+from l0ref.fast.scratch import room
+from l0ref.fast.sparse_contraction import EIGHT, PAIR, chunk_room
+from l0ref.fast.sparse_layout import flat, steps_of
 from l0ref.fast.sparse_tiles import ROWS
 from l0ref.fast.target import lanes
 from l0ref.sparse.blocks import BlockPattern
 from l0ref.sparse.pattern import Pattern
 from l0ref.validate import Array
 
+OFTEN = 35  # loads of a feature up to which it is as fast to read it where it stands
+OFTEN_IN_TILES = 5  # the same of tiles, which load a feature once for several rows
+LOADED = 3  # multiply-adds of a dense product that take as long as one whose vector comes from the second cache
 ALONE = 16  # multiply-adds with blocks of samples that take as long as one with a single sample
 
 Blocks = tuple[int, int, int]
 Pair = tuple[int, int]
 
 
-@dataclass(frozen=True)
 class Entries:
     """A matrix of single entries."""
 
-    pattern: Pattern
+    __slots__ = ("pattern",)
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern
 
     @property
-    def loads(self) -> int:
-        """How often a feature of x is read, summed over all features."""
-        return self.pattern.nnz
+    def reads_often(self) -> bool:
+        """Whether features are read more than OFTEN times each."""
+        return self.pattern.nnz > OFTEN * self.pattern.shape[1]
 
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
         """Fill y, (M,)."""
@@ -54,19 +59,20 @@ class Entries:
     def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair) -> None:
         """Fill the blocks of y; floor is 0 for a ReLU, -inf for none."""
         w = flat(values), self.pattern.indptr, self.pattern.indices
-        threads = threads_for(values.size * blocks[0] * lanes(x.dtype))
-        sparse_contraction.contract(x, w, b, floor, y, blocks, steps, threads)
+        threads = threads_for(LOADED * values.size * blocks[0] * lanes(x.dtype))
+        together = EIGHT if blocks[1] == lanes(x.dtype) else PAIR
+        sparse_contraction.contract(x, w, b, floor, y, (*blocks, together), steps, threads)
 
     def outer(self, d: Array, x: Array, g: Array) -> None:
         """Fill g, (nnz,)."""
         sparse_vector.outer_at((self.pattern.indptr, self.pattern.indices), d, x, g)
 
-    def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, step: int) -> None:
+    def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, steps: Pair) -> None:
         """Fill g, (nnz,)."""
         w, width = (self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
-        threads = threads_for(g.size * blocks[0] * width)
+        threads = threads_for(LOADED * g.size * blocks[0] * width)
         sums, (_, lane_steps) = room("sums", threads * chunk_room(width), x.dtype), steps_of(1, width)
-        sparse_contraction.sample(x, d, w, sums, g, lane_steps, blocks, (width, step, width), threads)
+        sparse_contraction.sample(x, d, w, sums, g, lane_steps, (*blocks, EIGHT), (*steps, width), threads)
 
     def turned(self, values: Array) -> Array:
         """Return the values in the order of the transposed pattern."""
@@ -75,16 +81,19 @@ class Entries:
         return out
 
 
-@dataclass(frozen=True)
 class Tiles:
     """A matrix of tiles."""
 
-    pattern: BlockPattern
+    __slots__ = ("pattern",)
+
+    def __init__(self, pattern: BlockPattern) -> None:
+        self.pattern = pattern
 
     @property
-    def loads(self) -> int:
-        """How often a feature of x is read, summed over all features."""
-        return prod(self.pattern.values_shape) // self.pattern.blocksize[0]
+    def reads_often(self) -> bool:
+        """Whether features are read more than OFTEN_IN_TILES times each."""
+        loads = prod(self.pattern.values_shape) // self.pattern.blocksize[0]
+        return loads > OFTEN_IN_TILES * self.pattern.shape[1]
 
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
         """Fill y, (M,)."""
@@ -101,14 +110,14 @@ class Tiles:
         """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
         sparse_tiles.outer_at((self.pattern.indptr, self.pattern.indices), d, x, g, self.pattern.blocksize)
 
-    def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, step: int) -> None:
+    def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, steps: Pair) -> None:
         """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
         w, width = (self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
         threads = threads_for(g.size * blocks[0] * width)
         columns = np.empty(threads * self.pattern.grid[1] * self.pattern.blocksize[1], np.int64)
         own = room("sums", threads * (ROWS**2 + width), x.dtype), columns
         parts = tuple(range(width, width + ROWS**2, width))
-        sparse_tiles.sample(x, d, w, own, g, parts, blocks, (*self._sizes, width, step), threads)
+        sparse_tiles.sample(x, d, w, own, g, parts, blocks, (*self._sizes, *steps), threads)
 
     def turned(self, values: Array) -> Array:
         """Return the tiles transposed, in the order of the transposed pattern."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from l0ref.autodiff.op import Saved
+from l0ref.fast.sparse_layout import Batch
 from l0ref.fast.sparse_matrix import multiply, multiply_transposed, sample
 from l0ref.sparse.matmul import check_product, check_sampled
 from l0ref.sparse.products import AnyPattern
@@ -14,21 +15,26 @@ from l0ref.validate import Array
 def spmm_forward(values: Array, x: Array, *, pattern: AnyPattern, transposed: bool) -> tuple[Array, Saved]:
     """Value of `l0ref.sparse.matmul.SpMM`."""
     check_product(values, x, pattern=pattern, transposed=transposed, ndim=2)
-    return (multiply_transposed if transposed else multiply)(pattern, values, x), (values, x, pattern, transposed)
+    batch = Batch(x)
+    y = (multiply_transposed if transposed else multiply)(pattern, values, batch)
+    return y, (values, batch, pattern, transposed)
 
 
 def spmm_vjp(saved: Saved, y_bar: Array) -> tuple[Any, Any]:
     """Cotangents of `l0ref.sparse.matmul.SpMM`."""
     values, x, pattern, transposed = saved
+    target = Batch(y_bar)
     if transposed:
-        return lambda: sample(pattern, x, y_bar), lambda: multiply(pattern, values, y_bar)
-    return lambda: sample(pattern, y_bar, x), lambda: multiply_transposed(pattern, values, y_bar)
+        return lambda: sample(pattern, x, target), lambda: multiply(pattern, values, target)
+    return lambda: sample(pattern, target, x), lambda: multiply_transposed(pattern, values, target)
 
 
 def spmv_forward(values: Array, x: Array, *, pattern: AnyPattern, transposed: bool) -> tuple[Array, Saved]:
     """Value of `l0ref.sparse.matmul.SpMV`."""
     check_product(values, x, pattern=pattern, transposed=transposed, ndim=1)
-    return (multiply_transposed if transposed else multiply)(pattern, values, x), (values, x, pattern, transposed)
+    batch = Batch(x)
+    y = (multiply_transposed if transposed else multiply)(pattern, values, batch)
+    return y, (values, batch, pattern, transposed)
 
 
 def spmv_vjp(saved: Saved, y_bar: Array) -> tuple[Any, Any]:
@@ -39,7 +45,8 @@ def spmv_vjp(saved: Saved, y_bar: Array) -> tuple[Any, Any]:
 def sddmm_forward(a: Array, b: Array, *, pattern: AnyPattern) -> tuple[Array, Saved]:
     """Value of `l0ref.sparse.matmul.SDDMM`."""
     check_sampled(a, b, pattern=pattern)
-    return sample(pattern, a, b), (a, b, pattern)
+    left, right = Batch(a), Batch(b)
+    return sample(pattern, left, right), (left, right, pattern)
 
 
 def sddmm_vjp(saved: Saved, w_bar: Array) -> tuple[Any, Any]:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -151,12 +152,18 @@ class Model:
         rng       drives dropout; required if the network has a Dropout layer and `training` is set
         """
         batch = x if isinstance(x, Tensor) else Tensor(x)
-        if batch.shape[1:] != self.input_shape:
-            expected = ", ".join(("N", *map(str, self.input_shape)))
-            raise ShapeError(f"x has shape {batch.shape}, expected ({expected}) with N samples")
+        self.check_input("x", batch)
         values = params if params is not None else {k: Tensor(v) for k, v in self.params.items()}
         y, changed = run(self.architecture, batch, values, self.buffers, training=training, rng=rng)
         return y, {**self.buffers, **changed}
+
+    def check_input(self, name: str, x: Array | Tensor) -> None:
+        """Refuse samples of another shape than `input_shape`."""
+        if x.shape[1:] != self.input_shape:
+            expected = ", ".join(("N", *map(str, self.input_shape)))
+            sizes = ", ".join(map(str, (-1, *self.input_shape)))
+            remedy = f"; use .reshape({sizes})" if x.ndim and x.size == len(x) * prod(self.input_shape) else ""
+            raise ShapeError(f"{name} has shape {x.shape}, expected ({expected}) with N samples{remedy}")
 
     def logits(self, x: Array, *, batch_size: int = 256) -> Array:
         """Return the outputs for all rows of `x` in evaluation mode, computed `batch_size` rows at a time."""

@@ -148,6 +148,9 @@ class Trainer:
             raise ArgumentError("data is empty; pass at least one sample")
         if self.validation is not None and len(self.validation) == 0:
             raise ArgumentError("validation is empty; pass at least one sample, or None")
+        self.model.check_input("data.x", self.data.x)
+        if self.validation is not None:
+            self.model.check_input("validation.x", self.validation.x)
         if self.patience is not None:
             count("patience", self.patience, least=1)
 

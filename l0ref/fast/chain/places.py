@@ -6,7 +6,7 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from l0ref.fast.sparse_layout import zeros
+from l0ref.fast.scratch import zeros
 from l0ref.fast.target import lanes
 from l0ref.validate import Array
 

@@ -48,7 +48,7 @@ class SparseLinearStage:
         shape = (-1, self.outputs, x.lanes)
         gates.gate(y.value.reshape(shape)[:blocks], y.bar.reshape(shape)[:blocks], self.floor, bias_bar, self.room)
         weight_bar[...] = 0  # what of a tile is outside of the matrix is not written
-        self.matrix.sample(y.bar, x.value, weight_bar, (blocks, x.step, y.step), x.lanes)
+        self.matrix.sample(y.bar, x.value, weight_bar, (blocks, x.step, y.step), (x.lanes, x.lanes))
         if wants_x:
             values, back = self.matrix.turned(weight), (blocks, y.step, x.step)
             self.transposed.contract(values, y.bar, self.zero, no_floor(x.dtype), x.bar, back, (x.lanes, x.lanes))
