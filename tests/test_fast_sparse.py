@@ -16,6 +16,7 @@ from l0ref import sparse
 from l0ref.autodiff.op import OPS, Rule, backend
 from l0ref.errors import L0RefError
 from l0ref.fast import load, scratch, sparse_layout, sparse_matrix, sparse_operands
+from l0ref.fast.policy import LOADED, MOVE
 from l0ref.fast.scratch import Loan, room
 from l0ref.fast.sparse_contraction import CHUNK, EIGHT, share
 from l0ref.fast.sparse_layout import Batch, flat
@@ -313,11 +314,11 @@ def test_work_is_counted_in_multiply_adds(dtype: Any, monkeypatch: pytest.Monkey
     for module in (sparse_layout, sparse_operands):
         monkeypatch.setattr(module, "threads_for", lambda work: asked.append(work) or 1)
     n = 2 * lanes(dtype)
-    for pattern, work in ((PLAIN, sparse_operands.LOADED * PLAIN.nnz), (TILED, 16 * TILED.tiles.nnz)):
+    for pattern, work in ((PLAIN, LOADED * PLAIN.nnz), (TILED, 16 * TILED.tiles.nnz)):
         x, y = np.ones((n, 30), dtype), np.ones((n, 37), dtype)
         multiply(pattern, np.ones(pattern.values_shape, dtype), x, rows=True)
         sample(pattern, y, x, rows=True)
-        lay_x, lay_y = sparse_layout.MOVE * x.size, sparse_layout.MOVE * y.size
+        lay_x, lay_y = MOVE * x.size, MOVE * y.size
         assert asked == [lay_x, work * n, lay_y, lay_y, lay_x, work * n]
         asked.clear()
 

@@ -14,6 +14,7 @@ import pytest
 
 from l0ref.autodiff.op import OPS, Rule
 from l0ref.fast import load, sparse_convolution
+from l0ref.fast.policy import LOADED, MOVE
 from l0ref.fast.sparse_convolution import WIDE, pixel_size
 from l0ref.fast.sparse_geometry import Frame, Geometry, narrow, passes
 from l0ref.fast.sparse_planes import frame, unframe
@@ -175,7 +176,7 @@ def test_tables_are_made_once_for_a_layer() -> None:
     assert passes(again, 16) == (forward, backward)
     assert forward.tables is forward.tables
     assert passes(again, 1)[0] is not forward
-    assert forward.work(33) == 3 * pattern.nnz * 12 * 16
+    assert forward.work(33) == LOADED * 3 * pattern.nnz * 12 * 16 + MOVE * 33 * (3 * 4 * 5 + 2 * 3 * 4)
 
 
 def test_places_are_as_narrow_as_they_may_be() -> None:

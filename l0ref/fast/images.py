@@ -15,7 +15,7 @@ import numpy as np
 from numba import prange
 
 from l0ref.fast.lanes import load, shift, store, transposed
-from l0ref.fast.policy import kernel, parallel_kernel, threads_for
+from l0ref.fast.policy import MOVE, kernel, parallel_kernel, threads_for
 from l0ref.fast.scratch import scratch
 from l0ref.fast.tables import table
 from l0ref.fast.target import lanes
@@ -124,7 +124,7 @@ class Layout:
         with self.room() as blocks:
             if self.has_frame:
                 blocks[...] = 0
-            flat, threads = np.ascontiguousarray(x).reshape(-1), threads_for(10 * x.size)
+            flat, threads = np.ascontiguousarray(x).reshape(-1), threads_for(MOVE * x.size)
             to_blocks(flat, blocks, self.rows, self.width, *self.steps, self.count, threads)
             yield blocks
 
@@ -132,5 +132,5 @@ class Layout:
         """Blocks as images (N, C, H, W) without their frames."""
         channels, height, width = self.inside
         x = np.empty((self.count, channels, height, width), self.dtype)
-        to_images(blocks, x.reshape(-1), self.rows, self.width, *self.steps, self.count, threads_for(10 * x.size))
+        to_images(blocks, x.reshape(-1), self.rows, self.width, *self.steps, self.count, threads_for(MOVE * x.size))
         return x

@@ -39,6 +39,8 @@ from l0ref.fast.notice import announce_compilation
 SPINS = 1500  # turns of a waiting thread before it sleeps: some 30 microseconds
 SERIAL = 700_000  # multiply-adds that one thread does in 12 microseconds: below, a second one is no help
 WAKING = 2_000_000  # and those in 35 microseconds, of which it saves as much as it costs to wake it
+MOVE = 10  # multiply-adds that take as long as to move a number
+LOADED = 3  # and as one whose vector comes from the second cache, as where weights are sparse
 AWAKE = 30e-6  # seconds that threads are awake after a kernel: somewhat less than SPINS take
 
 _last = 0.0  # when a parallel kernel last ended

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l0ref.fast.policy import LOADED, MOVE
 from l0ref.fast.tables import Table
 from l0ref.ops.windows import Pair, Windows
 from l0ref.sparse.checks import INT32_MAX
@@ -131,8 +132,10 @@ class Pass:
         return -(-images // self.unit)
 
     def work(self, images: int) -> int:
-        """Multiply-adds."""
-        return self.places.size * self.grid[0] * self.grid[1] * self.lanes * self.units(images)
+        """Multiply-adds, and what takes as long: to lay out the planes of both frames."""
+        vectors = LOADED * self.places.size * self.grid[0] * self.grid[1]
+        numbers = MOVE * (prod(self.source.image) + prod(self.target.image))
+        return vectors * self.lanes * self.units(images) + numbers * images
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,10 @@ from numba import prange
 
 from l0ref.fast.blocks import block_of_rows, rows_of_block
 from l0ref.fast.lanes import load, store
-from l0ref.fast.policy import kernel, parallel_kernel, threads_for
+from l0ref.fast.policy import MOVE, kernel, parallel_kernel, threads_for
 from l0ref.fast.scratch import Loan, room
 from l0ref.fast.target import lanes
 from l0ref.validate import Array
-
-MOVE = 10  # multiply-adds that take as long as moving a number
 
 
 @kernel

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from l0ref.fast import sparse_contraction, sparse_tiles, sparse_vector
-from l0ref.fast.policy import threads_for
+from l0ref.fast.policy import LOADED, threads_for
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_contraction import EIGHT, PAIR, chunk_room
 from l0ref.fast.sparse_layout import flat, steps_of
@@ -31,7 +31,6 @@ from l0ref.validate import Array
 
 OFTEN = 35  # loads of a feature up to which it is as fast to read it where it stands
 OFTEN_IN_TILES = 5  # the same of tiles, which load a feature once for several rows
-LOADED = 3  # multiply-adds of a dense product that take as long as one whose vector comes from the second cache
 ALONE = 16  # multiply-adds with blocks of samples that take as long as one with a single sample
 
 Blocks = tuple[int, int, int]

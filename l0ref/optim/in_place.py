@@ -48,6 +48,7 @@ class InPlace:
         slots = tuple(self._joined(state.slots[name]) for name in self._slot_names)
         keep = self._joined({k: masks.get(k, np.ones(s, bool)) for k, s in self._shapes.items()} if masks else {})
         pulls = np.zeros((len(sizes), 3), w.dtype)
+        self._pulled: Pull | None = None  # what is in them
         self._flat = update.Flat(w, np.zeros_like(w), slots, keep.astype(bool), np.array(self._bounds), pulls)
         self.params, self.grads = self._views(w), self._views(self._flat.g)
 
@@ -98,7 +99,9 @@ class InPlace:
     def _set_pull(self, pull: Pull) -> None:
         """Prices for the compiled passes; a surrogate they do not know is added to the gradients here."""
         phi, pulls = pull.surrogate, self._flat.pulls
-        pulls[...] = 0
+        if isinstance(phi, Laplace) and pull is self._pulled:
+            return
+        pulls[...], self._pulled = 0, pull
         if isinstance(phi, Laplace):
             for i, key in enumerate(self._shapes):
                 if key in pull.prices:

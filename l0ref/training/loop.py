@@ -8,6 +8,7 @@ one batch at a time, under masks, with hooks after every step and every epoch.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -198,18 +199,19 @@ class Trainer:
         """One pass over the data: the new state and the epoch's row of the history."""
         rng = stream(self.seed, "dropout", state.epoch)
         past = history.column(self.monitor) if self.validation is not None else ()
-        loss_sum, lr, strength = 0.0, 0.0, 0.0
+        loss_sum, lr, strength = 0.0, 0.0, math.nan
         self.steps.begin(state)
         for i, order in enumerate(
             orders(len(self.data), batch_size=self.batch_size, seed=self.seed, epoch=state.epoch)
         ):
             step = state.step + i
             lr = self.optimizer.lr * self.schedule(step, steps=state.steps, history=past)
-            strength = self.warmup(step, steps=state.steps)
-            pull = self.penalty.pull(self.factors, strength=strength)
+            before, strength = strength, self.warmup(step, steps=state.steps)
+            if strength != before:
+                pull = self.penalty.pull(self.factors, strength=strength)
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what overflows is caught below
                 loss = self.steps.take(order, lr=lr, pull=pull, rng=rng)
-            if not np.isfinite(loss):
+            if not math.isfinite(loss):
                 raise self.diverged(self.steps.state(), i, "the loss", f"is {loss}")
             loss_sum += loss * len(order)
             if self.after_step is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from l0ref.fast import blocks as layout
 from l0ref.fast import gates
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.policy import threads_for
+from l0ref.fast.policy import MOVE, threads_for
 from l0ref.validate import Array
 
 
@@ -51,7 +51,7 @@ class Chain:
         """Return the scores of the samples data[order], (count, classes), as a fresh array."""
         self._forward(params, data, order)
         y, count = self.y, len(order)
-        blocks, threads = -(-count // y.lanes), threads_for(10 * count * y.entries)
+        blocks, threads = -(-count // y.lanes), threads_for(MOVE * count * y.entries)
         layout.to_rows(y.value, y.rows, y.entries, blocks, y.row_steps, y.lane_steps, threads)
         return y.rows[: count * y.entries].reshape(count, y.entries).copy()
 
@@ -80,13 +80,14 @@ class Chain:
 
     def _forward(self, params: Mapping[str, Array], data: Array, order: Array) -> None:
         x = self.x
-        threads = threads_for(10 * len(order) * x.entries)
+        threads = threads_for(MOVE * len(order) * x.entries)
         steps = (x.row_steps, x.lane_steps)
         layout.gather(data.reshape(-1), order, x.rows, x.value, x.entries, *steps, threads)
         for stage, weight, bias in self.links:
             stage.forward(_flat(params[weight]), _flat(params[bias]), count=len(order))
 
 
-def _flat(a: Any) -> Array:
+def _flat(a: Array) -> Array:
     """The numbers of an array, one after another: a copy if there are gaps between them."""
-    return np.ascontiguousarray(a).reshape(-1)
+    flat: Array = a.ravel()
+    return flat

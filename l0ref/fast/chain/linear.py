@@ -10,7 +10,7 @@ import numpy as np
 from l0ref.fast import blocks as layout
 from l0ref.fast import gates
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.policy import threads_for
+from l0ref.fast.policy import MOVE, threads_for
 from l0ref.fast.products import contract
 from l0ref.fast.tables import Table, table
 from l0ref.validate import Array
@@ -51,7 +51,7 @@ class LinearStage:
         shape = (-1, self.outputs, x.lanes)
         gates.gate(y.value.reshape(shape)[:blocks], y.bar.reshape(shape)[:blocks], self.floor, bias_bar, self.room)
         if not has_rows:
-            threads = threads_for(10 * count * self.inputs)
+            threads = threads_for(MOVE * count * self.inputs)
             layout.to_rows(x.value, x.rows, self.inputs, blocks, x.row_steps, x.lane_steps, threads)
         free = (self.zero, self.no_floor)
         contract(x.rows, y.bar, *free, weight_bar, *self.weight_tables(count), lanes=x.lanes)

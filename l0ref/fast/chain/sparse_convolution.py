@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from l0ref.fast import sparse_grid
 from l0ref.fast.chain.images import ImageStage
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.policy import threads_for
+from l0ref.fast.policy import LOADED, threads_for
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_geometry import Grid, inside, narrow
 from l0ref.fast.sparse_layout import flat
@@ -85,7 +85,7 @@ class SparseConvolutionStage(ImageStage):
             sparse_grid.contract(d.bar, w, self.zero, floor, x.bar, at, phase.grid, self._steps(x), threads)
 
     def _threads(self, blocks: int) -> int:
-        return threads_for(blocks * self.places.size * self.z.step // self.filters)
+        return threads_for(LOADED * blocks * self.places.size * self.z.step // self.filters)
 
     def _grid(self, target: Activation) -> Grid:
         """The windows, from x to z or to its cotangent."""
