@@ -12,6 +12,7 @@ import pytest
 
 from l0ref import checkpoint, data, fit, metrics, nn, optim, prune
 from l0ref.archive import read_npz, write_npz
+from l0ref.autodiff.op import backend
 from l0ref.errors import ArgumentError, CheckpointError, ConfigError, ShapeError
 from l0ref.nn import Conv2d, Linear, Model
 from l0ref.penalty import Penalty
@@ -111,6 +112,44 @@ def test_a_layer_that_would_be_slower_stays_dense() -> None:
     assert "fc1.weight" not in small.patterns
     x = plain(dtype=np.float32).x
     assert_close(small.logits(x), model.logits(x), 3e-6, "logits")
+
+
+def call_costs(dense: float, sparse: float, *, few: bool = True) -> Costs:
+    """A machine on which only calls take time."""
+    lines = {kind: Line((dense, 0.0), (sparse, 0.0, 0.0)) for kind in ("linear", "conv")}
+    return Costs(lines, lanes=16, error=0.0, few=lines if few else {})
+
+
+def forms(model: Model, costs: Costs, batch_size: int) -> set[str]:
+    return {c.form for c in compact(model, costs=costs, batch_size=batch_size).choices}
+
+
+def test_a_few_samples_go_through_all_sparse_layers_in_one_pass() -> None:
+    """Each layer takes 12 us sparse, of which 12 are a call, and 8 dense: three are 12 in one chain, 24 dense."""
+    chain = prune(nn.mlp((20, 30, 30, 10), seed=0), amount=0.9, scope="layer")
+    block = nn.Residual("block", body=(Linear("inner", 20, 20),), shortcut=())
+    tape = prune(Model.init((Linear("a", 20, 20), block, Linear("c", 20, 20)), input_shape=(20,), seed=0), amount=0.9)
+    costs = call_costs(8e-6, 12e-6)
+    with backend("numba"):
+        choices = compact(chain, costs=costs, batch_size=1).choices
+        assert [c.form for c in choices] == ["sparse"] * 3
+        assert "in one pass 12 us, each for itself at best 24" in choices[0].why
+        assert forms(chain, call_costs(4e-6, 12e-6), 1) == {"dense"}  # 12 us either way
+        assert forms(chain, call_costs(3.9e-6, 12e-6), 1) == {"dense"}
+        assert forms(chain, call_costs(4.1e-6, 12e-6), 1) == {"sparse"}
+        assert forms(chain, costs, 7) == {"sparse"}
+        assert forms(chain, costs, 8) == {"dense"}
+        assert forms(chain, call_costs(8e-6, 12e-6, few=False), 1) == {"dense"}
+        assert forms(tape, costs, 1) == {"dense"}
+
+
+def test_a_large_layer_that_stays_dense_keeps_a_few_samples_on_the_tape() -> None:
+    net = nn.mlp((120, 100, 30), seed=0)
+    masks = {k: np.arange(net.params[k].size).reshape(net.params[k].shape) % 10 == 0 for k in net.weights}
+    full = net.replace(masks={**masks, "fc1.weight": np.ones((100, 120), bool)})
+    with backend("numba"):
+        assert forms(net.replace(masks=masks), call_costs(8e-6, 12e-6), 1) == {"sparse"}
+        assert forms(full, call_costs(8e-6, 12e-6), 1) == {"dense"}
 
 
 def test_predictions_by_hand() -> None:

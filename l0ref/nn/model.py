@@ -182,7 +182,12 @@ class Model:
     def _runs_compiled(self, x: Array, rows: int) -> bool:
         """Whether a compiled chain, if there is one, takes such inputs, and is the faster one for so many."""
         fits = isinstance(x, np.ndarray) and x.dtype == self.dtype and x.shape[1:] == self.input_shape
-        return fits and x.flags.c_contiguous and len(x) > 0 and (rows >= FEW or self._dense_work <= LITTLE)
+        return fits and x.flags.c_contiguous and len(x) > 0 and (rows >= FEW or self.is_lean)
+
+    @property
+    def is_lean(self) -> bool:
+        """Whether so little of it is dense that even a few samples run on a compiled chain, if there is one."""
+        return self._dense_work <= LITTLE
 
     @cached_property
     def _dense_work(self) -> int:

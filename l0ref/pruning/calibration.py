@@ -18,6 +18,7 @@ from l0ref.validate import Array, count
 
 DENSITIES = (0.5, 0.2, 0.05, 0.01)
 BATCHES = (1, 16, 128)  # of few samples, and of more
+TURN = 1e-3  # seconds of passes of one layer in a row, as in use: the first finds caches and threads asleep
 LINEAR = ((64, 100), (300, 100), (784, 300), (800, 500))  # inputs, outputs
 CONV = ((1, 28, 20, 5), (20, 12, 50, 5), (16, 14, 32, 3))  # channels, height and width, filters, kernel
 
@@ -110,10 +111,14 @@ def _samples(rng: np.random.Generator, rounds: int) -> Iterator[Sample]:
 
 def _medians(models: Sequence[Model], x: Array, rounds: int) -> tuple[float, float]:
     seconds: list[list[float]] = [[], []]
+    calls = [1, 1]
     for turn in range(rounds + 1):
-        for model, found in zip(models, seconds, strict=True):
+        for i, model in enumerate(models):
             start = time.perf_counter()
-            model.logits(x)
+            for _ in range(calls[i]):
+                model.logits(x)
+            each = (time.perf_counter() - start) / calls[i]
             if turn:
-                found.append(time.perf_counter() - start)
+                seconds[i].append(each)
+            calls[i] = max(1, int(TURN / max(each, 1e-9)))
     return statistics.median(seconds[0]), statistics.median(seconds[1])

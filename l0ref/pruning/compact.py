@@ -19,6 +19,8 @@ import numpy as np
 
 from l0ref.errors import ArgumentError
 from l0ref.nn import Conv2d, Layer, Linear, Model, Residual, SparseConv2d, SparseLinear
+from l0ref.nn.compiled import chain_of
+from l0ref.nn.model import FEW
 from l0ref.pruning.costs import Costs
 from l0ref.sparse import Pattern
 from l0ref.validate import Array, count
@@ -65,6 +67,8 @@ def compact(model: Model, *, costs: Costs | None = None, batch_size: int = 128) 
     """
     count("batch_size", batch_size, least=1)
     choices = tuple(_choose(model, key, costs, batch_size) for key in _chosen(model, None))
+    if costs is not None and costs.few and batch_size < FEW:
+        choices = _in_one_pass(model, choices, costs)
     return CompactModel(sparse_twin(model, only=[c.name for c in choices if c.form == "sparse"]), choices)
 
 
@@ -105,6 +109,23 @@ def _choose(model: Model, key: str, costs: Costs | None, batch_size: int) -> Cho
     else:
         form, why = "sparse", f"{share}: {dense:,} bytes become {sparse:,}, {slow * 1e6:.3g} us become {fast * 1e6:.3g}"
     return Choice(key, form, why, pattern.density, dense, sparse, slow, fast)
+
+
+def _in_one_pass(model: Model, choices: tuple[Choice, ...], costs: Costs) -> tuple[Choice, ...]:
+    """Make sparse all that is smaller, if it is faster so: then a few samples go through one chain, called once."""
+    smaller = [c for c in choices if c.bytes_sparse < c.bytes_dense]
+    twin = sparse_twin(model, only=[c.name for c in smaller])
+    chain = chain_of(twin.architecture, twin.input_shape, capacity=1, dtype=twin.dtype)
+    if not smaller or not twin.is_lean or chain is None:
+        return choices
+    dense, sparse = ([float(getattr(c, name) or 0) for c in smaller] for name in ("seconds_dense", "seconds_sparse"))
+    calls = [costs.few[model.kinds[c.name]].sparse[0] for c in smaller]
+    together, apart = sum(sparse) - sum(calls) + max(calls), sum(map(min, dense, sparse))
+    if together >= apart:
+        return choices
+    end = f"with all sparse layers in one pass {together * 1e6:.3g} us, each for itself at best {apart * 1e6:.3g}"
+    why = {c.name: f"{c.density:.2%} kept: {c.bytes_dense:,} bytes become {c.bytes_sparse:,}; {end}" for c in smaller}
+    return tuple(dataclasses.replace(c, form="sparse", why=why[c.name]) if c.name in why else c for c in choices)
 
 
 def _matrix(w: Array) -> Array:
