@@ -13,22 +13,39 @@ from l0ref.fast.policy import AWAKE, SERIAL, WAKING, OnThreads, threads_for
 pytestmark = pytest.mark.kernels
 
 
-@pytest.mark.parametrize(("since", "most"), [(0.9 * AWAKE, SERIAL), (1.1 * AWAKE, WAKING)], ids=["awake", "asleep"])
-def test_threads_for_a_job(since: float, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("gaps", "work", "serial"),
+    [
+        ([2, 2, 2, 2], SERIAL, [True, True, True, True]),
+        ([2, 2, 2, 2], SERIAL + 1, [True, True, True, True]),
+        ([2, 0.9, 0.9, 0.9], SERIAL + 1, [True, True, False, False]),
+        ([2, 0.9, 0.9, 2, 0.9, 0.9], SERIAL + 1, [True, True, False, True, True, False]),
+        ([2, 0.9, 0.9, 0.9], WAKING, [True, True, False, False]),
+        ([2, 2], WAKING + 1, [False, False]),
+    ],
+    ids=["small", "apart", "in a row", "in two rows", "larger", "large"],
+)
+def test_threads_for_jobs(gaps: list[float], work: int, serial: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gaps between jobs are in units of AWAKE."""
     monkeypatch.setattr(policy, "_last", 1000.0)
-    monkeypatch.setattr(policy, "perf_counter", lambda: 1000.0 + since)
-    assert threads_for(0) == threads_for(most) == 1
-    assert threads_for(most + 1) == numba.get_num_threads()
+    found = []
+    for gap in gaps:
+        monkeypatch.setattr(policy, "perf_counter", lambda gap=gap: 1000.0 + gap * AWAKE)
+        found.append(threads_for(work))
+        assert threads_for(0) == 1
+    assert found == [1 if alone else numba.get_num_threads() for alone in serial]
 
 
 def sleepy(threads: int) -> float:
     return perf_counter() + 0 * threads
 
 
-def test_a_parallel_kernel_notes_when_it_ended() -> None:
+@pytest.mark.parametrize(("work", "threads", "notes"), [(SERIAL, 1, False), (SERIAL + 1, 1, True), (0, 2, True)])
+def test_a_job_worth_several_threads_notes_when_it_ended(work: int, threads: int, notes: bool) -> None:
     kernel = OnThreads(sleepy)
     kernel.alone, kernel.together = (lambda n, name=name: (name, sleepy(n)) for name in ("alone", "together"))
-    for threads, name in ((1, "alone"), (2, "together"), (5, "together")):
-        ran, within = kernel(threads)
-        assert ran == name
-        assert within < policy._last < perf_counter()
+    before = policy._last
+    threads_for(work)
+    ran, within = kernel(threads)
+    assert ran == ("alone" if threads == 1 else "together")
+    assert (within < policy._last < perf_counter()) if notes else (policy._last == before < within)

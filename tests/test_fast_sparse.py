@@ -120,46 +120,66 @@ def test_products_with_any_number_of_samples(pattern: Any, dtype: Any, rng: np.r
 
 
 @each_pattern
-@pytest.mark.parametrize("often", [True, False])
+@pytest.mark.parametrize("loads", [np.inf, 0])
 def test_whole_vectors_are_read_either_way(
-    pattern: Any, often: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    pattern: Any, loads: float, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for kind in (sparse_operands.Entries, sparse_operands.Tiles):
-        monkeypatch.setattr(kind, "reads_often", often)
+        monkeypatch.setattr(kind, "loads", loads)
     for blocks in (1, 2, 5, 8, 11):
         w, values, a, b = draw(pattern, blocks * lanes(np.float32), np.float32, rng)
         for x in (a, np.asfortranarray(a)):
             batch, y = Batch(x), Batch(b)
             assert_exactly(sparse_matrix.multiply(pattern, values, batch), times(w, x))
             assert_exactly(sparse_matrix.sample(pattern, y, batch), pattern.gather(times(b, x.T)))
-            assert (batch._laid is not None) == (often and w.size > 0)
+            assert (batch._laid is not None) == (loads > 0 and w.size > 0)
 
 
-def test_a_batch_is_laid_out_once(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    moved, move = [], sparse_layout._move
-    monkeypatch.setattr(sparse_layout, "_move", lambda *args: (moved.append(args[0]), move(*args))[1])
-    values, (x, y) = rng.standard_normal(PLAIN.nnz), (Batch(rng.standard_normal((9, n)), rows=True) for n in (30, 37))
-    sparse_matrix.multiply(PLAIN, values, x)
-    sparse_matrix.sample(PLAIN, y, x)
-    sparse_matrix.multiply_transposed(PLAIN, values, y)
-    assert moved.count(sparse_layout.to_blocks) == 2
-    assert moved.count(sparse_layout.from_blocks) == 2
+@pytest.mark.parametrize("threads", [1, 64], ids=["in one kernel", "apart"])
+def test_a_batch_is_laid_out_once(threads: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Afterwards the layout is what is read: here, one of other numbers."""
+    monkeypatch.setattr(sparse_matrix, "threads_for", lambda _: threads)
+    values = rng.standard_normal(PLAIN.nnz)
+    x, y = (Batch(rng.standard_normal((9, n)), rows=True) for n in (30, 37))
+    first = sparse_matrix.multiply(PLAIN, values, x), sparse_matrix.multiply_transposed(PLAIN, values, y)
+    third = sparse_matrix.sample(PLAIN, y, x)
+    for batch in (x, y):
+        memory, filled = batch.memory()
+        assert filled
+        memory *= 2
+    np.testing.assert_array_equal(sparse_matrix.multiply(PLAIN, values, x), 2 * first[0])
+    np.testing.assert_array_equal(sparse_matrix.multiply_transposed(PLAIN, values, y), 2 * first[1])
+    np.testing.assert_array_equal(sparse_matrix.sample(PLAIN, y, x), 4 * third)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "often"),
+    ("pattern", "loads"),
     [
-        (Pattern.from_mask(np.ones((35, 3), bool)), False),
-        (Pattern.from_mask(np.ones((36, 3), bool)), True),
-        (Pattern.from_mask(np.kron(np.eye(2, dtype=bool), np.ones((36, 3), bool))), True),
-        (BlockPattern.from_mask(np.ones((20, 3), bool), blocksize=(4, 1)), False),
-        (BlockPattern.from_mask(np.ones((24, 3), bool), blocksize=(4, 1)), True),
-        (Pattern.from_mask(np.zeros((12, 3), bool)), False),
+        (Pattern.from_mask(np.ones((12, 3), bool)), 12),
+        (Pattern.from_mask(np.kron(np.eye(2, dtype=bool), np.ones((36, 3), bool))), 36),
+        (BlockPattern.from_mask(np.ones((12, 3), bool), blocksize=(4, 1)), 3),
+        (BlockPattern.from_mask(np.ones((12, 3), bool), blocksize=(6, 2)), 8 / 3),
+        (Pattern.from_mask(np.zeros((12, 3), bool)), 0),
+        (Pattern.from_mask(np.zeros((12, 0), bool)), 0),
     ],
-    ids=["35 entries", "36 entries", "36 each", "5 tiles", "6 tiles", "nothing"],
+    ids=["entries", "in two parts", "tall tiles", "tiles that overhang", "nothing", "no columns"],
 )
-def test_what_counts_as_often(pattern: Any, often: bool) -> None:
-    assert sparse_operands.operand(pattern).reads_often is often
+def test_loads_of_a_feature(pattern: Any, loads: float) -> None:
+    assert sparse_operands.operand(pattern).loads == loads
+
+
+@pytest.mark.parametrize(
+    ("count", "loads", "laid"),
+    [(32, 60, False), (32, 61, True), (64, 15, False), (64, 16, True), (31, 0, True)],
+    ids=["seldom", "often", "seldom, of many", "often, of many", "no whole vectors"],
+)
+def test_what_is_laid_out(count: int, loads: int, laid: bool) -> None:
+    batch = Batch(np.zeros((2**13, count), np.float32))
+    numbers, apart, step = batch.read(loads=loads)
+    assert (batch._laid is not None) == laid
+    width = lanes(np.float32)
+    assert (apart, step) == ((2**13 * width, width) if laid else (width, count))
+    assert numbers.size == (2**13 * batch.blocks * width)
 
 
 @each_pattern
@@ -265,7 +285,7 @@ def test_twin_refuses_in_the_words_of_the_truth(call: Callable[[], Any]) -> None
 
 def on(threads: int, patch: pytest.MonkeyPatch) -> None:
     """Run every kernel on so many threads, whatever its work."""
-    for module in (sparse_layout, sparse_operands):
+    for module in (sparse_layout, sparse_matrix, sparse_operands):
         patch.setattr(module, "threads_for", lambda _: threads)
 
 
@@ -311,15 +331,21 @@ def test_shares_follow_one_another_and_are_about_equal(lengths: list[int], group
 @each_dtype
 def test_work_is_counted_in_multiply_adds(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    for module in (sparse_layout, sparse_operands):
+    for module in (sparse_layout, sparse_matrix, sparse_operands):
         monkeypatch.setattr(module, "threads_for", lambda work: asked.append(work) or 1)
     n = 2 * lanes(dtype)
-    for pattern, work in ((PLAIN, LOADED * PLAIN.nnz), (TILED, 16 * TILED.tiles.nnz)):
-        x, y = np.ones((n, 30), dtype), np.ones((n, 37), dtype)
-        multiply(pattern, np.ones(pattern.values_shape, dtype), x, rows=True)
+    for pattern, each in ((PLAIN, LOADED * PLAIN.nnz), (TILED, 16 * TILED.tiles.nnz)):
+        x, y, values = np.ones((n, 30), dtype), np.ones((n, 37), dtype), np.ones(pattern.values_shape, dtype)
+        work, lay_x, lay_y = each * n, MOVE * x.size, MOVE * y.size
+        multiply(pattern, values, x, rows=True)
         sample(pattern, y, x, rows=True)
-        lay_x, lay_y = MOVE * x.size, MOVE * y.size
-        assert asked == [lay_x, work * n, lay_y, lay_y, lay_x, work * n]
+        assert asked == [work + lay_x + lay_y, lay_y, lay_x, work]
+        asked.clear()
+        multiply(pattern, values, x.T.copy())
+        assert asked == [work]
+        multiply(pattern, values, x[1:].T.copy())
+        part = MOVE * (x[1:].size + y[1:].size)
+        assert asked[1:] == [each * (n - 1) + part, MOVE * x[1:].size, work, MOVE * y[1:].size]
         asked.clear()
 
 

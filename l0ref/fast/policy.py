@@ -43,7 +43,9 @@ MOVE = 10  # multiply-adds that take as long as to move a number
 LOADED = 3  # and as one whose vector comes from the second cache, as where weights are sparse
 AWAKE = 30e-6  # seconds that threads are awake after a kernel: somewhat less than SPINS take
 
-_last = 0.0  # when a parallel kernel last ended
+_last = 0.0  # when a job that was worth several threads last ended
+_was_worth = False  # whether the last job asked for was
+_followed = 0  # how many of them have followed one another at once
 
 
 def load_openmp() -> None:
@@ -91,7 +93,8 @@ class OnThreads:
     def __call__(self, *args: Any) -> Any:
         global _last
         result = (self.together if args[-1] > 1 else self.alone)(*args)
-        _last = perf_counter()
+        if args[-1] > 1 or _was_worth:
+            _last = perf_counter()
         return result
 
 
@@ -104,9 +107,12 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
 def threads_for(work: int) -> int:
     """Return one thread for few multiply-adds, else all that Numba may use.
 
-    Of a job in between, one that follows another at once is worth several threads: they are awake, or will be for the
-    next one. No result depends on their number.
+    A job in between gets several threads if it is the third or a later one of a row without gaps: then they are awake,
+    or worth waking. No result depends on their number.
     """
-    if work <= SERIAL or (work <= WAKING and perf_counter() - _last > AWAKE):
+    global _was_worth, _followed
+    _was_worth = work > SERIAL
+    if not _was_worth:
         return 1
-    return numba.get_num_threads()
+    _followed = _followed + 1 if perf_counter() - _last <= AWAKE else 0
+    return numba.get_num_threads() if work > WAKING or _followed >= 2 else 1

@@ -20,6 +20,13 @@ from l0ref.fast.scratch import Loan, room
 from l0ref.fast.target import lanes
 from l0ref.validate import Array
 
+Numbers = tuple[int, ...]
+Rows = tuple[tuple[Array, ...], tuple[Array, ...], Numbers, Numbers, Numbers, Numbers]
+
+CACHE = 2**20  # bytes that stay in the second cache while all rows of a matrix read them
+SELDOM = 60  # loads of a feature that stands there, up to which laying it out in blocks takes longer than it saves
+SELDOM_FAR = 15  # the same of one that does not: where samples are 512 or 1024, features drive each other out of it
+
 
 @kernel
 def rows_to_block(rows, block, tail, size, row_steps, lane_steps, n):  # type: ignore[no-untyped-def]
@@ -127,22 +134,37 @@ class Batch:
         self.count = 1 if x.ndim == 1 else x.shape[not rows]
         self.blocks = blocks_for(self.count, self.width)
         self.stands = not rows and self.count % self.width == 0
-        self._laid: tuple[Loan, Array] | None = None
+        self._laid: Loan | None = None
 
-    def read(self, *, often: bool) -> tuple[Array, int, int]:
+    def read(self, *, loads: float) -> tuple[Array, int, int]:
         """Return numbers, and how far it is from one block and from one feature to the next.
 
-        They are in blocks if features are read `often`: where features stand, a vector may lie across two lines of the
-        cache.
+        loads  how often a feature will be loaded; if that is seldom, features are left where they stand
         """
-        if self.stands and not often:
+        if self.stands and loads <= (SELDOM if self.x.nbytes <= CACHE else SELDOM_FAR):
             return flat(self.x), self.width, self.count
+        blocks, filled = self.memory()
+        if not filled:
+            _move(to_blocks, flat(self.x), blocks, self.x.shape, self.rows)
+        return flat(blocks), blocks.size // self.blocks, self.width
+
+    def memory(self) -> tuple[Array, bool]:
+        """Return memory for the blocks, and whether they are filled; if not, the caller does so."""
+        filled = self._laid is not None
         if self._laid is None:
-            loan = Loan(self.x.size // self.count * self.blocks * self.width, self.x.dtype)
-            _move(to_blocks, flat(self.x), loan.array, self.x.shape, self.rows)
-            self._laid = loan, flat(loan.array)
-        numbers = self._laid[1]
-        return numbers, numbers.size // self.blocks, self.width
+            self._laid = Loan(self.x.size // self.count * self.blocks * self.width, self.x.dtype)
+        return self._laid.array, filled
+
+    def on_the_way(self, y: Array, out: Array) -> Rows:
+        """Return what `l0ref.fast.sparse_rows` reads beside the matrix; it fills y, and the memory here if it is not.
+
+        out  room for the blocks of y
+        """
+        blocks, filled = self.memory()
+        (count, d), m = self.x.shape, y.shape[1]
+        (x_steps, lane_steps), (y_steps, _) = steps_of(d, self.width), steps_of(m, self.width)
+        memory = blocks, out, room("tail", max(d, m) * self.width, y.dtype)
+        return (flat(self.x), y.reshape(-1)), memory, x_steps, y_steps, lane_steps, (count, d, m, int(filled))
 
     def empty(self, features: int) -> Array:
         """Return a fresh array for other features of the same samples."""

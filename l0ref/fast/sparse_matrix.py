@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from l0ref.fast.policy import MOVE, threads_for
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_layout import Batch, bring_back, flat
 from l0ref.fast.sparse_operands import no_floor, operand
@@ -29,13 +30,17 @@ def multiply(pattern: AnyPattern, values: Array, x: Batch, bias: Array | None = 
     y, b = x.empty(m), no_bias(m, dtype) if bias is None else flat(bias)
     if x.count == 1:
         matrix.multiply(values, flat(x.x), b, y.reshape(-1))
+    elif y.size and x.stands:
+        numbers, apart, step = x.read(loads=matrix.loads)
+        at, steps = (x.blocks, apart, x.width), (step, x.count)
+        matrix.contract(values, numbers, b, no_floor(dtype), y.reshape(-1), at, steps)
     elif y.size:
-        numbers, apart, step = x.read(often=matrix.reads_often)
-        if x.stands:
-            to = (x.blocks, apart, x.width), (step, x.count)
-            matrix.contract(values, numbers, b, no_floor(dtype), y.reshape(-1), *to)
+        threads = threads_for(matrix.work(x.count) + MOVE * (x.x.size + y.size))
+        out = room("y", x.blocks * m * x.width, dtype)
+        if x.rows and -(-x.blocks // matrix.group) >= threads:
+            matrix.rows(values, b, x.on_the_way(y, out), threads)
         else:
-            out = room("y", x.blocks * m * x.width, dtype)
+            numbers, apart, step = x.read(loads=matrix.loads)
             matrix.contract(values, numbers, b, no_floor(dtype), out, (x.blocks, apart, m * x.width), (step, x.width))
             bring_back(out, y, rows=x.rows)
     return y
@@ -52,8 +57,8 @@ def sample(pattern: AnyPattern, y: Batch, x: Batch) -> Array:
     if x.count == 1:
         matrix.outer(flat(y.x), flat(x.x), g.reshape(-1))
     elif x.count and g.size:
-        target, there, down = y.read(often=False)
-        source, here, step = x.read(often=matrix.reads_often)
+        target, there, down = y.read(loads=1)
+        source, here, step = x.read(loads=matrix.loads)
         matrix.sample(target, source, g.reshape(-1), (x.blocks, here, there), (step, down))
     return g
 

@@ -2,8 +2,10 @@
 
     multiply   y = W x + b for one sample            contract   the same for blocks of samples
     outer      g = d x^T at what is stored           sample     the same, added up over blocks of samples
-    turned     the values of the transposed matrix   reads_often  whether features are read so often that those which
-                                                     stand side by side are better laid out in blocks first
+    rows       contract for samples in rows, laid out on the way
+    turned     the values of the transposed matrix   loads      how often a feature is loaded, on average
+                                                     work       of a number of samples, in multiply-adds
+                                                     group      blocks that are multiplied by at a time
 
 Activations are flat arrays, or blocks of `l0ref.fast.sparse_layout`. `blocks` says how many there are and how far it is
 from one to the next in x and in y (or d), `steps` how far from one feature to the next in x and in y (or d).
@@ -18,19 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.fast import sparse_contraction, sparse_tiles, sparse_vector
+from l0ref.fast import sparse_contraction, sparse_rows, sparse_tiles, sparse_vector
 from l0ref.fast.policy import LOADED, threads_for
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_contraction import EIGHT, PAIR, chunk_room
-from l0ref.fast.sparse_layout import flat, steps_of
+from l0ref.fast.sparse_layout import Rows, flat, steps_of
 from l0ref.fast.sparse_tiles import ROWS
 from l0ref.fast.target import lanes
 from l0ref.sparse.blocks import BlockPattern
 from l0ref.sparse.pattern import Pattern
 from l0ref.validate import Array
 
-OFTEN = 35  # loads of a feature up to which it is as fast to read it where it stands
-OFTEN_IN_TILES = 5  # the same of tiles, which load a feature once for several rows
 ALONE = 16  # multiply-adds with blocks of samples that take as long as one with a single sample
 
 Blocks = tuple[int, int, int]
@@ -41,14 +41,19 @@ class Entries:
     """A matrix of single entries."""
 
     __slots__ = ("pattern",)
+    group = PAIR
 
     def __init__(self, pattern: Pattern) -> None:
         self.pattern = pattern
 
     @property
-    def reads_often(self) -> bool:
-        """Whether features are read more than OFTEN times each."""
-        return self.pattern.nnz > OFTEN * self.pattern.shape[1]
+    def loads(self) -> float:
+        """Entries of a column."""
+        return self.pattern.nnz / max(self.pattern.shape[1], 1)
+
+    def work(self, samples: int) -> int:
+        """What takes as long as the products."""
+        return LOADED * self.pattern.nnz * samples
 
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
         """Fill y, (M,)."""
@@ -58,9 +63,15 @@ class Entries:
     def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair) -> None:
         """Fill the blocks of y; floor is 0 for a ReLU, -inf for none."""
         w = flat(values), self.pattern.indptr, self.pattern.indices
-        threads = threads_for(LOADED * values.size * blocks[0] * lanes(x.dtype))
+        threads = threads_for(self.work(blocks[0] * lanes(x.dtype)))
         together = EIGHT if blocks[1] == lanes(x.dtype) else PAIR
         sparse_contraction.contract(x, w, b, floor, y, (*blocks, together), steps, threads)
+
+    def rows(self, values: Array, b: Array, rows: Rows, threads: int) -> None:
+        """Fill y: see `l0ref.fast.sparse_rows`."""
+        w = flat(values), self.pattern.indptr, self.pattern.indices
+        batch, *places = rows
+        sparse_rows.multiply_entries(batch, w, b, no_floor(b.dtype), *places, threads)
 
     def outer(self, d: Array, x: Array, g: Array) -> None:
         """Fill g, (nnz,)."""
@@ -69,7 +80,7 @@ class Entries:
     def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, steps: Pair) -> None:
         """Fill g, (nnz,)."""
         w, width = (self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
-        threads = threads_for(LOADED * g.size * blocks[0] * width)
+        threads = threads_for(self.work(blocks[0] * width))
         sums, (_, lane_steps) = room("sums", threads * chunk_room(width), x.dtype), steps_of(1, width)
         sparse_contraction.sample(x, d, w, sums, g, lane_steps, (*blocks, EIGHT), (*steps, width), threads)
 
@@ -84,15 +95,19 @@ class Tiles:
     """A matrix of tiles."""
 
     __slots__ = ("pattern",)
+    group = sparse_tiles.GROUP
 
     def __init__(self, pattern: BlockPattern) -> None:
         self.pattern = pattern
 
     @property
-    def reads_often(self) -> bool:
-        """Whether features are read more than OFTEN_IN_TILES times each."""
-        loads = prod(self.pattern.values_shape) // self.pattern.blocksize[0]
-        return loads > OFTEN_IN_TILES * self.pattern.shape[1]
+    def loads(self) -> float:
+        """Entries of a column over the rows of a tile, which are multiplied by what is loaded once."""
+        return prod(self.pattern.values_shape) / (self.pattern.blocksize[0] * max(self.pattern.shape[1], 1))
+
+    def work(self, samples: int) -> int:
+        """The products."""
+        return prod(self.pattern.values_shape) * samples
 
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
         """Fill y, (M,)."""
@@ -102,8 +117,14 @@ class Tiles:
     def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair) -> None:
         """Fill the blocks of y; floor is 0 for a ReLU, -inf for none."""
         w = flat(values), self.pattern.indptr, self.pattern.indices
-        threads = threads_for(values.size * blocks[0] * lanes(x.dtype))
+        threads = threads_for(self.work(blocks[0] * lanes(x.dtype)))
         sparse_tiles.contract(x, w, b, floor, y, blocks, (*self._sizes, *steps), threads)
+
+    def rows(self, values: Array, b: Array, rows: Rows, threads: int) -> None:
+        """Fill y: see `l0ref.fast.sparse_rows`."""
+        w, size = (flat(values), self.pattern.indptr, self.pattern.indices), self.pattern.blocksize
+        batch, *places = rows
+        sparse_rows.multiply_tiles(batch, w, b, no_floor(b.dtype), *places, size, threads)
 
     def outer(self, d: Array, x: Array, g: Array) -> None:
         """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
@@ -112,7 +133,7 @@ class Tiles:
     def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, steps: Pair) -> None:
         """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
         w, width = (self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
-        threads = threads_for(g.size * blocks[0] * width)
+        threads = threads_for(self.work(blocks[0] * width))
         columns = np.empty(threads * self.pattern.grid[1] * self.pattern.blocksize[1], np.int64)
         own = room("sums", threads * (ROWS**2 + width), x.dtype), columns
         parts = tuple(range(width, width + ROWS**2, width))
