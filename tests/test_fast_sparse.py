@@ -132,7 +132,7 @@ def test_whole_vectors_are_read_either_way(
             batch, y = Batch(x), Batch(b)
             assert_exactly(sparse_matrix.multiply(pattern, values, batch), times(w, x))
             assert_exactly(sparse_matrix.sample(pattern, y, batch), pattern.gather(times(b, x.T)))
-            assert (batch._laid is not None) == (loads > 0 and w.size > 0)
+            assert (batch.laid is not None) == (loads > 0 and w.size > 0)
 
 
 @pytest.mark.parametrize("threads", [1, 64], ids=["in one kernel", "apart"])
@@ -144,12 +144,29 @@ def test_a_batch_is_laid_out_once(threads: int, rng: np.random.Generator, monkey
     first = sparse_matrix.multiply(PLAIN, values, x), sparse_matrix.multiply_transposed(PLAIN, values, y)
     third = sparse_matrix.sample(PLAIN, y, x)
     for batch in (x, y):
-        memory, filled = batch.memory()
-        assert filled
-        memory *= 2
+        assert batch.laid is not None
+        batch.laid.array *= 2
     np.testing.assert_array_equal(sparse_matrix.multiply(PLAIN, values, x), 2 * first[0])
     np.testing.assert_array_equal(sparse_matrix.multiply_transposed(PLAIN, values, y), 2 * first[1])
     np.testing.assert_array_equal(sparse_matrix.sample(PLAIN, y, x), 4 * third)
+
+
+@pytest.mark.parametrize("threads", [1, 64], ids=["in one kernel", "apart"])
+def test_a_layout_that_was_not_finished_is_not_kept(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse_matrix, "threads_for", lambda _: threads)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    batch, values = Batch(np.ones((9, 30)), rows=True), np.ones(PLAIN.nnz)
+    with monkeypatch.context() as patch:
+        patch.setattr(sparse_layout, "_move", interrupted)
+        patch.setattr(sparse_operands.sparse_rows, "multiply_entries", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sparse_matrix.multiply(PLAIN, values, batch)
+    assert batch.laid is None
+    want = np.repeat(np.diff(PLAIN.indptr)[None], 9, axis=0)
+    np.testing.assert_array_equal(sparse_matrix.multiply(PLAIN, values, batch), want)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +193,7 @@ def test_loads_of_a_feature(pattern: Any, loads: float) -> None:
 def test_what_is_laid_out(count: int, loads: int, laid: bool) -> None:
     batch = Batch(np.zeros((2**13, count), np.float32))
     numbers, apart, step = batch.read(loads=loads)
-    assert (batch._laid is not None) == laid
+    assert (batch.laid is not None) == laid
     width = lanes(np.float32)
     assert (apart, step) == ((2**13 * width, width) if laid else (width, count))
     assert numbers.size == (2**13 * batch.blocks * width)

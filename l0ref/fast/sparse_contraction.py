@@ -18,13 +18,14 @@ some are found in the first cache. What counted, for 300 x 784 weights and 128 s
     x begins at a multiple of 64 bytes: a vector across two lines of the cache costs two loads       -30 %
     a place is multiplied by `width`, not looked up in a table, which is driven out of the caches    -12 %
     groups of 2 blocks instead of 4 or 8, which use less of the first cache                          -12 %
+    groups of 8 where blocks stand side by side: 512 bytes in a row, few of which lie across two lines  -20 %
     loops in one function: where a kernel is called for each row, arrays are counted in and out      -30 %, few samples
 
 Two sums for each vector, taken by turns, are not faster; neither is x packed as vectors of 32 or 64 samples.
 
-`sample` keeps a vector of sums for each entry and adds up its lanes at the end, for as many entries at a time as there
-are lanes, whichever rows they belong to. To sum that many entries of one row side by side took 1.2 times as long with
-39 entries in a row, twice as long with 3.
+`sample` takes 8 blocks at a time in either case, keeps a vector of sums for each entry and adds up its lanes at the
+end, for as many entries at a time as there are lanes, whichever rows they belong to. To sum that many entries of one
+row side by side took 1.2 times as long with 39 entries in a row, twice as long with 3.
 
 No sum depends on the number of threads: each is taken by one of them, in the order of the entries or of the groups.
 """
@@ -38,8 +39,7 @@ from l0ref.fast.lanes import at_least, filled, load, outer, shift, spread, store
 from l0ref.fast.policy import kernel, parallel_kernel
 
 PAIR = 2  # blocks of samples that an entry is multiplied by at a time in `contract`, if they lie apart
-FOUR = 4  # and in `sample`
-EIGHT = 8  # in both, if they lie side by side
+EIGHT = 8  # and if they stand side by side, and in `sample`
 CHUNK = 128  # entries whose sums `sample` keeps at a time; 8 KB
 
 

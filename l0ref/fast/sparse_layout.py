@@ -125,16 +125,17 @@ class Batch:
     count   N
     blocks  as many as N samples fill
     stands  whether N samples of one feature are whole vectors as they stand
+    laid    the blocks, once they are filled
     """
 
-    __slots__ = ("_laid", "blocks", "count", "rows", "stands", "width", "x")
+    __slots__ = ("blocks", "count", "laid", "rows", "stands", "width", "x")
 
     def __init__(self, x: Array, *, rows: bool = False) -> None:
         self.x, self.rows, self.width = x, rows, lanes(x.dtype)
         self.count = 1 if x.ndim == 1 else x.shape[not rows]
         self.blocks = blocks_for(self.count, self.width)
         self.stands = not rows and self.count % self.width == 0
-        self._laid: Loan | None = None
+        self.laid: Loan | None = None
 
     def read(self, *, loads: float) -> tuple[Array, int, int]:
         """Return numbers, and how far it is from one block and from one feature to the next.
@@ -143,28 +144,25 @@ class Batch:
         """
         if self.stands and loads <= (SELDOM if self.x.nbytes <= CACHE else SELDOM_FAR):
             return flat(self.x), self.width, self.count
-        blocks, filled = self.memory()
-        if not filled:
-            _move(to_blocks, flat(self.x), blocks, self.x.shape, self.rows)
-        return flat(blocks), blocks.size // self.blocks, self.width
+        loan = self.memory()
+        if self.laid is None:
+            _move(to_blocks, flat(self.x), loan.array, self.x.shape, self.rows)
+            self.laid = loan
+        return flat(loan.array), loan.array.size // self.blocks, self.width
 
-    def memory(self) -> tuple[Array, bool]:
-        """Return memory for the blocks, and whether they are filled; if not, the caller does so."""
-        filled = self._laid is not None
-        if self._laid is None:
-            self._laid = Loan(self.x.size // self.count * self.blocks * self.width, self.x.dtype)
-        return self._laid.array, filled
+    def memory(self) -> Loan:
+        """Return `laid`, or memory for it: who fills that sets `laid`, and not before it is filled."""
+        return self.laid or Loan(self.x.size // self.count * self.blocks * self.width, self.x.dtype)
 
-    def on_the_way(self, y: Array, out: Array) -> Rows:
-        """Return what `l0ref.fast.sparse_rows` reads beside the matrix; it fills y, and the memory here if it is not.
+    def on_the_way(self, blocks: Array, y: Array, out: Array) -> Rows:
+        """Return what `l0ref.fast.sparse_rows` reads beside the matrix, to fill y and, unless they are, the blocks.
 
         out  room for the blocks of y
         """
-        blocks, filled = self.memory()
         (count, d), m = self.x.shape, y.shape[1]
         (x_steps, lane_steps), (y_steps, _) = steps_of(d, self.width), steps_of(m, self.width)
-        memory = blocks, out, room("tail", max(d, m) * self.width, y.dtype)
-        return (flat(self.x), y.reshape(-1)), memory, x_steps, y_steps, lane_steps, (count, d, m, int(filled))
+        memory, is_laid = (blocks, out, room("tail", max(d, m) * self.width, y.dtype)), int(self.laid is not None)
+        return (flat(self.x), y.reshape(-1)), memory, x_steps, y_steps, lane_steps, (count, d, m, is_laid)
 
     def empty(self, features: int) -> Array:
         """Return a fresh array for other features of the same samples."""

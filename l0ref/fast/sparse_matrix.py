@@ -38,7 +38,9 @@ def multiply(pattern: AnyPattern, values: Array, x: Batch, bias: Array | None = 
         threads = threads_for(matrix.work(x.count) + MOVE * (x.x.size + y.size))
         out = room("y", x.blocks * m * x.width, dtype)
         if x.rows and -(-x.blocks // matrix.group) >= threads:
-            matrix.rows(values, b, x.on_the_way(y, out), threads)
+            loan = x.memory()
+            matrix.rows(values, b, x.on_the_way(loan.array, y, out), threads)
+            x.laid = loan
         else:
             numbers, apart, step = x.read(loads=matrix.loads)
             matrix.contract(values, numbers, b, no_floor(dtype), out, (x.blocks, apart, m * x.width), (step, x.width))
