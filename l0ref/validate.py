@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,13 @@ def count(name: str, value: int, *, least: int = 0) -> int:
     return int(value)
 
 
+def flag(name: str, value: bool) -> bool:
+    """Return `value` if it is True or False; anything else would count as one of them."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"{name}={value!r} must be True or False")
+    return bool(value)
+
+
 def pair(name: str, value: int | tuple[int, int], *, least: int = 0) -> tuple[int, int]:
     """Return (vertical, horizontal) from one whole number or a pair of them, as PyTorch reads both."""
     values = tuple(value) if isinstance(value, tuple | list) else (value, value)
@@ -122,3 +129,13 @@ def labels(name: str, value: Any, *, shape: tuple[int, ...], classes: int) -> ND
         worst = int(array.max()) if array.max() >= classes else int(array.min())
         raise ArgumentError(f"{name} holds the class index {worst}, outside [0, {classes}); count classes from 0")
     return array.astype(np.intp, copy=False)
+
+
+def fitting_masks(masks: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Refuse masks that are not bool and shaped like the arrays of their names."""
+    for key, mask in masks.items():
+        if key not in arrays:
+            raise ArgumentError(f"masks has {key!r}, which is no parameter; choose from {', '.join(arrays)}")
+        found, expected = as_array(f"masks[{key!r}]", mask), arrays[key].shape
+        if found.dtype != np.bool_ or found.shape != expected:
+            raise ShapeError(f"masks[{key!r}] is {found.dtype} {found.shape}, expected bool {expected}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref import ops
+from l0ref import ops, sparse
 from l0ref.autodiff.op import backend
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
@@ -26,6 +26,43 @@ def test_conv2d_cotangents_equal_loops(case: Case, name: str) -> None:
         _, y_bar, x_bars = evaluate(case, xs, options, 3)
     for i, (x_bar, want) in enumerate(zip(x_bars, conv2d_vjp(y_bar, *xs, **options), strict=True)):
         assert_close(x_bar, want, 1e-12, f"cotangent of input {i}")
+
+
+WINDOWED: dict[str, Any] = {
+    "conv2d": lambda x, stride: ops.conv2d(x, np.arange(18.0).reshape(2, 1, 3, 3), stride=stride, padding=1),
+    "sparse_conv2d": lambda x, stride: sparse.sparse_conv2d(
+        x, np.arange(1.0, 10.0), pattern=sparse.Pattern.from_mask(np.arange(18).reshape(2, 9) % 2 == 0),
+        kernel_shape=(2, 1, 3, 3), stride=stride, padding=1,
+    ),
+    "max_pool2d": lambda x, stride: ops.max_pool2d(x, 3, stride=stride, padding=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stride", [10**9, 2**70, (1, 2**40)])
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+@pytest.mark.parametrize("op", WINDOWED)
+def test_a_stride_beyond_the_image_leaves_the_first_windows(op: str, name: str, stride: Any) -> None:
+    x = Tensor(np.arange(25.0).reshape(1, 1, 5, 5))
+    with backend(name):
+        y, every = WINDOWED[op](x, stride), WINDOWED[op](x, 1)
+        x_bar = grad(ops.sum(y), [x])[0]
+    down, right = stride if isinstance(stride, tuple) else (5, 5)
+    np.testing.assert_array_equal(y.data, every.data[:, :, ::down, : 1 if right > 1 else None])
+    assert x_bar.any()
+
+
+@pytest.mark.parametrize("op", ["conv2d", "sparse_conv2d"])
+def test_padding_beyond_reason_is_refused(op: str) -> None:
+    run = {
+        "conv2d": lambda padding: ops.conv2d(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3)), padding=padding),
+        "sparse_conv2d": lambda padding: sparse.sparse_conv2d(
+            np.ones((1, 1, 5, 5)), np.ones(9), pattern=sparse.Pattern.from_mask(np.ones((1, 9), bool)),
+            kernel_shape=(1, 1, 3, 3), padding=padding,
+        ),
+    }[op]  # fmt: skip
+    for padding in (10**6, (10**12, 0)):
+        with pytest.raises(ShapeError, match=r"^padding=\(1000.* pixels, more than 2,147,483,647; use less$"):
+            run(padding)
 
 
 def test_conv2d_by_hand() -> None:

@@ -22,6 +22,7 @@ from l0ref.fast.sparse_contraction import CHUNK, EIGHT, share
 from l0ref.fast.sparse_layout import Batch, flat
 from l0ref.fast.target import lanes
 from l0ref.sparse import BlockPattern, Pattern
+from l0ref.sparse.products import product, transposed_product
 from l0ref.validate import Array
 from tests.cases.sparse import some, with_gaps
 from tests.kept_memory import spoil
@@ -227,6 +228,8 @@ def test_padding_of_tiles_is_not_read(dtype: Any, rng: np.random.Generator) -> N
     for count in (1, 3, lanes(dtype)):
         w, values, x, y = draw(pattern, count, dtype, rng)
         values[padding] = np.nan
+        assert_exactly(product(pattern, values, x), times(w, x))
+        assert_exactly(transposed_product(pattern, values, y), times(w.T, y))
         assert_exactly(multiply(pattern, values, x), times(w, x))
         assert_exactly(multiply_transposed(pattern, values, y), times(w.T, y))
         assert (sample(pattern, y, x)[padding] == 0).all()

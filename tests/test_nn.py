@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -395,6 +396,30 @@ W, B = np.ones((2, 3), np.float32), np.zeros(2, np.float32)
 def test_model_refuses_what_does_not_fit(changes: dict[str, object], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         _broken(**changes)
+
+
+@pytest.mark.parametrize("bias", ["x", 1, None])
+def test_bias_is_true_or_false(bias: Any) -> None:
+    said = rf"^bias={bias!r} must be True or False$"
+    with pytest.raises(ArgumentError, match=said):
+        nn.Linear("fc", 3, 4, bias=bias)
+    with pytest.raises(ArgumentError, match=said):
+        nn.Conv2d("conv", 3, 4, 3, bias=bias)
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "said"),
+    [
+        (None, DTypeError, r"^x has dtype object, which is not numeric"),
+        ("abc", DTypeError, r"^x has dtype <U3, which is not numeric"),
+        (np.float32(1), ShapeError, r"^x has shape \(\), expected \(N, 3\)"),
+        (np.ones((2, 3), int), DTypeError, r"^x has dtype int64, expected float32 or float64"),
+    ],
+    ids=["nothing", "text", "a number", "whole numbers"],
+)
+def test_logits_of_what_is_no_batch(x: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        nn.mlp((3, 2), seed=0).logits(x)
 
 
 def test_messages_of_the_builders() -> None:

@@ -310,6 +310,12 @@ ONE: dict[str, Any] = {"a": np.arange(12.0).reshape(3, 4)}
             ArgumentError,
             r"^scores\['a'\] has 12 NaN",
         ),
+        (
+            lambda: block_mask(ONE, blocksize=2**40, amount=1),
+            ShapeError,
+            r"^blocksize=\(1099511627776, 1099511627776\) goes far beyond a matrix of shape \(3, 4\); use",
+        ),
+        (lambda: block_mask(ONE, blocksize=(1, 4097), amount=1), ShapeError, r"^blocksize=\(1, 4097\) goes far beyond"),
         (lambda: nm_mask(ONE, n=0, m=4), ArgumentError, r"^n=0 must be at least 1"),
         (lambda: nm_mask(ONE, n=2, m=0), ArgumentError, r"^m=0 must be at least 1"),
         (

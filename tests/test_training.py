@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import l0ref
 from l0ref import data, nn, ops, optim, schedules
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset
@@ -273,6 +274,24 @@ def test_samples_of_another_shape_are_refused() -> None:
         fit(small(), images, epochs=1, seed=0)
     with pytest.raises(ShapeError, match=r"^validation\.x has shape"):
         fit(small(), blobs(), epochs=1, seed=0, validation=images)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize(
+    ("masks", "error", "said"),
+    [
+        ({"fc1.weight": np.ones((2, 2), bool)}, ShapeError, r"^masks\['fc1.weight'\] is bool \(2, 2\), expected bool"),
+        ({"fc1.weight": [[True]]}, ShapeError, r"^masks\['fc1.weight'\] is bool \(1, 1\), expected bool"),
+        (
+            {"fc9.weight": np.ones((2, 2), bool)},
+            ArgumentError,
+            r"^masks has 'fc9.weight', which is no parameter; choose",
+        ),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(masks: Any, error: type[Exception], said: str, backend: str) -> None:
+    with l0ref.backend(backend), pytest.raises(error, match=said):
+        fit(small(), blobs(), epochs=1, seed=0, after_step=lambda state: state.with_masks(masks))
 
 
 def test_one_sample_is_enough() -> None:

@@ -35,6 +35,7 @@ def sparse_conv2d_forward(
     """Value of `l0ref.sparse.convolution.SparseConv2d`."""
     windows = Windows((kernel_shape[2], kernel_shape[3]), stride, padding, dilation)
     check_conv2d(x, values, b, pattern=pattern, kernel_shape=kernel_shape, windows=windows, groups=groups)
+    windows = windows.stepping((x.shape[2], x.shape[3]))
     geometry = Geometry(pattern, kernel_shape, windows, x.shape[1:], groups, lanes(x.dtype))
     forward, backward = passes(geometry, pixel_size(geometry, len(x)))
     y = _convolve(forward, x, values, np.zeros(kernel_shape[0], x.dtype) if b is None else b)

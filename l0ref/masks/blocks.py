@@ -17,6 +17,7 @@ from l0ref.validate import Array, choose, pair
 
 Pair = tuple[int, int]
 NORMS = ("l1", "l2", "max")
+BEYOND = 4096  # a tile may be so tall or wide, whatever the matrix
 
 
 def block_mask(
@@ -69,7 +70,9 @@ def block_mask(
 
 
 def grid(shape: Pair, blocksize: Pair) -> Pair:
-    """Return how many rows and columns of tiles cover a matrix of this shape."""
+    """Return how many rows and columns of tiles cover a matrix of this shape; refuse tiles far beyond its edges."""
+    if any(size > max(side, BEYOND) for size, side in zip(blocksize, shape, strict=True)):
+        raise ShapeError(f"blocksize={blocksize} goes far beyond a matrix of shape {shape}; use smaller tiles")
     return -(-shape[0] // blocksize[0]), -(-shape[1] // blocksize[1])
 
 

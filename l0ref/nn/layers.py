@@ -17,7 +17,7 @@ from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
 from l0ref.nn.initializers import INITIALIZERS
 from l0ref.nn.layer import Layer, Shape
-from l0ref.validate import Array, between, choose, count, pair
+from l0ref.validate import Array, between, choose, count, flag, pair
 
 Pair = int | tuple[int, int]
 Result = tuple[Tensor, dict[str, Array]]
@@ -35,6 +35,7 @@ class Linear(Layer):
     def __post_init__(self) -> None:
         count("in_features", self.in_features)
         count("out_features", self.out_features)
+        flag("bias", self.bias)
         choose("init", self.init, INITIALIZERS)
 
     def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
@@ -87,6 +88,7 @@ class Conv2d(Layer):
             pair(name, getattr(self, name), least=least)
         for name in ("in_channels", "out_channels", "groups"):
             count(name, getattr(self, name), least=1)
+        flag("bias", self.bias)
         choose("init", self.init, INITIALIZERS)
 
     def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:

@@ -27,7 +27,7 @@ from l0ref.nn.layer import AnyPattern, Layer, Shape, from_json, to_json
 from l0ref.nn.sequence import leaves, run, shapes
 from l0ref.nn.sparse import SparseConv2d, SparseLinear
 from l0ref.streams import stream
-from l0ref.validate import FLOATS, Array, count
+from l0ref.validate import FLOATS, Array, count, fitting_masks, float_array
 
 FEW = 8  # samples for which the tape is as fast as a compiled chain, which always fills a vector,
 LITTLE = 10_000  # unless its dense layers have few multiply-adds: 1.2 ns each there, some 10 us a layer on the tape
@@ -75,6 +75,7 @@ class Model:
         """Return a copy with other `params`, `masks` or `buffers`; weights are set to zero where masks say so."""
         masks = changes.get("masks", self.masks)
         params = dict(changes.get("params", self.params))
+        fitting_masks({k: m for k, m in masks.items() if k in params}, params)
         changes["params"] = params | {k: params[k] * m for k, m in masks.items() if k in params}
         return dataclasses.replace(self, **changes)
 
@@ -167,6 +168,8 @@ class Model:
 
     def logits(self, x: Array, *, batch_size: int = 256) -> Array:
         """Return the outputs for all rows of `x` in evaluation mode, computed `batch_size` rows at a time."""
+        x = float_array("x", x)
+        self.check_input("x", x)
         rows = min(count("batch_size", batch_size, least=1), max(len(x), 1))
         if self._runs_compiled(x, rows):
             _check_arrays("params", self.params, self._shapes)  # kernels trust them, and a dict can be written to
@@ -181,8 +184,7 @@ class Model:
 
     def _runs_compiled(self, x: Array, rows: int) -> bool:
         """Whether a compiled chain, if there is one, takes such inputs, and is the faster one for so many."""
-        fits = isinstance(x, np.ndarray) and x.dtype == self.dtype and x.shape[1:] == self.input_shape
-        return fits and x.flags.c_contiguous and len(x) > 0 and (rows >= FEW or self.is_lean)
+        return x.dtype == self.dtype and x.flags.c_contiguous and len(x) > 0 and (rows >= FEW or self.is_lean)
 
     @property
     def is_lean(self) -> bool:
@@ -268,10 +270,9 @@ def _check_one_dtype(parts: Mapping[str, Mapping[str, Array]]) -> None:
 
 
 def _check_masks(masks: Mapping[str, Array], params: Mapping[str, Array], weights: Sequence[str]) -> None:
+    fitting_masks(masks, params)
     for key, mask in masks.items():
         if key not in weights:
             raise ArgumentError(f"masks has {key!r}, which is not a weight array; prunable are {', '.join(weights)}")
-        if mask.dtype != np.bool_ or mask.shape != params[key].shape:
-            raise ShapeError(f"masks[{key!r}] is {mask.dtype} {mask.shape}, expected bool {params[key].shape}")
         if params[key][~mask].any():
             raise ArgumentError(f"params[{key!r}] is not 0 everywhere its mask is False; use model.replace(masks=...)")

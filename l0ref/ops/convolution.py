@@ -88,7 +88,8 @@ def conv2d(
     _check_shapes(*(t.shape for t in inputs), groups=count("groups", groups, least=1))
     windows = Windows(k.data.shape[2:], step, edge, gap)
     windows.check_fit(f"weight of shape {k.shape} with dilation={dilation!r}", x.data.shape[2:])
-    return apply(Conv2d, *inputs, stride=step, padding=edge, dilation=gap, groups=groups)
+    windows = windows.stepping(x.data.shape[2:])
+    return apply(Conv2d, *inputs, stride=windows.stride, padding=edge, dilation=gap, groups=groups)
 
 
 def _blocks(x: Array, k: Array, groups: int) -> list[tuple[slice, slice]]:

@@ -132,5 +132,6 @@ def _window_options(shape: tuple[int, ...], kernel_size: Any, stride: Any, paddi
             f"padding={padding!r} is more than half of kernel_size={kernel_size!r}, so a window could miss the image; "
             f"use at most {(size[0] // 2, size[1] // 2)}"
         )
-    Windows(size, step, edge).check_fit(f"kernel_size={kernel_size!r}", (shape[2], shape[3]))
-    return {"kernel_size": size, "stride": step, "padding": edge}
+    windows, image = Windows(size, step, edge), (shape[2], shape[3])
+    windows.check_fit(f"kernel_size={kernel_size!r}", image)
+    return {"kernel_size": size, "stride": windows.stepping(image).stride, "padding": edge}

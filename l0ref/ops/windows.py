@@ -7,7 +7,7 @@ Axis letters, here and in the files that import this one:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -16,6 +16,7 @@ from l0ref.errors import ShapeError
 from l0ref.validate import Array
 
 Pair = tuple[int, int]
+INT32_MAX = 2**31 - 1  # the most pixels of an image with its padding
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,19 @@ class Windows:
         """Return inside[0,0,p,q,r,s]: True where that place lies on the image, False where it lies on padding."""
         return self.of(np.ones((1, 1, *image), bool), fill=False)
 
+    def stepping(self, image: Pair) -> Windows:
+        """Return the same windows with a stride no longer than the padded image: they are the same windows."""
+        down, right = (min(s, n + 2 * p) for s, n, p in zip(self.stride, image, self.padding, strict=True))
+        return replace(self, stride=(down, right))
+
     def check_fit(self, what: str, image: Pair) -> None:
         """Refuse an image on which not even one window fits; `what` names the argument and its value."""
         (tall, wide), (top, left) = self.span, self.padding
         height, width = image[0] + 2 * top, image[1] + 2 * left
+        if height * width > INT32_MAX:
+            raise ShapeError(
+                f"padding={self.padding} makes an image of {height} x {width} pixels, more than {INT32_MAX:,}; use less"
+            )
         if tall > height or wide > width:
             raise ShapeError(
                 f"{what} spans {tall} x {wide} pixels, but the padded image has {height} x {width}; "

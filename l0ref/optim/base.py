@@ -19,7 +19,7 @@ import numpy as np
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
 from l0ref.penalty import Pull
 from l0ref.surrogates import L0
-from l0ref.validate import Array, float_array, nonnegative
+from l0ref.validate import Array, fitting_masks, float_array, nonnegative
 
 Arrays = Mapping[str, Array]
 
@@ -167,15 +167,11 @@ def check(params: Arrays, grads: Arrays, state: State, names: tuple[str, ...], m
     if set(state.slots) != set(names):
         found, expected = sorted(state.slots), sorted(names)
         raise ArgumentError(f"state has the slots {found}, expected {expected}; make it with this optimiser's init()")
-    if unknown := sorted(set(masks) - set(params)):
-        raise ArgumentError(f"masks has {unknown[0]!r}, which is no parameter; name masks as params does")
     check_like(params, params, "params")
     check_like(params, grads, "grads")
     for name in names:
         check_like(params, state.slots[name], f"state.slots[{name!r}]")
-    for key, mask in masks.items():
-        if mask.dtype != np.bool_ or mask.shape != params[key].shape:
-            raise ShapeError(f"masks[{key!r}] is {mask.dtype} {mask.shape}, expected bool {params[key].shape}")
+    fitting_masks(masks, params)
 
 
 def check_like(params: Arrays, arrays: Arrays, what: str) -> None:

@@ -42,7 +42,7 @@ class SparseConv2d(Op):
     ) -> tuple[Array, Saved]:  # fmt: skip
         windows = Windows((kernel_shape[2], kernel_shape[3]), stride, padding, dilation)
         check_conv2d(x, values, b, pattern=pattern, kernel_shape=kernel_shape, windows=windows, groups=groups)
-        kernel = _Kernel(pattern, kernel_shape, windows, groups)
+        kernel = _Kernel(pattern, kernel_shape, windows.stepping((x.shape[2], x.shape[3])), groups)
         padded = _padded(x, padding)
         y = np.zeros((x.shape[0], kernel_shape[0], *kernel.grid(padded.shape)), x.dtype)
         if b is not None:

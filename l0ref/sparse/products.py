@@ -6,8 +6,8 @@
 
 The sums run over stored entries, and the last product is made of those alone. Axis letters: m features out, d features
 in, n samples. W is given by a pattern and its values; of a BlockPattern, m and d are split into a tile and a place in
-it. No dense W is ever made: besides inputs and result, the most memory taken is that of one row's share of x, and of
-tiles one copy of x and y.
+it, and what lies beyond the edge of the matrix counts as 0, whatever the values hold there. No dense W is ever made:
+besides inputs and result, the most memory taken is that of one row's share of x, and of tiles one copy of all inputs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AnyPattern = Pattern | BlockPattern
 def product(pattern: AnyPattern, values: Array, x: Array) -> Array:
     """Return W X for X (D, N): (M, N)."""
     if isinstance(pattern, BlockPattern):
-        return _block_product(pattern, values, x)
+        return _block_product(pattern, _inside(pattern, values), x)
     y = np.zeros((pattern.shape[0], x.shape[1]), x.dtype)
     for m, row in _rows(pattern):
         y[m] = values[row] @ x[pattern.indices[row]]
@@ -36,7 +36,7 @@ def product(pattern: AnyPattern, values: Array, x: Array) -> Array:
 def transposed_product(pattern: AnyPattern, values: Array, y: Array) -> Array:
     """Return W^T Y for Y (M, N): (D, N)."""
     if isinstance(pattern, BlockPattern):
-        return _block_transposed_product(pattern, values, y)
+        return _block_transposed_product(pattern, _inside(pattern, values), y)
     x = np.zeros((pattern.shape[1], y.shape[1]), y.dtype)
     for m, row in _rows(pattern):
         x[pattern.indices[row]] += values[row, None] * y[m]  # no column comes twice in a row
@@ -85,6 +85,10 @@ def _block_sampled_product(pattern: BlockPattern, y: Array, x: Array) -> Array:
     for i, row in _rows(pattern.tiles):
         w[row] = y_tiles[i] @ x_tiles[pattern.indices[row]].swapaxes(1, 2)  # rn, pnc -> prc
     return w
+
+
+def _inside(pattern: BlockPattern, values: Array) -> Array:
+    return np.where(pattern.padding(), values.dtype.type(0), values)
 
 
 def _cut(x: Array, tiles: int, size: int) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from l0ref.nn import Model
 from l0ref.optim import State as Slots
-from l0ref.validate import Array
+from l0ref.validate import Array, fitting_masks
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class TrainingState:
 
     def with_masks(self, masks: Mapping[str, Array]) -> TrainingState:
         """Return the state under other masks, the weights they remove set to zero at once."""
+        fitting_masks(masks, self.params)
         params = dict(self.params) | {k: self.params[k] * m for k, m in masks.items()}
         return dataclasses.replace(self, masks=dict(masks), params=params)
 

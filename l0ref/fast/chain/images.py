@@ -26,8 +26,9 @@ class ImageStage(ABC):
     """
 
     def __init__(self, x: Activation, filters: int, windows: Windows, *, relu: bool, pooled: bool) -> None:
-        self.x, self.windows, self.filters, self.relu, self.pooled = x, windows, filters, relu, pooled
         (channels, height, width), (top, left) = x.shape, windows.padding
+        self.windows = windows.stepping((height, width))
+        self.x, self.filters, self.relu, self.pooled = x, filters, relu, pooled
         around = (channels, height + 2 * top, width + 2 * left)
         self.framed = x if around == x.shape else Activation(around, blocks=x.blocks, dtype=x.dtype)
         rows, cols = ((around[1 + i] - windows.span[i]) // windows.stride[i] + 1 for i in (0, 1))
