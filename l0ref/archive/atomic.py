@@ -24,8 +24,7 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
     not the file it names.
     """
     target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "the folder it should go to is missing; make it first", str(target))
+    target.parent.stat()  # a missing folder is named by itself, not by the temporary file in it
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
