@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -169,7 +170,9 @@ class Pull:
         params  arrays to move; those without a price are not in the result
         steps   by key, a number or an array shaped like the weights, 0 or greater (0 moves nothing)
         """
-        return {key: self.surrogate.prox(_array(params, key), steps[key] * p) for key, p in self.prices.items()}
+        phi, twin = self.surrogate, compiled("laplace_prox")
+        prox = partial(twin, beta=phi.beta) if twin and isinstance(phi, Laplace) else phi.prox
+        return {key: prox(_array(params, key), steps[key] * p) for key, p in self.prices.items()}
 
     def _slope(self, w: Array, price: float) -> Array:
         g = 2 * self.l2 * w

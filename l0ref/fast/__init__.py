@@ -33,6 +33,7 @@ FUNCTIONS = {
     "adam_step": "optimizer",
     "adamw_step": "optimizer",
     "laplace_gradient": "penalty",
+    "laplace_prox": "proximal",
     "momentum_step": "optimizer",
 }
 

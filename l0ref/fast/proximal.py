@@ -10,7 +10,7 @@ t is price times a step, which is one number for all entries, or Adam's lr / (sq
 Why it is fast: with tau = t beta^2, one turn leaves an error below tau^3 / 2 of 1 / beta, a second one below
 tau^7 / 8, a third one below tau^15 / 128. Training takes steps with tau far below EASY, so that up to three turns do,
 without a branch, on many entries at a time: part after part, each small enough for the first cache. The few other
-entries are done one by one.
+entries are done one by one. In float64 one turn more leaves nothing of an error, however small w is beside 1 / beta.
 
 All of it is computed in float64 and rounded once, as `Laplace.prox` does.
 """
@@ -24,7 +24,8 @@ from numba import prange
 
 from l0ref.fast.penalty import decay64, series_of
 from l0ref.fast.policy import kernel, parallel_kernel, threads_for
-from l0ref.validate import Array
+from l0ref.surrogates.base import checked_steps
+from l0ref.validate import Array, float_array
 
 EASY = 0.1  # tau up to which three turns of Newton's method do
 TWO, ONE = 2e-3, 2e-6  # tau up to which two turns do, and one
@@ -72,7 +73,8 @@ def prox_of_part(w, t, x, beta, series):  # type: ignore[no-untyped-def]
         x[i] = min(abs(np.float64(w[i])), 1e300)  # an infinite entry stays as it is, below
         largest = max(largest, t[i])
     tau = largest * beta * beta
-    for _ in range(1 if tau <= ONE else 2 if tau <= TWO else 3):
+    turns = 1 if tau <= ONE else 2 if tau <= TWO else 3
+    for _ in range(turns + (w.itemsize == 8)):
         turn(x, w, t, beta, series)
     for i in range(w.size):
         new = x[i] if w[i] >= 0 else 0.0 - x[i]
@@ -100,6 +102,25 @@ def prox_range(w, v, rates, series, room, first, last):  # type: ignore[no-untyp
         prox_of_part(part, t, x, beta, series)
 
 
+@kernel
+def prox_by_steps_range(w, steps, beta, series, room, first, last):  # type: ignore[no-untyped-def]
+    """Entries first ... last - 1 of `prox_by_steps`."""
+    x, t, fixed = room[0], room[1], steps.size == 1
+    for a in range(first, last, PART):
+        part = w[a : min(a + PART, last)]
+        for i in range(part.size):
+            t[i] = steps[0] if fixed else steps[a + i]
+        prox_of_part(part, t, x, beta, series)
+
+
+@parallel_kernel
+def prox_by_steps(w, steps, beta, series, room, threads):  # type: ignore[no-untyped-def]
+    """w <- prox(w), in place. steps: t of every entry, or one for all; room: (threads, 2, PART) numbers."""
+    for n in prange(threads):
+        first, last = n * w.size // threads, (n + 1) * w.size // threads
+        prox_by_steps_range(w, steps, beta, series, room[n], first, last)
+
+
 @parallel_kernel
 def prox_all(w, v, rates, series, room, threads):  # type: ignore[no-untyped-def]
     """w <- prox(w), in place.
@@ -123,3 +144,15 @@ def laplace_prox_here(w: Array, v: Array, *, beta: float, price: float, step: tu
         prox_all(w, v, rates, series, room, threads)
     else:
         prox_range(w, v, rates, series, room[0], 0, w.size)
+
+
+def laplace_prox(z: Array, step: float | Array, *, beta: float) -> Array:
+    """As `Laplace.prox`."""
+    z = float_array("z", z)
+    every = checked_steps(step, z.shape)
+    steps = np.array(step if np.ndim(step) == 0 else every, np.float64).reshape(-1)
+    w, threads = np.array(z, order="C"), threads_for(OPERATIONS * z.size)
+    if w.size:
+        room = np.empty((threads, 2, PART))
+        prox_by_steps(w.reshape(-1), steps, float(beta), series_of(np.float64), room, threads)
+    return w

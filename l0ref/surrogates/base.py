@@ -105,7 +105,7 @@ class Surrogate:
     def prox(self, z: Array, step: float | Array) -> Array:
         """Return argmin_x 1/2 (x - z)^2 + step phi(|x|), shaped and typed like z."""
         z = float_array("z", z)
-        return _by_parts(self._prox, z, _steps(step, z.shape))
+        return _by_parts(self._prox, z, checked_steps(step, z.shape))
 
     def dead_zone(self, step: float) -> float:
         """Return the largest |z| that prox(z, step) sends to 0; 0 where none but z = 0 goes there."""
@@ -169,7 +169,7 @@ def _with_nan_of(u: Array, y: Array) -> Array:
     return y
 
 
-def _steps(step: Any, shape: tuple[int, ...]) -> Array:
+def checked_steps(step: Any, shape: tuple[int, ...]) -> Array:
     """Check the steps of a prox and return one per entry."""
     t = as_array("step", step)
     if t.dtype.kind not in "fiu":
