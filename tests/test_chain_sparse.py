@@ -18,9 +18,10 @@ import pytest
 
 from l0ref import nn, optim
 from l0ref.autodiff.op import backend
-from l0ref.fast import products, sparse_operands
+from l0ref.fast import products
 from l0ref.fast.chain import Chain, SparseConvolutionStage, SparseLinearStage, chain, images, linear
 from l0ref.fast.chain import sparse_convolution as stages
+from l0ref.fast.chain import sparse_linear as sparse_stages
 from l0ref.fast.chain.places import Activation
 from l0ref.fast.target import lanes
 from l0ref.nn import compiled
@@ -278,7 +279,7 @@ def test_threads_change_no_bit(
     _, model = pruned(name, dtype, rng)
     results, data, order = [], samples(model, rng), rng.permutation(40)[:CAPACITY]
     for threads in (1, 2, 4, 7):
-        for module in (chain, images, linear, products, stages, sparse_operands):
+        for module in (chain, images, linear, products, stages, sparse_stages):
             monkeypatch.setattr(module, "threads_for", lambda _, threads=threads: threads)
         loss, grads = on_chain(chained(model), model, data, order, 0.1)
         results.append((loss, {k: g.tobytes() for k, g in grads.items()}))

@@ -8,7 +8,7 @@ import numba
 import pytest
 
 from l0ref.fast import policy
-from l0ref.fast.policy import AWAKE, SERIAL, WAKING, OnThreads, threads_for
+from l0ref.fast.policy import AWAKE, SERIAL, WAKING, OnThreads, threads_for, threads_for_call
 
 pytestmark = pytest.mark.kernels
 
@@ -25,14 +25,15 @@ pytestmark = pytest.mark.kernels
     ],
     ids=["small", "apart", "in a row", "in two rows", "larger", "large"],
 )
-def test_threads_for_jobs(gaps: list[float], work: int, serial: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_for_calls(gaps: list[float], work: int, serial: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
     """Gaps between jobs are in units of AWAKE."""
     monkeypatch.setattr(policy, "_last", 1000.0)
     found = []
     for gap in gaps:
         monkeypatch.setattr(policy, "perf_counter", lambda gap=gap: 1000.0 + gap * AWAKE)
-        found.append(threads_for(work))
-        assert threads_for(0) == 1
+        found.append(threads_for_call(work))
+        assert threads_for(work) == (1 if work == SERIAL else numba.get_num_threads())
+        assert threads_for_call(0) == 1
     assert found == [1 if alone else numba.get_num_threads() for alone in serial]
 
 

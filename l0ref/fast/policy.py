@@ -13,7 +13,7 @@ carries the stamp of all files of the package.
 Threads that wait for each other spin for a moment and then sleep (GOMP_SPINCOUNT, unless it is set). By default GNU's
 OpenMP lets them spin for milliseconds, and where another program wants one of the processors, they keep it from the
 very thread they wait for: a training step of 2 ms then took 20 ms. The setting is for Numba's threads only. To wake one
-that sleeps takes 24 microseconds, measured, as long as it saves in a job of twice that: see `threads_for`.
+that sleeps takes 24 microseconds, measured, as long as it saves in a job of twice that: see `threads_for_call`.
 
 A parallel kernel is a loop over threads around a serial one, never the loop itself: inside `prange` the compiler does
 not vectorise. It is compiled twice, and one thread does without the pool: to wake the pool takes longer than many a
@@ -106,14 +106,20 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
 
 
 def threads_for(work: int) -> int:
-    """Return one thread for few multiply-adds, else all that Numba may use.
+    """Return one thread for few multiply-adds, else all that Numba may use: for a job with others around it."""
+    global _was_worth
+    _was_worth = work > SERIAL
+    return numba.get_num_threads() if _was_worth else 1
+
+
+def threads_for_call(work: int) -> int:
+    """Return the same for a call that stands alone; no result depends on it.
 
     A job in between gets several threads if it is the third or a later one of a row without gaps: then they are awake,
-    or worth waking. No result depends on their number.
+    or worth waking.
     """
-    global _was_worth, _followed
-    _was_worth = work > SERIAL
-    if not _was_worth:
-        return 1
-    _followed = _followed + 1 if perf_counter() - _last <= AWAKE else 0
-    return numba.get_num_threads() if work > WAKING or _followed >= 2 else 1
+    global _followed
+    threads = threads_for(work)
+    if threads > 1:
+        _followed = _followed + 1 if perf_counter() - _last <= AWAKE else 0
+    return threads if work > WAKING or _followed >= 2 else 1

@@ -15,7 +15,7 @@ from numba import prange
 
 from l0ref.fast.blocks import block_of_rows, rows_of_block
 from l0ref.fast.lanes import load, store
-from l0ref.fast.policy import MOVE, kernel, parallel_kernel, threads_for
+from l0ref.fast.policy import MOVE, kernel, parallel_kernel, threads_for_call
 from l0ref.fast.scratch import Loan, room
 from l0ref.fast.target import lanes
 from l0ref.validate import Array
@@ -181,7 +181,7 @@ def _move(move: Any, source: Array, target: Array, shape: tuple[int, ...], rows:
     tail = room("tail", features * width, source.dtype) if count % width else target[:0]
     units = blocks_for(count, width) if rows else features
     sizes = features, 0 if rows else count
-    move(source, target, tail, sizes, *steps_of(features, width), units, threads_for(MOVE * features * count))
+    move(source, target, tail, sizes, *steps_of(features, width), units, threads_for_call(MOVE * features * count))
 
 
 def blocks_for(count: int, width: int) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.fast.policy import MOVE, threads_for
+from l0ref.fast.policy import MOVE, threads_for_call
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_layout import Batch, bring_back, flat
 from l0ref.fast.sparse_operands import no_floor, operand
@@ -32,10 +32,10 @@ def multiply(pattern: AnyPattern, values: Array, x: Batch, bias: Array | None = 
         matrix.multiply(values, flat(x.x), b, y.reshape(-1))
     elif y.size and x.stands:
         numbers, apart, step = x.read(loads=matrix.loads)
-        at, steps = (x.blocks, apart, x.width), (step, x.count)
-        matrix.contract(values, numbers, b, no_floor(dtype), y.reshape(-1), at, steps)
+        at, steps, threads = (x.blocks, apart, x.width), (step, x.count), threads_for_call(matrix.work(x.count))
+        matrix.contract(values, numbers, b, no_floor(dtype), y.reshape(-1), at, steps, threads=threads)
     elif y.size:
-        threads = threads_for(matrix.work(x.count) + MOVE * (x.x.size + y.size))
+        threads = threads_for_call(matrix.work(x.count) + MOVE * (x.x.size + y.size))
         out = room("y", x.blocks * m * x.width, dtype)
         if x.rows and -(-x.blocks // matrix.group) >= threads:
             loan = x.memory()
@@ -43,7 +43,8 @@ def multiply(pattern: AnyPattern, values: Array, x: Batch, bias: Array | None = 
             x.laid = loan
         else:
             numbers, apart, step = x.read(loads=matrix.loads)
-            matrix.contract(values, numbers, b, no_floor(dtype), out, (x.blocks, apart, m * x.width), (step, x.width))
+            at, steps = (x.blocks, apart, m * x.width), (step, x.width)
+            matrix.contract(values, numbers, b, no_floor(dtype), out, at, steps, threads=threads)
             bring_back(out, y, rows=x.rows)
     return y
 
@@ -61,7 +62,8 @@ def sample(pattern: AnyPattern, y: Batch, x: Batch) -> Array:
     elif x.count and g.size:
         target, there, down = y.read(loads=1)
         source, here, step = x.read(loads=matrix.loads)
-        matrix.sample(target, source, g.reshape(-1), (x.blocks, here, there), (step, down))
+        threads = threads_for_call(matrix.work(x.count))
+        matrix.sample(target, source, g.reshape(-1), (x.blocks, here, there), (step, down), threads=threads)
     return g
 
 

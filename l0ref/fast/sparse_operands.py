@@ -9,7 +9,7 @@
 
 Activations are flat arrays, or blocks of `l0ref.fast.sparse_layout`. `blocks` says how many there are and how far it is
 from one to the next in x and in y (or d), `steps` how far from one feature to the next in x and in y (or d).
-Each takes as many threads as its work is worth.
+How many threads a product takes is for the caller to say, who knows what comes before and after: `work`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from l0ref.fast import sparse_contraction, sparse_rows, sparse_tiles, sparse_vector
-from l0ref.fast.policy import LOADED, threads_for
+from l0ref.fast.policy import LOADED, threads_for_call
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_contraction import EIGHT, PAIR, chunk_room
 from l0ref.fast.sparse_layout import Rows, flat, steps_of
@@ -58,12 +58,13 @@ class Entries:
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
         """Fill y, (M,)."""
         w = flat(values), self.pattern.indptr, self.pattern.indices
-        sparse_vector.multiply(w, x, b, y, threads_for(ALONE * values.size))
+        sparse_vector.multiply(w, x, b, y, threads_for_call(ALONE * values.size))
 
-    def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair) -> None:
+    def contract(
+        self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair, *, threads: int
+    ) -> None:
         """Fill the blocks of y; floor is 0 for a ReLU, -inf for none."""
         w = flat(values), self.pattern.indptr, self.pattern.indices
-        threads = threads_for(self.work(blocks[0] * lanes(x.dtype)))
         together = EIGHT if blocks[1] == lanes(x.dtype) else PAIR
         sparse_contraction.contract(x, w, b, floor, y, (*blocks, together), steps, threads)
 
@@ -77,10 +78,9 @@ class Entries:
         """Fill g, (nnz,)."""
         sparse_vector.outer_at((self.pattern.indptr, self.pattern.indices), d, x, g)
 
-    def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, steps: Pair) -> None:
+    def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, steps: Pair, *, threads: int) -> None:
         """Fill g, (nnz,)."""
         w, width = (self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
-        threads = threads_for(self.work(blocks[0] * width))
         sums, (_, lane_steps) = room("sums", threads * chunk_room(width), x.dtype), steps_of(1, width)
         sparse_contraction.sample(x, d, w, sums, g, lane_steps, (*blocks, EIGHT), (*steps, width), threads)
 
@@ -112,12 +112,13 @@ class Tiles:
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
         """Fill y, (M,)."""
         w, sizes = (flat(values), self.pattern.indptr, self.pattern.indices), self._sizes
-        sparse_tiles.multiply(w, x, b, y, sizes, lanes(x.dtype), threads_for(ALONE * values.size))
+        sparse_tiles.multiply(w, x, b, y, sizes, lanes(x.dtype), threads_for_call(ALONE * values.size))
 
-    def contract(self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair) -> None:
+    def contract(
+        self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair, *, threads: int
+    ) -> None:
         """Fill the blocks of y; floor is 0 for a ReLU, -inf for none."""
         w = flat(values), self.pattern.indptr, self.pattern.indices
-        threads = threads_for(self.work(blocks[0] * lanes(x.dtype)))
         sparse_tiles.contract(x, w, b, floor, y, blocks, (*self._sizes, *steps), threads)
 
     def rows(self, values: Array, b: Array, rows: Rows, threads: int) -> None:
@@ -130,10 +131,9 @@ class Tiles:
         """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
         sparse_tiles.outer_at((self.pattern.indptr, self.pattern.indices), d, x, g, self.pattern.blocksize)
 
-    def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, steps: Pair) -> None:
+    def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, steps: Pair, *, threads: int) -> None:
         """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
         w, width = (self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
-        threads = threads_for(self.work(blocks[0] * width))
         columns = np.empty(threads * self.pattern.grid[1] * self.pattern.blocksize[1], np.int64)
         own = room("sums", threads * (ROWS**2 + width), x.dtype), columns
         parts = tuple(range(width, width + ROWS**2, width))

@@ -9,6 +9,7 @@ import numpy as np
 
 from l0ref.fast import gates
 from l0ref.fast.chain.places import Activation
+from l0ref.fast.policy import threads_for
 from l0ref.fast.sparse_operands import Entries, Tiles, no_floor, operand
 from l0ref.sparse.products import AnyPattern
 from l0ref.validate import Array
@@ -38,7 +39,8 @@ class SparseLinearStage:
         """Fill y for the first `count` samples."""
         x, y = self.x, self.y
         blocks = -(-count // x.lanes), x.step, y.step
-        self.matrix.contract(weight, x.value, bias, self.floor, y.value, blocks, (x.lanes, x.lanes))
+        steps, threads = (x.lanes, x.lanes), self._threads(blocks[0])
+        self.matrix.contract(weight, x.value, bias, self.floor, y.value, blocks, steps, threads=threads)
 
     def backward(
         self, weight: Array, weight_bar: Array, bias_bar: Array, *, count: int, wants_x: bool, has_rows: bool
@@ -48,7 +50,11 @@ class SparseLinearStage:
         shape = (-1, self.outputs, x.lanes)
         gates.gate(y.value.reshape(shape)[:blocks], y.bar.reshape(shape)[:blocks], self.floor, bias_bar, self.room)
         weight_bar[...] = 0  # what of a tile is outside of the matrix is not written
-        self.matrix.sample(y.bar, x.value, weight_bar, (blocks, x.step, y.step), (x.lanes, x.lanes))
+        steps, threads = (x.lanes, x.lanes), self._threads(blocks)
+        self.matrix.sample(y.bar, x.value, weight_bar, (blocks, x.step, y.step), steps, threads=threads)
         if wants_x:
-            values, back = self.matrix.turned(weight), (blocks, y.step, x.step)
-            self.transposed.contract(values, y.bar, self.zero, no_floor(x.dtype), x.bar, back, (x.lanes, x.lanes))
+            values, back, floor = self.matrix.turned(weight), (blocks, y.step, x.step), no_floor(x.dtype)
+            self.transposed.contract(values, y.bar, self.zero, floor, x.bar, back, steps, threads=threads)
+
+    def _threads(self, blocks: int) -> int:
+        return threads_for(self.matrix.work(blocks * self.x.lanes))
