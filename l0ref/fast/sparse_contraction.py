@@ -72,9 +72,12 @@ def contract_rows(x, w, b, floor, y, at, to, steps, first, last):  # type: ignor
 
 
 @kernel
-def contract_vectors(x, w, b, floor, y, vectors, steps, at, to, first, last):  # type: ignore[no-untyped-def]
-    """Rows first ... last - 1 of evenly spaced vectors; how many, and from one to the next in x and in y."""
-    count, s, t = vectors
+def contract_vectors(x, w, b, floor, y, vectors, steps, first, last):  # type: ignore[no-untyped-def]
+    """Rows first ... last - 1 of evenly spaced vectors.
+
+    vectors  how many; from one to the next in x and in y; where the first is in x and in y
+    """
+    count, s, t, at, to = vectors
     v = 0
     while v < count:
         here, there = at + v * s, to + v * t
@@ -101,8 +104,8 @@ def contract_part(x, w, b, floor, y, blocks, steps, first, last):  # type: ignor
     rows, (count, s, t, most) = w[1].size - 1, blocks
     while first < last:
         block, row = first // rows * most, first % rows
-        end, vectors = min(rows, row + last - first), (min(most, count - block), s, t)
-        contract_vectors(x, w, b, floor, y, vectors, steps, block * s, block * t, row, end)
+        end, vectors = min(rows, row + last - first), (min(most, count - block), s, t, block * s, block * t)
+        contract_vectors(x, w, b, floor, y, vectors, steps, row, end)
         first += end - row
 
 
@@ -163,9 +166,9 @@ def write_totals(sums, g, lane_steps, first, last):  # type: ignore[no-untyped-d
 
 
 @kernel
-def sample_vectors(x, d, w, sums, vectors, steps, at, to, row, fresh):  # type: ignore[no-untyped-def]
+def sample_vectors(x, d, w, sums, vectors, steps, row, fresh):  # type: ignore[no-untyped-def]
     """`sample_rows` of evenly spaced vectors, as in `contract_vectors`; fresh: whether the sums begin with them."""
-    count, s, t = vectors
+    count, s, t, at, to = vectors
     v, end = 0, row
     while v < count:
         here, there, new = at + v * s, to + v * t, fresh and v == 0
@@ -196,8 +199,8 @@ def sample_part(x, d, w, sums, g, lane_steps, blocks, steps, first, last):  # ty
         end = min(begin + CHUNK, last)
         these, from_row = (indptr, places, begin, end), row
         for block in range(0, count, most):
-            vectors = min(most, count - block), s, t
-            row = sample_vectors(x, d, these, sums, vectors, steps, block * s, block * t, from_row, block == 0)
+            vectors = min(most, count - block), s, t, block * s, block * t
+            row = sample_vectors(x, d, these, sums, vectors, steps, from_row, block == 0)
         write_totals(sums, g, lane_steps, begin, end)
 
 

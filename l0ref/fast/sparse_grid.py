@@ -30,7 +30,7 @@ from l0ref.fast.sparse_contraction import contract_vectors, sample_vectors, writ
 @kernel
 def contract_row(x, w, b, floor, y, grid, steps, at, to):  # type: ignore[no-untyped-def]
     """One row of vectors of `contract`, the first of which is at `at` in x and at `to` in y."""
-    contract_vectors(x, w, b, floor, y, (grid[1], grid[4], grid[5]), steps, at, to, 0, w[1].size - 1)
+    contract_vectors(x, w, b, floor, y, (grid[1], grid[4], grid[5], at, to), steps, 0, w[1].size - 1)
 
 
 @kernel
@@ -89,7 +89,7 @@ def contract_pooled(x, w, b, floor, out, blocks, grid, steps, threads):  # type:
 @kernel
 def sample_row(x, d, w, sums, grid, steps, at, to, row):  # type: ignore[no-untyped-def]
     """Add one row of vectors to the sums of some entries, the first of which lies in `row`. w: see `sample_rows`."""
-    sample_vectors(x, d, w, sums, (grid[1], grid[4], grid[5]), steps, at, to, row, False)
+    sample_vectors(x, d, w, sums, (grid[1], grid[4], grid[5], at, to), steps, row, False)
 
 
 @kernel

@@ -123,9 +123,10 @@ class Tiles:
 
     def rows(self, values: Array, b: Array, rows: Rows, threads: int) -> None:
         """Fill y: see `l0ref.fast.sparse_rows`."""
-        w, size = (flat(values), self.pattern.indptr, self.pattern.indices), self.pattern.blocksize
-        batch, *places = rows
-        sparse_rows.multiply_tiles(batch, w, b, no_floor(b.dtype), *places, size, threads)
+        w = flat(values), self.pattern.indptr, self.pattern.indices
+        batch, *places, sizes = rows
+        both = (*sizes, *self.pattern.blocksize)
+        sparse_rows.multiply_tiles(batch, w, b, no_floor(b.dtype), *places, both, threads)
 
     def outer(self, d: Array, x: Array, g: Array) -> None:
         """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""

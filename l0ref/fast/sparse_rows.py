@@ -16,13 +16,10 @@ from __future__ import annotations
 
 from numba import prange
 
-from l0ref.fast import sparse_contraction, sparse_tiles
 from l0ref.fast.policy import parallel_kernel
-from l0ref.fast.sparse_contraction import PAIR
+from l0ref.fast.sparse_contraction import PAIR, contract_part
 from l0ref.fast.sparse_layout import from_blocks_part, to_blocks_part
-from l0ref.fast.sparse_tiles import GROUP
-
-contract_entries, contract_tiles = sparse_contraction.contract_part, sparse_tiles.contract_part
+from l0ref.fast.sparse_tiles import GROUP, contract_tiles
 
 
 @parallel_kernel
@@ -38,14 +35,14 @@ def multiply_entries(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, s
             if not filled:
                 to_blocks_part(x, x_blocks, tail, (d, 0), x_steps, lane_steps, first, last)
             at, steps = (number, d * lanes, m * lanes, PAIR), (lanes, lanes)
-            contract_entries(x_blocks, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
+            contract_part(x_blocks, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
             from_blocks_part(y_blocks, y, tail, (m, 0), y_steps, lane_steps, first, last)
 
 
 @parallel_kernel
-def multiply_tiles(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, sizes, tile, threads):  # type: ignore[no-untyped-def]
-    """Fill y; w as in `sparse_tiles.contract`. tile: its rows and columns."""
-    (x, y), (x_blocks, y_blocks, tail), (count, d, m, filled), (tall, wide) = batch, blocks, sizes, tile
+def multiply_tiles(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, sizes, threads):  # type: ignore[no-untyped-def]
+    """Fill y; w as in `sparse_tiles.contract`; sizes, and the rows and columns of a tile."""
+    (x, y), (x_blocks, y_blocks, tail), (count, d, m, filled, tall, wide) = batch, blocks, sizes
     rows, lanes = w[1].size - 1, len(lane_steps)
     number = (count + lanes - 1) // lanes
     groups = (number + GROUP - 1) // GROUP

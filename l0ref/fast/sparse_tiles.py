@@ -60,7 +60,7 @@ def contract_group(x, w, b, floor, y, at, to, sizes, first, last):  # type: igno
 
 
 @kernel
-def contract_part(x, w, b, floor, y, blocks, sizes, first, last):  # type: ignore[no-untyped-def]
+def contract_tiles(x, w, b, floor, y, blocks, sizes, first, last):  # type: ignore[no-untyped-def]
     """Rows of tiles first ... last - 1 of `contract`, counted group by group. A group repeats the last block."""
     rows, s, t = w[1].size - 1, blocks[1], blocks[2]
     while first < last:
@@ -89,7 +89,7 @@ def contract(x, w, b, floor, y, blocks, sizes, threads):  # type: ignore[no-unty
     groups = (blocks[0] + GROUP - 1) // GROUP
     for n in prange(threads):
         first, last = share(w[1], groups, n, threads), share(w[1], groups, n + 1, threads)
-        contract_part(x, w, b, floor, y, blocks, sizes, first, last)
+        contract_tiles(x, w, b, floor, y, blocks, sizes, first, last)
 
 
 @kernel
