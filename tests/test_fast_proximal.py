@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import mpmath
 import numpy as np
 import pytest
 
@@ -53,6 +52,7 @@ def test_prox_is_that_of_the_surrogate(
     ("scale", "step", "beta"), [(1e-3, 1e-6, 1.0), (1e-3, 1e-3, 1.0), (0.1, 0.04, 1.0), (0.1, 1e-4, 5.0)]
 )
 def test_prox_solves_its_equation(scale: float, step: float, beta: float, rng: np.random.Generator) -> None:
+    mpmath = pytest.importorskip("mpmath", reason="needs the extra `crosscheck`")
     z = scale * np.abs(rng.standard_normal(60))
     x = laplace_prox(z, step, beta=beta)
     assert (x > 0).sum() > 10
