@@ -61,7 +61,7 @@ def dropping(
     return {name: flat[name].reshape(mask.shape) for name, mask in masks.items()}
 
 
-def same(got: dict[str, Any], want: dict[str, Any]) -> None:
+def assert_same(got: dict[str, Any], want: dict[str, Any]) -> None:
     assert list(got) == list(want)
     for name, mask in got.items():
         assert mask.dtype == np.bool_
@@ -86,7 +86,7 @@ def test_tiles_go_by_their_norm(
             with pytest.raises(LayerCollapse, match=rf"^amount={drop} leaves layer '\w+' none of its \d+ tiles; prune"):
                 block_mask(scores, blocksize=size, amount=drop, norm=norm)
             continue
-        same(block_mask(scores, blocksize=size, amount=drop, norm=norm), want)
+        assert_same(block_mask(scores, blocksize=size, amount=drop, norm=norm), want)
 
 
 @given(st.integers(0, 2**32 - 1), blocksizes(), st.floats(0, 1))
@@ -102,7 +102,7 @@ def test_a_fraction_counts_tiles(seed: int, size: tuple[int, int], amount: float
     assert sum(not tile.any() for tile in kept) == drop
     assert all(mask.any() for mask in masks.values())
     if drop == math.floor(amount * n + 0.5):
-        same(block_mask(scores, blocksize=size, amount=amount, min_keep=least), masks)
+        assert_same(block_mask(scores, blocksize=size, amount=amount, min_keep=least), masks)
 
 
 def test_layer_scope_is_each_layer_alone(rng: np.random.Generator) -> None:
@@ -110,9 +110,9 @@ def test_layer_scope_is_each_layer_alone(rng: np.random.Generator) -> None:
     scores["conv"] = scores["conv"] + 8  # so that none of these would go in a common ranking
     together = block_mask(scores, blocksize=2, amount=0.5, scope="layer")
     for name, score in scores.items():
-        same({name: together[name]}, block_mask({name: score}, blocksize=2, amount=0.5))
+        assert_same({name: together[name]}, block_mask({name: score}, blocksize=2, amount=0.5))
         tiles = len(tiles_of({name: score}, (2, 2)))
-        same({name: together[name]}, dropping({name: score}, (2, 2), math.floor(0.5 * tiles + 0.5)))
+        assert_same({name: together[name]}, dropping({name: score}, (2, 2), math.floor(0.5 * tiles + 0.5)))
     world = block_mask(scores, blocksize=2, amount=0.25)
     assert world["conv"].all()
     assert not together["conv"].all()
@@ -131,7 +131,7 @@ def test_pruned_stays_pruned_and_does_not_count(rng: np.random.Generator) -> Non
         assert gone >= 1
         for drop in range(gone, gone + 3):
             got = block_mask(scores, blocksize=(2, 3), amount=drop, current=current, min_keep=1)
-            same(got, dropping(scores, (2, 3), drop, current=current))
+            assert_same(got, dropping(scores, (2, 3), drop, current=current))
         with pytest.raises(
             ArgumentError, match=rf"asks for {gone - 1} of 12 tiles to go, but {gone} are pruned already"
         ):
@@ -143,7 +143,7 @@ def test_blocks_of_one_are_single_entries(rng: np.random.Generator) -> None:
     magnitudes = {name: np.abs(w) for name, w in weights.items()}
     for norm in ("l1", "l2", "max"):
         for options in ({"amount": 17}, {"threshold": 0.75}, {"amount": 0.25, "scope": "layer"}):
-            same(block_mask(weights, blocksize=1, norm=norm, **options), keep_mask(magnitudes, **options))
+            assert_same(block_mask(weights, blocksize=1, norm=norm, **options), keep_mask(magnitudes, **options))
 
 
 def test_threshold_is_a_norm() -> None:
