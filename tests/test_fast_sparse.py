@@ -16,10 +16,10 @@ from l0ref import sparse
 from l0ref.autodiff.op import OPS, Rule, backend
 from l0ref.errors import L0RefError
 from l0ref.fast import load, scratch, sparse_layout, sparse_matrix, sparse_operands
-from l0ref.fast.policy import LOADED, MOVE
+from l0ref.fast.policy import LOADED, MOVE, flat
 from l0ref.fast.scratch import Loan, room
 from l0ref.fast.sparse_contraction import CHUNK, EIGHT, share
-from l0ref.fast.sparse_layout import Batch, flat
+from l0ref.fast.sparse_layout import Batch
 from l0ref.fast.target import lanes
 from l0ref.sparse import BlockPattern, Pattern
 from l0ref.sparse.products import product, transposed_product

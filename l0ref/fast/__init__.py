@@ -19,6 +19,8 @@ REGISTERED: dict[str, tuple[str, str]] = {
     "BlockSparseLinear": ("sparse_linear", "block_sparse_linear"),
     "Conv2d": ("convolution", "conv2d"),
     "CrossEntropy": ("loss", "cross_entropy"),
+    "Linear": ("linear", "linear"),
+    "Matmul": ("linear", "matmul"),
     "MaxPool2d": ("pooling", "max_pool2d"),
     "Relu": ("activation", "relu"),
     "SDDMM": ("sparse_products", "sddmm"),

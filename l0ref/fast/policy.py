@@ -36,6 +36,7 @@ import numba
 from numba import njit
 
 from l0ref.fast.notice import announce_compilation
+from l0ref.validate import Array
 
 SPINS = 1500  # turns of a waiting thread before it sleeps: some 30 microseconds
 SERIAL = 700_000  # multiply-adds that one thread does in 12 microseconds: below, a second one is no help
@@ -123,3 +124,10 @@ def threads_for_call(work: int) -> int:
     if threads > 1:
         _followed = _followed + 1 if perf_counter() - _last <= AWAKE else 0
     return threads if work > WAKING or _followed >= 2 else 1
+
+
+def flat(x: Array) -> Array:
+    """Return x as one axis that cannot be written, whichever it was: a kernel is compiled once for all inputs."""
+    view = x.ravel()
+    view.setflags(write=False)
+    return view

@@ -12,10 +12,9 @@ import numpy as np
 
 from l0ref.autodiff.op import Saved
 from l0ref.fast import sparse_planes
-from l0ref.fast.policy import threads_for
+from l0ref.fast.policy import flat, threads_for
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_geometry import Geometry, Pass, passes
-from l0ref.fast.sparse_layout import flat
 from l0ref.fast.sparse_operands import no_floor
 from l0ref.fast.sparse_vector import reordered
 from l0ref.fast.target import lanes

@@ -15,7 +15,7 @@ from numba import prange
 
 from l0ref.fast.blocks import block_of_rows, rows_of_block
 from l0ref.fast.lanes import load, store
-from l0ref.fast.policy import MOVE, kernel, parallel_kernel, threads_for_call
+from l0ref.fast.policy import MOVE, flat, kernel, parallel_kernel, threads_for_call
 from l0ref.fast.scratch import Loan, room
 from l0ref.fast.target import lanes
 from l0ref.validate import Array
@@ -187,13 +187,6 @@ def _move(move: Any, source: Array, target: Array, shape: tuple[int, ...], rows:
 def blocks_for(count: int, width: int) -> int:
     """Return how many blocks of `width` samples so many samples fill."""
     return -(-count // width)
-
-
-def flat(x: Array) -> Array:
-    """Return x as one axis that cannot be written, whichever it was: a kernel is compiled once for all inputs."""
-    view = x.ravel()
-    view.setflags(write=False)
-    return view
 
 
 @cache

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.fast.policy import MOVE, threads_for_call
+from l0ref.fast.policy import MOVE, flat, threads_for_call
 from l0ref.fast.scratch import room
-from l0ref.fast.sparse_layout import Batch, bring_back, flat
+from l0ref.fast.sparse_layout import Batch, bring_back
 from l0ref.fast.sparse_operands import no_floor, operand
 from l0ref.sparse.products import AnyPattern
 from l0ref.validate import Array

@@ -3,13 +3,13 @@
     y[f, (n p q)] = sum_(c r s) k[f, (c r s)] col[(c r s), (n p q)]
 
 col[(c r s), (n p q)] is the pixel under place (r, s) of window (p, q) of image n. A kernel copies it, run by run along
-q; the products go to BLAS. The cotangent of k is a product with the same columns, and the cotangent of x a product
-that gives columns, which a second kernel adds back onto the pixels: the transpose of the copy.
+q; `l0ref.fast.matmul` takes the products. The cotangent of k is a product with the same columns, and the cotangent of x
+a product that gives columns, which a second kernel adds back onto the pixels: the transpose of the copy.
 
 Why it is fast: a few images at a time are unrolled, so few that their columns are still in the processor's cache when
-BLAS reads them. Unrolled all at once, 128 images of LeNet-5 would take 16 MB for the second convolution alone, and
-every step would wait for memory. One buffer serves all blocks of a call; unrolling once more in the backward pass is
-cheaper than keeping the columns. The padding is a border of zeros around a copy of the images, made once.
+they are read. Unrolled all at once, 128 images of LeNet-5 would take 16 MB for the second convolution alone, and every
+step would wait for memory. One buffer serves all blocks of a call; unrolling once more in the backward pass is cheaper
+than keeping the columns. The padding is a border of zeros around a copy of the images, made once.
 
 Axis letters as in `l0ref.ops.windows`; g is a group of channels and filters.
 """
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from l0ref.autodiff.op import Saved
+from l0ref.fast.matmul import product
 from l0ref.fast.policy import kernel
 from l0ref.ops.windows import Pair, Windows
 from l0ref.validate import Array
@@ -144,7 +145,7 @@ def conv2d_forward(
     bias = np.zeros(len(k), x.dtype) if b is None else b
     y = np.empty((len(x), len(k), *blocks.grid), x.dtype)
     for block in blocks:
-        z = np.matmul(filters, blocks.unrolled(memory, x[block]))  # gf(npq)
+        z = product(filters, blocks.unrolled(memory, x[block]))  # gf(npq)
         part = y[block].swapaxes(0, 1)  # fnpq
         np.add(z.reshape(part.shape), bias[:, None, None, None], out=part)
     return y, (x, k, b is not None, blocks)
@@ -165,16 +166,16 @@ def conv2d_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
         out = np.empty(x.shape, x.dtype)
         for block in blocks:
             images, columns = padded[: len(x[block])], blocks.columns(memory, len(x[block]))
-            np.matmul(filters, z_bar(block), out=blocks.by_group(columns, filters.shape[1]))
+            product(filters, z_bar(block), out=blocks.by_group(columns, filters.shape[1]))
             roll_up(columns, blocks.windows.stride, blocks.windows.dilation, images)
             out[block] = blocks.inside(images)
         return out
 
     def k_bar() -> Array:
         memory = blocks.memory(x.dtype)
-        out = np.zeros((blocks.groups, k[0].size, rows), x.dtype)  # g(crs)f: BLAS is faster on the long side
+        out = np.zeros((blocks.groups, k[0].size, rows), x.dtype)  # g(crs)f: faster on the long side
         for block in blocks:
-            out += np.matmul(blocks.unrolled(memory, x[block]), z_bar(block).swapaxes(1, 2))
+            out += product(blocks.unrolled(memory, x[block]), z_bar(block).swapaxes(1, 2))
         filters_bar: Array = out.swapaxes(1, 2).reshape(k.shape)
         return filters_bar
 

@@ -26,7 +26,7 @@ class Matmul(Op):
 
     @staticmethod
     def forward(a: Array, b: Array) -> tuple[Array, Saved]:
-        _check_matmul(a, b)
+        check_matmul(a, b)
         return np.matmul(a, b), (a, b)
 
     @staticmethod
@@ -56,7 +56,7 @@ class Linear(Op):
 
     @staticmethod
     def forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, Saved]:
-        _check_linear(x, weight, bias)
+        check_linear(x, weight, bias)
         y = np.matmul(x, weight.T)
         if bias is not None:
             y += bias
@@ -75,7 +75,8 @@ class Linear(Op):
         return cotangents if has_bias else cotangents[:2]
 
 
-def _check_matmul(a: Array, b: Array) -> None:
+def check_matmul(a: Array, b: Array) -> None:
+    """Refuse factors whose shapes do not meet."""
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(f"matmul: shapes {a.shape} and {b.shape}: a number has no rows; multiply with * instead")
     inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
@@ -93,7 +94,8 @@ def _check_matmul(a: Array, b: Array) -> None:
         ) from None
 
 
-def _check_linear(x: Array, weight: Array, bias: Array | None) -> None:
+def check_linear(x: Array, weight: Array, bias: Array | None) -> None:
+    """Refuse inputs and parameters whose shapes do not meet."""
     if weight.ndim != 2:
         raise ShapeError(f"weight has shape {weight.shape}, expected (out, in); give it two axes")
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:

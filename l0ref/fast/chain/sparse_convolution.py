@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from l0ref.fast import sparse_grid
 from l0ref.fast.chain.images import ImageStage
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.policy import LOADED, threads_for
+from l0ref.fast.policy import LOADED, flat, threads_for
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_geometry import Grid, inside, narrow
-from l0ref.fast.sparse_layout import flat
 from l0ref.fast.sparse_operands import no_floor
 from l0ref.fast.sparse_vector import reordered
 from l0ref.fast.tables import Table
