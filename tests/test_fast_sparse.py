@@ -121,10 +121,12 @@ def test_products_with_any_number_of_samples(pattern: Any, dtype: Any, rng: np.r
 
 
 @each_pattern
+@pytest.mark.parametrize("copies", [False, True])
 @pytest.mark.parametrize("loads", [np.inf, 0])
 def test_whole_vectors_are_read_either_way(
-    pattern: Any, loads: float, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    pattern: Any, loads: float, copies: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Batch, "is_worth_a_copy", lambda *_, **__: copies)
     for kind in (sparse_operands.Entries, sparse_operands.Tiles):
         monkeypatch.setattr(kind, "loads", loads)
     for blocks in (1, 2, 5, 8, 11):
@@ -133,7 +135,37 @@ def test_whole_vectors_are_read_either_way(
             batch, y = Batch(x), Batch(b)
             assert_exactly(sparse_matrix.multiply(pattern, values, batch), times(w, x))
             assert_exactly(sparse_matrix.sample(pattern, y, batch), pattern.gather(times(b, x.T)))
-            assert (batch.laid is not None) == (loads > 0 and w.size > 0)
+            reads = values.size if copies and isinstance(pattern, Pattern) else w.size
+            assert (batch.laid is not None) == (loads > 0 and reads > 0)
+
+
+@each_dtype
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("blocks", [1, 3, 4, 9])
+def test_groups_of_samples_that_are_copied_on_the_way(
+    blocks: int, threads: int, dtype: Any, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums to the last bit those that are taken where x stands, whatever is left of y before."""
+    monkeypatch.setattr(sparse_matrix, "threads_for_call", lambda _: threads)
+    values, x = rng.standard_normal(PLAIN.nnz), rng.standard_normal((PLAIN.shape[1], blocks * lanes(dtype)))
+    found = []
+    for copies in (False, True):
+        monkeypatch.setattr(Batch, "is_worth_a_copy", lambda *_, copies=copies, **__: copies)
+        spoil()
+        found.append(sparse_matrix.multiply(PLAIN, values.astype(dtype), Batch(x.astype(dtype))))
+    np.testing.assert_array_equal(*found)
+    assert np.isfinite(found[0]).all()
+
+
+def test_a_copy_is_worth_it_where_features_are_loaded_often() -> None:
+    memory = scratch.zeros(2**20 + 4, np.dtype(np.float32))
+    at_a_line, astride = Batch(memory[: 2**12].reshape(64, 64)), Batch(memory[4 : 2**12 + 4].reshape(64, 64))
+    assert [astride.is_worth_a_copy(loads=n) for n in (4, 12, 13)] == [False, False, True]
+    assert not at_a_line.is_worth_a_copy(loads=1000)
+    beyond_the_cache = Batch(memory[: 2**20].reshape(1024, 1024))
+    assert [beyond_the_cache.is_worth_a_copy(loads=n) for n in (4, 5)] == [False, True]
+    beyond_the_cache.laid = beyond_the_cache.memory()
+    assert not beyond_the_cache.is_worth_a_copy(loads=5)
 
 
 @pytest.mark.parametrize("threads", [1, 64], ids=["in one kernel", "apart"])

@@ -37,6 +37,7 @@ FUNCTIONS = {
     "laplace_gradient": "penalty",
     "laplace_prox": "proximal",
     "momentum_step": "optimizer",
+    "times": "sparse_times",
 }
 
 

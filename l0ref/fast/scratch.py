@@ -66,6 +66,11 @@ def zeros(size: int, dtype: Any) -> Array:
     return _aligned(size, dtype, fresh=np.zeros)
 
 
+def begins_a_line(x: Array) -> bool:
+    """Whether x begins at a multiple of LINE bytes."""
+    return bool(x.__array_interface__["data"][0] % LINE == 0)
+
+
 def _aligned(size: int, dtype: Any, *, fresh: Callable[..., Array] = np.empty) -> Array:
     itemsize = np.dtype(dtype).itemsize
     memory = fresh(size * itemsize + LINE, np.uint8)

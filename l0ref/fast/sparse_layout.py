@@ -16,7 +16,7 @@ from numba import prange
 from l0ref.fast.blocks import block_of_rows, rows_of_block
 from l0ref.fast.lanes import load, store
 from l0ref.fast.policy import MOVE, flat, kernel, parallel_kernel, threads_for_call
-from l0ref.fast.scratch import Loan, room
+from l0ref.fast.scratch import Loan, begins_a_line, room
 from l0ref.fast.target import lanes
 from l0ref.validate import Array
 
@@ -26,6 +26,8 @@ Rows = tuple[tuple[Array, ...], tuple[Array, ...], Numbers, Numbers, Numbers, Nu
 CACHE = 2**20  # bytes that stay in the second cache while all rows of a matrix read them
 SELDOM = 60  # loads of a feature that stands there, up to which laying it out in blocks takes longer than it saves
 SELDOM_FAR = 15  # the same of one that does not: where samples are 512 or 1024, features drive each other out of it
+
+OFTEN, OFTEN_FAR = 12, 4  # loads of a feature, above which it is better copied on the way, likewise
 
 
 @kernel
@@ -149,6 +151,12 @@ class Batch:
             _move(to_blocks, flat(self.x), loan.array, self.x.shape, self.rows)
             self.laid = loan
         return flat(loan.array), loan.array.size // self.blocks, self.width
+
+    def is_worth_a_copy(self, *, loads: float) -> bool:
+        """Whether whole vectors that stand are better copied on the way, see `l0ref.fast.sparse_columns`."""
+        if self.laid is not None or loads <= OFTEN_FAR:
+            return False
+        return self.x.nbytes > CACHE or (loads > OFTEN and not begins_a_line(self.x))
 
     def memory(self) -> Loan:
         """Return `laid`, or memory for it: who fills that sets `laid`, and not before it is filled."""

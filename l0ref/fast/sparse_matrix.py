@@ -19,7 +19,7 @@ import numpy as np
 from l0ref.fast.policy import MOVE, flat, threads_for_call
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_layout import Batch, bring_back
-from l0ref.fast.sparse_operands import no_floor, operand
+from l0ref.fast.sparse_operands import Entries, no_floor, operand
 from l0ref.sparse.products import AnyPattern
 from l0ref.validate import Array
 
@@ -30,6 +30,9 @@ def multiply(pattern: AnyPattern, values: Array, x: Batch, bias: Array | None = 
     y, b = x.empty(m), no_bias(m, dtype) if bias is None else flat(bias)
     if x.count == 1:
         matrix.multiply(values, flat(x.x), b, y.reshape(-1))
+    elif y.size and x.stands and isinstance(matrix, Entries) and x.is_worth_a_copy(loads=matrix.loads):
+        threads = min(threads_for_call(matrix.work(x.count)), x.blocks)
+        matrix.columns(values, b, flat(x.x), y.reshape(-1), count=x.count, threads=threads)
     elif y.size and x.stands:
         numbers, apart, step = x.read(loads=matrix.loads)
         at, steps, threads = (x.blocks, apart, x.width), (step, x.count), threads_for_call(matrix.work(x.count))

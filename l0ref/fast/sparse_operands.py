@@ -1,8 +1,9 @@
-"""The kernels for sparse matrices by what the matrix stores: single entries, or tiles. Both have the same five uses.
+"""The kernels for sparse matrices by what the matrix stores: single entries, or tiles. Both have the same uses.
 
     multiply   y = W x + b for one sample            contract   the same for blocks of samples
     outer      g = d x^T at what is stored           sample     the same, added up over blocks of samples
     rows       contract for samples in rows, laid out on the way
+    columns    contract for samples in columns, copied on the way: of single entries
     turned     the values of the transposed matrix   loads      how often a feature is loaded, on average
                                                      work       of a number of samples, in multiply-adds
                                                      group      blocks that are multiplied by at a time
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.fast import sparse_contraction, sparse_rows, sparse_tiles, sparse_vector
+from l0ref.fast import sparse_columns, sparse_contraction, sparse_rows, sparse_tiles, sparse_vector
 from l0ref.fast.policy import LOADED, flat, threads_for_call
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_contraction import EIGHT, PAIR, chunk_room
@@ -67,6 +68,13 @@ class Entries:
         w = flat(values), self.pattern.indptr, self.pattern.indices
         together = EIGHT if blocks[1] == lanes(x.dtype) else PAIR
         sparse_contraction.contract(x, w, b, floor, y, (*blocks, together), steps, threads)
+
+    def columns(self, values: Array, b: Array, x: Array, y: Array, *, count: int, threads: int) -> None:
+        """Fill y, (M, count): see `l0ref.fast.sparse_columns`."""
+        w, width = (flat(values), self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
+        group = min(sparse_columns.GROUP, -(-count // (width * threads)))
+        laid = room("columns", threads * group * width * self.pattern.shape[1], x.dtype)
+        sparse_columns.multiply_columns(x, w, b, no_floor(b.dtype), y, laid, (count, group, width), threads)
 
     def rows(self, values: Array, b: Array, rows: Rows, threads: int) -> None:
         """Fill y: see `l0ref.fast.sparse_rows`."""
