@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,12 @@ from l0ref.validate import Array
 pytestmark = pytest.mark.kernels
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 each_kind = pytest.mark.parametrize("blocksize", [None, (4, 4), (16, 1)])
+
+
+@pytest.fixture(autouse=True)
+def _compiled() -> Iterator[None]:
+    with backend("numba"):
+        yield
 
 
 def stored(w: Array, blocksize: tuple[int, int] | None) -> Any:
@@ -90,8 +97,7 @@ def test_what_does_not_fit_is_refused_as_on_the_tape(blocksize: Any, rng: np.ran
 
 def test_the_truth_is_what_runs_under_its_backend(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     matrix, x = stored(whole((31, 40), np.float32, rng), None), np.ones(40, np.float32)
-    with backend("numba"):
-        want = matrix @ x
+    want = matrix @ x
     monkeypatch.setattr(sparse_times, "_product_of", lambda *_: pytest.fail("the compiled product was asked for"))
     with backend("numpy"):
         np.testing.assert_array_equal(matrix @ x, want)
@@ -102,8 +108,7 @@ def test_the_compiled_product_is_what_runs_without_a_tape(
 ) -> None:
     matrix, x = stored(whole((31, 40), np.float32, rng), None), np.ones((40, 16), np.float32)
     monkeypatch.setattr(sparse.matmul, "apply", lambda *_, **__: pytest.fail("the tape was asked for"))
-    with backend("numba"):
-        assert (matrix @ x).shape == (31, 16)
+    assert (matrix @ x).shape == (31, 16)
 
 
 @each_dtype
@@ -119,3 +124,14 @@ def test_threads_do_not_change_a_bit(
         for kept in (w, w * (rng.random(w.shape) < 2) * (np.arange(31) < 3)[:, None]):  # copied, and where it stands
             found.append(stored(kept, None) @ x)
     np.testing.assert_array_equal(found[:2], found[2:])
+
+
+@each_kind
+@pytest.mark.parametrize("shape", [(0, 40), (31, 0), (0, 0), (1, 1)])
+def test_matrices_of_almost_nothing(shape: tuple[int, int], blocksize: Any, rng: np.random.Generator) -> None:
+    w = whole(shape, np.float32, rng)
+    for count in (0, 1, lanes(np.float32), 5 * lanes(np.float32)):
+        x = whole((shape[1], count), np.float32, rng)
+        np.testing.assert_array_equal(stored(w, blocksize) @ x, w @ x)
+    x = whole(shape[1:], np.float32, rng)
+    np.testing.assert_array_equal(stored(w, blocksize) @ x, w @ x)

@@ -37,7 +37,7 @@ def _product_of(pattern: AnyPattern, shape: tuple[int, ...], dtype: Any) -> Prod
     matrix, width = operand(pattern), lanes(dtype)
     if len(shape) == 1:
         return _with_vector(pattern, dtype)
-    if shape[1] == 0 or shape[1] % width or pattern.shape[0] == 0:
+    if shape[1] == 0 or shape[1] % width:
         return lambda values, x: multiply(pattern, values, Batch(x))
     fits = prod(shape) * np.dtype(dtype).itemsize <= CACHE
     if matrix.loads <= (OFTEN if fits else OFTEN_FAR):
