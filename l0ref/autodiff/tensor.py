@@ -181,13 +181,14 @@ def _parents_first(y: Tensor) -> list[Tensor]:
     stack = [(y, iter(y.parents))]
     while stack:
         t, parents = stack[-1]
-        p = next((p for p in parents if p not in seen), None)
-        if p is None:
+        for p in parents:
+            if p not in seen:
+                seen.add(p)
+                stack.append((p, iter(p.parents)))
+                break
+        else:
             order.append(t)
             stack.pop()
-        else:
-            seen.add(p)
-            stack.append((p, iter(p.parents)))
     return order
 
 
@@ -207,7 +208,7 @@ def _depends_on(order: Iterable[Tensor], wrt: Iterable[Tensor]) -> set[Tensor]:
     """The tensors that were computed from one in `wrt`, those in `wrt` included."""
     found = set(wrt)
     for t in order:
-        if any(p in found for p in t.parents):
+        if not found.isdisjoint(t.parents):
             found.add(t)
     return found
 
