@@ -14,6 +14,7 @@ loads.
 from __future__ import annotations
 
 import threading
+from bisect import insort
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,14 +44,17 @@ class Loan:
 
     def __init__(self, size: int, dtype: Any) -> None:
         free = _free(np.dtype(dtype))
-        fitting = [i for i, a in enumerate(free) if a.size >= size]
-        self._memory = free.pop(min(fitting, key=lambda i: free[i].size)) if fitting else _aligned(size, dtype)
+        for i, memory in enumerate(free):
+            if memory.size >= size:
+                self._memory = free.pop(i)
+                break
+        else:
+            self._memory = _aligned(size, dtype)
         self.array: Array = self._memory[:size]
 
     def __del__(self) -> None:
         free = _free(self._memory.dtype)
-        free.append(self._memory)
-        free.sort(key=lambda a: a.size)
+        insort(free, self._memory, key=len)
         del free[:-KEPT]  # the largest stay
 
 
@@ -80,5 +84,6 @@ def _aligned(size: int, dtype: Any, *, fresh: Callable[..., Array] = np.empty) -
 
 
 def _free(dtype: np.dtype[Any]) -> list[Array]:
+    """Loans given back, the smallest first."""
     free: list[Array] = _kept.__dict__.setdefault("free " + dtype.char, [])
     return free
