@@ -218,8 +218,8 @@ def test_another_network_is_found_out(part: str) -> None:
 
 def test_n_units_are_n_products_steps_convolutions_and_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     works = {
-        "matmul.spmm": sparse_products.work((26, 18), 16, 50, plan()),
-        "matmul.spmv": sparse_products.work((26, 18), 1, 50, plan(), blocksize=COLUMN),
+        "csr.times": sparse_products.work((26, 18), 16, 50, plan()),
+        "bcsr.times": sparse_products.work((26, 18), 1, 50, plan(), blocksize=COLUMN),
         "sparse_linear": sparse_step.work((26, 18), 50, plan()),
         "sparse_conv2d": sparse_conv.work(sparse_conv.TINY[0], 50, plan()),
     }

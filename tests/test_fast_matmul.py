@@ -5,7 +5,9 @@ The numbers are small and whole, so that every sum is exact, whatever its order,
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,7 @@ def _all_of_it_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """No product is small enough for BLAS."""
     monkeypatch.setattr(matmul, "SMALL", 0)
     monkeypatch.setattr(matmul, "SMALL_VECTOR", 0)
+    monkeypatch.setattr(matmul, "SMALL_DOT", 0)
     monkeypatch.setattr(
         np, "matmul", lambda a, b, out=None: refuse() if a.size and b.size else matmul_of(a, b, out=out)
     )
@@ -155,10 +158,16 @@ def test_stacks_are_multiplied_one_by_one() -> None:
     np.testing.assert_array_equal(out, y)
 
 
+@pytest.mark.parametrize("k", [3, 300])
+def test_where_to_put_it_has_to_be_in_order(k: int) -> None:
+    a, b = factors(20, k, 40, np.float32)
+    with pytest.raises(ValueError, match="copy"):
+        product(a, b, out=np.empty((20, 40), np.float32, order="F"))
+
+
 @pytest.mark.parametrize("size", [0, 1])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_nothing_to_multiply(size: int, axis: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_nothing_to_multiply(size: int, axis: int) -> None:
     sizes = [3, 3, 3]
     sizes[axis] = size
     a, b = factors(*sizes, np.float64)
@@ -168,8 +177,9 @@ def test_nothing_to_multiply(size: int, axis: int, monkeypatch: pytest.MonkeyPat
 # --- when BLAS is asked -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "k", "m", "small"), [(64, 64, 64, True), (64, 64, 65, False), (1, 96, 96, True),
-                                                    (1, 97, 96, False), (97, 96, 1, False)])  # fmt: skip
+@pytest.mark.parametrize(("n", "k", "m", "small"), [(64, 64, 64, True), (64, 64, 65, False), (1, 678, 678, True),
+                                                    (1, 679, 679, False), (678, 678, 1, True), (679, 679, 1, False),
+                                                    (1, 10_000, 1, True), (1, 10_001, 1, False)])  # fmt: skip
 def test_blas_is_asked_for_what_it_takes_one_thread_for(
     n: int, k: int, m: int, small: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +191,27 @@ def test_blas_is_asked_for_what_it_takes_one_thread_for(
             product(a, b)
     else:
         product(a, b)
+
+
+def products_in(source: str) -> list[int]:
+    """Lines that multiply matrices with NumPy, whose name is np."""
+    asks = {"matmul", "dot", "vdot", "inner", "einsum", "tensordot", "linalg"}
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if (isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult))
+        or (isinstance(node, ast.Attribute) and node.attr in asks and ast.unparse(node.value) == "np")
+    ]
+
+
+def test_compiled_twins_ask_no_blas_but_in_one_place() -> None:
+    found = {path.name: products_in(path.read_text()) for path in Path(matmul.__file__).parent.rglob("*.py")}
+    assert {name: len(lines) for name, lines in found.items() if lines} == {"matmul.py": 1, "winograd.py": 4}  # 4 x 4
+
+
+@pytest.mark.parametrize("source", ["a @ b", "a @= b", "np.dot(a, b)", "f(np.einsum)", "np.linalg.norm(a)"])
+def test_a_planted_product_is_found(source: str) -> None:
+    assert products_in(f"x = 1\n{source}") == [2]
 
 
 @each_case([case for case in CASES if case.op in ("Conv2d", "Linear", "Matmul")])
@@ -204,7 +235,7 @@ def test_a_network_on_the_tape_asks_no_blas(dtype: Any) -> None:
     assert all(np.isfinite(g).all() for g in grad(ops.sum(y), [x, k, groups, w]))
 
 
-def test_a_product_asks_for_no_memory_but_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_asks_for_no_room_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = factors(40, 300, 21, np.float32)
     product(a, np.asfortranarray(b))
     asked: list[int] = []

@@ -126,7 +126,7 @@ def test_products_with_any_number_of_samples(pattern: Any, dtype: Any, rng: np.r
 def test_whole_vectors_are_read_either_way(
     pattern: Any, loads: float, copies: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Batch, "is_worth_a_copy", lambda *_, **__: copies)
+    monkeypatch.setattr(Batch, "is_better_copied", lambda *_, **__: copies)
     for kind in (sparse_operands.Entries, sparse_operands.Tiles):
         monkeypatch.setattr(kind, "loads", loads)
     for blocks in (1, 2, 5, 8, 11):
@@ -150,7 +150,7 @@ def test_groups_of_samples_that_are_copied_on_the_way(
     values, x = rng.standard_normal(PLAIN.nnz), rng.standard_normal((PLAIN.shape[1], blocks * lanes(dtype)))
     found = []
     for copies in (False, True):
-        monkeypatch.setattr(Batch, "is_worth_a_copy", lambda *_, copies=copies, **__: copies)
+        monkeypatch.setattr(Batch, "is_better_copied", lambda *_, copies=copies, **__: copies)
         spoil()
         found.append(sparse_matrix.multiply(PLAIN, values.astype(dtype), Batch(x.astype(dtype))))
     np.testing.assert_array_equal(*found)
@@ -160,12 +160,33 @@ def test_groups_of_samples_that_are_copied_on_the_way(
 def test_a_copy_is_worth_it_where_features_are_loaded_often() -> None:
     memory = scratch.zeros(2**20 + 4, np.dtype(np.float32))
     at_a_line, astride = Batch(memory[: 2**12].reshape(64, 64)), Batch(memory[4 : 2**12 + 4].reshape(64, 64))
-    assert [astride.is_worth_a_copy(loads=n) for n in (4, 12, 13)] == [False, False, True]
-    assert not at_a_line.is_worth_a_copy(loads=1000)
+    assert [astride.is_better_copied(loads=n) for n in (4, 12, 13)] == [False, False, True]
+    assert not at_a_line.is_better_copied(loads=1000)
     beyond_the_cache = Batch(memory[: 2**20].reshape(1024, 1024))
-    assert [beyond_the_cache.is_worth_a_copy(loads=n) for n in (4, 5)] == [False, True]
+    assert [beyond_the_cache.is_better_copied(loads=n) for n in (4, 5)] == [False, True]
     beyond_the_cache.laid = beyond_the_cache.memory()
-    assert not beyond_the_cache.is_worth_a_copy(loads=5)
+    assert not beyond_the_cache.is_better_copied(loads=5)
+
+
+@pytest.mark.parametrize(("rows", "astride", "copied"), [(12, True, 0), (13, True, 1), (13, False, 0)])
+def test_what_is_better_copied_is_copied(
+    rows: int, astride: bool, copied: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A feature is loaded once for each row of a full matrix."""
+    calls: list[int] = []
+    columns = sparse_operands.Entries.columns
+    monkeypatch.setattr(
+        sparse_operands.Entries,
+        "columns",
+        lambda *a, **k: calls.append(1) or columns(*a, **k),  # type: ignore[func-returns-value]
+    )
+    width, w = lanes(np.float32), whole((rows, 8), np.float32, rng) + np.float32(20)
+    memory = scratch.zeros(8 * width + 1, np.dtype(np.float32))
+    x = (memory[1:] if astride else memory[:-1]).reshape(8, width)
+    x[:] = whole((8, width), np.float32, rng)
+    with backend("numba"):
+        np.testing.assert_array_equal(sparse.CSR.from_dense(w) @ x, w @ x)
+    assert len(calls) == copied
 
 
 @pytest.mark.parametrize("threads", [1, 64], ids=["in one kernel", "apart"])
@@ -452,3 +473,8 @@ def test_values_are_gathered_anew_for_each_product() -> None:
     before = multiply_transposed(PLAIN, values, x)
     values *= 2
     np.testing.assert_array_equal(multiply_transposed(PLAIN, values, x), 2 * before)
+
+
+def test_a_loan_that_cannot_be_had_says_so_and_nothing_else() -> None:
+    with pytest.raises(MemoryError):
+        Loan(10**14, np.dtype(np.float32))

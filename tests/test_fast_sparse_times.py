@@ -10,7 +10,7 @@ import pytest
 
 from l0ref import backend, sparse
 from l0ref.errors import DTypeError, ShapeError
-from l0ref.fast import scratch, sparse_times
+from l0ref.fast import scratch, sparse_layout, sparse_matrix, sparse_times
 from l0ref.fast.target import lanes
 from l0ref.sparse import BCSR, CSR
 from l0ref.validate import Array
@@ -56,7 +56,7 @@ def test_is_the_sum_over_stored_entries(
     x, matrix = whole(shape, dtype, rng), stored(w, blocksize)
     want = (w.astype(np.float64) @ x).astype(dtype)
     for cache in (2**20, 0):  # with room for x in it, and without
-        monkeypatch.setattr(sparse_times, "CACHE", cache)
+        monkeypatch.setattr(sparse_layout, "CACHE", cache)
         sparse_times._product_of.cache_clear()
         for at_a_line in (True, False):
             for given in (placed(x, at_a_line=at_a_line), np.asfortranarray(x)):
@@ -120,8 +120,9 @@ def test_threads_do_not_change_a_bit(
     x = placed(rng.standard_normal((40, 5 * lanes(dtype))).astype(dtype), at_a_line=False)
     found = []
     for count in (1, threads):
-        monkeypatch.setattr(sparse_times, "threads_for_call", lambda _, count=count: count)
-        for kept in (w, w * (rng.random(w.shape) < 2) * (np.arange(31) < 3)[:, None]):  # copied, and where it stands
+        for home in (sparse_times, sparse_matrix):
+            monkeypatch.setattr(home, "threads_for_call", lambda _, count=count: count)
+        for kept in (w, w * (np.arange(31) < 3)[:, None]):  # copied, and where it stands
             found.append(stored(kept, None) @ x)
     np.testing.assert_array_equal(found[:2], found[2:])
 

@@ -39,6 +39,7 @@ class Rule(NamedTuple):
 
 OPS: dict[str, type[Op]] = {}
 TWINS: dict[str, Callable[[], Rule]] = {}
+FUNCTION_TWINS: dict[str, Callable[[], Callable[..., Any]]] = {}  # of plain functions, by name
 
 # Without Numba's compiler a twin is a loop in Python, a hundred times slower than the truth.
 DEFAULT_BACKEND = "numba" if os.environ.get("NUMBA_DISABLE_JIT", "0") == "0" else "numpy"
@@ -62,6 +63,11 @@ def backend(name: str) -> Iterator[None]:
 def current_backend() -> str:
     """Return the name of the backend in force here: "numpy" or "numba"."""
     return _backend.get()
+
+
+def compiled(name: str) -> Callable[..., Any] | None:
+    """Return the compiled twin of the plain function `name`, or None where the backend asks for the truth."""
+    return FUNCTION_TWINS[name]() if current_backend() == "numba" and name in FUNCTION_TWINS else None
 
 
 class Op:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-from l0ref.autodiff.op import TWINS, Rule, current_backend
+from l0ref.autodiff.op import FUNCTION_TWINS, TWINS, Rule, compiled
+
+__all__ = ["FUNCTIONS", "REGISTERED", "compiled", "load", "load_function"]
 
 # operation -> (module of this package, stem of the two function names)
 REGISTERED: dict[str, tuple[str, str]] = {
@@ -48,18 +50,14 @@ def load(module: str, stem: str) -> Rule:
     return Rule(getattr(home, f"{stem}_forward"), getattr(home, f"{stem}_vjp"))
 
 
-def compiled(name: str) -> Callable[..., Any] | None:
-    """Return the compiled function `name` of `FUNCTIONS`, or None where the backend asks for the truth."""
-    if current_backend() != "numba":
-        return None
-    return _function(name)
-
-
 @cache
-def _function(name: str) -> Callable[..., Any]:
+def load_function(name: str) -> Callable[..., Any]:
+    """Import the module of a compiled function and return it."""
     function: Callable[..., Any] = getattr(importlib.import_module(f"l0ref.fast.{FUNCTIONS[name]}"), name)
     return function
 
 
 for _op, _where in REGISTERED.items():
     TWINS[_op] = partial(load, *_where)
+for _name in FUNCTIONS:
+    FUNCTION_TWINS[_name] = partial(load_function, _name)

@@ -10,6 +10,8 @@ Why it is fast: lanes x lanes numbers at a time are transposed inside the regist
 
 from __future__ import annotations
 
+from functools import cache
+
 from numba import prange
 
 from l0ref.fast.lanes import load, shift, store, transposed
@@ -90,3 +92,9 @@ def frame(plain, framed, border, lanes):  # type: ignore[no-untyped-def]
             row, source = framed[n, h + border[0], left : left + width], plain[n, h]
             for w in range(width):
                 row[w] = source[w]
+
+
+@cache
+def steps_of(features: int, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the way to each row, and to each lane, of a block, as the kernels read them."""
+    return tuple(features * i for i in range(count)), tuple(count * i for i in range(count))

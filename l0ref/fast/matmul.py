@@ -13,7 +13,8 @@ how often it is read:
 Why it is fast: ROWS x COLUMNS vectors of sums stay in registers, as in `l0ref.fast.contraction`. A thread goes through
 all rows of a with a few columns of b, which stay in the second cache meanwhile.
 
-Every sum is taken by one thread, in the order of k: the result does not depend on the number of threads.
+Every sum is taken by one thread, in an order that the sizes and the layout decide: the result does not depend on the
+number of threads.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from functools import lru_cache
 import numpy as np
 from numba import prange
 
-from l0ref.fast.blocks import block_of_rows
+from l0ref.fast.blocks import block_of_rows, steps_of
 from l0ref.fast.contraction import columns_of, rows_of, tile
 from l0ref.fast.lanes import COLUMNS, ROWS, filled, load, outer, shift, store, totals
 from l0ref.fast.policy import MOVE, flat, kernel, parallel_kernel, threads_for_call
@@ -33,9 +34,10 @@ from l0ref.fast.target import lanes
 from l0ref.validate import Array
 
 SMALL = 2**18  # multiply-adds up to which OpenBLAS takes one thread for a product of matrices
-SMALL_VECTOR = 9_216  # and for one with a vector
-FEW = 16  # rows of a below which a long b is read along k,
-LONG = 256  # and from which length on, rather than laid out in blocks
+SMALL_VECTOR = 460_799  # the same of one with a vector, since version 0.3.27
+SMALL_DOT = 10_000  # and of two vectors
+FEW = 16  # rows of a, and
+LONG = 256  # terms of a sum: with fewer rows and no fewer terms a turned b is read along k, not laid out in blocks
 ZERO = {dtype: np.zeros(1, dtype) for dtype in "fd"}
 
 
@@ -120,10 +122,10 @@ def along(a, b, zero, y, sums, parts, tables, sizes, threads):  # type: ignore[n
 def product(a: Array, b: Array, out: Array | None = None) -> Array:
     """Return a b, (..., N, M), for a (..., N, K) and b (..., K, M); the leading axes broadcast.
 
-    out  where to put it: an array without gaps
+    out  where to put it: an array in C order
     """
     (n, k), m = a.shape[-2:], b.shape[-1]
-    if n * k * m <= (SMALL_VECTOR if 1 in (n, m) else SMALL):
+    if n * k * m <= (SMALL_DOT if n == m == 1 else SMALL_VECTOR if 1 in (n, m) else SMALL):
         return np.matmul(a, b, out=out)
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     y = np.empty((*lead, n, m), a.dtype) if out is None else out
@@ -147,7 +149,7 @@ def _across(a: Array, b: Array, y: Array, width: int) -> None:
     (n, k), m, turns = a.shape, b.shape[1], _is_turned(b)
     tables = _across_tables(n, k, m, *(step // a.itemsize for step in a.strides), width, turns)
     numbers = flat(a if a.flags.c_contiguous else a.T), _laid(b.T, width) if turns else flat(b)
-    across(*numbers, ZERO[a.dtype.char], y.reshape(-1), tables, threads_for_call(n * k * m))
+    across(*numbers, ZERO[a.dtype.char], y.reshape(-1, copy=False), tables, threads_for_call(n * k * m))
 
 
 def _is_turned(b: Array) -> bool:
@@ -160,8 +162,7 @@ def _laid(b: Array, width: int) -> Array:
     m, k = b.shape
     starts = _starts(m, width)
     blocks = room("laid", starts.size * width * k, b.dtype)
-    steps = tuple(k * i for i in range(width)), tuple(width * i for i in range(width))
-    lay(flat(b), blocks, starts, k, *steps, threads_for_call(MOVE * b.size))
+    lay(flat(b), blocks, starts, k, *steps_of(k, width), threads_for_call(MOVE * b.size))
     return flat(blocks)
 
 
@@ -173,7 +174,7 @@ def _along(a: Array, b: Array, y: Array) -> None:
     tables = _along_tables(n, k, m, *(step // y.itemsize for step in y.strides), width)
     pairs = (_with_rests(x, width, name) for x, name in ((a, "left"), (b, "right")))
     numbers, sizes = y if y.flags.c_contiguous else y.T, (k - k % width, width if k % width else 0, width)
-    along(*pairs, ZERO[a.dtype.char], numbers.reshape(-1), sums, parts, tables, sizes, threads)
+    along(*pairs, ZERO[a.dtype.char], numbers.reshape(-1, copy=False), sums, parts, tables, sizes, threads)
 
 
 def _with_rests(x: Array, width: int, name: str) -> tuple[Array, Array]:
@@ -190,7 +191,7 @@ def _starts(m: int, width: int) -> Table:
     return np.minimum(np.arange(0, m, width), m - width)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)  # as long as what is multiplied
 def _across_tables(
     n: int, k: int, m: int, down: int, right: int, width: int, turned: bool
 ) -> tuple[Table, Table, Table]:
@@ -199,7 +200,7 @@ def _across_tables(
     return table(row * down, row * m, 0), columns, table(tap * (width if turned else m), tap * right)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=16)
 def _along_tables(n: int, k: int, m: int, down: int, right: int, width: int) -> tuple[Table, Table]:
     row, column = np.arange(n), np.arange(m)
     return table(row * k, row * width, row * down, 0), table(column * k, column * width, column * right)

@@ -17,8 +17,8 @@ that sleeps takes 24 microseconds, measured, as long as it saves in a job of twi
 
 A parallel kernel is a loop over threads around a serial one, never the loop itself: inside `prange` the compiler does
 not vectorise. It is compiled twice, and one thread does without the pool: to wake the pool takes longer than many a
-small job, and where it is OpenMP's, a process that has woken it can no longer be forked. BLAS is not called from here,
-so that there is one pool of threads, Numba's.
+small job, and where it is OpenMP's, a process that has woken it can no longer be forked. BLAS is asked for nothing
+that it takes several threads for, see `l0ref.fast.matmul`, so that there is one pool of threads, Numba's.
 """
 
 from __future__ import annotations

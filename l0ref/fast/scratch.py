@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from l0ref.fast.target import BITS
 from l0ref.validate import Array
 
 LINE = 64  # bytes of a line of the cache
@@ -53,9 +54,11 @@ class Loan:
         self.array: Array = self._memory[:size]
 
     def __del__(self) -> None:
-        free = _free(self._memory.dtype)
-        insort(free, self._memory, key=len)
-        del free[:-KEPT]  # the largest stay
+        memory = getattr(self, "_memory", None)  # None where there was not enough of it
+        if memory is not None:
+            free = _free(memory.dtype)
+            insort(free, memory, key=len)
+            del free[:-KEPT]  # the largest stay
 
 
 @contextmanager
@@ -70,9 +73,9 @@ def zeros(size: int, dtype: Any) -> Array:
     return _aligned(size, dtype, fresh=np.zeros)
 
 
-def begins_a_line(x: Array) -> bool:
-    """Whether x begins at a multiple of LINE bytes."""
-    return bool(x.__array_interface__["data"][0] % LINE == 0)
+def fits_vectors(x: Array) -> bool:
+    """Whether x begins at a multiple of a vector's bytes, so that none of its vectors lies across two lines."""
+    return bool(x.__array_interface__["data"][0] % (BITS // 8) == 0)
 
 
 def _aligned(size: int, dtype: Any, *, fresh: Callable[..., Array] = np.empty) -> Array:

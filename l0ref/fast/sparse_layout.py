@@ -7,16 +7,15 @@ the last sample.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import prange
 
-from l0ref.fast.blocks import block_of_rows, rows_of_block
+from l0ref.fast.blocks import block_of_rows, rows_of_block, steps_of
 from l0ref.fast.lanes import load, store
 from l0ref.fast.policy import MOVE, flat, kernel, parallel_kernel, threads_for_call
-from l0ref.fast.scratch import Loan, begins_a_line, room
+from l0ref.fast.scratch import Loan, fits_vectors, room
 from l0ref.fast.target import lanes
 from l0ref.validate import Array
 
@@ -27,7 +26,7 @@ CACHE = 2**20  # bytes that stay in the second cache while all rows of a matrix 
 SELDOM = 60  # loads of a feature that stands there, up to which laying it out in blocks takes longer than it saves
 SELDOM_FAR = 15  # the same of one that does not: where samples are 512 or 1024, features drive each other out of it
 
-OFTEN, OFTEN_FAR = 12, 4  # loads of a feature, above which it is better copied on the way, likewise
+OFTEN, OFTEN_FAR = 12, 4  # loads of a feature, above which it may be better copied on the way, likewise
 
 
 @kernel
@@ -152,11 +151,11 @@ class Batch:
             self.laid = loan
         return flat(loan.array), loan.array.size // self.blocks, self.width
 
-    def is_worth_a_copy(self, *, loads: float) -> bool:
+    def is_better_copied(self, *, loads: float) -> bool:
         """Whether whole vectors that stand are better copied on the way, see `l0ref.fast.sparse_columns`."""
-        if self.laid is not None or loads <= OFTEN_FAR:
+        if self.laid is not None or not is_often(loads, self.x.nbytes):
             return False
-        return self.x.nbytes > CACHE or (loads > OFTEN and not begins_a_line(self.x))
+        return self.x.nbytes > CACHE or not fits_vectors(self.x)
 
     def memory(self) -> Loan:
         """Return `laid`, or memory for it: who fills that sets `laid`, and not before it is filled."""
@@ -178,6 +177,11 @@ class Batch:
         return np.empty(shape, self.x.dtype)
 
 
+def is_often(loads: float, nbytes: int) -> bool:
+    """Whether features of activations that take so many bytes are loaded often enough to copy them."""
+    return loads > (OFTEN if nbytes <= CACHE else OFTEN_FAR)
+
+
 def bring_back(blocks: Array, x: Array, *, rows: bool) -> None:
     """Fill x from its blocks."""
     _move(from_blocks, flat(blocks), x.reshape(-1), x.shape, rows)
@@ -195,9 +199,3 @@ def _move(move: Any, source: Array, target: Array, shape: tuple[int, ...], rows:
 def blocks_for(count: int, width: int) -> int:
     """Return how many blocks of `width` samples so many samples fill."""
     return -(-count // width)
-
-
-@cache
-def steps_of(features: int, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the way to each row, and to each lane, of a block, as `l0ref.fast.blocks` reads them."""
-    return tuple(features * i for i in range(count)), tuple(count * i for i in range(count))

@@ -30,7 +30,7 @@ def multiply(pattern: AnyPattern, values: Array, x: Batch, bias: Array | None = 
     y, b = x.empty(m), no_bias(m, dtype) if bias is None else flat(bias)
     if x.count == 1:
         matrix.multiply(values, flat(x.x), b, y.reshape(-1))
-    elif y.size and x.stands and isinstance(matrix, Entries) and x.is_worth_a_copy(loads=matrix.loads):
+    elif y.size and x.stands and isinstance(matrix, Entries) and x.is_better_copied(loads=matrix.loads):
         threads = min(threads_for_call(matrix.work(x.count)), x.blocks)
         matrix.columns(values, b, flat(x.x), y.reshape(-1), count=x.count, threads=threads)
     elif y.size and x.stands:

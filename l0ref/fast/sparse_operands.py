@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from l0ref.fast import sparse_columns, sparse_contraction, sparse_rows, sparse_tiles, sparse_vector
+from l0ref.fast.blocks import steps_of
 from l0ref.fast.policy import LOADED, flat, threads_for_call
 from l0ref.fast.scratch import room
 from l0ref.fast.sparse_contraction import EIGHT, PAIR, chunk_room
-from l0ref.fast.sparse_layout import Rows, steps_of
+from l0ref.fast.sparse_layout import Rows
 from l0ref.fast.sparse_tiles import ROWS
 from l0ref.fast.target import lanes
 from l0ref.sparse.blocks import BlockPattern

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 
 from l0ref.fast.policy import flat, threads_for_call
-from l0ref.fast.scratch import begins_a_line
-from l0ref.fast.sparse_layout import CACHE, OFTEN, OFTEN_FAR, Batch
+from l0ref.fast.sparse_layout import Batch, is_often
 from l0ref.fast.sparse_matrix import multiply, no_bias
-from l0ref.fast.sparse_operands import Entries, no_floor, operand
+from l0ref.fast.sparse_operands import no_floor, operand
 from l0ref.fast.target import lanes
-from l0ref.sparse.pattern import Pattern
 from l0ref.sparse.products import AnyPattern
 from l0ref.validate import Array
 
@@ -31,19 +29,14 @@ def times(pattern: AnyPattern, values: Array, x: Array) -> Array:
     return _product_of(pattern, x.shape, x.dtype)(values, x)
 
 
-@lru_cache(maxsize=16)  # patterns are kept alive meanwhile
+@lru_cache(maxsize=64)  # patterns are kept alive meanwhile
 def _product_of(pattern: AnyPattern, shape: tuple[int, ...], dtype: Any) -> Product:
     """Return how values and such an x are multiplied."""
     matrix, width = operand(pattern), lanes(dtype)
     if len(shape) == 1:
         return _with_vector(pattern, dtype)
-    if shape[1] == 0 or shape[1] % width:
-        return lambda values, x: multiply(pattern, values, Batch(x))
-    fits = prod(shape) * np.dtype(dtype).itemsize <= CACHE
-    if matrix.loads <= (OFTEN if fits else OFTEN_FAR):
+    if shape[1] and shape[1] % width == 0 and not is_often(matrix.loads, prod(shape) * np.dtype(dtype).itemsize):
         return _where_it_stands(pattern, shape[1], width, dtype)
-    if isinstance(matrix, Entries):
-        return _copied(matrix.pattern, shape[1], width, dtype, fits=fits)
     return lambda values, x: multiply(pattern, values, Batch(x))
 
 
@@ -66,22 +59,6 @@ def _where_it_stands(pattern: AnyPattern, count: int, width: int, dtype: Any) ->
     def product(values: Array, x: Array) -> Array:
         y = np.empty(shape, dtype)
         matrix.contract(values, flat(x), b, floor, y.reshape(-1), at, steps, threads=threads_for_call(work))
-        return y
-
-    return product
-
-
-def _copied(pattern: Pattern, count: int, width: int, dtype: Any, *, fits: bool) -> Product:
-    """As `Batch.is_worth_a_copy` says: unless x fits the cache, and begins a line of it."""
-    matrix, m, stands = Entries(pattern), pattern.shape[0], _where_it_stands(pattern, count, width, dtype)
-    b, work, vectors = no_bias(m, dtype), matrix.work(count), count // width
-
-    def product(values: Array, x: Array) -> Array:
-        if fits and begins_a_line(x):
-            return stands(values, x)
-        y = np.empty((m, count), dtype)
-        threads = min(threads_for_call(work), vectors)
-        matrix.columns(values, b, flat(x), y.reshape(-1), count=count, threads=threads)
         return y
 
     return product

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from l0ref.autodiff.op import Op, Saved
+from l0ref.autodiff.op import Op, Saved, compiled
 from l0ref.autodiff.tensor import Tensor, apply
 from l0ref.errors import ArgumentError, ShapeError
-from l0ref.fast import compiled
 from l0ref.sparse.blocks import BlockPattern
 from l0ref.sparse.pattern import Pattern, check_values
 from l0ref.sparse.products import AnyPattern, product, sampled_product, transposed_product
@@ -97,13 +96,15 @@ def sddmm(a: Any, b: Any, *, pattern: AnyPattern) -> Tensor:
 def times(pattern: AnyPattern, values: Array, x: Any) -> Array:
     """Return W x or W X as an array: what ``w @ x`` is, off the tape.
 
-    The compiled function takes what fits as it is. Whatever does not is refused by the operation, in its words.
+    values  as a CSR or BCSR holds them: the compiled function trusts their shape
+
+    Whatever does not fit is refused by the operation, in its words.
     """
     dense = float_array("x", x)
     quick = compiled("times")
     if quick and dense.dtype == values.dtype and dense.shape[:1] == pattern.shape[1:] and dense.ndim <= 2:
-        product_of: Array = quick(pattern, values, dense)
-        return product_of
+        y: Array = quick(pattern, values, dense)
+        return y
     return (spmv if dense.ndim == 1 else spmm)(values, dense, pattern=pattern).data
 
 
