@@ -247,3 +247,12 @@ def test_a_product_asks_for_no_room_twice(monkeypatch: pytest.MonkeyPatch) -> No
 def test_vectors_of_this_processor_leave_rests_in_the_sizes_above() -> None:
     assert any(k % lanes(np.float32) for _, k, _ in SIZES)
     assert any(m % lanes(np.float64) for *_, m in SIZES)
+
+
+@each_dtype
+def test_cotangents_are_not_made_twice(dtype: Any) -> None:
+    """A view of a fresh array would be copied by the tape: see `l0ref.autodiff.op.run_vjp`."""
+    x, w = factors(9, 40, 33, dtype)
+    for name, xs in (("Linear", (x, np.ascontiguousarray(w.T))), ("Matmul", (x, w))):
+        y, saved = twin(name).forward(*xs)
+        assert all(g().base is None for g in twin(name).vjp(saved, np.ones_like(y)))

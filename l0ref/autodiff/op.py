@@ -154,6 +154,11 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     return np.asarray(g.sum(axis=(*range(extra), *stretched), keepdims=True)).reshape(shape)
 
 
+def reshaped(g: Array, shape: tuple[int, ...]) -> Array:
+    """Return g with this shape: itself if it has it, so that a fresh array is not taken for a view, and copied."""
+    return g if g.shape == shape else g.reshape(shape)
+
+
 def _check_broadcast(op: type[Op], xs: tuple[Array, ...]) -> None:
     try:
         np.broadcast_shapes(*(x.shape for x in xs))

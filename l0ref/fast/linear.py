@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.autodiff.op import Saved, unbroadcast
+from l0ref.autodiff.op import Saved, reshaped, unbroadcast
 from l0ref.fast.matmul import product
 from l0ref.ops.linear import check_linear, check_matmul
 from l0ref.validate import Array
@@ -30,10 +30,10 @@ def matmul_vjp(saved: Saved, y_bar: Array) -> tuple[Any, Any]:
     wide = np.expand_dims(y_bar, added)
 
     def a_bar() -> Array:
-        return unbroadcast(product(wide, columns.swapaxes(-1, -2)), rows.shape).reshape(a_shape)
+        return reshaped(unbroadcast(product(wide, columns.swapaxes(-1, -2)), rows.shape), a_shape)
 
     def b_bar() -> Array:
-        return unbroadcast(product(rows.swapaxes(-1, -2), wide), columns.shape).reshape(b_shape)
+        return reshaped(unbroadcast(product(rows.swapaxes(-1, -2), wide), columns.shape), b_shape)
 
     return a_bar, b_bar
 
@@ -45,7 +45,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[
     y = product(x.reshape(n, d), weight.T)
     if bias is not None:
         y += bias
-    return y.reshape(*x.shape[:-1], m), (x, weight, bias is not None)
+    return reshaped(y, (*x.shape[:-1], m)), (x, weight, bias is not None)
 
 
 def linear_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
@@ -54,8 +54,9 @@ def linear_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
     n, (m, d) = prod(x.shape[:-1]), weight.shape
     y_rows = y_bar.reshape(n, m)
 
-    def x_bar() -> Array:
-        return product(y_rows, weight).reshape(x.shape)
-
-    cotangents = (x_bar, lambda: product(y_rows.T, x.reshape(n, d)), lambda: y_rows.sum(axis=0))
+    cotangents = (
+        lambda: reshaped(product(y_rows, weight), x.shape),
+        lambda: product(y_rows.T, x.reshape(n, d)),
+        lambda: y_rows.sum(axis=0),
+    )
     return cotangents if has_bias else cotangents[:2]

@@ -127,8 +127,11 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     (n, k), m = a.shape[-2:], b.shape[-1]
     if n * k * m <= (SMALL_DOT if n == m == 1 else SMALL_VECTOR if 1 in (n, m) else SMALL):
         return np.matmul(a, b, out=out)
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) if a.ndim + b.ndim > 4 else ()
     y = np.empty((*lead, n, m), a.dtype) if out is None else out
+    if not lead:
+        _fill(a, b, y)
+        return y
     left, right = (np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, b))
     for i in np.ndindex(lead):
         _fill(left[i], right[i], y[i])

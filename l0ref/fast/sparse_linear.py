@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from l0ref.autodiff.op import Saved
+from l0ref.autodiff.op import Saved, reshaped
 from l0ref.fast.sparse_layout import Batch
 from l0ref.fast.sparse_matrix import multiply, multiply_transposed, sample
 from l0ref.sparse.blocks import BlockPattern
@@ -44,14 +44,14 @@ def block_sparse_linear_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
 def _forward(x: Array, values: Array, bias: Array | None, pattern: AnyPattern) -> tuple[Array, Saved]:
     batch = Batch(_rows(x), rows=True)
     y = multiply(pattern, values, batch, bias)
-    return _like(y, (*x.shape[:-1], pattern.shape[0])), (x.shape, batch, values, bias is not None, pattern)
+    return reshaped(y, (*x.shape[:-1], pattern.shape[0])), (x.shape, batch, values, bias is not None, pattern)
 
 
 def _vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
     shape, x, values, has_bias, pattern = saved
     y = Batch(_rows(y_bar), rows=True)
     cotangents = (
-        lambda: _like(multiply_transposed(pattern, values, y), shape),
+        lambda: reshaped(multiply_transposed(pattern, values, y), shape),
         lambda: sample(pattern, y, x),
         lambda: y.x.sum(axis=0),
     )
@@ -60,9 +60,4 @@ def _vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
 
 def _rows(x: Array) -> Array:
     """Activations (..., D) as (N, D)."""
-    return _like(x, (prod(x.shape[:-1]), x.shape[-1]))
-
-
-def _like(x: Array, shape: tuple[int, ...]) -> Array:
-    """X of this shape: itself if it has it, so that a fresh array is not taken for a view of another."""
-    return x if x.shape == shape else x.reshape(shape)
+    return reshaped(x, (prod(x.shape[:-1]), x.shape[-1]))
