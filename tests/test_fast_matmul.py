@@ -96,8 +96,17 @@ def test_both_ways_through_a_turned_matrix_agree(
     np.testing.assert_array_equal(product(a, np.asfortranarray(b)), by_hand(a, b))
 
 
-@pytest.mark.parametrize(("n", "k", "m", "way"), [(16, 256, 32, "laid"), (15, 256, 32, "along"), (15, 255, 32, "laid")])
-def test_a_turned_matrix_is_read_as_it_stands_for_few_rows_only(
+@pytest.mark.parametrize(
+    ("n", "k", "m", "way"),
+    [
+        (16, 256, 33, "laid"),
+        (15, 256, 33, "along"),
+        (15, 255, 33, "laid"),
+        (16, 256, 32, "along"),
+        (16, 255, 32, "laid"),
+    ],
+)
+def test_a_turned_matrix_is_read_as_it_stands_for_few_rows_or_columns(
     n: int, k: int, m: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = factors(n, k, m, np.float32)

@@ -8,7 +8,7 @@ how often it is read:
 
     across   b has its rows in a piece, as W has in y_bar W: the lanes of a vector run over m
     laid     b has its columns in a piece, as W^T in x W^T: they are laid out in blocks, and then go the first way
-    along    the same for a few rows of a: the lanes run over k, and are added up at the end
+    along    the same for a few rows of a or columns of b: the lanes run over k, and are added up at the end
 
 Why it is fast: ROWS x COLUMNS vectors of sums stay in registers, as in `l0ref.fast.contraction`. A thread goes through
 all rows of a with a few columns of b, which stay in the second cache meanwhile.
@@ -36,8 +36,9 @@ from l0ref.validate import Array
 SMALL = 2**18  # multiply-adds up to which OpenBLAS takes one thread for a product of matrices
 SMALL_VECTOR = 460_799  # the same of one with a vector, since version 0.3.27
 SMALL_DOT = 10_000  # and of two vectors
-FEW = 16  # rows of a, and
-LONG = 256  # terms of a sum: with fewer rows and no fewer terms a turned b is read along k, not laid out in blocks
+# A turned b is read along k, not laid out in blocks, if sums have LONG terms, and a has fewer than FEW rows or the
+# columns of b are no more than THIN vectors, which would leave tiles half empty.
+LONG, FEW, THIN = 256, 16, 2
 ZERO = {dtype: np.zeros(1, dtype) for dtype in "fd"}
 
 
@@ -141,7 +142,7 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
 def _fill(a: Array, b: Array, y: Array) -> None:
     """y = a b for three matrices."""
     (n, k), m, width = a.shape, b.shape[1], lanes(a.dtype)
-    if m < width or (_is_turned(b) and n < FEW and k >= LONG):
+    if m < width or (_is_turned(b) and k >= LONG and (n < FEW or m <= THIN * width)):
         _along(*((a, b.T, y) if a.size <= b.size else (b.T, a, y.T)))
     else:
         _across(a, b, y, width)
