@@ -21,5 +21,5 @@ esac
 venv/bin/l0ref compress --epochs 2 --finetune-epochs 1 --amount 0.5 --controls no --quiet --out job # the digits
 venv/bin/l0ref report job
 venv/bin/l0ref vectors list >/dev/null
-venv/bin/l0ref vectors run --adapter l0ref.testing.vectors.own
+venv/bin/l0ref vectors run --adapter l0ref.vectors.own
 venv/bin/l0ref gradcheck digits_mlp --fast

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         sparse,
         surrogates,
         testing,
+        vectors,
     )
     from l0ref.autodiff.op import backend
     from l0ref.autodiff.tensor import Tensor, grad
@@ -57,6 +58,7 @@ __all__ = [
     "sparse",
     "surrogates",
     "testing",
+    "vectors",
 ]
 
 # Where each name lives that is not a module of its own.

@@ -22,10 +22,10 @@ FLOORS = {
     "surrogates": 1, "masks": 1, "schedules": 1,
     "autodiff": 2,
     "ops": 3, "fast": 3, "sparse": 3,
-    "nn": 4, "penalty": 4, "optim": 4, "data": 4, "metrics": 4, "testing": 4,
+    "nn": 4, "penalty": 4, "optim": 4, "data": 4, "metrics": 4,
     "training": 5, "checkpoint": 5,
     "pruning": 6, "methods": 6,
-    "report": 7, "interop": 7, "bench": 7, "cli": 7,
+    "report": 7, "testing": 7, "vectors": 7, "interop": 7, "bench": 7, "cli": 7,
     "__init__": 8, "__main__": 8,
 }  # fmt: skip
 TOP = FLOORS["__init__"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import math
@@ -13,13 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref import backend
+from l0ref import backend, vectors
 from l0ref.errors import ArgumentError, ConfigError
-from l0ref.testing import vectors
-from l0ref.testing.vectors.adapter import load_adapter
-from l0ref.testing.vectors.own import Adapter
-from l0ref.testing.vectors.report import Deviation, Report, SetResult
-from l0ref.testing.vectors.runner import run, run_set, ulps
+from l0ref.vectors.adapter import load_adapter
+from l0ref.vectors.own import Adapter
+from l0ref.vectors.results import Deviation, Report, SetResult
+from l0ref.vectors.runner import run, run_set, ulps
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SETS = (
@@ -544,3 +544,8 @@ def test_pytorch_loses_digits_in_both_plain_forms_of_laplace() -> None:
     assert [r.status for r in by_exp.results] == ["failed", "passed"]
     by_expm1 = run(Plain(lambda w, beta: -torch.expm1(-beta * w.abs())), sets=chosen)
     assert [r.status for r in by_expm1.results] == ["passed", "failed"]
+
+
+def test_the_former_name_gives_the_same_package() -> None:
+    assert importlib.import_module("l0ref.testing.vectors") is vectors
+    assert callable(load_adapter("l0ref.testing.vectors.own").linear)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from l0ref import vectors
 from l0ref.cli import main
 from l0ref.errors import ArgumentError, ConfigError, DataError
-from l0ref.testing import vectors
-from l0ref.testing.vectors import decode
+from l0ref.vectors import decode
 
 ROOT = Path(__file__).parents[1]
 NAME = "linear"
@@ -237,11 +237,11 @@ def test_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_run_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     report = tmp_path / "report.json"
-    own = ["vectors", "run", "--adapter", "l0ref.testing.vectors.own", "--set", "linear", "--set", "score"]
+    own = ["vectors", "run", "--adapter", "l0ref.vectors.own", "--set", "linear", "--set", "score"]
     assert main([*own, "--json", str(report)]) == 0
     assert capsys.readouterr().out.endswith("2 passed, 0 failed, 0 not provided\n")
     written = json.loads(report.read_text())
-    assert (written["adapter"], written["ok"]) == ("l0ref.testing.vectors.own", True)
+    assert (written["adapter"], written["ok"]) == ("l0ref.vectors.own", True)
     assert [row["name"] for row in written["sets"]] == ["linear", "score"]
 
     (tmp_path / "vectors_wrong.py").write_text(

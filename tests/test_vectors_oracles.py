@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref.testing import vectors
+from l0ref import vectors
 from tests.oracles_surrogates import PLAIN, least
 
 mpmath = pytest.importorskip("mpmath", reason="the 50 digits come from mpmath, of the extra crosscheck")

@@ -8,9 +8,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from l0ref import vectors
 from l0ref.archive import json_bytes, write_atomic
 from l0ref.errors import ArgumentError, ConfigError
-from l0ref.testing import vectors
 
 EXAMPLES = """\
 examples:
@@ -18,7 +18,7 @@ examples:
   l0ref vectors export vectors                              the JSON files, for use from another language
   l0ref vectors run --adapter mine                          the class Adapter in mine.py, in the current folder
   l0ref vectors run --adapter mine:Fast --set conv2d        another class, one set
-  l0ref vectors run --adapter l0ref.testing.vectors.own     l0ref itself
+  l0ref vectors run --adapter l0ref.vectors.own     l0ref itself
 """
 
 

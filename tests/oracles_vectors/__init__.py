@@ -2,7 +2,7 @@
 
 Nothing here is imported from the package under test; the house rule for files named `oracles...` sees to it.
 
-    python -m tests.oracles_vectors          rewrite l0ref/testing/vectors/v1
+    python -m tests.oracles_vectors          rewrite l0ref/vectors/v1
     python -m tests.oracles_vectors DIR      write into DIR instead
 
 number      arithmetic at 50 digits that also bounds what float64 arithmetic would lose

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.oracles_vectors.writer import files
 
-HOME = Path(__file__).resolve().parents[2] / "l0ref" / "testing" / "vectors" / "v1"
+HOME = Path(__file__).resolve().parents[2] / "l0ref" / "vectors" / "v1"
 
 
 def main(folder: Path) -> None:

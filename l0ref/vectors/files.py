@@ -15,8 +15,8 @@ import numpy as np
 from l0ref.archive import read_json, write_atomic
 from l0ref.archive.strict_json import MAX_JSON, read_file
 from l0ref.errors import CheckpointError, ConfigError, DataError
-from l0ref.testing.vectors.decode import damaged, is_index, keys, magnitudes, value
 from l0ref.validate import Array, choose
+from l0ref.vectors.decode import damaged, is_index, keys, magnitudes, value
 
 FORMAT, VERSION = "l0ref-vectors", 1
 HOME = Path(__file__).parent / f"v{VERSION}"

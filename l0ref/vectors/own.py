@@ -1,6 +1,6 @@
 """The adapter of l0ref itself: what the suite holds against the vectors, and an example of a complete one.
 
-l0ref vectors run --adapter l0ref.testing.vectors.own
+l0ref vectors run --adapter l0ref.vectors.own
 """
 
 from __future__ import annotations

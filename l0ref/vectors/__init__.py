@@ -10,10 +10,10 @@ The results were computed at 50 digits or in rational arithmetic by a script tha
 package, and rounded once. The pages of the documentation describe the files and every function.
 """
 
-from l0ref.testing.vectors.adapter import load_adapter
-from l0ref.testing.vectors.files import Case, Expected, VectorSet, export, load, names
-from l0ref.testing.vectors.report import Deviation, Report, SetResult
-from l0ref.testing.vectors.runner import run
+from l0ref.vectors.adapter import load_adapter
+from l0ref.vectors.files import Case, Expected, VectorSet, export, load, names
+from l0ref.vectors.results import Deviation, Report, SetResult
+from l0ref.vectors.runner import run
 
 __all__ = [
     "Case",

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from l0ref.errors import ConfigError
-from l0ref.testing.vectors import files
-from l0ref.testing.vectors.adapter import function_of, strangers
-from l0ref.testing.vectors.files import Case, Expected, VectorSet
-from l0ref.testing.vectors.report import Deviation, Report, SetResult
 from l0ref.validate import Array, choose, positive
+from l0ref.vectors import files
+from l0ref.vectors.adapter import function_of, strangers
+from l0ref.vectors.files import Case, Expected, VectorSet
+from l0ref.vectors.results import Deviation, Report, SetResult
 
 
 def run(

@@ -58,7 +58,9 @@ def strangers(adapter: Any, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def _cannot(where: str, error: Exception) -> ConfigError:
-    return ConfigError(f"adapter={where!r} cannot be imported: {type(error).__name__}: {error}; mend it or its path")
+    return ConfigError(
+        f"adapter={where!r} cannot be imported: {type(error).__name__}: {error}; fix the module or its path"
+    )
 
 
 @contextmanager
