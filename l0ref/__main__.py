@@ -8,6 +8,7 @@ independent of the number of cores. OPENBLAS_NUM_THREADS and its like, where set
 from __future__ import annotations
 
 import os
+import sys
 
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -16,9 +17,15 @@ def main() -> int:
     """Choose the number of BLAS threads, which NumPy reads when it is imported, and run the command."""
     for name in THREADS:
         os.environ.setdefault(name, "1")
-    from l0ref.cli import main as run
+    try:
+        from l0ref.cli import main as run
 
-    return run()
+        return run()
+    except KeyboardInterrupt:  # in the first moments, before a command runs
+        if "--debug" in sys.argv:
+            raise
+        sys.stderr.write("l0ref: interrupted\n")
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The command line: `l0ref compress`, `l0ref report`, `l0ref data fetch`.
 
-Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted. Errors are one sentence; ``--debug``
-shows where they came from.
+Exit codes: 0 done, 1 failed, 2 bad usage; 130, 143 or 129 when Ctrl-C, SIGTERM or SIGHUP ended it. Errors are one
+sentence; ``--debug`` shows where they came from. What a command needs beyond NumPy, Numba and matplotlib included,
+is imported when it is needed: `l0ref --help` works wherever Python and NumPy do.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Sequence
 
 from l0ref import __version__
 from l0ref.cli import bench, calibrate, compress, data, evaluate, gradcheck, report, vectors
+from l0ref.cli.signals import EndSignals
 from l0ref.errors import ConfigError, L0RefError
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USAGE = 0, 1, 2
+SIGNALLED = 128  # and the number of the signal, as shells count
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,13 +30,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else USAGE
     if getattr(arguments, "quiet", False):
         logging.getLogger("l0ref").setLevel(logging.ERROR)
+    with EndSignals() as signals:
+        return _run(arguments, signals)
+
+
+def _run(arguments: argparse.Namespace, signals: EndSignals) -> int:
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt as stop:
         if arguments.debug:
             raise
         sys.stderr.write(f"l0ref {arguments.command}: {str(stop) or 'interrupted'}\n")
-        return INTERRUPTED
+        return SIGNALLED + signals.number
     except BrokenPipeError:
         return DONE  # the reader of our output has seen enough
     except (L0RefError, OSError) as error:

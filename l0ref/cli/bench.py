@@ -10,6 +10,7 @@ from typing import Any
 from l0ref.archive import json_bytes, write_atomic
 from l0ref.cli.write import check_file
 from l0ref.errors import ArgumentError, ConfigError
+from l0ref.report.figures import load_matplotlib
 
 EXAMPLES = """\
 examples:
@@ -78,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_atomic(Path(arguments.json), json_bytes(found))
     if arguments.figure:
+        load_matplotlib()
         from l0ref.report.figures.bench import bench_png
 
         write_atomic(Path(arguments.figure), bench_png(found["rows"]))

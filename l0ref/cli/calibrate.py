@@ -9,7 +9,6 @@ from typing import Any
 
 from l0ref.cli.write import check_file
 from l0ref.errors import ConfigError
-from l0ref.pruning.calibration import calibrate
 from l0ref.pruning.costs import KINDS, Costs, costs_file
 from l0ref.report import table
 
@@ -29,7 +28,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--out", metavar="FILE", help=f"default: {costs_file()}")
+    p.add_argument("--out", metavar="FILE", help="default: L0REF_COSTS, else l0ref/costs.json in the user's cache")
     p.add_argument("--rounds", type=int, default=9, help="timed passes of each layer; default 9")
     p.set_defaults(run=run)
     return [p]
@@ -45,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"--out {out} cannot be written: {error.strerror}; choose another") from None
     check_file("out", out)
+    from l0ref.pruning.calibration import calibrate  # Numba is loaded with it
+
     costs = calibrate(rounds=arguments.rounds)
     costs.save(out)
     sys.stdout.write(costs_text(costs) + f"\n\nwritten to {out}\n")

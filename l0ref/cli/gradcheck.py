@@ -13,7 +13,7 @@ from typing import Any
 from l0ref.archive import json_bytes, write_atomic
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.nn import MODELS
-from l0ref.report.figures.gradcheck import gradcheck_png
+from l0ref.report.figures import load_matplotlib
 from l0ref.testing import GradcheckFailure, GradcheckReport, ProxReport, check_gradient, gradcheck
 from l0ref.testing.suites import check_named_model, check_ops, check_surrogates
 
@@ -70,6 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
         }
         write_atomic(Path(arguments.json), json_bytes(content))
     if arguments.figure:
+        load_matplotlib()
+        from l0ref.report.figures.gradcheck import gradcheck_png
+
         write_atomic(Path(arguments.figure), gradcheck_png(_worst(reports)))
     return 0 if passed == len(reports) else 1
 

@@ -19,10 +19,12 @@ FILES = (  # the same four names for both, in the order of their checksum
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """`data_dir` if given, else the environment variable L0REF_DATA_DIR if set, else ~/.cache/l0ref."""
-    if data_dir is not None:
-        return Path(data_dir).expanduser()
-    named = os.environ.get(ENVIRONMENT, "")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "l0ref"
+    named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or None
+    try:
+        return Path(named).expanduser() if named is not None else Path.home() / ".cache" / "l0ref"
+    except RuntimeError:
+        what = f"data_dir={os.fspath(named)!r} is in" if named is not None else f"no data_dir and no {ENVIRONMENT}, and"
+        raise DataError(f"{what} a home folder that is not known; name the folder of the files in full") from None
 
 
 def find_files(name: str, folder: Path) -> list[Path]:

@@ -90,13 +90,23 @@ class Costs:
 
 def costs_file() -> Path:
     """Return where `l0ref calibrate` writes and `l0ref compress` looks: L0REF_COSTS, or a file in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("L0REF_COSTS") or Path(cache) / "l0ref" / "costs.json")
+    if named := os.environ.get("L0REF_COSTS"):
+        return Path(named)
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "l0ref" / "costs.json"
+    try:
+        return Path.home() / ".cache" / "l0ref" / "costs.json"
+    except RuntimeError:
+        raise ConfigError("no home folder is known to keep the cost model in; set L0REF_COSTS to a file") from None
 
 
 def known_costs() -> Costs | None:
     """Return the cost model that `l0ref calibrate` left on this machine, if it did."""
-    return Costs.load(costs_file()) if costs_file().is_file() else None
+    try:
+        path = costs_file()
+    except ConfigError:  # no home: none was left there
+        return None
+    return Costs.load(path) if path.is_file() else None
 
 
 def terms(kind: str, *, uses: int, rows: int, size: int, nnz: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

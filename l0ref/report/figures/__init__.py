@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from l0ref.archive import write_atomic
 from l0ref.penalty import Penalty
 from l0ref.pruning import MAIN, Experiment
+
+
+def load_matplotlib() -> None:
+    """Import matplotlib whatever backend MPLBACKEND names: figures here use none, and an unknown one stops the import.
+
+    A backend that matplotlib knows is chosen afterwards, for the figures of the program that calls us.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        settings = importlib.import_module("matplotlib").rcParams
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+    if named is not None:
+        with suppress(ValueError):
+            settings["backend"] = named
 
 
 def draw_all(
@@ -32,6 +54,7 @@ def draw_all(
 
     Nothing is written before all are drawn. The same input gives the same bytes with the same matplotlib.
     """
+    load_matplotlib()
     from l0ref.report.figures.compression import compression_figure
     from l0ref.report.figures.masks import masks_figure
     from l0ref.report.figures.style import png
