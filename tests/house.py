@@ -31,7 +31,7 @@ FLOORS = {
 TOP = FLOORS["__init__"]
 
 # Where the package may import a distribution that is not the standard library's; nothing else may come in.
-INTEROP, PEERS = "l0ref/interop/", "l0ref/bench/peers/"
+INTEROP, PEERS = "l0ref/interop/", "l0ref/bench/suites/"
 HOMES = {
     "l0ref": ("l0ref/",), "numpy": ("l0ref/",), "numba": ("l0ref/",), "llvmlite": ("l0ref/fast/",), "tqdm": ("l0ref/",),
     "matplotlib": ("l0ref/report/",),

@@ -20,10 +20,8 @@ from l0ref.archive import json_bytes, read_json
 from l0ref.bench import worker
 from l0ref.bench.agreement import Disagreement
 from l0ref.bench.environment import environment, environment_text
-from l0ref.bench.plan import Plan
-from l0ref.bench.suites import Suite
 from l0ref.bench.threads import variables
-from l0ref.bench.work import Contender, Work
+from l0ref.bench.work import Contender, Plan, Suite, Work
 from l0ref.cli import build_parser, main
 from l0ref.errors import L0RefError
 from l0ref.report.figures.bench import bar_label, bench_figure, bench_png, fit_exponent, panels
@@ -74,7 +72,7 @@ def test_a_fresh_process_measures(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert said.out.startswith("processor  ")
     assert said.out.count("\noptimizer: ") == 5
     assert said.out.count("no ratios: they need 5 rounds or more, these are 2\n") == 5
-    assert "compiling what is run for the first time" in said.err
+    assert "compiling at their first call" in said.err
     found = json.loads(out.read_text())
     assert list(found) == ["environment", "rows"]
     assert set(found["environment"]) == ENVIRONMENT_KEYS
@@ -112,7 +110,7 @@ def test_a_contender_that_cheats_fails_the_command(capsys: pytest.CaptureFixture
     out = tmp_path / "b.json"
     assert main(["bench", "odd", "--rounds", "5", "--peers", "none", "--json", str(out)]) == 1
     said = capsys.readouterr()
-    assert "l0ref bench: contender='other' of 'width = 1' differs from the truth in 'a' by 0.5 of its size" in said.err
+    assert "l0ref bench: contender='other' of 'width = 1' differs from the truth in 'a' by 0.5 of its norm" in said.err
     assert "median" not in said.out
     assert not out.exists()
 
@@ -213,8 +211,8 @@ def test_worker_gets_the_threads_of_the_plan(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("code", "content", "said"),
     [
-        (3, None, r"^suites=\['made-up'\] were not measured, the worker ended with exit code 3; what went wrong"),
-        (0, None, r"^suites=\['made-up'\] were not measured, the worker ended with exit code 0; what went wrong"),
+        (3, None, r"^suites=\['made-up'\] were not measured: the worker ended with exit code 3; its error message"),
+        (0, None, r"^suites=\['made-up'\] were not measured: the worker ended with exit code 0; its error message"),
         (0, {"error": "contender='b' cheats"}, r"^contender='b' cheats$"),
     ],
 )
@@ -289,7 +287,7 @@ def test_environment_names_what_decides(monkeypatch: pytest.MonkeyPatch) -> None
     text = environment_text({**found, "load": 0.5})
     assert [line.split()[0] for line in text.splitlines()] == ["processor", "BLAS", "threads", "versions"]
     busy = environment_text({**found, "load": 0.51})
-    assert busy == text + "\nload       0.5 in the last minute: other programs are at work, trust no time below"
+    assert busy == text + "\nload       0.5 in the last minute: other programs are running; times are not reliable"
     assert environment_text({**found, "load": None}) == text
     assert "(OPENBLAS_CORETYPE Haswell)" in text
     assert f"numpy {np.__version__}" in text

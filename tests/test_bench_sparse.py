@@ -15,13 +15,11 @@ import pytest
 
 from l0ref import ops, sparse
 from l0ref.bench.agreement import Disagreement, agreement
-from l0ref.bench.peers.evaluators import evaluators
-from l0ref.bench.peers.sparse_multipliers import sparse_multipliers
-from l0ref.bench.peers.sparse_steppers import sparse_steppers
-from l0ref.bench.plan import Plan
 from l0ref.bench.suites import sparse_conv, sparse_net, sparse_products, sparse_step, suites
-from l0ref.bench.suites.sparse_products import COLUMN, ENTRIES, SQUARE, random_mask
-from l0ref.bench.work import OURS, Contender, Work
+from l0ref.bench.suites.sparse_net import evaluators
+from l0ref.bench.suites.sparse_products import COLUMN, ENTRIES, SQUARE, random_mask, sparse_multipliers
+from l0ref.bench.suites.sparse_step import sparse_steppers
+from l0ref.bench.work import OURS, Contender, Plan, Work
 from l0ref.nn import lenet_5, lenet_300_100, mlp
 from l0ref.pruning.compact import compact
 from l0ref.pruning.costs import Costs, Line

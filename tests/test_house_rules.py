@@ -41,7 +41,7 @@ PLANTED = [
     ("foreign_packages", "l0ref/nn/zoo.py", "import torch.nn as nn", "imports torch, which belongs in l0ref/interop/"),
     ("foreign_packages", "l0ref/masks.py", "from scipy import sparse", "imports scipy, which belongs in"),
     ("foreign_packages", "l0ref/bench/work.py", "def f():\n    import torch", "imports torch, which belongs in"),
-    ("foreign_packages", "l0ref/bench/peers/conv.py", "import mygrad as mg", "imports mygrad as soon as"),
+    ("foreign_packages", "l0ref/bench/suites/conv.py", "import mygrad as mg", "imports mygrad as soon as"),
     ("foreign_packages", "l0ref/interop/torch.py", "from torch import nn", "imports torch as soon as"),
     (
         "foreign_packages",
@@ -131,7 +131,7 @@ CLEAN = [
         "import json\nimport matplotlib.pyplot as plt\nfrom tqdm import tqdm",
     ),
     ("foreign_packages", "l0ref/interop/torch.py", "def f():\n    import torch"),
-    ("foreign_packages", "l0ref/bench/peers/conv.py", "def f():\n    from torch import nn\n    import scipy, mygrad"),
+    ("foreign_packages", "l0ref/bench/suites/conv.py", "def f():\n    from torch import nn\n    import scipy, mygrad"),
     ("foreign_packages", "tests/test_a.py", "import torch"),
     ("truth_without_twin", "l0ref/ops/__init__.py", "import l0ref.fast"),
     ("truth_without_twin", "l0ref/fast/conv.py", "from numba import njit\nfrom l0ref.fast.policy import kernel"),

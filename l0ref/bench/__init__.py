@@ -1,19 +1,21 @@
-"""Benchmarks that are fair to the others: what `l0ref bench` measures, and how.
+"""Benchmarks: what `l0ref bench` measures, and how it stays fair to the other libraries.
 
-    plan         which suites, how many rounds and threads, which peers
-    work         a piece of work and the contenders that do it
-    agreement    before anything is timed: do all contenders compute the same thing?
-    harness      contenders take turns in every round, each after a warm-up
-    statistics   medians, interquartile ranges, ratios
-    threads      one number of threads for every library, threads pinned to processors
-    environment  processor, BLAS, threads, versions
-    table        rows and text
-    worker       the process in which all of this happens
-    suites/      one file per suite
-    peers/       other libraries, and the limits of the machine
+    work            plan, suite, work, contender: the values everything else handles
+    plan            from the flags of the command line to a checked plan
+    suites/         what is measured, one file per subject: our contenders, those of other libraries, the answers
+    training*       the training task that several suites share, and its contenders in PyTorch, autograd and MyGrad
+    peers           the other libraries: which are installed, which take part
+    agreement       before anything is timed: do all contenders compute the same thing?
+    harness         every contender runs once per round, each time after a warm-up
+    statistics      medians, interquartile ranges, ratios
+    threads         one number of threads for every library, threads pinned to processors
+    traffic         kernels that measure the bandwidth of the memory
+    environment     processor, BLAS, threads, versions
+    table           rows for JSON, tables for people
+    worker          the process that measures
 
-What would have flattered us, measured before it was removed: a BLAS thread that spins for 26 ms after a product and
-robs the contender that runs next (6.5 ms instead of 2.3 for PyTorch's step); both threads of a pool on one processor
-(8 ms instead of 43 microseconds); a host whose speed drifts by a factor 1.8 between runs. Hence turns, warm-ups and
-pinned threads, and hence ratios within one run only.
+Three effects that would have favoured us were measured and then excluded: a BLAS thread keeps spinning for 26 ms after
+a product and slows the contender that runs next (6.5 ms instead of 2.3 for PyTorch's step); both threads of a pool may
+run on one processor (8 ms instead of 43 microseconds); the speed of a shared host drifts by a factor of 1.8 between
+runs. Hence the alternation, the warm-ups and the pinned threads, and hence ratios within one run only.
 """

@@ -10,16 +10,16 @@ from l0ref.validate import Array
 
 
 class Disagreement(L0RefError):
-    """A contender computes something else than the others, so its time means nothing."""
+    """A contender does not compute what the others compute, so its time means nothing."""
 
 
 def agreement(work: Work) -> dict[str, float]:
     """Run every contender once; return the largest difference from the expected answers, by problem.
 
     The difference of two arrays is ||a - e|| / ||e||, in float64. A contender whose answer is missing, has another
-    shape, is not finite or differs by more than `work.tolerance` raises `Disagreement`; so does an expected answer of
-    size 0, which anything would match. Limits, which have no answer, are run all the same: whatever is compiled or
-    allocated at the first call is done afterwards.
+    shape, is not finite or differs by more than `work.tolerance` raises `Disagreement`. So does an expected answer of
+    norm 0, against which no relative difference exists. Limits have no answer and are run all the same, so that
+    everything that is compiled or allocated in a first call exists before the clock starts.
     """
     asked = dict.fromkeys(c.problem for c in work.contenders if c.answer is not None)
     expected = {problem: work.expected[problem]() for problem in asked}
@@ -37,8 +37,8 @@ def _compare(contender: Contender, answers: Answers, expected: Answers, work: Wo
     who = f"contender={contender.name!r} of {work.name!r}"
     if set(answers) != set(expected):
         odd = min(set(answers) ^ set(expected))
-        where = "misses" if odd in expected else "has an unexpected"
-        raise Disagreement(f"{who} {where} {odd!r} among its answers; mend it before it is timed")
+        where = "lacks" if odd in expected else "has an unexpected"
+        raise Disagreement(f"{who} {where} {odd!r} among its answers; correct it before timing it")
     worst = 0.0
     for name, right in expected.items():
         error = difference(answers[name], right)
@@ -46,8 +46,8 @@ def _compare(contender: Contender, answers: Answers, expected: Answers, work: Wo
             raise Disagreement(f"{who}: the expected {name!r} is 0, which proves nothing; choose another problem")
         if not error <= work.tolerance:
             raise Disagreement(
-                f"{who} differs from the truth in {name!r} by {error:.2g} of its size after {work.checked}, allowed is "
-                f"{work.tolerance:g}; it computes something else, mend it before it is timed"
+                f"{who} differs from the truth in {name!r} by {error:.2g} of its norm after {work.checked}, more than "
+                f"the {work.tolerance:g} allowed; correct it before timing it"
             )
         worst = max(worst, error)
     return worst

@@ -1,4 +1,4 @@
-"""Contenders take turns in every round, each after a warm-up."""
+"""Measure contenders alternately: in every round each of them runs once, after a warm-up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from l0ref.bench.statistics import Times
 from l0ref.bench.work import Contender, Work, nothing
 from l0ref.validate import count
 
-WARM_UP = 0.045  # seconds: a BLAS or OpenMP thread of the contender before spins for up to 30 ms and robs the next
+WARM_UP = 0.045  # seconds: a BLAS or OpenMP thread of the previous contender spins for up to 30 ms and slows this one
 
 
 def measure(
@@ -25,12 +25,12 @@ def measure(
 ) -> dict[str, Times]:
     """Return the times of all contenders, by name, in the order of `work.contenders`.
 
-    In each round every contender has one turn; every other round goes backwards, so that nobody always follows the
-    same one. A turn: garbage is collected; untimed runs until `warm_up` seconds are over, the first of them before
-    `settle` is called (it pins threads, which the first run may have started); then one timed run. How many units a
-    timed run has is settled in a contender's first turn, see `Work`.
+    In each round every contender has one turn; every second round runs in reverse order, so that no contender always
+    follows the same one. A turn collects garbage, runs untimed until `warm_up` seconds have passed, and then runs once
+    under the clock. `settle` is called after the first untimed run, which may have started the threads that it pins.
+    The number of units in a timed run is fixed in a contender's first turn; see `Work`.
 
-    clock   seconds, from any zero; tests pass a made-up one
+    clock   seconds from any origin; tests pass a simulated clock
     """
     count("rounds", rounds, least=1)
     seconds: dict[str, list[float]] = {contender.name: [] for contender in work.contenders}
@@ -48,9 +48,9 @@ def measure(
 
 @contextmanager
 def _old_objects_left_alone() -> Iterator[None]:
-    """Collect garbage, and do not look through what is left again until the end.
+    """Collect garbage once, then exclude the objects that remain from later collections until the end.
 
-    With PyTorch, Numba and SciPy loaded that took 0.1 s, longer than the rest of a turn.
+    With PyTorch, Numba and SciPy loaded a full collection took 0.1 s, longer than the rest of a turn.
     """
     gc.collect()
     gc.freeze()

@@ -35,12 +35,12 @@ class Times:
 
     @property
     def median(self) -> float:
-        """The middle one, or the mean of the middle two."""
+        """The middle value, or the mean of the middle two."""
         return float(np.median(self.seconds))
 
     @property
     def iqr(self) -> float:
-        """Third quartile less first, between neighbours in proportion."""
+        """Third quartile minus first, interpolated linearly."""
         low, high = np.quantile(self.seconds, (0.25, 0.75))
         return float(high - low)
 
@@ -54,9 +54,9 @@ class Ratio(NamedTuple):
 
 
 def ratio(theirs: Times, ours: Times) -> Ratio | None:
-    """Return their time over ours; None from fewer than 5 rounds, too few to tell a ratio from noise."""
+    """Return their time over ours; None from fewer than 5 rounds, too few to distinguish a ratio from noise."""
     if theirs.rounds != ours.rounds:
-        raise ArgumentError(f"theirs has {theirs.rounds} rounds and ours {ours.rounds}; measure both in the same ones")
+        raise ArgumentError(f"theirs has {theirs.rounds} rounds and ours {ours.rounds}; measure both together")
     if ours.rounds < FEWEST:
         return None
     low, high = np.quantile(np.divide(theirs.seconds, ours.seconds), (0.25, 0.75))

@@ -1,4 +1,4 @@
-"""Results as rows for JSON and as text for people."""
+"""Results as rows for JSON and as tables for people."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def work_text(suite: str, work: Work, times: Mapping[str, Times], worst: Mapping
     """Return the times of one work as a table.
 
     IQR            of the times, as a share of their median
-    time / l0ref   the contender's median over ours: above 1 we are faster. Then the quartiles of the ratios taken
-                   round by round. A dash from fewer than 5 rounds
+    time / l0ref   the contender's median over ours (above 1: l0ref is faster), and the quartiles of the ratios of
+                   single rounds; "-" for fewer than 5 rounds
     """
     rounds = next(iter(times.values())).rounds
     rate = [] if work.rate is None else [work.rate[1]]
@@ -62,7 +62,7 @@ def seconds(value: float) -> str:
 
 
 def _ratio(found: Times, times: Mapping[str, Times]) -> list[str]:
-    """The two cells about the ratio: that of the medians, and the quartiles by round; none where we take no part."""
+    """Return two cells: the ratio of the medians, the quartiles of the ratios by round; none if l0ref takes no part."""
     if OURS not in times:
         return []
     if found is times[OURS]:

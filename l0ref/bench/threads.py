@@ -1,4 +1,4 @@
-"""One number of threads for every library, and threads that stay on their processors."""
+"""One number of threads for every library, and threads pinned to processors."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def processors() -> list[int]:
 def variables(threads: int) -> dict[str, str]:
     """Return the environment in which every library has `threads` threads.
 
-    The libraries read it when they are imported, so it has to be there before the process starts. A waiting OpenBLAS
-    thread spins for 2^18 cycles instead of 2^26: it is asleep before the next contender's turn.
+    The libraries read it when they are imported, so it must be set before the process starts. It also lets an idle
+    OpenBLAS thread spin for 2^18 cycles instead of 2^26, so that it sleeps before the next contender's turn.
     """
     return {**dict.fromkeys(COUNTS, str(threads)), "OPENBLAS_THREAD_TIMEOUT": "18"}
 
@@ -44,10 +44,10 @@ def places(threads: int) -> tuple[int, list[int]] | None:
 
 @contextmanager
 def pinned(threads: int) -> Iterator[Callable[[], None]]:
-    """Give a function that pins the threads there are when it is called; free them all at the end.
+    """Yield a function that pins all threads that exist when it is called; unpin them all at the end.
 
     The main thread goes to the first processor, the others share the next `threads` - 1. Unpinned, a virtual machine
-    may leave both threads of a pool on one processor. Where the system has no such call the function does nothing.
+    may leave both threads of a pool on one processor. Where the system cannot pin threads the function does nothing.
     """
     place = places(threads)
     if place is None:

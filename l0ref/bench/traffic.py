@@ -1,7 +1,7 @@
-"""Memory traffic with next to no arithmetic: how fast an array can be read and written at all.
+"""Memory traffic with almost no arithmetic: the rate at which arrays can be read and written.
 
-Each kernel cuts its arrays into one part per thread and calls a serial loop on each part: Numba vectorises that loop,
-and would not if it stood in the parallel body itself.
+Each kernel cuts its arrays into one part per thread and calls a serial loop on each part, because Numba vectorises a
+serial loop in a function of its own but not the body of a parallel loop.
 """
 
 from __future__ import annotations

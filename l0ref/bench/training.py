@@ -1,4 +1,4 @@
-"""The training of a network on made-up images: what all contenders of a training suite share."""
+"""The training of a network on random images: the task that all contenders of a training suite share."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from l0ref.surrogates import Laplace
 from l0ref.training import History, fit
 from l0ref.validate import Array
 
-# Strong enough that a contender without one of the two terms fails the comparison; the time is that of any values.
+# Large enough that a contender without one of the two terms fails the comparison; the time does not depend on them.
 LAPLACE = Laplace(beta=5.0)
 PENALTY = Penalty(LAPLACE, alpha=1e-3, l2=1e-3)
 
-# Two right contenders differ by 1e-5 as a rule. Where the input of a ReLU is so near to 0 that rounding decides its
-# sign, one sample more or less moves a unit, and Adam makes up to 3e-2 of it. Without the l2 term it is 0.18.
+# Two correct contenders usually differ by 1e-5. Where the input of a ReLU is so close to 0 that rounding decides its
+# sign, one sample more or less moves a unit, which Adam amplifies to up to 3e-2. Without the l2 term it is 0.18.
 TOLERANCE = 5e-2
 PENALISED, PLAIN = "with penalty", "no penalty"
 Rows = NDArray[np.intp]
@@ -36,10 +36,10 @@ class Training:
 
     model       float32, as it is before the first step
     batch_size  images in a step
-    samples     images there are; n steps train on the first min(n batch_size, samples) of them
+    samples     number of images; n steps train on the first min(n batch_size, samples) of them
     seed        of images, labels and order
 
-    Images are uniform in [0, 1), labels random. Every contender takes the rows `order(n)` from arrays that are there
+    Images are uniform in [0, 1), labels random. Every contender takes the rows `order(n)` from arrays that exist
     before the clock starts, as `fit` does.
     """
 
@@ -58,11 +58,11 @@ class Training:
             rng = np.random.default_rng(self.seed)
             labels = rng.integers(self.model.classes, size=self.samples)
             x = rng.random((n, *self.model.input_shape), dtype=np.float32)
-            self._data[n] = Dataset(x, labels[:n], self.model.classes, "made-up images")
+            self._data[n] = Dataset(x, labels[:n], self.model.classes, "random images")
         return self._data[n]
 
     def order(self, steps: int) -> list[Rows]:
-        """The rows of each batch, in the order in which `fit` takes them in its first epoch; peers need not draw it."""
+        """The rows of each batch, in the order in which `fit` takes them in its first epoch."""
         n = len(self.data(steps))
         if n not in self._orders:
             numbers = Dataset(np.arange(n, dtype=np.float64)[:, None], np.zeros(n, np.intp), 1, "row numbers")
@@ -77,12 +77,12 @@ class Training:
         return {**far, "mean loss": np.asarray(mean_loss)}
 
     def fitted(self, done: tuple[Model, History]) -> Answers:
-        """The answer of what `fit` returned."""
+        """The answer that corresponds to the result of `fit`."""
         model, history = done
         return self.moved(model.params, history.rows[-1]["loss_data"])
 
     def expected(self, steps: int) -> dict[str, Callable[[], Answers]]:
-        """What to expect after `steps` steps, by problem: `fit` in float64 on plain NumPy."""
+        """The expected answers after `steps` steps, by problem: `fit` in float64 on plain NumPy."""
         return {
             PENALISED: partial(self._truth, steps, PENALTY),
             PLAIN: partial(self._truth, steps, Penalty()),

@@ -1,10 +1,12 @@
-"""A piece of work, and the contenders that do it."""
+"""The values of a benchmark: the plan of a run, its suites, the works of a suite, the contenders of a work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 from l0ref.validate import Array
 
@@ -14,17 +16,17 @@ DENSE = "dense"  # the names of contenders that multiply by the zeros begin with
 
 
 def nothing() -> None:
-    """Do nothing: a contender that starts over by itself."""
+    """Do nothing: the `reset` of a contender that keeps no state."""
 
 
 @dataclass(frozen=True)
 class Contender:
     """One way of doing a work.
 
-    name     as it stands in the tables; ours is "l0ref"
+    name     in the tables; ours is "l0ref"
     run      run(n) does n units of work; nothing else is timed
-    reset    brings back the start before each run, untimed
-    answer   turns what `run` returned into {name: array}, untimed; None for a limit, which does less on purpose
+    reset    restores the initial state before each run, untimed
+    answer   turns what `run` returned into {name: array}, untimed; None for a limit, which does only part of the work
     problem  which of the work's answers it must give: a key of `Work.expected`
     """
 
@@ -37,17 +39,17 @@ class Contender:
 
 @dataclass(frozen=True)
 class Work:
-    """What is timed.
+    """A piece of work that is timed.
 
     name         with the sizes in it; works named "width = 2", "width = 4", or "conv1, density = 5 %", are drawn as
                  one curve
-    contenders   in the order of the table; ours first, where it takes part
+    contenders   in the order of the table; ours first, if it takes part
     expected     {problem: its answers after `check_units` units, from plain NumPy in float64}
     tolerance    largest difference from them, ||a - e|| / ||e|| for each array
-    unit         what one unit is called: "step", "call", "process"
+    unit         noun for one unit: "step", "call", "process"
     check_units  units done for the comparison, and in each run of a warm-up
     turn         seconds a timed run lasts, about
-    units        units in a timed run at most; as many as `turn` asks for if None
+    units        largest number of units in a timed run; None: as many as fill `turn`
     per          (units, name) to report the time of, such as (469, "epoch"); one unit if None
     pinned       pin threads to processors
     rate         (amount, name): an amount in a unit of work, such as (2e9, "GF/s"), shown per second over 1e9
@@ -69,3 +71,62 @@ class Work:
     def checked(self) -> str:
         """The units of the comparison in words, such as "8 steps"."""
         return f"{self.check_units} {self.unit}{'s' if self.check_units > 1 else ''}"
+
+
+def repeated(call: Callable[[], Any]) -> Callable[[int], Any]:
+    """Return a function of n that calls `call` n times and returns the last result."""
+
+    def run(times: int) -> Any:
+        for _ in range(times):
+            found = call()
+        return found
+
+    return run
+
+
+def named(name: str) -> Callable[[Any], Answers]:
+    """Return the function that gives a contender's result the name of its only answer."""
+    return lambda result: {name: np.asarray(result)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of one run of the benchmark.
+
+    suites   names of suites, in the order they run
+    rounds   turns of each contender
+    threads  of every library alike
+    peers    names from `l0ref.bench.peers.PEERS`
+    quick    small sizes and short turns, to check that everything runs; the times mean little
+    seed     of weights, images and labels
+    """
+
+    suites: tuple[str, ...]
+    rounds: int
+    threads: int
+    peers: tuple[str, ...]
+    quick: bool = False
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON-able values."""
+        return {**asdict(self), "suites": list(self.suites), "peers": list(self.peers)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Plan:
+        """Return the plan that `to_json` described."""
+        return cls(**{**value, "suites": tuple(value["suites"]), "peers": tuple(value["peers"])})
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Works that are measured together.
+
+    name   on the command line
+    about  one line for `l0ref bench --list`
+    works  yields the works one after another, so that only one of them is in memory
+    """
+
+    name: str
+    about: str
+    works: Callable[[Plan], Iterator[Work]]

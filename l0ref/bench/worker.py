@@ -1,6 +1,6 @@
-"""The process that measures: its libraries read the number of threads from the environment it was started with.
+"""The process that measures; its libraries read the number of threads from the environment it was started with.
 
-    python -m l0ref.bench.worker PLAN RESULT      both JSON: the plan as text, the result as a file to write
+    python -m l0ref.bench.worker PLAN RESULT      both JSON: the plan as text, the result as a file to be written
 
 Tables go to standard output as they are ready, progress to standard error. `run_plan` does the same in this process.
 """
@@ -22,11 +22,10 @@ from l0ref.bench.agreement import agreement
 from l0ref.bench.environment import environment, environment_text
 from l0ref.bench.harness import measure
 from l0ref.bench.peers import PEERS
-from l0ref.bench.plan import Plan
 from l0ref.bench.suites import suites
 from l0ref.bench.table import rows_of, work_text
 from l0ref.bench.threads import pinned, variables
-from l0ref.bench.work import Work, nothing
+from l0ref.bench.work import Plan, Work, nothing
 from l0ref.errors import L0RefError
 
 
@@ -46,7 +45,7 @@ def run_plan(plan: Plan) -> dict[str, Any]:
 
 
 def import_peers(plan: Plan) -> None:
-    """Import the libraries of the peers before anything of ours has touched the process."""
+    """Import the libraries of the peers before our own code initialises any library they share."""
     for name in plan.peers:
         with suppress(ImportError):
             importlib.import_module(PEERS[name].package)
@@ -54,7 +53,7 @@ def import_peers(plan: Plan) -> None:
 
 def run_work(suite: str, work: Work, plan: Plan) -> list[dict[str, Any]]:
     """Check that the contenders agree, measure them, print the table; return the rows."""
-    sys.stderr.write(f"{suite}: {work.name}: comparing, and compiling what is run for the first time ...\n")
+    sys.stderr.write(f"{suite}: {work.name}: comparing the contenders, and compiling at their first call ...\n")
     worst = agreement(work)
     sys.stderr.write(f"{suite}: {work.name}: {len(work.contenders)} contenders, {plan.rounds} rounds ...\n")
     with pinned(plan.threads) as pin:
@@ -72,8 +71,8 @@ def run_in_worker(plan: Plan) -> dict[str, Any]:
         done = subprocess.run(command, env={**os.environ, **variables(plan.threads)}, check=False)
         if done.returncode or not result.exists():
             raise L0RefError(
-                f"suites={list(plan.suites)} were not measured, the worker ended with exit code {done.returncode}; "
-                "what went wrong stands above"
+                f"suites={list(plan.suites)} were not measured: the worker ended with exit code {done.returncode}; "
+                "its error message is printed above"
             )
         found: dict[str, Any] = read_json(result)
     if "error" in found:

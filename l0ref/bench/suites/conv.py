@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from l0ref import ops
 from l0ref.autodiff.op import backend
 from l0ref.autodiff.tensor import Tensor, grad
-from l0ref.bench.peers.convolvers import convolvers
-from l0ref.bench.plan import Plan
-from l0ref.bench.suites import Suite
-from l0ref.bench.work import OURS, Answers, Contender, Work
+from l0ref.bench.peers import torch_with
+from l0ref.bench.work import OURS, Answers, Contender, Plan, Suite, Work, repeated
+from l0ref.interop.extras import need
 from l0ref.validate import Array
 
 # name, batch, channels, filters, kernel, image, padding
@@ -29,7 +29,7 @@ SIZES = (
 class Convolution:
     """Arrays of a convolution with stride 1: images x, kernels k, bias b, and the cotangent y_bar of the output.
 
-    first   a network's first layer, whose input wants no gradient
+    first   whether this is a network's first layer, whose input needs no gradient
     """
 
     x: Array
@@ -64,12 +64,12 @@ def make(batch: int, channels: int, filters: int, kernel: int, image: int, *, pa
 
 
 def forward(c: Convolution) -> Array:
-    """What is timed: `conv2d`."""
+    """The timed call: `conv2d`."""
     return ops.conv2d(c.x, c.k, c.b, padding=c.padding).data
 
 
 def forward_and_backward(c: Convolution) -> tuple[Array, list[Array]]:
-    """What is timed: `conv2d`, and the gradients of all its inputs by `grad`, or all but the images'."""
+    """The timed call: `conv2d`, and by `grad` the gradients of its inputs, except the images of a first layer."""
     x, k, b = Tensor(c.x), Tensor(c.k), Tensor(c.b)
     y = ops.conv2d(x, k, b, padding=c.padding)
     return y.data, grad(y, [k, b] if c.first else [x, k, b], y_bar=c.y_bar)
@@ -78,7 +78,7 @@ def forward_and_backward(c: Convolution) -> tuple[Array, list[Array]]:
 def works(plan: Plan) -> Iterator[Work]:
     """64 -> 64 channels, 3x3, on images 32x32 with padding 1, batch 64; the two of LeNet-5, 5x5, batch 128; float32.
 
-    A timed run calls the operation again and again on the same arrays. `GF/s` counts a multiplication and an addition
+    A timed run calls the operation repeatedly on the same arrays. `GF/s` counts a multiplication and an addition
     as two.
     """
     for name, batch, channels, filters, kernel, image, padding in SIZES:
@@ -99,12 +99,10 @@ def works(plan: Plan) -> Iterator[Work]:
 def ours(c: Convolution, *, backward: bool) -> Contender:
     """Our contender."""
 
-    def run(n: int) -> tuple[Array, list[Array]]:
-        for _ in range(n):
-            y, bars = forward_and_backward(c) if backward else (forward(c), [])
-        return y, bars
+    def call() -> tuple[Array, list[Array]]:
+        return forward_and_backward(c) if backward else (forward(c), [])
 
-    return Contender(OURS, run, answer=lambda done: c.answer(*done))
+    return Contender(OURS, repeated(call), answer=lambda done: c.answer(*done))
 
 
 def truth(c: Convolution, *, backward: bool) -> Answers:
@@ -114,4 +112,58 @@ def truth(c: Convolution, *, backward: bool) -> Answers:
         return c.answer(*(forward_and_backward(wide) if backward else (forward(wide), [])))
 
 
-SUITE = Suite("conv", "one convolution: 64 -> 64 3x3, and the two of LeNet-5; forward, forward + backward", works)
+def convolvers(c: Convolution, plan: Plan, *, backward: bool) -> list[Contender]:
+    """Return the plan's peers for one convolution."""
+    found: list[Contender] = []
+    if "torch" in plan.peers:
+        found += torch_convolvers(c, plan, backward=backward)
+    if "mygrad" in plan.peers:
+        found.append(mygrad_convolver(c, backward=backward))
+    return found
+
+
+def torch_convolvers(c: Convolution, plan: Plan, *, backward: bool) -> list[Contender]:
+    """Return one contender for each layout; all arrays are converted before the clock starts."""
+    torch = torch_with(plan.threads)
+    layouts = {"torch": torch.contiguous_format, "torch, channels_last": torch.channels_last}
+    return [_contender(name, torch, c, layout, backward=backward) for name, layout in layouts.items()]
+
+
+def _contender(name: str, torch: Any, c: Convolution, layout: Any, *, backward: bool) -> Contender:
+    x, k, y_bar = (torch.from_numpy(a).contiguous(memory_format=layout) for a in (c.x, c.k, c.y_bar))
+    b = torch.from_numpy(c.b)
+    wanted = [k, b] if c.first else [x, k, b]
+    for t in wanted if backward else []:
+        t.requires_grad_()
+
+    def call() -> tuple[Any, Any]:
+        y = torch.nn.functional.conv2d(x, k, b, padding=c.padding)
+        return y, torch.autograd.grad(y, wanted, y_bar) if backward else []
+
+    def answer(done: tuple[Any, Any]) -> Answers:
+        y, bars = done
+        return c.answer(y.detach().numpy(), [bar.numpy() for bar in bars])
+
+    return Contender(name, repeated(call), answer=answer)
+
+
+def mygrad_convolver(c: Convolution, *, backward: bool) -> Contender:
+    """Return a contender that uses `conv_nd`."""
+    mg, layers = need("mygrad", extra="bench"), need("mygrad.nnet.layers", extra="bench")
+
+    def call() -> tuple[Any, list[Any]]:
+        x = mg.tensor(c.x, constant=c.first or not backward)
+        k, b = mg.tensor(c.k, constant=not backward), mg.tensor(c.b, constant=not backward)
+        y = layers.conv_nd(x, k, stride=1, padding=c.padding) + b.reshape(1, -1, 1, 1)
+        if backward:
+            y.backward(c.y_bar)
+        return y, [k, b] if c.first else [x, k, b]
+
+    def answer(done: tuple[Any, list[Any]]) -> Answers:
+        y, inputs = done
+        return c.answer(y.data, [t.grad for t in inputs] if backward else [])
+
+    return Contender("MyGrad", repeated(call), answer=answer)
+
+
+SUITES = (Suite("conv", "one convolution: 64 -> 64 3x3, and the two of LeNet-5; forward, forward + backward", works),)

@@ -1,4 +1,4 @@
-"""`import`: how long a fresh Python takes until a library is there."""
+"""`import`: the time a fresh Python process takes to import a library."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from l0ref.bench.plan import Plan
-from l0ref.bench.suites import Suite
-from l0ref.bench.work import OURS, Contender, Work
+from l0ref.bench.work import OURS, Contender, Plan, Suite, Work
 
 IMPORTS = {
     OURS: "import l0ref",
@@ -29,8 +27,8 @@ NAMES = {"limits": "numpy"}
 def works(plan: Plan) -> Iterator[Work]:
     """The whole process, from start to end, with byte code on disk; "Python alone" is a process that does nothing.
 
-    `import l0ref` loads names on first use, so the second work is the fairer one: import what training needs, and make
-    a network and its optimiser.
+    `import l0ref` loads names on first use, so the second work is the fairer one: it imports everything that training
+    needs and makes a network and its optimiser.
     """
     for name, codes in (("import", IMPORTS), ("import, LeNet-300-100 and Adam ready", READY)):
         chosen = {key: code for key, code in codes.items() if key in (OURS, *plan.peers)}
@@ -44,7 +42,7 @@ class Process:
 
     def __init__(self, code: str) -> None:
         self.code = code
-        # Byte code is kept, as an ordinary installation does; the first, untimed run writes it.
+        # Byte code is kept, as in an ordinary installation; the first, untimed run writes it.
         self.environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def run(self, times: int) -> None:
@@ -53,4 +51,4 @@ class Process:
             subprocess.run([sys.executable, "-c", self.code], env=self.environment, check=True)
 
 
-SUITE = Suite("import", "a fresh process that imports a library, and one that is ready to train", works)
+SUITES = (Suite("import", "a fresh process that imports a library, and one that is ready to train", works),)

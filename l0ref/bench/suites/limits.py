@@ -1,16 +1,18 @@
-"""`limits`: what the machine can do at most, to judge the other suites by."""
+"""`limits`: the peak arithmetic and bandwidth of the machine, against which the other suites can be judged."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from l0ref.bench.peers.multipliers import multipliers
-from l0ref.bench.plan import Plan
-from l0ref.bench.suites import Suite
+from l0ref.bench.peers import torch_with
 from l0ref.bench.traffic import triad
-from l0ref.bench.work import Contender, Work
+from l0ref.bench.work import Contender, Plan, Suite, Work, named, repeated
+from l0ref.interop.extras import need
+from l0ref.validate import Array
 
 
 def works(plan: Plan) -> Iterator[Work]:
@@ -30,17 +32,25 @@ def works(plan: Plan) -> Iterator[Work]:
     )
     size = 4096 if plan.quick else 2**24
     x, y, out = np.ones(size, np.float32), np.ones(size, np.float32), np.empty(size, np.float32)
-
-    def run(times: int) -> None:
-        for _ in range(times):
-            triad(x, y, out)
-
     yield Work(
         f"triad, 3 x {4 * size / 2**20:g} MB",
-        [Contender("Numba", run, answer=lambda _: {"triad": out})],
+        [Contender("Numba", repeated(partial(triad, x, y, out)), answer=lambda _: {"triad": out})],
         {"": lambda: {"triad": np.full(size, 4.0)}},
         rate=(12.0 * size, "GB/s"),
     )
 
 
-SUITE = Suite("limits", "what the machine can do at most: a matrix product, and memory bandwidth", works)
+def multipliers(a: Array, b: Array, plan: Plan) -> list[Contender]:
+    """Return NumPy and the plan's peers for the product of two float32 matrices."""
+    products: dict[str, Callable[[], Any]] = {"NumPy": lambda: a @ b}
+    if "torch" in plan.peers:
+        torch = torch_with(plan.threads)
+        s, t = torch.from_numpy(a), torch.from_numpy(b)
+        products["torch"] = lambda: torch.mm(s, t)
+    if "scipy" in plan.peers:
+        sgemm = need("scipy.linalg.blas", extra="bench").sgemm
+        products["SciPy"] = lambda: sgemm(1.0, b.T, a.T).T  # (b^T a^T)^T: BLAS expects column-major arrays
+    return [Contender(name, repeated(product), answer=named("product")) for name, product in products.items()]
+
+
+SUITES = (Suite("limits", "limits of the machine: a matrix product, and memory bandwidth", works),)

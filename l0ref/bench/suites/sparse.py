@@ -1,13 +1,12 @@
-"""`sparse`: where zeros pay, and where not: products, a step of fine-tuning, convolutions, whole networks."""
+"""`sparse`: where zeros save time and where they do not: products, a fine-tuning step, convolutions, networks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from l0ref.bench.plan import Plan
-from l0ref.bench.suites import Suite, sparse_conv, sparse_net, sparse_products, sparse_step
+from l0ref.bench.suites import sparse_conv, sparse_net, sparse_products, sparse_step
 from l0ref.bench.suites.sparse_products import COLUMN, DENSITIES, SQUARE
-from l0ref.bench.work import Work
+from l0ref.bench.work import Plan, Suite, Work
 
 MOST, FEW = (50, 20, 10, 5, 1), (10, 5, 1)  # percent kept
 FULLY_CONNECTED = ((784, 300), (300, 100), (800, 500))  # features in and out, of the LeNets
@@ -15,7 +14,7 @@ LARGE = (4096, 4096)
 
 
 def works(plan: Plan) -> Iterator[Work]:
-    """A choice from `sparse-products`, `sparse-step` and `sparse-conv`, and `sparse-net`: what docs/sparse.md shows.
+    """A selection from `sparse-products`, `sparse-step`, `sparse-conv`, and all of `sparse-net`: see docs/sparse.md.
 
     Products with 128 samples of 784 x 300 at every density, of 300 x 100 and 800 x 500 at most; all else at 90, 95 and
     99 % zeros.
@@ -44,4 +43,4 @@ def _products(plan: Plan) -> Iterator[Work]:
         yield from (work(layer, 128, density, plan, blocksize=SQUARE) for density in FEW)
 
 
-SUITE = Suite("sparse", "where zeros pay and where not: products, fine-tuning, convolutions, networks", works)
+SUITES = (Suite("sparse", "where zeros save time and where not: products, fine-tuning, convolutions, networks", works),)

@@ -1,4 +1,4 @@
-"""`sparse-conv`: a convolution most of whose weights are zero, forward."""
+"""`sparse-conv`: the forward pass of a convolution with mostly zero weights."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from functools import partial
 import numpy as np
 
 from l0ref import sparse
-from l0ref.bench.peers.convolvers import convolvers
-from l0ref.bench.plan import Plan
-from l0ref.bench.suites import Suite
-from l0ref.bench.suites.conv import Convolution, truth
+from l0ref.bench.suites.conv import Convolution, convolvers, truth
 from l0ref.bench.suites.conv import make as make_dense
 from l0ref.bench.suites.conv import ours as ours_dense
 from l0ref.bench.suites.sparse_products import DENSITIES, random_mask
-from l0ref.bench.work import DENSE, OURS, Contender, Work
+from l0ref.bench.work import DENSE, OURS, Contender, Plan, Suite, Work, repeated
 from l0ref.sparse import CSR
 from l0ref.validate import Array
 
@@ -32,7 +29,7 @@ TINY: tuple[Size, ...] = (("tiny", 3, 2, 5, 3, 6, 1),)
 
 
 def make(size: Size, *, density: float, seed: int) -> Convolution:
-    """Return a convolution of random float32 arrays, of whose kernels this many percent of the weights are kept."""
+    """Return a convolution of random float32 arrays; `density` is the percentage of kernel weights that are kept."""
     _, batch, channels, filters, kernel, image, padding = size
     c = make_dense(batch, channels, filters, kernel, image, padding=padding, seed=seed)
     mask = random_mask((filters, c.k[0].size), density=density, rng=np.random.default_rng(seed))
@@ -40,7 +37,7 @@ def make(size: Size, *, density: float, seed: int) -> Convolution:
 
 
 def forward(c: Convolution, w: CSR) -> Array:
-    """What is timed of ours: `sparse_conv2d`, from images as they are to images, laid out anew in between."""
+    """The timed call of our contender: `sparse_conv2d`; the change of memory layout and back is part of it."""
     y = sparse.sparse_conv2d(c.x, w.values, c.b, pattern=w.pattern, kernel_shape=c.k.shape, padding=c.padding)
     return y.data
 
@@ -48,17 +45,11 @@ def forward(c: Convolution, w: CSR) -> Array:
 def ours(c: Convolution) -> Contender:
     """Our contender."""
     w = CSR.from_dense(c.k.reshape(len(c.k), -1))
-
-    def run(n: int) -> Array:
-        for _ in range(n):
-            y = forward(c, w)
-        return y
-
-    return Contender(OURS, run, answer=lambda y: c.answer(y, []))
+    return Contender(OURS, repeated(partial(forward, c, w)), answer=lambda y: c.answer(y, []))
 
 
 def work(size: Size, density: float, plan: Plan) -> Work:
-    """Return one convolution; named so that the figure draws all densities as one curve."""
+    """Return one convolution; its name makes the figure draw all densities as one curve."""
     name, batch, channels, filters, kernel, image, _ = size
     c = make(size, density=density, seed=plan.seed)
     dense = [ours_dense(c, backward=False), *convolvers(c, _only_torch(plan), backward=False)]
@@ -75,8 +66,8 @@ def work(size: Size, density: float, plan: Plan) -> Work:
 def works(plan: Plan) -> Iterator[Work]:
     """The two convolutions of LeNet-5, batch 128, and two of VGG, batch 64; stride 1, float32.
 
-    Ours reads and writes images (N, C, H, W), and laying them out anew is part of its time. Dense contenders multiply
-    by the zeros; PyTorch's arrays are in the layout of its contender beforehand.
+    Ours reads and writes images (N, C, H, W); changing their layout is part of its time. Dense contenders multiply
+    by the zeros. PyTorch's arrays are converted to the layout of its contender before the clock starts.
     """
     sizes, densities = (TINY, (50, 5)) if plan.quick else (SIZES, DENSITIES)
     for size in sizes:
@@ -84,8 +75,8 @@ def works(plan: Plan) -> Iterator[Work]:
 
 
 def _only_torch(plan: Plan) -> Plan:
-    """The plan without peers whose convolutions are slower by an order of magnitude."""
+    """Return the plan without the peers whose convolutions are slower by an order of magnitude."""
     return replace(plan, peers=tuple(peer for peer in plan.peers if peer == "torch"))
 
 
-SUITE = Suite("sparse-conv", "a sparse convolution, forward: LeNet-5 and VGG, every density", works)
+SUITES = (Suite("sparse-conv", "a sparse convolution, forward: LeNet-5 and VGG, every density", works),)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from l0ref.autodiff.op import backend
-from l0ref.bench.peers.evaluators import evaluators
-from l0ref.bench.plan import Plan
-from l0ref.bench.suites import Suite
-from l0ref.bench.suites.train_mlp import train
+from l0ref.bench.peers import torch_with
+from l0ref.bench.suites.training import train
 from l0ref.bench.training import PENALISED, TOLERANCE, Training
-from l0ref.bench.work import DENSE, OURS, Answers, Contender, Work
+from l0ref.bench.work import DENSE, OURS, Answers, Contender, Plan, Suite, Work, named
+from l0ref.interop.torch import to_torch
 from l0ref.nn import Model, lenet_5, lenet_300_100, mlp
 from l0ref.pruning.compact import compact
 from l0ref.pruning.costs import known_costs
@@ -29,7 +29,7 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Twins:
-    """A masked network, what `compact` makes of it, and images x (N, ...) to evaluate."""
+    """A masked network, its compact form, and images x (N, ...) to evaluate."""
 
     masked: Model
     small: Model
@@ -41,20 +41,20 @@ class Twins:
             return {"logits": self.masked.astype(np.float64).logits(self.x.astype(np.float64))}
 
     def ours(self) -> list[Contender]:
-        """Our contenders: `logits` of either twin."""
+        """Our contenders: `logits` of the compact and of the masked network."""
         models = {OURS: self.small, f"{DENSE}, l0ref": self.masked}
-        return [Contender(name, partial(_evaluate, m, self.x), answer=_named) for name, m in models.items()]
+        return [Contender(name, partial(_evaluate, m, self.x), answer=named("logits")) for name, m in models.items()]
 
 
 def make(model: Model, n: int, *, seed: int) -> Twins:
-    """Return the twins of a network without its smallest weights, 95 % of each layer."""
+    """Return the twins of a network whose smallest weights, 95 % of each layer, are pruned."""
     masked = prune(model, amount=ZEROS, scope="layer")
     x = np.random.default_rng(seed).random((n, *model.input_shape), dtype=np.float32)
     return Twins(masked, compact(masked, costs=known_costs(), batch_size=n).model, x)
 
 
 def work(name: str, model: Model, n: int, plan: Plan) -> Work:
-    """Return the evaluation of n images; named so that the figure draws all batches as one curve."""
+    """Return the evaluation of n images; its name makes the figure draw all batches as one curve."""
     twins = make(model, n, seed=plan.seed)
     return Work(
         f"{name}, {100 * ZEROS:g} % zeros, {_chosen()}, batch = {n}",
@@ -66,7 +66,7 @@ def work(name: str, model: Model, n: int, plan: Plan) -> Work:
 
 
 def tuning(name: str, model: Model, plan: Plan) -> Work:
-    """Return the fine-tuning of either twin, timed as the steps of `train-mlp` are."""
+    """Return the fine-tuning of both twins, timed like the steps of `train-mlp`."""
     batch, steps = (8, 2) if plan.quick else (BATCH, 64)
     twins = make(model, batch, seed=plan.seed)
     task = Training(twins.masked, batch, steps * batch, seed=plan.seed)
@@ -92,7 +92,7 @@ def tuning(name: str, model: Model, plan: Plan) -> Work:
 
 
 def filled(model: Model, like: Model) -> dict[str, Array]:
-    """Return the parameters of a compact model as those of the model `like` it is the twin of: dense, with zeros."""
+    """Return the parameters of a compact model in the dense shapes of its masked twin `like`, zeros included."""
     patterns = model.patterns
     return {
         key: patterns[key].scatter(p).reshape(like.params[key].shape) if key in patterns else p
@@ -101,10 +101,11 @@ def filled(model: Model, like: Model) -> dict[str, Array]:
 
 
 def works(plan: Plan) -> Iterator[Work]:
-    """LeNet-300-100 and LeNet-5 without 95 % of the weights of each layer: outputs of 1 to 1024 images; fine-tuning.
+    """LeNet-300-100 and LeNet-5 with 95 % of each layer pruned: outputs of 1 to 1024 images, fine-tuning.
 
-    "l0ref" is what `compact` returns: each layer as the cost model of `l0ref calibrate` wants it for this batch
-    ("calibrated"), or, where that command was never run, the smaller form ("by bytes"). Images are uniform in [0, 1).
+    "l0ref" is the result of `compact`: for each layer the form that the cost model of `l0ref calibrate` predicts to be
+    faster at this batch size ("calibrated") or, if that command was never run, the form with fewer bytes ("by bytes").
+    Images are uniform in [0, 1).
     """
     nets = {"LeNet-300-100": lenet_300_100, "LeNet-5": lenet_5}
     makers = {"tiny": lambda seed: mlp((64, 48, 10), seed=seed)} if plan.quick else nets
@@ -124,8 +125,21 @@ def _evaluate(model: Model, x: Array, times: int) -> Array:
     return found
 
 
-def _named(logits: Array) -> Answers:
-    return {"logits": logits}
+def evaluators(twins: Twins, plan: Plan) -> list[Contender]:
+    """Return the plan's peers for the outputs of a network."""
+    if "torch" not in plan.peers:
+        return []
+    torch = torch_with(plan.threads)
+    plain = twins.masked.replace(masks={})  # the zeros stay; PyTorch would apply the masks again in each call
+    net, x = to_torch(plain).eval(), torch.from_numpy(twins.x)
+
+    def run(times: int) -> Any:
+        with torch.inference_mode():
+            for _ in range(times):
+                found = net(x)
+        return found
+
+    return [Contender(f"{DENSE}, torch", run, answer=named("logits"))]
 
 
-SUITE = Suite("sparse-net", "LeNet-300-100 and LeNet-5 at 95 % zeros: compact and masked, batch 1 to 1024", works)
+SUITES = (Suite("sparse-net", "LeNet-300-100 and LeNet-5 at 95 % zeros: compact and masked, batch 1 to 1024", works),)

@@ -1,14 +1,13 @@
-"""PyTorch trains: eager and fused Adam, channels_last, torch.compile; each with and without the penalty."""
+"""PyTorch trains a network: eager and fused Adam, channels_last, torch.compile; each with and without the penalty."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from l0ref.bench.peers.torch_setup import restart, torch_with
-from l0ref.bench.plan import Plan
+from l0ref.bench.peers import restart, torch_with
 from l0ref.bench.training import LAPLACE, PENALISED, PENALTY, PLAIN, Training
-from l0ref.bench.work import Answers, Contender
+from l0ref.bench.work import Answers, Contender, Plan
 from l0ref.interop.torch import to_torch
 
 
@@ -64,7 +63,7 @@ class TorchTrainer:
         restart(self.torch, self.optimizer, self.params, self.start)
 
     def run(self, steps: int) -> float:
-        """What is timed; returns the mean data loss."""
+        """The timed call; returns the mean data loss."""
         data = self.task.data(steps)
         x_all, y_all = self.torch.from_numpy(data.x), self.torch.from_numpy(data.y)
         total = 0.0
