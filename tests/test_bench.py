@@ -60,7 +60,7 @@ def test_no_ratio_from_too_few_rounds() -> None:
 def test_wrong_statistics_are_refused() -> None:
     with pytest.raises(ArgumentError, match=r"^seconds=\(\) holds no round; measure at least one$"):
         Times(())
-    with pytest.raises(ArgumentError, match=r"^theirs has 1 rounds and ours 2; measure both in the same ones$"):
+    with pytest.raises(ArgumentError, match=r"^theirs has 1 rounds and ours 2; measure both together$"):
         ratio(Times((1.0,)), Times((1.0, 1.0)))
 
 
