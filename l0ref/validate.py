@@ -107,6 +107,22 @@ def float_array(name: str, value: Any) -> Array:
     return array
 
 
+def sealed(fresh: Array) -> Array:
+    """Return an array that was just made and belongs to nobody else, from now on read-only."""
+    fresh.flags.writeable = False
+    return fresh
+
+
+def owned(array: Array) -> Array:
+    """Return `array` if nobody can write to it, not by the arrays it is a view of either; else a copy like that."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return sealed(np.array(array, order="C"))
+        base = base.base
+    return array
+
+
 def same_dtype(**arrays: Array) -> np.dtype[Any]:
     """Return the one dtype all `arrays` share; name each array's type when they differ."""
     dtypes = {array.dtype for array in arrays.values()}
@@ -117,11 +133,11 @@ def same_dtype(**arrays: Array) -> np.dtype[Any]:
 
 
 def labels(name: str, value: Any, *, shape: tuple[int, ...], classes: int) -> NDArray[np.intp]:
-    """Return class labels as integers of the given shape, each in [0, classes)."""
+    """Return class labels as integers of the given shape, each in [0, classes); none may have any type, as [] does."""
     array = as_array(name, value)
     if array.dtype.kind == "f" and np.isnan(array).any():
         raise ArgumentError(f"{name} has {int(np.isnan(array).sum())} NaN; drop those samples or mend their labels")
-    if array.dtype.kind not in "iu":
+    if array.size and array.dtype.kind not in "iu":
         raise DTypeError(f"{name} has dtype {array.dtype}, expected whole numbers; convert with .astype(np.int64)")
     if array.shape != shape:
         raise ShapeError(f"{name} has shape {array.shape}, expected {shape}: one label for each row of scores")

@@ -23,7 +23,7 @@ from l0ref.penalty import Penalty
 from l0ref.streams import stream
 from l0ref.surrogates import L0, Laplace, LogSum
 from l0ref.training import History, TrainingState, fit, steps
-from l0ref.validate import Array
+from l0ref.validate import Array, sealed
 from tests.test_chain import NOT_COVERED, network
 
 pytestmark = pytest.mark.kernels
@@ -464,7 +464,7 @@ def test_fit_goes_on_the_tape_with_other_data(taken: Counter[str]) -> None:
     """Data with gaps between the numbers; then of another type, which the tape refuses. No other shape gets there."""
     model = network(MLP, np.float64)
     data = data_for(model, count=6)
-    gaps = dataclasses.replace(data, x=np.asfortranarray(data.x))
+    gaps = dataclasses.replace(data, x=sealed(np.asfortranarray(data.x)))
     with backend("numba"):
         fit(model, gaps, epochs=1, seed=0)
         assert taken == {"TapeSteps": 1}

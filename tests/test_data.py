@@ -37,6 +37,33 @@ def test_dataset_take_and_flatten(dtype: Any, n: int) -> None:
     assert (taken.name, dataset.take(rows).name) == ("backwards", "toy")
 
 
+def test_dataset_owns_what_it_checked() -> None:
+    """A label written later used to be read by kernels: outside of the classes, outside of memory."""
+    x, y = np.zeros((4, 2)), np.array([0, 1, 2, 0])
+    view = x[::-1]
+    view.flags.writeable = False  # but x can still be written
+    for mine in (x, view, x.T.copy().T):
+        dataset = Dataset(mine, y, 3, "toy")
+        x[...], y[3] = np.inf, -1_000_000
+        assert not dataset.x.any()
+        assert dataset.y.tolist() == [0, 1, 2, 0]
+        x[...], y[3] = 0.0, 0
+        for part in (dataset, dataset.take(np.array([1, 3])), dataset.flatten()):
+            for array in (part.x, part.y):
+                with pytest.raises(ValueError, match="read-only"):
+                    array[...] = 0
+
+
+def test_dataset_takes_over_what_nobody_can_write() -> None:
+    x = np.zeros((4, 2))
+    x.flags.writeable = False
+    dataset = Dataset(x, np.zeros(4, int), 3, "toy")
+    assert dataset.x is x
+    assert np.shares_memory(dataset.flatten().x, x)
+    assert np.shares_memory(dataset.take(slice(1, 3)).x, x)  # type: ignore[arg-type]
+    assert len(Dataset(x[:0], [], 3, "none")) == 0  # type: ignore[arg-type]
+
+
 def test_dataset_is_frozen_and_short_to_print() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign"):
         vectors(3).classes = 3  # type: ignore[misc]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, ShapeError
-from l0ref.validate import Array, count, float_array, labels, same_dtype
+from l0ref.validate import Array, count, float_array, labels, owned, same_dtype, sealed
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +20,9 @@ class Dataset:
     y        intp (N,), class indices in [0, classes)
     classes  number of classes
     name     for messages and reports, e.g. "mnist/train"
+
+    Both arrays are the data set's own and cannot be written: what was checked stays true. An array that somebody can
+    still write is copied; to save the copy of a large one, hand it over with `x.flags.writeable = False`.
     """
 
     x: Array
@@ -34,8 +37,8 @@ class Dataset:
         if x.size and not _finite(x):
             raise ArgumentError(f"x of {self.name!r} holds NaN or infinite entries; drop or mend those samples")
         y = labels("y", self.y, shape=x.shape[:1], classes=count("classes", self.classes, least=1))
-        object.__setattr__(self, "x", x)
-        object.__setattr__(self, "y", y)
+        object.__setattr__(self, "x", owned(x))
+        object.__setattr__(self, "y", owned(y))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -49,13 +52,14 @@ class Dataset:
         return self.x.shape[1:]
 
     def take(self, indices: NDArray[np.integer[Any]], *, name: str | None = None) -> Dataset:
-        """The samples at `indices`, in that order, as fresh arrays."""
-        return Dataset(self.x[indices], self.y[indices], self.classes, self.name if name is None else name)
+        """The samples at `indices`, in that order."""
+        x, y = sealed(self.x[indices]), sealed(self.y[indices])
+        return Dataset(x, y, self.classes, self.name if name is None else name)
 
     def flatten(self) -> Dataset:
         """The same samples as vectors (N, C*H*W), in C order."""
         width = int(np.prod(self.sample_shape))  # not -1, which an empty set cannot resolve
-        return Dataset(self.x.reshape(len(self), width).copy(), self.y.copy(), self.classes, self.name)
+        return Dataset(self.x.reshape(len(self), width), self.y, self.classes, self.name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from l0ref.data.folders import data_folder, find_files
 from l0ref.data.idx import checksum, read_idx
 from l0ref.data.partition import partition
 from l0ref.errors import ArgumentError, DataError, DTypeError
-from l0ref.validate import FLOATS, Array, choose, count
+from l0ref.validate import FLOATS, Array, choose, count, sealed
 
 DATASETS = ("digits", "mnist", "fashion-mnist")
 CLASSES = 10  # all three have ten
@@ -91,7 +91,7 @@ def _dataset(name: str, images: Bytes, labels: Bytes, *, scale: int, dtype: np.d
     n, height, width = images.shape
     pixels = images.reshape((n, height * width) if flatten else (n, 1, height, width))
     x: Array = np.divide(pixels, dtype.type(scale), dtype=dtype)
-    return Dataset(x, labels.astype(np.intp), CLASSES, name)
+    return Dataset(sealed(x), sealed(labels.astype(np.intp)), CLASSES, name)
 
 
 def _check_pair(images: Bytes, labels: Bytes, files: list[Path]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from l0ref.data.dataset import Dataset, Splits
 from l0ref.errors import ArgumentError
-from l0ref.validate import Array
+from l0ref.validate import Array, sealed
 
 ROWS = 1000  # samples per step of the sums: float64 copies of a part, never of a whole data set
 
@@ -24,7 +24,7 @@ class Standardization:
     def apply(self, dataset: Dataset) -> Dataset:
         """The data set standardised with these numbers, in its own dtype."""
         mean, std = (_beside(part, dataset.x) for part in (self.mean, self.std))
-        return replace(dataset, x=(dataset.x - mean) / std, y=dataset.y.copy())
+        return replace(dataset, x=sealed((dataset.x - mean) / std))
 
 
 def standardize(splits: Splits) -> tuple[Splits, Standardization]:

@@ -1,7 +1,7 @@
 """Compiled twin of `Relu`.
 
 Why it is fast: one pass over memory for the value, where NumPy's maximum takes the time of four to look after NaN, and
-one for the cotangent, where the truth makes a mask and multiplies by it. The value tells which inputs were positive,
+one for the cotangent, where the truth makes a mask and selects by it. The value tells which inputs were positive,
 so the input itself need not be kept alive.
 """
 
@@ -23,9 +23,9 @@ def positive_part(x, y):  # type: ignore[no-untyped-def]
 
 @kernel
 def where_positive(y_bar, y, x_bar):  # type: ignore[no-untyped-def]
-    """x_bar = y_bar where y > 0, else 0 times y_bar."""
+    """x_bar = y_bar where y > 0, else 0."""
     for i in range(x_bar.size):
-        x_bar[i] = y_bar[i] * np.float32(y[i] > 0)
+        x_bar[i] = y_bar[i] if y[i] > 0 else np.float32(0)
 
 
 def relu_forward(x: Array) -> tuple[Array, Saved]:

@@ -15,6 +15,7 @@ from l0ref.interop.comparison import Comparison, Row, compared, scalar
 from l0ref.interop.extras import need_torch
 from l0ref.interop.penalty_side import PenaltySide
 from l0ref.interop.torch_side import TorchSide, torch_optimizer_like
+from l0ref.masks import masked
 from l0ref.nn import Layer, Model
 from l0ref.nn.sequence import leaves
 from l0ref.optim import Optimizer, Proximal
@@ -169,7 +170,7 @@ class _Run:
         logits, new = at.forward(self.side.inputs, params=tensors, training=self.training, rng=rng)
         loss = ops.cross_entropy(logits, target)
         grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
-        return logits.data, loss.data, grads | {k: grads[k] * m for k, m in self.model.masks.items()}, new
+        return logits.data, loss.data, grads | {k: masked(grads[k], m) for k, m in self.model.masks.items()}, new
 
 
 def rounding(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> dict[str, Array]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError, ConfigError, DTypeError, ShapeError
+from l0ref.masks import masked
 from l0ref.nn.compiled import Spare
 from l0ref.nn.layer import AnyPattern, Layer, Shape, from_json, to_json
 from l0ref.nn.sequence import leaves, run, shapes
@@ -76,7 +77,7 @@ class Model:
         masks = changes.get("masks", self.masks)
         params = dict(changes.get("params", self.params))
         fitting_masks({k: m for k, m in masks.items() if k in params}, params)
-        changes["params"] = params | {k: params[k] * m for k, m in masks.items() if k in params}
+        changes["params"] = params | {k: masked(params[k], m) for k, m in masks.items() if k in params}
         return dataclasses.replace(self, **changes)
 
     @cached_property

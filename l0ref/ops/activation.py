@@ -29,7 +29,7 @@ class Relu(Op):
     @staticmethod
     def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
         (x,) = saved
-        return (y_bar * (x > 0),)
+        return (np.where(x > 0, y_bar, 0),)
 
 
 class LeakyRelu(Op):

@@ -16,21 +16,27 @@ from l0ref.validate import Array, between
 class Dropout(Op):
     """y = x multiplier, entry by entry, where `multiplier` is drawn beforehand: 0, or 1 / (1 - p).
 
+    What is dropped is exactly 0, in y and in x_bar, even where x or y_bar is infinite or NaN.
+
     Shapes   x (...), multiplier like x, or () where nothing is dropped  ->  y like x
     VJP      x_bar = y_bar multiplier
     Ref      Srivastava et al., JMLR 15 (2014) 1929
     Departs  from the paper by scaling while training instead of scaling the weights afterwards ("inverted"), as is
-             usual today: the mean of y is x, and evaluation is the identity
+             usual today: the mean of y is x, and evaluation is the identity. PyTorch multiplies infinities by 0
     """
 
     @staticmethod
     def forward(x: Array, *, multiplier: Array) -> tuple[Array, Saved]:
-        return x * multiplier, (multiplier,)
+        return _kept(x, multiplier), (multiplier,)
 
     @staticmethod
     def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
         (multiplier,) = saved
-        return (y_bar * multiplier,)
+        return (_kept(y_bar, multiplier),)
+
+
+def _kept(x: Array, multiplier: Array) -> Array:
+    return np.multiply(x, multiplier, out=np.zeros(x.shape, x.dtype), where=multiplier != 0)
 
 
 def dropout(input: Any, *, p: float, training: bool, rng: np.random.Generator | None) -> Tensor:

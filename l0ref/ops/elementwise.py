@@ -90,7 +90,8 @@ class Neg(Op):
 class Pow(Op):
     """y = a^b.    VJP  a_bar = y_bar b a^(b-1),  b_bar = y_bar a^b log a.
 
-    Kink     at a = 0 the slope along b is 0, its limit for b > 0; the slope along a is 0 for b = 0
+    Kink     at a = 0 the slope along b is 0 for b >= 0, its limit for b > 0, and -inf for b < 0, where y is infinite;
+             the slope along a is 0 for b = 0. As in PyTorch, these zeros stay 0 if y_bar is infinite or NaN
     """
 
     broadcasts = True
@@ -105,10 +106,11 @@ class Pow(Op):
         a, b, y = saved
 
         def a_bar() -> Array:
-            return np.asarray(y_bar * np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)))
+            return np.where(b == 0, 0, y_bar * b * a ** np.where(b == 0, 1, b - 1))
 
         def b_bar() -> Array:
-            return np.asarray(y_bar * y * np.log(np.where(a == 0, 1, a)))
+            is_flat = (a == 0) & (b >= 0)
+            return np.where(is_flat, 0, y_bar * y * np.log(np.where(is_flat, 1, a)))
 
         return a_bar, b_bar
 
@@ -157,7 +159,8 @@ class Sqrt(Op):
 class Abs(Op):
     """y = |x|.    VJP  x_bar = y_bar sign(x).
 
-    Kink     at x = 0 the one-sided slopes are -1 and +1; we return 0, their midpoint
+    Kink     at x = 0 the one-sided slopes are -1 and +1; we return 0, their midpoint, whatever y_bar is
+    Departs  from PyTorch at x = 0 alone, and for an infinite or NaN y_bar alone, which it multiplies by 0 to NaN
     """
 
     @staticmethod
@@ -167,7 +170,7 @@ class Abs(Op):
     @staticmethod
     def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
         (x,) = saved
-        return (y_bar * np.sign(x),)
+        return (np.where(x == 0, 0, y_bar * np.sign(x)),)
 
 
 def add(input: Any, other: Any) -> Tensor:

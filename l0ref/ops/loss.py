@@ -70,7 +70,7 @@ class MseLoss(Op):
         difference, reduction = saved
 
         def a_bar() -> Array:
-            return np.asarray(2 * difference * _spread(y_bar, difference.shape, reduction))
+            return np.asarray(difference * (2 * _spread(y_bar, difference.shape, reduction)))
 
         return a_bar, lambda: -a_bar()
 

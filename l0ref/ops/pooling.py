@@ -43,7 +43,7 @@ class MaxPool2d(Op):
 
         def x_bar() -> Array:
             places = np.arange(windows.size[0] * windows.size[1]).reshape(windows.size)  # rs, counted in scan order
-            win_bar = y_bar[..., None, None] * (winner[..., None, None] == places)  # ncpq -> ncpqrs
+            win_bar = np.where(winner[..., None, None] == places, y_bar[..., None, None], 0)  # ncpq -> ncpqrs
             return windows.add_up(win_bar, image)
 
         return (x_bar,)

@@ -1,7 +1,8 @@
 """Choices: each entry of the result is an entry of one of the inputs, or a bound.
 
 Shapes everywhere: inputs broadcast as in NumPy, the result has the broadcast shape. Where two inputs
-are equal, or one meets a bound, the slope is stated and tested.
+are equal, or one meets a bound, the slope is stated and tested. An input that was not taken receives exactly 0, even
+from a cotangent that is infinite or NaN: the VJPs select, they do not multiply by 0.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Maximum(Op):
     @staticmethod
     def vjp(saved: Saved, y_bar: Array) -> tuple[Array, Array]:
         a, b = saved
-        return y_bar * _share(a, b), y_bar * _share(b, a)
+        return _share(y_bar, a > b, a == b), _share(y_bar, b > a, a == b)
 
 
 class Minimum(Op):
@@ -49,7 +50,7 @@ class Minimum(Op):
     @staticmethod
     def vjp(saved: Saved, y_bar: Array) -> tuple[Array, Array]:
         a, b = saved
-        return y_bar * _share(b, a), y_bar * _share(a, b)
+        return _share(y_bar, a < b, a == b), _share(y_bar, b < a, a == b)
 
 
 class Clip(Op):
@@ -65,7 +66,7 @@ class Clip(Op):
     @staticmethod
     def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
         (inside,) = saved
-        return (y_bar * inside,)
+        return (np.where(inside, y_bar, 0),)
 
 
 class Where(Op):
@@ -81,7 +82,7 @@ class Where(Op):
     @staticmethod
     def vjp(saved: Saved, y_bar: Array) -> tuple[Array, Array]:
         (condition,) = saved
-        return y_bar * condition, y_bar * ~condition
+        return np.where(condition, y_bar, 0), np.where(condition, 0, y_bar)
 
 
 def _check_condition(condition: Array, a: Array, b: Array) -> None:
@@ -94,9 +95,9 @@ def _check_condition(condition: Array, a: Array, b: Array) -> None:
         ) from None
 
 
-def _share(a: Array, b: Array) -> Array:
-    """1 where a > b, 1/2 where they are equal, else 0; typed like `a`."""
-    return np.asarray(((a > b) + 0.5 * (a == b)).astype(a.dtype))
+def _share(y_bar: Array, wins: Array, ties: Array) -> Array:
+    """All of y_bar where an input wins, half of it where it ties, else 0."""
+    return np.where(wins, y_bar, np.where(ties, y_bar / 2, 0))
 
 
 def maximum(input: Any, other: Any) -> Tensor:

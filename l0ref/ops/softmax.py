@@ -21,6 +21,8 @@ class Logsumexp(Op):
 
     Shapes   x (...) -> y, the shape of x without the reduced axes, or with 1 in their place
     VJP      x_bar = y_bar e^(x - y), y_bar and y repeated along the axes: y_bar times the softmax
+    Limits   only entries -inf: y = -inf; with an entry inf: y = inf. As in PyTorch, x_bar is NaN at the entries equal
+             to such a y and 0 at the others
     """
 
     @staticmethod
@@ -28,13 +30,16 @@ class Logsumexp(Op):
         axes = some_axes("axis", axis, x.ndim)
         reduced_count("logsumexp", x.shape, axes)
         m = x.max(axis=axes, keepdims=True)
-        y = m + np.log(np.exp(x - m).sum(axis=axes, keepdims=True))
+        m = np.where(np.isinf(m), 0, m)  # nothing to gain by subtracting it, and inf - inf would be NaN
+        with np.errstate(divide="ignore", over="ignore"):  # log 0 and e^x beside an infinite x are what they should be
+            y = m + np.log(np.exp(x - m).sum(axis=axes, keepdims=True))
         return y if keepdims else y.squeeze(axes), (x, y, axes)
 
     @staticmethod
     def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
         x, y, axes = saved
-        return (with_axes(y_bar, x.shape, axes) * np.exp(x - y),)
+        with np.errstate(invalid="ignore"):  # inf - inf: see Limits
+            return (with_axes(y_bar, x.shape, axes) * np.exp(x - y),)
 
 
 class Softmax(Op):

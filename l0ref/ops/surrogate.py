@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
+
 from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
 from l0ref.validate import Array
@@ -26,7 +28,7 @@ class Surrogate(Op):
 
     Shapes   w (...) -> y (...)
     VJP      w_bar = y_bar phi'(w)
-    Kink     at w = 0 the slope is 0, as the records document it
+    Kink     at w = 0 the slope is 0, as the records document it; where it is 0, w_bar is 0 whatever y_bar is
     """
 
     @staticmethod
@@ -36,7 +38,8 @@ class Surrogate(Op):
     @staticmethod
     def vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
         w, phi = saved
-        return (y_bar * phi.grad(w),)
+        slope = phi.grad(w)
+        return (np.where(slope == 0, 0, y_bar * slope),)
 
 
 def surrogate(input: Any, surrogate: Elementwise) -> Tensor:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
+from l0ref.masks import masked
 from l0ref.penalty import Pull
 from l0ref.surrogates import L0
 from l0ref.validate import Array, fitting_masks, float_array, nonnegative
@@ -116,7 +117,7 @@ class Elementwise(Optimizer):
         for key, w in params.items():
             keep = None if masks is None else masks.get(key)
             # Every rule maps zeros to zeros, so masking what goes in masks what comes out.
-            w, g, *slots = (_masked(a, keep) for a in (w, total[key], *(state.slots[name][key] for name in names)))
+            w, g, *slots = (masked(a, keep) for a in (w, total[key], *(state.slots[name][key] for name in names)))
             new[key], *after = map(np.asarray, self.update(w, g, tuple(slots), lr=rate, t=state.step + 1))
             for name, slot in zip(names, after, strict=True):
                 memory[name][key] = slot
@@ -139,11 +140,6 @@ def memory_fraction(name: str, value: float) -> float:
     if nonnegative(name, value) >= 1:
         raise ArgumentError(f"{name}={value!r} must lie in [0, 1); with 1 or more the past would never fade")
     return float(value)
-
-
-def _masked(a: Array, keep: Array | None) -> Array:
-    """`a` where `keep` holds, else exactly 0, even where `a` is infinite or NaN."""
-    return a if keep is None else np.where(keep, a, a.dtype.type(0))
 
 
 def _with_penalty(grads: Arrays, params: Arrays, pull: Pull | None) -> Arrays:

@@ -25,9 +25,9 @@ def matrix_shape(value: Any) -> Pair:
 
 
 def whole_numbers(name: str, value: Any) -> NDArray[np.int64]:
-    """Return one axis of whole numbers as a fresh int64 array."""
+    """Return one axis of whole numbers as a fresh int64 array; of none, whatever their type, as [] has float64."""
     array = as_array(name, value)
-    if array.dtype.kind not in "iu":
+    if array.size and array.dtype.kind not in "iu":
         raise DTypeError(f"{name} has dtype {array.dtype}, expected whole numbers; convert with .astype(np.int32)")
     if array.ndim != 1:
         raise ShapeError(f"{name} has shape {array.shape}, expected one axis; flatten it")

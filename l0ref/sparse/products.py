@@ -84,7 +84,7 @@ def _block_sampled_product(pattern: BlockPattern, y: Array, x: Array) -> Array:
     w = np.empty(pattern.values_shape, y.dtype)
     for i, row in _rows(pattern.tiles):
         w[row] = y_tiles[i] @ x_tiles[pattern.indices[row]].swapaxes(1, 2)  # rn, pnc -> prc
-    return w
+    return _inside(pattern, w)  # beyond the edge 0 met what may be infinite
 
 
 def _inside(pattern: BlockPattern, values: Array) -> Array:

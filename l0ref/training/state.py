@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from l0ref.masks import masked
 from l0ref.nn import Model
 from l0ref.optim import State as Slots
 from l0ref.validate import Array, fitting_masks
@@ -34,7 +35,7 @@ class TrainingState:
     def with_masks(self, masks: Mapping[str, Array]) -> TrainingState:
         """Return the state under other masks, the weights they remove set to zero at once."""
         fitting_masks(masks, self.params)
-        params = dict(self.params) | {k: self.params[k] * m for k, m in masks.items()}
+        params = dict(self.params) | {k: masked(self.params[k], m) for k, m in masks.items()}
         return dataclasses.replace(self, masks=dict(masks), params=params)
 
     def model(self, like: Model) -> Model:

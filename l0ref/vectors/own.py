@@ -13,6 +13,7 @@ import numpy as np
 from l0ref import masks, metrics, nn, ops, sparse, surrogates
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset
+from l0ref.masks import masked
 from l0ref.optim import SGD, Adam, Optimizer, Proximal
 from l0ref.penalty import Penalty
 from l0ref.validate import Array
@@ -198,7 +199,7 @@ def _steps(
     if penalty is not None:
         phi = surrogates.by_name(penalty["surrogate"], **penalty["parameters"])
         pull = Penalty(phi, alpha=penalty["alpha"], l2=penalty["l2"]).pull(penalty["factors"])
-    now = {key: w * masks[key] if masks and key in masks else w for key, w in params.items()}
+    now = {key: masked(w, (masks or {}).get(key)) for key, w in params.items()}
     state = optimizer.init(now)
     for t in range(count):
         now, state = optimizer.step(now, gradients(now, t), state, masks=masks, pull=pull)

@@ -1,0 +1,19 @@
+"""What a mask does to an array."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from l0ref.validate import Array
+
+
+def masked(a: Array, keep: Array | None) -> Array:
+    """Return `a` where `keep` is True and exactly +0 elsewhere, even where `a` is infinite or NaN; None keeps all.
+
+    A product with the mask would make NaN of what is not finite, and -0 of what is negative.
+
+    >>> import numpy as np
+    >>> masked(np.array([1.0, np.inf, -2.0]), np.array([True, False, False])).tolist()
+    [1.0, 0.0, 0.0]
+    """
+    return a if keep is None else np.where(keep, a, a.dtype.type(0))
