@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import errno
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +19,7 @@ from l0ref import checkpoint, metrics, optim
 from l0ref.archive import read_npz
 from l0ref.cli import build_parser, main
 from l0ref.cli.build import build_job
-from l0ref.cli.settings import PRESETS, Settings, read_toml, resolve
-from l0ref.cli.write import claim
+from l0ref.cli.settings import PRESETS, Settings, read_config, resolve
 from l0ref.data import Splits, load
 from l0ref.errors import ConfigError, Diverged
 from l0ref.nn import MODELS, Model
@@ -54,8 +52,8 @@ def report_of(folder: Path) -> dict[str, Any]:
 def test_every_file_is_written(result: Path) -> None:
     found = {path.name for path in result.iterdir()}
     assert found == {
-        "config.json", "report.json", "history.csv", "model.npz", "masks.npz", "compact.npz",
-        "training.png", "weights.png", "surrogate.png", "masks.png", "compression.png",
+        "config.json", "report.json", "history.csv", "dense.npz", "model.npz", "masks.npz", "compact.npz",
+        ".l0ref.json", "training.png", "weights.png", "surrogate.png", "masks.png", "compression.png",
     }  # fmt: skip
     for picture in result.glob("*.png"):
         assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -132,7 +130,7 @@ def test_seeds_are_aggregated_and_mixtures_refused(
         main(["compress", *QUICK, "--controls", "no", "--seed", "3", "--seeds", "2", "--out", str(out), "--no-figures"])
         == 0
     )
-    assert {path.name for path in out.iterdir()} == {"seed-3", "seed-4", "summary.json"}
+    assert {path.name for path in out.iterdir()} == {"seed-3", "seed-4", "summary.json", ".l0ref.json"}
     assert "n = 2 seeds" in capsys.readouterr().out
     assert main(["report", str(out)]) == 0
     text = capsys.readouterr().out
@@ -149,11 +147,11 @@ def test_seeds_are_aggregated_and_mixtures_refused(
 def test_settings_come_from_preset_then_file_then_flags(tmp_path: Path) -> None:
     file = tmp_path / "job.toml"
     file.write_text('model = "digits_cnn"\nfinetune-epochs = 7\nalpha = 3e-4\nthreshold = 0.02\ncontrols = ["l2"]\n')
-    settings = resolve(read_toml(str(file)), {"alpha": 9e-4, "data": None})
+    settings = resolve(read_config(str(file)), {"alpha": 9e-4, "data": None})
     assert (settings.model, settings.finetune_epochs, settings.alpha) == ("digits_cnn", 7, 9e-4)
     assert settings.epochs == PRESETS["digits_cnn"]["epochs"]
     assert (settings.threshold, settings.amount, settings.controls) == (0.02, None, ("l2",))
-    assert resolve(read_toml(str(file)), {"amount": 0.5}).threshold is None
+    assert resolve(read_config(str(file)), {"amount": 0.5}).threshold is None
     assert resolve({"data": "mnist"}).model == "lenet_300_100"
     assert resolve({}) == Settings(**{**PRESETS["digits_mlp"], "model": "digits_mlp"})
 
@@ -223,9 +221,9 @@ def test_amount_is_a_fraction_or_a_count(tmp_path: Path, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr("l0ref.cli.compress.run_experiment", stop)
-    for text in ("100", "0.5", "1e-1", "1", "1.0"):
+    for text in ("100", "0.5", "1e-1", "1", "0.0"):
         assert main(["compress", "--amount", text, "--out", str(tmp_path), "--quiet"]) == 130
-    assert [repr(cut.amount) for cut in cuts] == ["100", "0.5", "0.1", "1", "1.0"]
+    assert [repr(cut.amount) for cut in cuts] == ["100", "0.5", "0.1", "1", "0.0"]
 
 
 def test_presets_name_models_and_settings_that_exist() -> None:
@@ -250,7 +248,7 @@ def test_a_wrong_file_gets_one_sentence(text: str, said: str, tmp_path: Path) ->
     file = tmp_path / "job.toml"
     file.write_text(text)
     with pytest.raises(ValueError, match=said) as caught:
-        resolve(read_toml(str(file)))
+        resolve(read_config(str(file)))
     assert "\n" not in str(caught.value)
 
 
@@ -303,29 +301,21 @@ def test_a_result_is_not_overwritten_unasked(result: Path, capsys: pytest.Captur
     assert main(["compress", *QUICK, "--out", str(result), "--quiet"]) == 2
     assert "holds a result already; choose another folder or pass --overwrite" in capsys.readouterr().err
     assert (result / "report.json").read_bytes() == before
-    with pytest.raises(ConfigError, match=r"holds a result already"):
-        claim(result.parent, overwrite=False)  # as the folder of several seeds does
-
-
-def test_overwriting_removes_the_old_result_and_nothing_else(result: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(result, folder)
-    shutil.copytree(result, folder / "seed-7")
-    (folder / "notes.txt").write_text("mine")
-    (folder / "partial.npz").write_text("of an earlier run")
-    assert claim(folder, overwrite=True) == folder
-    assert [path.name for path in sorted(folder.rglob("*")) if path.is_file()] == ["notes.txt"]
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(path: Path, _: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("l0ref.cli.write.write_atomic", full)
-    assert main(["compress", *QUICK, "--out", str(tmp_path / "x"), "--quiet"]) == 2
-    assert "x' cannot be written: No space left on device; choose another folder" in capsys.readouterr().err
+    monkeypatch.delattr("l0ref.cli.compress.run_experiment")
+    out = tmp_path / "x"
+    assert main(["compress", *QUICK, "--out", str(out), "--quiet"]) == 1
+    said = f"{out / 'config.json'} cannot be written: No space left on device; free space in {out} or choose another fo"
+    assert said in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_finished_l0_network_outlives_a_control_that_fails(
@@ -364,7 +354,8 @@ def test_interrupt_gives_130(
     assert capsys.readouterr().err == "l0ref compress: interrupted\n"
 
 
-def test_ctrl_c_saves_what_was_reached(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_saves_what_was_reached(number: int, code: int, tmp_path: Path) -> None:
     out = tmp_path / "x"
     command = [sys.executable, "-m", "l0ref", "compress", "--epochs", "500", "--out", str(out)]
     # a shell's background job ignores Ctrl-C, and so would what is started from it
@@ -376,11 +367,11 @@ def test_ctrl_c_saves_what_was_reached(tmp_path: Path) -> None:
         try:
             while "epoch 50/500" not in process.stderr.readline():
                 assert process.poll() is None
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             _, err = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert f"interrupted; the last good model of the training that stopped is in {out / 'partial.npz'}" in err
     assert "Traceback" not in err
     assert checkpoint.load(out / "partial.npz").size == 50_200

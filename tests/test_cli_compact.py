@@ -141,7 +141,7 @@ def test_calibrate_says_what_is_wrong_before_it_measures(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("l0ref.cli.calibrate.calibrate", lambda **_: pytest.fail("measured"))
+    monkeypatch.setattr("l0ref.pruning.calibration.calibrate", lambda **_: pytest.fail("measured"))
     assert main(["calibrate", *(a.replace("{tmp}", str(tmp_path)) for a in arguments)]) == 2
     err = capsys.readouterr().err
     assert err.startswith("l0ref calibrate: " + said.replace("{tmp}", str(tmp_path)))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from l0ref.cli import build_parser, main
-from l0ref.cli.settings import FLAGS_ONLY, PRESETS, Settings, read_toml, resolve
+from l0ref.cli.settings import FLAGS_ONLY, PRESETS, Settings, read_config, resolve
 from l0ref.errors import ConfigError
 
 NUMBERS = {f.name for f in dataclasses.fields(Settings) if str(f.type) in ("int", "float", "float | None")}
@@ -73,10 +73,10 @@ def test_no_internal_name_is_shown(flag: str, said: str, tmp_path: Any, capsys: 
     [
         ("95", "amount=95 removes 95 weights, not 95 %; for a share of the weights give 0.95\n"),
         ("1", "amount=1 removes 1 weight, not 1 %; for a share of the weights give 0.01\n"),
-        ("100", "amount=100 removes 100 weights, not 100 %; for a share of the weights give 1.0\n"),
-        ("101", ""),
+        ("99", "amount=99 removes 99 weights, not 99 %; for a share of the weights give 0.99\n"),
+        ("100", ""),
         ("0", ""),
-        ("1.0", ""),
+        ("0.999", ""),
         ("0.95", ""),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_file_says_what_is_done_and_not_how_often_or_where_to(line: str, flag:
     file = tmp_path / "job.toml"
     file.write_text(line)
     with pytest.raises(ConfigError, match=rf"^\w+=.* is about running the job, not part of it; pass {flag} by hand$"):
-        resolve(read_toml(str(file)))
+        resolve(read_config(str(file)))
 
 
 def test_settings_and_flags_only_are_all_flags() -> None:

@@ -35,14 +35,16 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename, error.filename2 = str(target), None  # not the temporary one, and also of a full disk
         raise
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make the new name durable; systems and file systems that cannot sync a directory are left alone."""
     if os.name != "posix":
         return

@@ -8,7 +8,9 @@ is imported when it is needed: `l0ref --help` works wherever Python and NumPy do
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +21,7 @@ from l0ref.errors import ConfigError, L0RefError
 
 DONE, FAILED, USAGE = 0, 1, 2
 SIGNALLED = 128  # and the number of the signal, as shells count
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,15 +43,24 @@ def _run(arguments: argparse.Namespace, signals: EndSignals) -> int:
     except KeyboardInterrupt as stop:
         if arguments.debug:
             raise
-        sys.stderr.write(f"l0ref {arguments.command}: {str(stop) or 'interrupted'}\n")
+        sys.stderr.write(f"l0ref {arguments.command}: {_told(stop)}\n")
         return SIGNALLED + signals.number
     except BrokenPipeError:
         return DONE  # the reader of our output has seen enough
     except (L0RefError, OSError) as error:
         if arguments.debug:
             raise
-        sys.stderr.write(f"l0ref {arguments.command}: {error}\n")
+        sys.stderr.write(f"l0ref {arguments.command}: {_told(error)}\n")
         return USAGE if isinstance(error, ConfigError) else FAILED
+
+
+def _told(error: BaseException) -> str:
+    """What is said of an error: its sentence, with a remedy if the disk refused to write, and its notes."""
+    text = str(error) or "interrupted"
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is not None:
+        folder = os.path.dirname(error.filename) or "."
+        text = f"{error.filename} cannot be written: {error.strerror}; free space in {folder} or choose another folder"
+    return "; ".join([text, *getattr(error, "__notes__", ())])
 
 
 def build_parser() -> argparse.ArgumentParser:

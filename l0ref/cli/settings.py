@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from l0ref.archive import read_json
 from l0ref.errors import ConfigError
 from l0ref.validate import choose
 
@@ -80,7 +81,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 CUTS = ("amount", "threshold", "tolerance")
 FLAGS_ONLY = ("config", "out", "overwrite", "no_figures", "quiet", "seeds", "debug")
-PERCENT = range(1, 101)  # whole numbers that were probably meant as a percentage
+PERCENT = range(1, 100)  # whole numbers that were probably meant as a percentage
 
 
 def resolve(*sources: Mapping[str, Any]) -> Settings:
@@ -99,8 +100,13 @@ def resolve(*sources: Mapping[str, Any]) -> Settings:
     return _typed({"data": data, "model": model, **preset, **given})
 
 
-def read_toml(path: str) -> dict[str, Any]:
-    """Return the settings of a TOML file: the flags' names as keys, with "-" or "_", in one flat table."""
+def read_config(path: str) -> dict[str, Any]:
+    """Return the settings of a TOML file: the flags' names as keys, with "-" or "_", in one flat table.
+
+    The config.json of a result will do, too.
+    """
+    if path.endswith(".json"):
+        return _checked_table(path, read_json(path))
     try:
         text = Path(path).read_bytes().decode("utf-8")
         table = tomllib.loads(text)
@@ -108,6 +114,17 @@ def read_toml(path: str) -> dict[str, Any]:
         raise ConfigError(f"config={path!r} cannot be read: {error.strerror}; check the path") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"config={path!r} is not TOML: {error}; mend the file") from None
+    return _checked_table(path, table)
+
+
+def _checked_table(path: str, table: Any) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise ConfigError(f"config={path!r} holds {type(table).__name__}, expected settings by name")
+    for key, value in table.items():
+        if isinstance(value, dict):
+            raise ConfigError(
+                f"config={path!r} has a table [{key}]; write each setting as name = value, outside of tables"
+            )
     return {key.replace("-", "_"): value for key, value in table.items()}
 
 

@@ -1,4 +1,4 @@
-"""Writing a result folder: every file replaced as a whole, an earlier result never overwritten unasked."""
+"""What `l0ref compress` writes into the folder it has claimed, every file as a whole."""
 
 from __future__ import annotations
 
@@ -9,31 +9,70 @@ from typing import Any
 
 from l0ref import checkpoint
 from l0ref.archive import json_bytes, write_atomic, write_npz
-from l0ref.errors import ConfigError, Diverged, Interrupted
+from l0ref.archive.folder import marker_of
+from l0ref.errors import ConfigError
 from l0ref.nn import Model
-from l0ref.pruning import Experiment
+from l0ref.pruning import MAIN, Compressed, Experiment, Stage
+from l0ref.report import find_reports
 from l0ref.training import rows_to_csv
 
-REPORT, MODEL, COMPACT = "report.json", "model.npz", "compact.npz"
+REPORT, MODEL, COMPACT, DENSE = "report.json", "model.npz", "compact.npz", "dense.npz"
 PARTIAL = "partial.npz"
 PARTIAL_HISTORY = "partial.csv"
 PICTURES = ("training.png", "weights.png", "surrogate.png", "masks.png", "compression.png")
 TABLES = (REPORT, "config.json", "history.csv", "summary.json", PARTIAL_HISTORY)
-OURS = (*TABLES, MODEL, COMPACT, "masks.npz", PARTIAL, *PICTURES)
+OURS = (*TABLES, MODEL, COMPACT, DENSE, "masks.npz", PARTIAL, *PICTURES)
 
 
-def claim(folder: Path, *, overwrite: bool) -> Path:
-    """Create `folder`, or refuse it if it holds a result already; with `overwrite` that result is removed first."""
-    if any(folder.glob(f"**/{REPORT}")):
-        if not overwrite:
-            raise ConfigError(f"out={str(folder)!r} holds a result already; choose another folder or pass --overwrite")
-        for path in (p for name in OURS for p in (*folder.glob(name), *folder.glob(f"seed-*/{name}"))):
-            path.unlink()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out={str(folder)!r} cannot be created: {error.strerror}; choose another folder") from None
-    return folder
+class Kept:
+    """The networks of a job, written into `folder` as soon as training reaches them, so that nothing can take them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._last: Model | None = None
+
+    def reached(self, name: str, stage: Stage) -> None:
+        """Remember the network of a stage; write that of the main run before it is pruned."""
+        self._last = stage.model
+        if name == MAIN and stage.name == "dense":
+            checkpoint.save(self.folder / DENSE, stage.model)
+
+    def finished(self, name: str, run: Compressed) -> None:
+        """Write model.npz and masks.npz of the main run."""
+        if name == MAIN:
+            checkpoint.save(self.folder / MODEL, run.model)
+            masks = {k: run.model.mask(k) for k in run.model.weights}
+            write_npz(self.folder / "masks.npz", masks, manifest={"kind": "l0ref masks"})
+
+    def keep_partial(self, stop: BaseException) -> None:
+        """Write the last good network of what `stop` has ended, and its history if that was a training."""
+        model, history = getattr(stop, "model", None) or self._last, getattr(stop, "history", None)
+        if model is not None:
+            checkpoint.save(self.folder / PARTIAL, model)
+        if history is not None:
+            write_atomic(self.folder / PARTIAL_HISTORY, history.to_csv().encode("utf-8"))
+
+    def told(self, folder: Path | None) -> list[str]:
+        """Return what is where, when all was moved to `folder`; nothing if there is none."""
+        if folder is None:
+            return []
+        about = {
+            MODEL: "the finished l0 network",
+            DENSE: "the dense l0 network",
+            PARTIAL: "the last good model of the training that stopped",
+        }
+        if (folder / MODEL).exists():
+            del about[DENSE]
+        return [f"{what} is in {folder / name}" for name, what in about.items() if (folder / name).exists()]
+
+
+def finished_report(folder: Path) -> dict[str, Any] | None:
+    """Return the report of a folder with a complete result."""
+    marker = marker_of(folder)
+    if not (folder / REPORT).is_file() or (marker is not None and not marker.is_complete):
+        return None
+    (report,) = find_reports([folder])
+    return dict(report)
 
 
 def check_file(flag: str, path: str | os.PathLike[str] | None) -> None:
@@ -48,16 +87,7 @@ def check_file(flag: str, path: str | os.PathLike[str] | None) -> None:
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.json before any work is done: it tells what ran, and whether the folder can be written."""
-    try:
-        write_atomic(folder / "config.json", json_bytes(config))
-    except OSError as error:
-        raise ConfigError(f"out={str(folder)!r} cannot be written: {error.strerror}; choose another folder") from None
-
-
-def write_model(folder: Path, model: Model) -> None:
-    """Write model.npz and masks.npz."""
-    checkpoint.save(folder / MODEL, model)
-    write_npz(folder / "masks.npz", {k: model.mask(k) for k in model.weights}, manifest={"kind": "l0ref masks"})
+    write_atomic(folder / "config.json", json_bytes(config))
 
 
 def write_compact(folder: Path, small: Model) -> dict[str, Path]:
@@ -75,16 +105,6 @@ def write_result(folder: Path, experiment: Experiment, report: Mapping[str, Any]
 def write_summary(folder: Path, summary: Mapping[str, Any]) -> None:
     """Write summary.json: mean, sample standard deviation and n over the seeds of one configuration."""
     write_atomic(folder / "summary.json", json_bytes(summary))
-
-
-def write_partial(folder: Path, stop: Diverged | Interrupted) -> str:
-    """Save the last good model and the epochs of a training that stopped, and say what is where; "" if nothing is."""
-    done = [f"the finished l0 network is in {folder / MODEL}"] if (folder / MODEL).exists() else []
-    if stop.model is not None:
-        checkpoint.save(folder / PARTIAL, stop.model)
-        write_atomic(folder / PARTIAL_HISTORY, stop.history.to_csv().encode("utf-8"))
-        done.append(f"the last good model of the training that stopped is in {folder / PARTIAL}")
-    return ", ".join(done)
 
 
 def _history(experiment: Experiment) -> str:

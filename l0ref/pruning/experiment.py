@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from l0ref.data import Splits
@@ -15,7 +16,7 @@ from l0ref.masks import amount_for_compression
 from l0ref.nn import Model
 from l0ref.penalty import Penalty
 from l0ref.pruning.controls import Control, control
-from l0ref.pruning.pipeline import Compressed, Dense, prune_and_tune, prune_gradually, ramp_to, train_dense
+from l0ref.pruning.pipeline import Compressed, Dense, Stage, prune_and_tune, prune_gradually, ramp_to, train_dense
 from l0ref.pruning.recipe import Cut, Recipe
 
 MAIN = "l0"
@@ -33,6 +34,17 @@ class Experiment:
     curves: Mapping[str, Sequence[tuple[float, Compressed]]]
 
 
+def check_cuts(model: Model, cut: Cut, curve: Sequence[float]) -> None:
+    """Refuse, before any training, a cut or a ratio of the curve that would leave a layer without a single weight."""
+    cut.check_model(model)
+    for ratio in curve:
+        if ratio > model.size:
+            raise ConfigError(f"curve={ratio!r} leaves none of {model.size} weights; ask for less")
+        fraction = amount_for_compression(model.size, ratio) / model.size
+        control = Cut(amount=fraction, scope=cut.scope, min_keep=cut.min_keep)
+        control.check_model(model, name="curve", value=ratio)
+
+
 def run_experiment(
     model: Model,
     data: Splits,
@@ -47,6 +59,7 @@ def run_experiment(
     control_l1: float = 0.0,
     control_l2: float = 0.0,
     curve: Sequence[float] = (),
+    reached: Callable[[str, Stage], None] | None = None,
     finished: Callable[[str, Compressed], None] | None = None,
     **options: Any,
 ) -> Experiment:
@@ -56,6 +69,7 @@ def run_experiment(
     controls                    names out of `CONTROLS`
     control_l1, control_l2      strengths of those two
     curve                       compression ratios at which every run is also pruned and fine-tuned
+    reached                     called with the name of a run and each of its stages that training ended with
     finished                    called with name and result of each run as soon as it is done, the main job first
     options                     progress and every, for `fit`
     """
@@ -63,6 +77,7 @@ def run_experiment(
         raise ConfigError(f"gradual and rounds={rounds} exclude each other; choose one way to prune")
     if gradual is not None:
         ramp_to(cut, epochs=gradual.epochs)
+    check_cuts(model, cut, curve)
     fractions = [amount_for_compression(model.size, ratio) / model.size for ratio in curve]
 
     def compress_from(start: Dense, each: Control, cut: Cut, **shared: Any) -> Compressed:
@@ -76,7 +91,9 @@ def run_experiment(
     own = Control(MAIN, train.penalty)
     others = [control(name, like=train.penalty, l1=control_l1, l2=control_l2) for name in controls]
     for each in (own, *others):
-        shared = {"seed": seed, "label": each.name, **options}
+        shared: dict[str, Any] = {"seed": seed, "label": each.name, **options}
+        if reached is not None:
+            shared["reached"] = partial(reached, each.name)
         if each.penalty not in dense:
             dense[each.penalty] = train_dense(model, data, each.train(train), **shared)
         start = dense[each.penalty]

@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,9 @@ class Stage:
     model: Model
     validation: metrics.Score
     seconds: float
+
+
+Reached = Callable[[Stage], None]
 
 
 @dataclass(frozen=True)
@@ -87,15 +90,31 @@ class Dense:
     epochs: int
 
 
-def train_dense(model: Model, data: Splits, recipe: Recipe, *, seed: int, **options: Any) -> Dense:
-    """Train the network that is to be pruned; `options` (progress, every) go to `fit`."""
+def train_dense(
+    model: Model, data: Splits, recipe: Recipe, *, seed: int, reached: Reached | None = None, **options: Any
+) -> Dense:
+    """Train the network that is to be pruned; `options` (progress, every) go to `fit`.
+
+    reached  here and below: called with each stage that training ended with, so that the caller can keep it
+    """
     start = time.perf_counter()
     trained, history = recipe.fit(model, data, seed=seed, phase="train", **options)
-    return Dense(_stage("dense", trained, data, start), history.rows, recipe.epochs)
+    stage = _stage("dense", trained, data, start)
+    if reached is not None:
+        reached(stage)
+    return Dense(stage, history.rows, recipe.epochs)
 
 
 def prune_and_tune(
-    dense: Dense, data: Splits, cut: Cut, finetune: Recipe, *, seed: int, rounds: int = 1, **options: Any
+    dense: Dense,
+    data: Splits,
+    cut: Cut,
+    finetune: Recipe,
+    *,
+    seed: int,
+    rounds: int = 1,
+    reached: Reached | None = None,
+    **options: Any,
 ) -> Compressed:
     """Cut and fine-tune a trained network, in one round or several; the last round reaches the whole cut.
 
@@ -116,6 +135,8 @@ def prune_and_tune(
         phase = "finetune" if rounds == 1 else f"finetune {number}"
         model, history = finetune.fit(pruned.model, data, seed=seed, phase=phase, first_epoch=first_epoch, **options)
         tuned = _stage("finetuned", model, data, start)
+        if reached is not None:
+            reached(tuned)
         tuning_seconds += tuned.seconds
         rows += history.rows
         first_epoch += finetune.epochs
@@ -136,6 +157,7 @@ def prune_gradually(
     *,
     seed: int,
     schedule: Schedule | None = None,
+    reached: Reached | None = None,
     **options: Any,
 ) -> Compressed:
     """Prune while training goes on, with the penalty on and the optimiser's memory kept; then fine-tune.
@@ -169,6 +191,8 @@ def prune_gradually(
     )
     swept = sweep(masked)
     pruned = _stage("pruned", swept.model, data, start)
+    if reached is not None:
+        reached(pruned)
     start = time.perf_counter()
     first_epoch = dense.epochs + gradual.epochs + 1
     model, tuning = finetune.fit(pruned.model, data, seed=seed, phase="finetune", first_epoch=first_epoch, **options)

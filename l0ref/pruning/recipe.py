@@ -93,6 +93,25 @@ class Cut:
         choose("score", self.score, SCORES)
         count("min_keep", self.min_keep)
 
+    def check_model(self, model: Model, *, name: str = "amount", value: Any = None) -> None:
+        """Refuse, before any training, an amount that would leave a layer of `model` without a weight.
+
+        name, value   of the argument that the message begins with; by default the amount itself
+        """
+        if self.amount is None:
+            return
+        asked = f"{name}={self.amount if value is None else value!r}"
+        sizes = list(model.sizes.values())
+        for part in [sizes] if self.scope == "global" else [[size] for size in sizes]:
+            n, most = sum(part), sum(size - min(size, max(self.min_keep, 1)) for size in part)
+            drop = math.floor(self.amount * n + 0.5) if isinstance(self.amount, float) else self.amount
+            if drop > most:
+                kept = f"min_keep={self.min_keep}" if self.min_keep else "one weight left in each layer"
+                where = "" if self.scope == "global" else " of one layer"
+                raise ConfigError(
+                    f"{asked} removes {drop} of {n} weights{where}, but at most {most} can go with {kept}; ask for less"
+                )
+
     def apply(self, model: Model, validation: Dataset, *, seed: int) -> Model:
         """Return the model with the weights masked that this cut removes, unless a sweep took as many before."""
         options: dict[str, Any] = {"scope": self.scope, "score": self.score, "min_keep": self.min_keep, "seed": seed}

@@ -1,0 +1,235 @@
+"""A result folder: claimed by one process, built out of sight, and replaced as a whole when the result is complete.
+
+    .l0ref.json    marker of a folder that holds a result: whether it is complete, and which files belong to it
+    .l0ref.lock    held while a process writes here
+    .l0ref.new/    what that process builds
+    unfinished/    what a process reached that ended early, where an earlier complete result keeps its place
+
+Files that the marker does not name belong to somebody else: they are never replaced and never removed. A process that
+is killed leaves `.l0ref.new`; the next one that claims the folder puts it where an interrupted one would have.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from l0ref.archive.atomic import sync_directory, write_atomic
+from l0ref.archive.lock import locked
+from l0ref.archive.strict_json import json_bytes, read_json
+from l0ref.errors import ConfigError, DataError, L0RefError
+
+KIND, VERSION = "l0ref result", 1
+MARKER, LOCK, NEW, UNFINISHED = ".l0ref.json", ".l0ref.lock", ".l0ref.new", "unfinished"
+REPORT = "report.json"  # by which results of earlier releases, which have no marker, are known
+FILE = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)  # no way out of the folder, nothing hidden
+WORTH = ".npz"  # what is kept when a job ends early: arrays, and whatever stands beside them
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a folder holds: a complete result or what is left of one, in these files."""
+
+    is_complete: bool
+    files: tuple[str, ...]
+
+
+class Claim:
+    """A folder claimed by this process. Files are written into `build`; `publish` makes them the folder's result."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.build = folder, folder / NEW
+        self.is_published = False
+        self.build.mkdir()
+
+    def publish(self) -> None:
+        """Replace the earlier result, if there was one, by the files in `build`; what was left unfinished goes."""
+        if strange := _strange(self.folder, _files(self.build)):
+            raise ConfigError(
+                f"{str(self.folder / strange)!r} came from somebody else meanwhile and was not replaced; "
+                f"the result is in {self.leave()}"
+            )
+        _mark(self.build, is_complete=True)
+        _move_in(self.folder)
+        self.is_published = True
+        for aside in self.folder.glob(f"{UNFINISHED}*"):
+            discard(aside)
+
+    def leave(self) -> Path | None:
+        """End early: keep what was built if it has arrays, but not in place of an earlier result; say where it is."""
+        return _settle(self.folder)
+
+
+@contextmanager
+def claim(
+    folder: Path, *, names: Collection[str], overwrite: bool = False, fresh: bool = False, name: str = "out"
+) -> Iterator[Claim]:
+    """Claim `folder` for a result, or refuse it; no file of it changes before the result is published.
+
+    names      files that the result may have: they must not be there already as somebody else's
+    overwrite  replace an earlier result, complete or not
+    fresh      take a new folder, with a number at the end of its name where another process was quicker
+    name       of the argument that gave the folder, with which messages begin
+
+    A job that ends without `publish` is left as `Claim.leave` says.
+    """
+    told = f"{name}={os.fspath(folder)!r}"
+    with _made(folder, fresh=fresh, told=told) as here, locked(here / LOCK, name=told):
+        _settle(here)
+        _check_free(here, names, overwrite=overwrite, told=told)
+        place = Claim(here)
+        try:
+            yield place
+        except OSError as error:
+            if error.filename is not None:  # the name that the file would have had
+                error.filename = os.fspath(error.filename).replace(f"{os.sep}{NEW}{os.sep}", os.sep)
+            raise
+        finally:
+            with suppress(OSError):  # of a full disk, say: the next claim finds what was built
+                place.leave()
+
+
+def marker_of(folder: Path) -> Marker | None:
+    """Return what the marker of a folder says, None if there is none."""
+    path = folder / MARKER
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    try:
+        files = tuple(found["files"])
+        if (found["kind"], found["version"]) != (KIND, VERSION) or not all(map(FILE.fullmatch, files)):
+            raise KeyError("kind, version or files")
+        return Marker(bool(found["is_complete"]), files)
+    except (LookupError, TypeError) as error:
+        raise DataError(f"{str(path)!r} is no marker of a result: {error} is wrong; move the folder away") from None
+
+
+def adopt(folder: Path, names: Collection[str]) -> Marker | None:
+    """Return the marker of a folder; one of an earlier release, known by its report, gets one that names `names`."""
+    if marker_of(folder) is None and _is_report(folder / REPORT):
+        _mark(folder, is_complete=True, files=[name for name in names if (folder / name).is_file()])
+    return marker_of(folder)
+
+
+def discard(folder: Path) -> None:
+    """Remove the result that a folder holds and, if nothing else is in it, the folder; without a marker, nothing."""
+    found = marker_of(folder)
+    if found is not None:
+        for name in (*found.files, MARKER):
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _check_free(folder: Path, names: Collection[str], *, overwrite: bool, told: str) -> None:
+    """Refuse a folder with a result, unless it is to be replaced, and one with files of other people."""
+    if not overwrite and (_is_report(folder / REPORT) or marker_of(folder) is not None):
+        old = marker_of(folder)
+        what = "a result already" if old is None or old.is_complete else "what an interrupted job left"
+        raise ConfigError(f"{told} holds {what}; choose another folder or pass --overwrite")
+    adopt(folder, names)
+    if strange := _strange(folder, names):
+        raise ConfigError(f"{told} holds {strange}, which l0ref did not write there; move it or choose another folder")
+
+
+def _settle(folder: Path) -> Path | None:
+    """Put what was being built where it belongs: a complete result in, of another the arrays, aside if need be."""
+    build = folder / NEW
+    if not build.is_dir():
+        return None
+    state, files = marker_of(build), _files(build)
+    if state is None and not any(name.endswith(WORTH) for name in files):
+        shutil.rmtree(build)
+        return None
+    if state is None:
+        _mark(build, is_complete=False)
+    if state is not None and state.is_complete:  # it was being moved in
+        _move_in(folder)
+        return folder
+    if marker_of(folder) is None and not _is_report(folder / REPORT) and _strange(folder, files) is None:
+        _move_in(folder)
+        return folder
+    aside = next(path for path in _numbered(folder / UNFINISHED) if not path.exists())
+    os.replace(build, aside)
+    return aside
+
+
+def _move_in(folder: Path) -> None:
+    """Replace the files of the earlier result, one by one and the marker last; goes on where it was cut."""
+    build = folder / NEW
+    new, old = marker_of(build), marker_of(folder)
+    assert new is not None
+    for name in set(old.files if old else ()) - set(new.files):
+        (folder / name).unlink(missing_ok=True)
+    for name in new.files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (build / name).exists():
+            os.replace(build / name, folder / name)
+    os.replace(build / MARKER, folder / MARKER)
+    sync_directory(folder)
+    shutil.rmtree(build)
+
+
+def _mark(folder: Path, *, is_complete: bool, files: Collection[str] | None = None) -> None:
+    found = {"kind": KIND, "version": VERSION, "is_complete": is_complete}
+    write_atomic(folder / MARKER, json_bytes(found | {"files": sorted(_files(folder) if files is None else files)}))
+
+
+def _files(folder: Path) -> list[str]:
+    """The files of a folder that are not hidden, relative to it."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in found if FILE.fullmatch(name))
+
+
+def _strange(folder: Path, names: Collection[str]) -> str | None:
+    """The first of these files that is in the folder and not part of its result."""
+    old = marker_of(folder)
+    own = old.files if old is not None else ()
+    return next((name for name in names if name not in own and os.path.lexists(folder / name)), None)
+
+
+def _is_report(path: Path) -> bool:
+    """Whether this is the report of a result, and not somebody else's file of that name."""
+    if not path.is_file():
+        return False
+    try:
+        found = read_json(path)
+    except L0RefError:
+        return False
+    return isinstance(found, dict) and {"schema_version", "config", "stages"} <= set(found)
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """Yield a path and, if that will not do, with -2, -3, ... at the end of its name."""
+    yield path
+    yield from (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
+
+
+@contextmanager
+def _made(folder: Path, *, fresh: bool, told: str) -> Iterator[Path]:
+    """Make a folder, and remove at the end what was made and stayed empty."""
+    missing = [path for path in folder.parents if not path.exists()]
+    for path in _numbered(folder):
+        try:
+            path.mkdir(parents=True)
+            missing.insert(0, path)
+            break
+        except FileExistsError:
+            if not fresh and path.is_dir():
+                break
+            if not fresh:
+                raise ConfigError(f"{told} is a file; choose another folder") from None
+        except OSError as error:
+            raise ConfigError(f"{told} cannot be created: {error.strerror}; choose another folder") from None
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()

@@ -1,0 +1,94 @@
+"""A lock between processes that a dead one does not hold: the system drops it with the process, however that ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from l0ref.errors import ConfigError
+
+UNKNOWN = (errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)  # of a file system without locks, where nothing is protected
+
+
+@contextmanager
+def locked(path: Path, *, name: str) -> Iterator[None]:
+    """Hold the lock file `path` meanwhile, or refuse with the id of the process that does; `name` begins the message.
+
+    The file is removed at the end. One that a killed process left is taken over.
+    """
+    try:
+        handle = _taken(path)
+    except OSError as error:
+        raise ConfigError(f"{name} cannot be written: {error.strerror}; choose another") from None
+    if handle is None:
+        raise ConfigError(f"{name} is in use by process {_holder(path)}; wait for its end or choose another")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        _unlock(handle)
+        os.close(handle)
+
+
+def _taken(path: Path) -> int | None:
+    """The open lock file, or None if another process holds it; again if its last holder removed it in between."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if not _lock(handle):
+                os.close(handle)
+                return None
+            if os.fstat(handle).st_ino == path.stat().st_ino:
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()}\n".encode("ascii"))
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _holder(path: Path) -> str:
+    """What the lock file says about who holds it."""
+    try:
+        return path.read_bytes()[:20].decode("ascii", errors="replace").strip() or "unknown"
+    except OSError:
+        return "unknown"
+
+
+def _lock(handle: int) -> bool:
+    if sys.platform == "win32":
+        import msvcrt
+
+        with suppress(OSError):
+            os.lseek(handle, 2**30, os.SEEK_SET)  # beyond the text, which others may read
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+            return True
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in UNKNOWN:
+            raise
+    return True
+
+
+def _unlock(handle: int) -> None:
+    """Drop the lock for processes that were forked meanwhile, too."""
+    if sys.platform != "win32":
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
