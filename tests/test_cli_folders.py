@@ -1,4 +1,4 @@
-"""What `l0ref compress` refuses first and what it keeps: earlier results, finished seeds, networks of jobs cut short."""
+"""What `l0ref compress` refuses first, and what it keeps: earlier results, finished seeds, jobs cut short."""
 
 from __future__ import annotations
 
