@@ -1,5 +1,6 @@
 """Pruning: scores, masks on a model, the sweep of dead units, and the pipeline around them."""
 
+from l0ref.pruning.axes import Axes, coupled_axes
 from l0ref.pruning.controls import CONTROLS, Control, control
 from l0ref.pruning.curve import pruning_curve
 from l0ref.pruning.experiment import MAIN, Experiment, run_experiment
@@ -7,12 +8,14 @@ from l0ref.pruning.pipeline import Compressed, Dense, Stage, compress, prune_and
 from l0ref.pruning.prune import prune
 from l0ref.pruning.recipe import Cut, Recipe, pruned_count
 from l0ref.pruning.score import SCORES
+from l0ref.pruning.shrink import dead_units, mask_units, permute, shrink, surgery
 from l0ref.pruning.sweep import Sweep, sweep
 
 __all__ = [
     "CONTROLS",
     "MAIN",
     "SCORES",
+    "Axes",
     "Compressed",
     "Control",
     "Cut",
@@ -23,12 +26,18 @@ __all__ = [
     "Sweep",
     "compress",
     "control",
+    "coupled_axes",
+    "dead_units",
+    "mask_units",
+    "permute",
     "prune",
     "prune_and_tune",
     "prune_gradually",
     "pruned_count",
     "pruning_curve",
     "run_experiment",
+    "shrink",
+    "surgery",
     "sweep",
     "train_dense",
 ]

@@ -76,6 +76,20 @@ def sweep(model: Model) -> Sweep:
     return Sweep(swept, {name: n for name, n in units.items() if n}, before - _kept(swept))
 
 
+def fold_constants(model: Model, units: Mapping[str, Array]) -> Model:
+    """Fold the constant outputs of units without incoming weights into the next bias, where that is exact.
+
+    units   {layer: indices}; others, and those that still have incoming weights, are left as they are
+    """
+    for link in _links(model.architecture, model.input_shape):
+        key = f"{link.first.name}.weight"
+        ids = np.asarray(units.get(link.first.name, ()), np.intp)
+        if key in model.masks and not _by_unit(model.masks[key])[ids].all():
+            whole = model.replace(masks={name: model.mask(name) for name in model.weights})
+            model = _fold_constant(whole, link, among=np.isin(np.arange(link.shape[0]), ids))
+    return model
+
+
 def _links(layers: Sequence[Layer], shape: Shape) -> Iterator[Link]:
     """Every pair of neighbouring weighted layers in a chain; residual sums end a chain."""
     first: Layer | None = None
@@ -95,12 +109,12 @@ def _links(layers: Sequence[Layer], shape: Shape) -> Iterator[Link]:
                 yield from _links(layer.shortcut, inner)
 
 
-def _fold_constant(model: Model, link: Link) -> Model:
+def _fold_constant(model: Model, link: Link, *, among: Array | bool = True) -> Model:
     """Fold the output of units without incoming weights into the next bias; remove their outgoing weights."""
     key_in, key_out = f"{link.first.name}.weight", f"{link.second.name}.weight"
     silent = ~_by_unit(model.masks[key_in])
     readers = _outgoing(model.masks[key_out], link)
-    candidates = silent & readers.any(axis=(0, 2))
+    candidates = silent & readers.any(axis=(0, 2)) & among
     if not candidates.any():
         return model
     output = _constant_output(model, link)

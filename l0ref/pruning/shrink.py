@@ -1,0 +1,229 @@
+"""Surgery: remove units and filters physically, or put them in another order.
+
+    shrink(model, {"conv1": [0, 3]})       the arrays become smaller; logits as if those units had put out 0
+    shrink(model)                          removes the units that masks have left without a use; logits are equal
+    permute(model, {"fc1": order})         unit j is unit order[j] of before; logits are equal
+
+Every array that an axis goes through is cut at the same places, see `l0ref.pruning.axes`: weight rows and columns,
+biases, scales, shifts and running statistics of batch normalisation, masks, and the optimiser's memory.
+
+    removed unit    its incoming weights and bias go, and the weights that read it. One whose incoming weights are all
+                    pruned puts out a constant: what the next layer makes of it is folded into that layer's bias first,
+                    where that is exact (see `sweep`)
+    groups          a grouped convolution keeps equally many inputs and outputs in every group that is left; a group
+                    may go as a whole
+    residual sums   widths that are added are one axis: naming one of its layers decides for all of them
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.errors import ArgumentError, LayerCollapse, ShapeError
+from l0ref.nn import Conv2d, Layer, Linear, Model, Residual
+from l0ref.pruning.axes import NORMS, Axes, Use, coupled_axes
+from l0ref.pruning.sweep import fold_constants, sweep
+from l0ref.validate import Array
+
+Units = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Surgery:
+    """What becomes of the units of a network: for each axis those of before, in their new order.
+
+    >>> from l0ref import nn
+    >>> surgery(nn.digits_mlp(seed=0), {"fc1": range(200)}).model.params["fc2.weight"].shape
+    (100, 100)
+    """
+
+    before: Model
+    axes: Axes
+    order: Mapping[str, Units]
+
+    @cached_property
+    def model(self) -> Model:
+        """The network afterwards."""
+        old = self.before
+        architecture = tuple(self._layers(old.architecture))
+        params, masks, buffers = (self.arrays(part) for part in (old.params, old.masks, old.buffers))
+        return Model(architecture, old.input_shape, params, masks, buffers)
+
+    def arrays(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Cut arrays named and shaped like those of the network: parameters, masks, buffers, a slot of an optimiser."""
+        done = dict(arrays)
+        for use in self.axes.uses:
+            rows = self._features(use.writes, use.spread if isinstance(use.layer, NORMS) else 1)
+            for end in ("weight", "bias", "running_mean", "running_var"):
+                if (key := f"{use.layer.name}.{end}") in arrays:
+                    done[key] = self._weight(use, arrays[key]) if end == "weight" and use.weighs else arrays[key][rows]
+        return done
+
+    def _weight(self, use: Use, w: Array) -> Array:
+        """Rows and columns of a weight; in a grouped convolution every row has the columns of its own group."""
+        rows, columns = self._features(use.writes, 1), self._features(use.reads, use.spread)
+        groups = _groups(use.layer)
+        if groups == 1:
+            return np.ascontiguousarray(w[np.ix_(rows, columns)])
+        part = w.shape[1]  # inputs of a group
+        blocks = _blocks(use.layer.name, columns // part, rows // (w.shape[0] // groups))
+        taken = [w[np.ix_(rows[out], columns[inside] % part)] for inside, out in blocks]
+        return np.concatenate(taken) if taken else w[:0]
+
+    def _features(self, axis: str, spread: int) -> Units:
+        return np.asarray((self.order[axis][:, None] * spread + np.arange(spread)).ravel())
+
+    def _layers(self, layers: Sequence[Layer]) -> Iterator[Layer]:
+        uses = {use.layer.name: use for use in self.axes.uses}
+        for layer in layers:
+            if isinstance(layer, Residual):
+                body, shortcut = (tuple(self._layers(part)) for part in (layer.body, layer.shortcut))
+                yield dataclasses.replace(layer, body=body, shortcut=shortcut)
+            elif layer.name in uses:
+                yield self._layer(uses[layer.name])
+            else:
+                yield layer
+
+    def _layer(self, use: Use) -> Layer:
+        layer, inputs, outputs = use.layer, self.order[use.reads].size * use.spread, self.order[use.writes].size
+        if isinstance(layer, Linear):
+            return dataclasses.replace(layer, in_features=inputs, out_features=outputs)
+        if not isinstance(layer, Conv2d):
+            return dataclasses.replace(layer, num_features=inputs)
+        part = layer.in_channels // layer.groups
+        groups = 1 if layer.groups == 1 else np.unique(self.order[use.reads] // part).size
+        return dataclasses.replace(layer, in_channels=inputs, out_channels=outputs, groups=groups)
+
+
+def shrink(model: Model, units: Mapping[str, Sequence[int]] | None = None) -> Model:
+    """Return the model without the units named, as smaller arrays.
+
+    units   {layer: indices of the units to remove}; None removes those that have no use, see `dead_units`
+    """
+    if units is None:
+        model = sweep(model).model
+        units = dead_units(model)
+    return surgery(model, units).model
+
+
+def permute(model: Model, perms: Mapping[str, Sequence[int]]) -> Model:
+    """Return the model with hidden units and filters in another order: new unit j is unit perms[layer][j].
+
+    Logits stay the same up to the order of sums.
+    """
+    axes = coupled_axes(model)
+    order = {axis: np.arange(size) for axis, size in axes.sizes.items()}
+    for axis, perm in _by_axis(axes, {name: _indices(name, perm) for name, perm in perms.items()}, "perms").items():
+        if not np.array_equal(np.sort(perm), order[axis]):
+            raise ArgumentError(
+                f"perms[{axis!r}] has {perm.size} entries, expected each of 0 to {axes.sizes[axis] - 1} once"
+            )
+        order[axis] = perm
+    return Surgery(model, axes, order).model
+
+
+def surgery(model: Model, units: Mapping[str, Sequence[int]]) -> Surgery:
+    """Return what removing these units does to every array; see `shrink`."""
+    axes = coupled_axes(model)
+    gone = _by_axis(axes, {name: np.unique(_indices(name, ids)) for name, ids in units.items()}, "units")
+    order = {}
+    for axis, size in axes.sizes.items():
+        removed = gone.get(axis, np.empty(0, np.intp))
+        if removed.size and not (removed[0] >= 0 and removed[-1] < size):
+            bad = removed[0] if removed[0] < 0 else removed[-1]
+            raise ArgumentError(f"units[{axis!r}] has {bad}, which is no unit: there are 0 to {size - 1}")
+        if size and removed.size == size:
+            raise LayerCollapse(f"units[{axis!r}] has all {size} units of the layer; leave at least one")
+        order[axis] = np.delete(np.arange(size), removed)
+    folded = fold_constants(model, {name: gone[axes.of(name)] for name in units})
+    return Surgery(folded, axes, order)
+
+
+def mask_units(model: Model, units: Mapping[str, Sequence[int]]) -> Model:
+    """Return the masked twin of `shrink(model, units)`: the same function, with the weights of those units zero.
+
+    Incoming and outgoing weights are masked, and biases set to 0.
+    """
+    cut = surgery(model, units)
+    keep = {axis: np.isin(np.arange(size), cut.order[axis]) for axis, size in cut.axes.sizes.items()}
+    masks, params = {key: cut.before.mask(key) for key in cut.before.weights}, dict(cut.before.params)
+    for use in (use for use in cut.axes.uses if use.weighs):
+        key, bias, groups = f"{use.layer.name}.weight", f"{use.layer.name}.bias", _groups(use.layer)
+        rows, columns = keep[use.writes], np.repeat(keep[use.reads], use.spread)
+        own = np.repeat(columns.reshape(groups, -1), rows.size // groups, axis=0)  # the columns of each row
+        masks[key] = masks[key] & (rows[:, None] & own).reshape(*own.shape, *[1] * (masks[key].ndim - 2))
+        if bias in params:
+            params[bias] = np.where(rows, params[bias], 0).astype(params[bias].dtype)
+    return cut.before.replace(params=params, masks=masks)
+
+
+def dead_units(model: Model) -> dict[str, list[int]]:
+    """Return {layer: units that no weight reads}, one entry for each axis that can be cut and has any.
+
+    A layer that would vanish keeps its first unit; so does each group of a grouped convolution.
+    """
+    axes = coupled_axes(model)
+    found = {}
+    for axis, size in axes.sizes.items():
+        readers = [use for use in axes.uses if use.weighs and use.reads == axis]
+        if axis in axes.fixed or any(_groups(use.layer) > 1 for use in axes.uses if axis in (use.reads, use.writes)):
+            continue
+        read = np.zeros(size, bool)
+        for use in readers:
+            mask = model.mask(f"{use.layer.name}.weight")
+            read |= mask.reshape(mask.shape[0], size, -1).any(axis=(0, 2)) if mask.size else False
+        dead = np.flatnonzero(~read)
+        if dead.size and axes.writers(axis):
+            found[axes.writers(axis)[0]] = [int(i) for i in dead[dead.size == size :]]
+    return {name: dead for name, dead in found.items() if dead}
+
+
+def _by_axis(axes: Axes, units: Mapping[str, Units], what: str) -> dict[str, Units]:
+    """What is decided for layers, by axis; layers of one axis must agree, and a fixed axis stays."""
+    found: dict[str, tuple[str, Units]] = {}
+    for name, ids in units.items():
+        axis = axes.of(name)
+        if ids.size and axis in axes.fixed:
+            raise ArgumentError(f"{what} has {name!r}, whose units cannot change: {axes.fixed[axis]}; leave it out")
+        first, others = found.setdefault(axis, (name, ids))
+        if not np.array_equal(others, ids):
+            raise ArgumentError(
+                f"{what}[{first!r}] and {what}[{name!r}] differ, but their outputs are added, so that they are one "
+                "axis; give both the same units, or name only one"
+            )
+    return {axis: ids for axis, (_, ids) in found.items()}
+
+
+def _indices(name: str, ids: Any) -> Units:
+    found = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise ArgumentError(f"units[{name!r}]={ids!r} must be indices of units in a row, as in [0, 3]")
+    return found.astype(np.intp)
+
+
+def _groups(layer: Layer) -> int:
+    return layer.groups if isinstance(layer, Conv2d) else 1
+
+
+def _blocks(name: str, inputs: Units, outputs: Units) -> list[tuple[Units, Units]]:
+    """Positions of the inputs and of the outputs of each group that is left, from the group of each of them."""
+    left = list(dict.fromkeys(inputs.tolist()))
+    sides = [[np.flatnonzero(side == group) for group in left] for side in (inputs, outputs)]
+    for side, what, given in zip(sides, ("inputs", "outputs"), (inputs, outputs), strict=True):
+        counts = sorted({places.size for places in side})
+        in_a_row = given.size == sum(p.size for p in side) and np.array_equal(
+            np.concatenate([*side]), np.arange(given.size)
+        )
+        if len(counts) > 1 or not in_a_row or counts == [0]:
+            raise ShapeError(
+                f"groups of convolution {name!r} would have different {what}; remove as many {what} from every group, "
+                "or all inputs and outputs of a group, and keep the members of a group together"
+            )
+    return list(zip(*sides, strict=True))
