@@ -1,7 +1,8 @@
 """Streams of random numbers: one independent generator for each (seed, purpose, epoch).
 
 A stream is a pure function of its three numbers. So the shuffle of epoch 7 does not depend on what
-was drawn in epoch 6, and a resumed run repeats an unbroken one bit for bit.
+was drawn in epoch 6, and training can go on from any of its states (`l0ref.training.TrainingState`)
+with the bits of an unbroken one. States are not written to disk yet.
 """
 
 from __future__ import annotations

@@ -29,7 +29,6 @@ from l0ref.nn.compiled import Spare, chain_of
 from l0ref.penalty import Penalty
 from l0ref.pruning.compact import sparse_twin
 from l0ref.sparse import BlockPattern, Pattern
-from l0ref.streams import stream
 from l0ref.training import TrainingState, fit, steps
 from l0ref.validate import Array
 from tests.test_chain import (
@@ -503,12 +502,12 @@ def test_steps_ask_for_no_memory_and_slots_are_as_many_as_stored_weights(name: s
     model = sparse_twin(model.replace(masks={k: rng.random(model.params[k].shape) < 0.3 for k in model.weights}))
     data, pull = data_for(model, count=batch + 5), Penalty(alpha=1e-3).pull(dict.fromkeys(model.weights, 1.0))
     with backend("numba"):
-        runner = steps.steps_for(steps.Task(model, data, optim.Adam(), Penalty(), 0.1), batch_size=batch)
+        runner = steps.steps_for(steps.Task(model, data, optim.Adam(), 0.1, 0), batch_size=batch)
         assert isinstance(runner, steps.ChainSteps)
         runner.begin(TrainingState(model.params, {}, {}, optim.Adam().init(model.params), 0, 9, 1))
         orders = np.arange(batch), np.arange(5), np.arange(batch)[::-1].copy()
         for order in orders:
-            runner.take(order, lr=0.01, pull=pull, rng=stream(0, "dropout", 1))
+            runner.take(order, lr=0.01, pull=pull)
         slots = runner.state().slots.slots
         assert {k: a.shape for k, a in slots["m"].items()} == {k: w.shape for k, w in model.params.items()}
         assert sum(slots["v"][k].size for k in model.weights) == sum(p.nnz for p in model.patterns.values())
@@ -517,7 +516,7 @@ def test_steps_ask_for_no_memory_and_slots_are_as_many_as_stored_weights(name: s
             for order in orders:
                 before = tracemalloc.get_traced_memory()[0]
                 tracemalloc.reset_peak()
-                runner.take(order, lr=0.01, pull=pull, rng=stream(0, "dropout", 1))
+                runner.take(order, lr=0.01, pull=pull)
                 assert tracemalloc.get_traced_memory()[1] - before < data.x[:batch].nbytes
         finally:
             tracemalloc.stop()

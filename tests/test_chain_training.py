@@ -20,7 +20,6 @@ from l0ref.errors import ArgumentError, Diverged, DTypeError, Interrupted, Shape
 from l0ref.fast import products, update
 from l0ref.fast.chain import Chain, chain, images, linear
 from l0ref.penalty import Penalty
-from l0ref.streams import stream
 from l0ref.surrogates import L0, Laplace, LogSum
 from l0ref.training import History, TrainingState, fit, steps
 from l0ref.validate import Array, sealed
@@ -498,21 +497,21 @@ def test_steps_ask_for_no_memory(name: str) -> None:
         layers, shape = (*convolutions, nn.MaxPool2d("p", 2), nn.Flatten("f"), nn.Linear("fc", 45, 3)), (1, 6, 6)
     model, batch = nn.Model.init(layers, input_shape=shape, seed=0, dtype=np.float64), 256 if not INTERPRETED else 64
     data = data_for(model, count=batch + 5)
-    pull, rng = Penalty(alpha=1e-3, l2=1e-3).pull(dict.fromkeys(model.weights, 1.0)), stream(0, "dropout", 1)
-    task = steps.Task(model, data, optim.Adam(), Penalty(), 0.1)
+    pull = Penalty(alpha=1e-3, l2=1e-3).pull(dict.fromkeys(model.weights, 1.0))
+    task = steps.Task(model, data, optim.Adam(), 0.1, 0)
     with backend("numba"):
         runner = steps.steps_for(task, batch_size=batch)
         assert isinstance(runner, steps.ChainSteps)
         runner.begin(TrainingState(model.params, {}, {}, optim.Adam().init(model.params), 0, 9, 1))
         orders = np.arange(batch), np.arange(5), np.arange(batch)[::-1].copy()
         for order in orders:
-            runner.take(order, lr=0.01, pull=pull, rng=rng)
+            runner.take(order, lr=0.01, pull=pull)
         tracemalloc.start()
         try:
             for order in orders:
                 before = tracemalloc.get_traced_memory()[0]
                 tracemalloc.reset_peak()
-                runner.take(order, lr=0.01, pull=pull, rng=rng)
+                runner.take(order, lr=0.01, pull=pull)
                 assert tracemalloc.get_traced_memory()[1] - before < data.x[:batch].nbytes
         finally:
             tracemalloc.stop()

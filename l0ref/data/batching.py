@@ -37,8 +37,8 @@ def batches(
 ) -> Iterator[tuple[Array, NDArray[np.intp]]]:
     """Iterate over (x, y) batches that together hold every sample once, as fresh arrays.
 
-    The order is a new permutation each epoch, a pure function of (seed, epoch): a resumed run repeats
-    it. `shuffle=False` keeps the order of the data set. The last batch holds what is left over, or is
+    The order is a new permutation each epoch, a pure function of (seed, epoch), whatever was
+    drawn before. `shuffle=False` keeps the order of the data set. The last batch holds what is left over, or is
     dropped with `drop_last=True`. An empty set gives no batch.
     """
     parts = orders(len(dataset), batch_size=batch_size, seed=seed, epoch=epoch, shuffle=shuffle, drop_last=drop_last)

@@ -3,13 +3,14 @@
 from l0ref.pruning.axes import Axes, coupled_axes
 from l0ref.pruning.controls import CONTROLS, Control, control
 from l0ref.pruning.curve import pruning_curve
+from l0ref.pruning.cut import Cut, pruned_count
 from l0ref.pruning.experiment import MAIN, Experiment, run_experiment
 from l0ref.pruning.pipeline import Compressed, Dense, Stage, compress, prune_and_tune, prune_gradually, train_dense
 from l0ref.pruning.prune import prune
-from l0ref.pruning.recipe import Cut, Recipe, pruned_count
 from l0ref.pruning.score import SCORES
 from l0ref.pruning.shrink import dead_units, mask_units, permute, shrink, surgery
 from l0ref.pruning.sweep import Sweep, sweep
+from l0ref.training import Recipe
 
 __all__ = [
     "CONTROLS",

@@ -14,8 +14,9 @@ import dataclasses
 from dataclasses import dataclass
 
 from l0ref.penalty import Penalty
-from l0ref.pruning.recipe import Cut, Recipe
+from l0ref.pruning.cut import Cut
 from l0ref.surrogates import L1
+from l0ref.training import Recipe
 from l0ref.validate import choose
 
 CONTROLS = ("none", "l2", "l1", "random")

@@ -26,12 +26,14 @@ from l0ref import metrics
 from l0ref.data import Splits
 from l0ref.errors import ConfigError
 from l0ref.nn import Model
+from l0ref.pruning.cut import Cut, pruned_count
 from l0ref.pruning.prune import prune
-from l0ref.pruning.recipe import Cut, Recipe, pruned_count
 from l0ref.pruning.sweep import sweep
 from l0ref.schedules import LogLinearKept, Schedule
-from l0ref.training import TrainingState
+from l0ref.training import History, Recipe, TrainingState, follow
 from l0ref.validate import count
+
+LARGEST = "largest |w| removed"  # what gradual pruning carries in the state
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def train_dense(
     reached  here and below: called with each stage that training ended with, so that the caller can keep it
     """
     start = time.perf_counter()
-    trained, history = recipe.fit(model, data, seed=seed, phase="train", **options)
+    trained, history = _follow(recipe, model, data, seed=seed, phase="train", **options)
     stage = _stage("dense", trained, data, start)
     if reached is not None:
         reached(stage)
@@ -133,7 +135,9 @@ def prune_and_tune(
         cuts.append(_cut_row(_largest_removed(before, masked), masked, pruned))
         start = time.perf_counter()
         phase = "finetune" if rounds == 1 else f"finetune {number}"
-        model, history = finetune.fit(pruned.model, data, seed=seed, phase=phase, first_epoch=first_epoch, **options)
+        model, history = _follow(
+            finetune, pruned.model, data, seed=seed, phase=phase, first_epoch=first_epoch, **options
+        )
         tuned = _stage("finetuned", model, data, start)
         if reached is not None:
             reached(tuned)
@@ -167,20 +171,20 @@ def prune_gradually(
     schedule  fraction pruned as a function of the step; by default LogLinearKept(final=amount), twice per epoch
     """
     ramp = schedule if schedule is not None else ramp_to(cut, epochs=gradual.epochs)
-    start, largest = time.perf_counter(), 0.0
+    start = time.perf_counter()
 
     def after_step(state: TrainingState) -> TrainingState | None:
-        nonlocal largest
         target = ramp(state.step, steps=state.steps)
         gone = sum(int((~mask).sum()) for mask in state.masks.values())
         if math.floor(target * dense.stage.model.size + 0.5) <= gone:
             return None
         model = state.model(dense.stage.model)
         pruned = prune(model, amount=target, scope=cut.scope, score=cut.score, min_keep=cut.min_keep, seed=seed)
-        largest = max(largest, _largest_removed(model, pruned))
-        return dataclasses.replace(state, masks=pruned.masks)
+        largest = max(state.carried.get(LARGEST, 0.0), _largest_removed(model, pruned))
+        return dataclasses.replace(state, masks=pruned.masks, carried={**state.carried, LARGEST: largest})
 
-    masked, history = gradual.fit(
+    masked, history = _follow(
+        gradual,
         dense.stage.model,
         data,
         seed=seed,
@@ -195,10 +199,13 @@ def prune_gradually(
         reached(pruned)
     start = time.perf_counter()
     first_epoch = dense.epochs + gradual.epochs + 1
-    model, tuning = finetune.fit(pruned.model, data, seed=seed, phase="finetune", first_epoch=first_epoch, **options)
+    model, tuning = _follow(
+        finetune, pruned.model, data, seed=seed, phase="finetune", first_epoch=first_epoch, **options
+    )
     stages = (dense.stage, pruned, _stage("finetuned", model, data, start))
     rows = (*dense.rows, *history.rows, *tuning.rows)
-    return Compressed(stages, rows, pruned_count(masked), swept.units, (_cut_row(largest, masked, pruned),))
+    row = _cut_row(history.carried.get(LARGEST, 0.0), masked, pruned)
+    return Compressed(stages, rows, pruned_count(masked), swept.units, (row,))
 
 
 def ramp_to(cut: Cut, *, epochs: int) -> LogLinearKept:
@@ -225,6 +232,11 @@ def compress(
     if gradual is not None:
         return prune_gradually(dense, data, cut, gradual, finetune, seed=seed, **options)
     return prune_and_tune(dense, data, cut, finetune, seed=seed, rounds=rounds, **options)
+
+
+def _follow(recipe: Recipe, model: Model, data: Splits, **options: Any) -> tuple[Model, History]:
+    """Train on the training set, watched on the validation set."""
+    return follow(recipe, model, data.train, validation=data.validation, **options)
 
 
 def _stage(name: str, model: Model, data: Splits, start: float) -> Stage:

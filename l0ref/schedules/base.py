@@ -6,8 +6,8 @@
     steps    T, updates in the whole run, at least 1
     history  validation values so far, oldest first, one per epoch; only ReduceOnPlateau reads it
 
-A schedule remembers nothing: the same arguments give the same value, so a resumed run repeats an
-unbroken one. A time option given as a float is a fraction of T; given as an int, a number of steps.
+A schedule remembers nothing: the same arguments give the same value, wherever training starts from. A
+time option given as a float is a fraction of T; given as an int, a number of steps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Training: the one loop, its hooks, and the history it leaves."""
+"""Training: the one record of settings, the one loop, its hooks, and the history it leaves."""
 
+from l0ref.training.fitting import fit, follow
 from l0ref.training.history import History, rows_to_csv
-from l0ref.training.loop import fit
+from l0ref.training.loop import Trainer
+from l0ref.training.recipe import Recipe
 from l0ref.training.state import TrainingState
 
-__all__ = ["History", "TrainingState", "fit", "rows_to_csv"]
+__all__ = ["History", "Recipe", "Trainer", "TrainingState", "fit", "follow", "rows_to_csv"]

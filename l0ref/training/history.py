@@ -22,12 +22,14 @@ class History:
                  and the same for every weight array as "sparsity:<name>"
     stopped      "finished" or "early" (validation did not improve for `patience` epochs)
     best_epoch   the epoch the returned model is from
+    carried      what the hooks carried in the state, at the end
     """
 
     rows: tuple[dict[str, Any], ...] = ()
     stopped: str = "finished"
     best_epoch: int = 0
     seconds: float = field(default=0.0, compare=False)
+    carried: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,16 +1,18 @@
-"""What training carries from step to step."""
+"""The state of a training: everything that decides how it goes on, as one value."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from l0ref.masks import masked
 from l0ref.nn import Model
 from l0ref.optim import State as Slots
+from l0ref.training.history import History
 from l0ref.validate import Array, fitting_masks
 
 
@@ -18,10 +20,19 @@ from l0ref.validate import Array, fitting_masks
 class TrainingState:
     """A value: a step makes a new one. Hooks receive it and may return a changed copy.
 
+    Together with what `fit` was given it determines all that follows: training that goes on from a state, after any
+    step, ends with the same bits as the training the state is from. No array of a state is written later.
+
     params, masks, buffers   as in the Model
     slots                    the optimiser's memory
     step, steps              optimiser steps done in this fit, and how many it will do
-    epoch                    number of the current epoch, from 1
+    epoch, batch             number of the epoch of the next step, from 1, and batches of it that are done
+    loss_sum                 sum of the data loss over the samples of those batches
+    dropout                  state of the bit generator that drives dropout, plain numbers by name; None where the
+                             epoch has drawn nothing
+    history                  the finished epochs
+    best                     with select="best", the model of the best epoch so far
+    carried                  numbers and arrays by name, for hooks to carry from step to step
     """
 
     params: Mapping[str, Array]
@@ -31,6 +42,12 @@ class TrainingState:
     step: int
     steps: int
     epoch: int
+    batch: int = 0
+    loss_sum: float = 0.0
+    dropout: Mapping[str, Any] | None = None
+    history: History = field(default_factory=History)
+    best: Model | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict)
 
     def with_masks(self, masks: Mapping[str, Array]) -> TrainingState:
         """Return the state under other masks, the weights they remove set to zero at once."""

@@ -14,8 +14,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset
@@ -25,7 +23,8 @@ from l0ref.nn.sequence import run
 from l0ref.optim import Optimizer
 from l0ref.optim.base import check_like
 from l0ref.optim.in_place import InPlace, steps_in_place
-from l0ref.penalty import Penalty, Pull
+from l0ref.penalty import Pull
+from l0ref.streams import stream
 from l0ref.training.state import TrainingState
 from l0ref.validate import Array
 
@@ -37,8 +36,8 @@ class Task:
     model: Model
     data: Dataset
     optimizer: Optimizer
-    penalty: Penalty
     label_smoothing: float
+    seed: int
 
 
 class Steps(Protocol):
@@ -47,7 +46,7 @@ class Steps(Protocol):
     def begin(self, state: TrainingState) -> None:
         """Go on from this state."""
 
-    def take(self, order: Array, *, lr: float, pull: Pull, rng: np.random.Generator) -> float:
+    def take(self, order: Array, *, lr: float, pull: Pull) -> float:
         """Take one step on the samples data[order]; return their mean data loss before it."""
 
     def state(self) -> TrainingState:
@@ -62,21 +61,31 @@ class TapeSteps:
 
     def begin(self, state: TrainingState) -> None:
         self._state = state
+        self._rng = stream(self.task.seed, "dropout", state.epoch)
+        if state.dropout is not None:
+            self._rng.bit_generator.state = dict(state.dropout)
 
-    def take(self, order: Array, *, lr: float, pull: Pull, rng: np.random.Generator) -> float:
+    def take(self, order: Array, *, lr: float, pull: Pull) -> float:
         task, state = self.task, self._state
         x, y = task.data.x[order], task.data.y[order]
         tensors = {k: Tensor(p) for k, p in state.params.items()}
-        logits, changed = run(task.model.architecture, Tensor(x), tensors, state.buffers, training=True, rng=rng)
+        logits, changed = run(task.model.architecture, Tensor(x), tensors, state.buffers, training=True, rng=self._rng)
         loss = ops.cross_entropy(logits, y, label_smoothing=task.label_smoothing)
         grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
         params, slots = task.optimizer.step(state.params, grads, state.slots, lr=lr, masks=state.masks, pull=pull)
-        buffers = {**state.buffers, **changed}
-        self._state = dataclasses.replace(state, params=params, slots=slots, buffers=buffers, step=state.step + 1)
+        self._state = dataclasses.replace(
+            state,
+            params=params,
+            slots=slots,
+            buffers={**state.buffers, **changed},
+            step=state.step + 1,
+            batch=state.batch + 1,
+            loss_sum=state.loss_sum + float(loss) * len(order),
+        )
         return float(loss)
 
     def state(self) -> TrainingState:
-        return self._state
+        return dataclasses.replace(self._state, dropout=self._rng.bit_generator.state)
 
 
 class ChainSteps:
@@ -89,20 +98,29 @@ class ChainSteps:
         check_like(self.task.model.params, state.params, "state.params")  # a hook may have made them
         self._state = state
         self._arrays = InPlace(self.task.optimizer, state.params, state.slots, state.masks)
-        self._taken = 0
+        self._taken, self._loss_sum = 0, state.loss_sum
 
-    def take(self, order: Array, *, lr: float, pull: Pull, rng: np.random.Generator) -> float:
+    def take(self, order: Array, *, lr: float, pull: Pull) -> float:
         task, arrays = self.task, self._arrays
         y = task.data.y[order]
         smoothing = task.label_smoothing
         loss = self.chain.gradient(arrays.params, arrays.grads, task.data.x, order, y, label_smoothing=smoothing)
         arrays.step(lr=lr, pull=pull)
         self._taken += 1
+        self._loss_sum += float(loss) * len(order)
         return float(loss)
 
     def state(self) -> TrainingState:
         params, slots = self._arrays.taken_out()
-        return dataclasses.replace(self._state, params=params, slots=slots, step=self._state.step + self._taken)
+        before, taken = self._state, self._taken
+        return dataclasses.replace(
+            before,
+            params=params,
+            slots=slots,
+            step=before.step + taken,
+            batch=before.batch + taken,
+            loss_sum=self._loss_sum,
+        )
 
 
 def steps_for(task: Task, *, batch_size: int) -> Steps:

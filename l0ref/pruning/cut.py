@@ -1,56 +1,22 @@
-"""The settings of a compression: how a phase trains, and how much is cut."""
+"""The settings of a cut: how much is pruned, and in which order."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from l0ref import metrics
-from l0ref.data import Dataset, Splits
+from l0ref.data import Dataset
 from l0ref.errors import ConfigError
 from l0ref.masks import largest_amount
 from l0ref.nn import Model
-from l0ref.optim import Adam, Optimizer
-from l0ref.penalty import Penalty
 from l0ref.pruning.prune import prune, prune_further
 from l0ref.pruning.score import SCORES
-from l0ref.schedules import Constant, Cosine, Schedule
-from l0ref.training import History, fit
 from l0ref.validate import between, choose, count, nonnegative, real
 
 LAYER_STEPS = 10_000  # how finely a tolerance cuts with scope="layer"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one phase trains: what `fit` takes, less model, data and seed.
-
-    The defaults anneal the learning rate to a hundredth: with a constant rate the weights hover around
-    zero at a distance of about lr, and a cut through that cloud is arbitrary.
-    """
-
-    epochs: int
-    optimizer: Optimizer = field(default_factory=Adam)
-    schedule: Schedule = field(default_factory=lambda: Cosine(final=0.01))
-    penalty: Penalty = field(default_factory=Penalty)
-    warmup: Schedule = field(default_factory=Constant)
-    batch_size: int = 64
-    label_smoothing: float = 0.0
-    select: str = "last"
-    monitor: str = "val_loss"
-    patience: int | None = None
-    threshold: float = 1e-2
-
-    def __post_init__(self) -> None:
-        count("epochs", self.epochs)
-        count("batch_size", self.batch_size, least=1)
-        between("label_smoothing", self.label_smoothing, 0.0, 1.0)
-
-    def fit(self, model: Model, data: Splits, *, seed: int, **options: Any) -> tuple[Model, History]:
-        """Train `model` on the training set, watched on the validation set; `options` are those of `fit`."""
-        return fit(model, data.train, validation=data.validation, seed=seed, **vars(self), **options)
 
 
 @dataclass(frozen=True)

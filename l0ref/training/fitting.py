@@ -1,0 +1,95 @@
+"""`fit`: train a network by settings, or by the record of them.
+
+    minimise  mean cross-entropy  +  strength * sum_l C_l alpha sum_i phi(w_i)  +  l2 sum_i w_i^2
+
+one batch at a time, under masks, with hooks after every step and every epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from l0ref.data import Dataset
+from l0ref.nn import Model
+from l0ref.optim import Adam, Optimizer
+from l0ref.penalty import Penalty
+from l0ref.schedules import Constant, Schedule
+from l0ref.training.history import History
+from l0ref.training.loop import AfterEpoch, AfterStep, Trainer
+from l0ref.training.progress import Progress
+from l0ref.training.recipe import Recipe
+
+DEFAULTS = {"optimizer": Adam, "schedule": Constant, "penalty": Penalty, "warmup": Constant}
+
+
+def fit(
+    model: Model,
+    data: Dataset,
+    *,
+    epochs: int,
+    seed: int,
+    batch_size: int = Recipe.batch_size,
+    optimizer: Optimizer | None = None,
+    schedule: Schedule | None = None,
+    penalty: Penalty | None = None,
+    warmup: Schedule | None = None,
+    label_smoothing: float = Recipe.label_smoothing,
+    validation: Dataset | None = None,
+    select: str = Recipe.select,
+    monitor: str = Recipe.monitor,
+    patience: int | None = Recipe.patience,
+    threshold: float = Recipe.threshold,
+    first_epoch: int = 1,
+    phase: str = "train",
+    progress: str = "auto",
+    every: int = 1,
+    label: str = "",
+    after_step: AfterStep | None = None,
+    after_epoch: AfterEpoch | None = None,
+) -> tuple[Model, History]:
+    """Train a model and return the trained one with its history; `model` itself is not changed.
+
+    epochs, batch_size  passes over `data`, samples per step; the order is a function of (seed, epoch)
+    optimizer           Adam(lr=1e-3) by default; under masks, pruned weights stay exactly zero
+    schedule            factor of the learning rate at each step; constant by default. ReduceOnPlateau
+                        reads the `monitor` of the epochs so far
+    penalty             added to the loss; none by default
+    warmup              factor of the penalty's l0 term at each step; constant 1 by default
+    label_smoothing     share of the target spread evenly over all classes
+    validation          evaluated after each epoch; needed for `patience` and select="best"
+    select              "last": the weights of the last epoch; "best": those of the epoch whose
+                        `monitor` ("val_loss" or "val_acc1") was best, the first among equals
+    patience            stop after this many epochs without a better `monitor`
+    threshold           the history counts the share of weights below it
+    first_epoch         number of the first epoch; a second fit that continues gets its own shuffles
+    progress, every     "auto" (a bar on a terminal, otherwise a line an epoch), "bar", "lines", "none";
+                        see `Progress`
+    phase, label        name of the phase in history and messages; what progress shows before it
+    after_step          called with the state after each step, and after_epoch with the state and the
+                        history's row; what they return, unless None, replaces the state
+
+    A loss or parameter that is not finite raises Diverged with phase, epoch, batch and tensor;
+    Ctrl-C raises Interrupted. Both carry the last good `model` and the `history`.
+    """
+    given = locals()
+    given |= {name: made() for name, made in DEFAULTS.items() if given[name] is None}
+    recipe = Recipe(**{field.name: given.pop(field.name) for field in dataclasses.fields(Recipe)})
+    return follow(recipe, **given)
+
+
+def follow(
+    recipe: Recipe,
+    model: Model,
+    data: Dataset,
+    *,
+    seed: int,
+    progress: str = "auto",
+    every: int = 1,
+    label: str = "",
+    **options: Any,
+) -> tuple[Model, History]:
+    """Train a model by a recipe; `options` are validation, first_epoch, phase, after_step, after_epoch, as in `fit`."""
+    trainer = Trainer(recipe, model, data, seed, **options)
+    with Progress(f"{label} {trainer.phase}".strip(), recipe.epochs, show=progress, every=every) as bar:
+        return trainer.result(trainer.run(trainer.start(), bar))
