@@ -126,19 +126,25 @@ def sparsity(weights: Mapping[str, Array], sizes: Mapping[str, int]) -> float:
 
 
 def latencies(models: Sequence[Model], x: Array, *, rounds: int = 15) -> list[float]:
-    """Return for each model the median seconds of a forward pass over `x`.
+    """Return for each model the median seconds of a forward pass over `x`; see `lap_seconds`."""
+    return [statistics.median(found) for found in lap_seconds(models, x, rounds=rounds)]
 
-    The models take turns, after one pass each that is not counted, so that a machine that slows down
-    slows all of them.
+
+def lap_seconds(models: Sequence[Model], x: Array, *, rounds: int = 15) -> list[list[float]]:
+    """Return for each model the seconds of a forward pass over `x` in each of `rounds` rounds.
+
+    In every round each model runs once, so that a machine that slows down slows all of them; every second round runs
+    in reverse order. A first round, in which kernels may be compiled, is not counted.
     """
     seconds: list[list[float]] = [[] for _ in models]
     for turn in range(rounds + 1):
-        for model, found in zip(models, seconds, strict=True):
+        pairs = list(zip(models, seconds, strict=True))
+        for model, found in pairs if turn % 2 else reversed(pairs):
             start = time.perf_counter()
-            model.logits(x, batch_size=len(x))
+            model.logits(x, batch_size=max(len(x), 1))
             if turn:
                 found.append(time.perf_counter() - start)
-    return [statistics.median(found) for found in seconds]
+    return seconds
 
 
 def _totals(rows: list[dict[str, Any]]) -> dict[str, Any]:

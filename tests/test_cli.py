@@ -113,7 +113,7 @@ def test_tables_on_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "none     pruned",
         "fc2.weight",
         "total",
-        "theoretical speed-up",
+        "theory",
     ):
         assert word in out
     assert "l0 train  epoch 3/3" in err
@@ -136,12 +136,12 @@ def test_seeds_are_aggregated_and_mixtures_refused(
     text = capsys.readouterr().out
     accuracies = [report_of(out / f"seed-{k}")["stages"][0]["test_acc1"] for k in (3, 4)]
     mean, sd = np.mean(accuracies), np.std(accuracies, ddof=1)
-    assert f"{100 * mean:.2f} % ± {100 * sd:.2f} %" in text
+    assert f"{100 * mean:.2f} ± {100 * sd:.2f} %" in text
     assert "n = 2 seeds" in text
     assert main(["report", str(out), str(result)]) == 2
     assert "controls differs between the runs" in capsys.readouterr().err
     assert main(["report", str(out), str(out / "seed-4")]) == 2
-    assert "seed 4 is there twice" in capsys.readouterr().err
+    assert "seed 4 appears twice" in capsys.readouterr().err
 
 
 def test_settings_come_from_preset_then_file_then_flags(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def test_report_holds_bytes_and_seconds_of_both_forms(result: Path) -> None:
     }  # fmt: skip
     assert [row["batch"] for row in found["latency"]] == list(BATCHES)
     for row in found["latency"]:
-        assert row["measured_speedup"] == row["masked_seconds"] / row["compact_seconds"] > 0
+        assert min(row["masked_seconds"], row["compact_seconds"]) > 0
+        assert 0 < row["measured_speedup_low"] <= row["measured_speedup"] <= row["measured_speedup_high"]
     assert found["theoretical_speedup"] == metrics.of(masked)["theoretical_speedup"]
     assert {row["name"]: row["form"] for row in found["layers"]} == {
         key: "sparse" if key in small.patterns else "dense" for key in masked.weights
@@ -56,7 +57,7 @@ def test_report_prints_both(result: Path, capsys: pytest.CaptureFixture[str]) ->
     out = capsys.readouterr().out
     assert "The same network without its zeros:" in out
     assert "microseconds, batch 128" in out
-    assert "speed not calibrated on this machine" in out
+    assert "speed not calibrated on this machine" in " ".join(out.split())
 
 
 def test_evaluate_runs_the_compact_network(result: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from l0ref import nn, surrogates
+from l0ref.errors import ArgumentError
 from l0ref.metrics import Score
 from l0ref.nn import Model
 from l0ref.penalty import Penalty
@@ -70,14 +72,23 @@ def compressed(
 
 def experiment(*names: str, rows: Sequence[Any] | None = None, model: Model | None = None) -> Experiment:
     """The main run and the named controls, each from another network of the same shape."""
-    told = history(("train", 4), ("finetune", 3)) if rows is None else rows
+    epochs = history(("train", 4), ("finetune", 3)) if rows is None else rows
     runs = {
         name: compressed(
-            model or net(64, 30, 10, shape=(1, 8, 8), seed=i), rows=told, cuts=[(0.3 + i / 10, 0.6 + i / 50)]
+            model or net(64, 30, 10, shape=(1, 8, 8), seed=i), rows=epochs, cuts=[(0.3 + i / 10, 0.6 + i / 50)]
         )
         for i, name in enumerate(("l0", *names))
     }
     return Experiment(runs, {name: [] for name in runs})
+
+
+def told(experiment: Experiment) -> dict[str, Any]:
+    """The report of an experiment as far as the training figure reads it."""
+    runs = {
+        name: {"stages": [{"name": "dense"}], "cuts": list(run.cuts), "history": list(run.rows)}
+        for name, run in experiment.runs.items()
+    }
+    return {**runs.pop("l0"), "controls": runs}
 
 
 def stage(name: str, ratio: float | None, validation: float | None, test: float | None) -> dict[str, Any]:
@@ -93,12 +104,15 @@ def stages(shift: float = 0.0, ratio: float | None = 20.0) -> dict[str, Any]:
     return {"stages": rows, "cuts": [], "swept": {}}
 
 
-def summary(*controls: str, curve: Mapping[str, Any] | None = None, ratio: float | None = 20.0) -> dict[str, Any]:
-    """A report as far as the figures read it; run number i is worse by i/10."""
+def summary(
+    *controls: str, curve: Mapping[str, Any] | None = None, ratio: float | None = 20.0, untuned: Any = None
+) -> dict[str, Any]:
+    """A report as far as the compression figure reads it; run number i is worse by i/10."""
     return {
         **stages(ratio=ratio),
         "controls": {name: stages(i / 10) for i, name in enumerate(controls, start=1)},
         "curve": curve if curve is not None else {},
+        "untuned_curves": untuned or {},
         "data": {"train": 1197, "validation": 200, "test": 400},
     }
 
@@ -141,12 +155,12 @@ def chunks(data: bytes) -> dict[str, bytes]:
 
 
 def test_draw_all_writes_five_pictures_and_repeats_them(tmp_path: Path) -> None:
-    run, report = experiment("none"), summary("none", curve={"l0": [point(4.0, 0.8, 0.9)]})
-    untuned = {"l0": [(1.0, 0.98), (2.0, 0.9)]}
+    run, untuned = experiment("none"), {"l0": [(1.0, 0.98), (2.0, 0.9)]}
+    report = told(run) | summary("none", curve={"l0": [point(4.0, 0.8, 0.9)]}, untuned=untuned)
     folders = [tmp_path / name for name in ("a", "b")]
     for folder in folders:
         folder.mkdir()
-        paths = draw_all(run, report, penalty=LAPLACE, folder=folder, untuned=untuned)
+        paths = draw_all(run, report, penalty=LAPLACE, folder=folder)
         assert paths == [folder / name for name in NAMES]
         assert sorted(path.name for path in folder.iterdir()) == sorted(NAMES)
     assert (folders[0] / "masks.png").read_bytes() == png(masks_figure(run.runs["l0"].model))
@@ -162,10 +176,27 @@ def test_draw_all_writes_five_pictures_and_repeats_them(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_if_a_picture_fails(tmp_path: Path) -> None:
-    broken: Any = None
+    broken: Any = "no penalty"
     with pytest.raises(AttributeError, match="'surrogate'"):
         draw_all(experiment(rows=()), summary(), penalty=broken, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_read_back_from_json_is_drawn_without_its_experiment(tmp_path: Path) -> None:
+    report = json.loads(json.dumps(told(experiment("none")) | summary("none", untuned={"l0": [(1.0, 0.98)]})))
+    report["history"] = report["controls"]["none"]["history"] = list(history(("train", 3)))
+    drawn = draw_all(None, report, folder=tmp_path)
+    assert [path.name for path in drawn] == ["training.png", "compression.png"]
+    bare = {"main": "mine", "stages": [{"name": "dense"}]}
+    assert [path.name for path in draw_all(None, bare, folder=tmp_path)] == ["compression.png"]
+
+
+def test_an_experiment_without_a_run_called_l0_is_drawn(tmp_path: Path) -> None:
+    run = Experiment({"mine": experiment().runs["l0"]}, {})
+    report = {"main": "mine", "stages": [stage("dense", 1.0, 0.9, 0.9)], "cuts": None, "history": None}
+    assert len(draw_all(run, report, folder=tmp_path, penalty=LAPLACE)) == 5
+    with pytest.raises(ArgumentError, match=r"^experiment has no runs; give it at least one Compressed"):
+        draw_all(Experiment({}, {}), report, folder=tmp_path)
 
 
 def test_threads_draw_the_same_bytes() -> None:
@@ -180,13 +211,13 @@ def test_threads_draw_the_same_bytes() -> None:
 
 
 HARD: dict[str, Any] = {
-    "no epoch": lambda: training_figure(experiment("none", rows=())),
-    "one epoch": lambda: training_figure(experiment(rows=history(("train", 1)))),
+    "no epoch": lambda: training_figure(told(experiment("none", rows=()))),
+    "one epoch": lambda: training_figure(told(experiment(rows=history(("train", 1))))),
     "no validation": lambda: training_figure(
-        experiment(rows=[{**row, "val_acc1": None} for row in history(("train", 3))])
+        told(experiment(rows=[{**row, "val_acc1": None} for row in history(("train", 3))]))
     ),
     "loss of 0": lambda: training_figure(
-        experiment(rows=[{**row, "loss_data": 0.0} for row in history(("finetune", 3))])
+        told(experiment(rows=[{**row, "loss_data": 0.0} for row in history(("finetune", 3))]))
     ),
     "all weights 0": lambda: weights_figure(Experiment({"l0": compressed(zeroed(), final=zeroed())}, {})),
     "subnormal weights": lambda: weights_figure(Experiment({"l0": compressed(scaled(1e-40))}, {})),
@@ -200,7 +231,7 @@ HARD: dict[str, Any] = {
     "infinite slope": lambda: surrogate_figure(Penalty(surrogates.L0())),
     "no dead zone": lambda: surrogate_figure(Penalty(surrogates.L2())),
     "no finite ratio": lambda: compression_figure(summary("none", ratio=None)),
-    "accuracies 0 and 1": lambda: compression_figure(summary(), untuned={"l0": [(1.0, 1.0), (1000.0, 0.0)]}),
+    "accuracies 0 and 1": lambda: compression_figure(summary(untuned={"l0": [(1.0, 1.0), (1000.0, 0.0)]})),
     "unknown run": lambda: compression_figure(summary("mine")),
 }
 
@@ -255,7 +286,7 @@ def test_accuracy_axis(worst: float | None, ticks: int) -> None:
 
 def test_training_draws_the_history() -> None:
     run = experiment("none", "random")
-    figure = training_figure(run)
+    figure = training_figure(told(run))
     loss, accuracy, weights = figure.axes
     rows = run.runs["l0"].rows
     epochs = list(range(1, 8))
@@ -266,8 +297,8 @@ def test_training_draws_the_history() -> None:
     assert loss.get_yscale() == "log"
     for name, after in {"l0": 0.60, "none": 0.62, "random": 0.64}.items():
         drawn = line(accuracy, look(name).label)
-        told = [(i, 0.99 - 0.5 / i) for i in epochs]
-        assert xy(drawn) == [*told[:4], (4.5, after), *told[4:]]
+        rising = [(i, 0.99 - 0.5 / i) for i in epochs]
+        assert xy(drawn) == [*rising[:4], (4.5, after), *rising[4:]]
         assert drawn.get_color() == look(name).colour
         assert (drawn.get_lw() > 2) == (name == "l0")
         hollow = [each for each in accuracy.lines if xy(each) == [(4.5, after)]]
@@ -275,7 +306,7 @@ def test_training_draws_the_history() -> None:
     gone = line(weights, "exactly zero")
     assert list(gone.get_xdata()) == epochs
     assert list(gone.get_ydata()) == pytest.approx([100 * row["sparsity"] for row in rows])
-    near = line(weights, "below the threshold of the history")
+    near = line(weights, "small: |w| below the threshold of the recipe, by default 0.01")
     assert list(near.get_ydata()) == pytest.approx([100 * row["below_threshold"] for row in rows])
     assert [cut_lines(ax) for ax in figure.axes] == [[4.5]] * 3
     assert [text.get_text() for text in loss.texts] == ["train", "finetune"]
@@ -299,18 +330,21 @@ def test_training_draws_the_history() -> None:
 )
 def test_cut_places(parts: list[tuple[str, int]], cuts: int, places: list[float]) -> None:
     run = compressed(net(4, 3), rows=history(*parts), cuts=[(0.1, 0.5)] * cuts)
-    assert cut_places(run) == places
+    report = told(Experiment({"l0": run}, {}))
+    assert cut_places(report) == places
     assert [last - first + 1 for _, first, last in phases(run.rows)] == [epochs for _, epochs in parts]
-    drawn = training_figure(Experiment({"l0": run}, {})).axes[0]
+    drawn = training_figure(report).axes[0]
     assert cut_lines(drawn) == places
 
 
 def test_training_says_that_there_was_none() -> None:
-    assert [text.get_text() for text in training_figure(experiment(rows=())).axes[0].texts] == ["no epoch was trained"]
+    assert [text.get_text() for text in training_figure(told(experiment(rows=()))).axes[0].texts] == [
+        "no epoch was trained"
+    ]
 
 
 def test_narrow_phases_are_not_named() -> None:
-    ax = training_figure(experiment(rows=history(("train", 40), ("finetune", 2)))).axes[0]
+    ax = training_figure(told(experiment(rows=history(("train", 40), ("finetune", 2))))).axes[0]
     assert [text.get_text() for text in ax.texts] == ["train"]
 
 
@@ -346,7 +380,7 @@ def test_weights_histograms_count_every_weight_once() -> None:
         expected[0] += int((abs(w) < dense.edges[0]).sum())
         assert dense.values.tolist() == expected
         assert cut_lines(ax) == [largest]
-        assert ax.get_legend().get_texts()[-1].get_text() == f"largest weight that went: {largest:.1f}"
+        assert ax.get_legend().get_texts()[-1].get_text() == f"largest weight removed: {largest:.1f}"
         assert ax.get_title(loc="left") == f"{look(name).label}: {size:,} weights, {size - gone:,} left"
         assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
         assert dense.edges.tolist() == steps(figure.axes[0])[0].edges.tolist()
@@ -417,9 +451,9 @@ def test_surrogate_panels_hold_value_slope_and_prox(phi: surrogates.Surrogate) -
     assert np.isnan(slope[w == 0]).all()
     np.testing.assert_allclose(slope[w != 0], phi.grad(w[w != 0]))
     step = visible_step(phi, half)
-    assert figure.axes[2].get_title(loc="left") == f"Proximal step {step:.3g}"
+    assert figure.axes[2].get_title(loc="left") == f"Effect of a proximal step {step:.3g}"
     np.testing.assert_allclose(thick[2].get_ydata(), phi.prox(w, step))
-    assert figure.get_suptitle() == f"φ: {phi!r}, times alpha = 0.001 and the layer weight"
+    assert figure.get_suptitle().split("\n")[0] == f"φ: {phi!r}, times alpha = 0.001 and the layer weight"
 
 
 @pytest.mark.parametrize("phi", SURROGATES, ids=repr)
@@ -469,7 +503,7 @@ def test_level_of_l0_is_that_of_the_surrogate() -> None:
 
 
 def test_surrogate_says_when_nothing_is_priced() -> None:
-    assert surrogate_figure(Penalty()).get_suptitle() == "φ: Laplace(beta=5.0), times alpha = 0: no l0 term"
+    assert surrogate_figure(Penalty()).get_suptitle().startswith("φ: Laplace(beta=5.0), times alpha = 0: no l0 term\n")
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
@@ -598,7 +632,7 @@ def test_compression_markers_are_the_stages() -> None:
 def test_compression_draws_curves_and_untuned_points() -> None:
     curve = {"l0": [point(32.0, 0.5, 0.85), point(4.0, 0.8, 0.9)], "none": [point(4.0, 0.3, 0.4)]}
     untuned = {"l0": [(1.0, 0.98), (3.0, 0.7)]}
-    figure = compression_figure(summary("none", curve=curve), untuned=untuned)
+    figure = compression_figure(summary("none", curve=curve, untuned=untuned))
 
     def drawn(ax: Axes, name: str) -> dict[str, list[tuple[float, float]]]:
         own = [each for each in ax.lines if each.get_gid() is None and each.get_color() == look(name).colour]
@@ -625,7 +659,7 @@ def test_compression_leaves_out_what_has_no_ratio() -> None:
 
 
 def test_many_octaves_get_few_ticks() -> None:
-    ax = compression_figure(summary(), untuned={"l0": [(1.0, 0.9), (2000.0, 0.2)]}).axes[0]
+    ax = compression_figure(summary(untuned={"l0": [(1.0, 0.9), (2000.0, 0.2)]})).axes[0]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["1x", "4x", "16x", "64x", "256x", "1,024x"]
     low, high = ax.get_xlim()
     assert low < 1

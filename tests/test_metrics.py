@@ -114,6 +114,16 @@ def test_latency_is_the_median_after_one_pass_that_is_not_counted(monkeypatch: p
     assert metrics.latencies([nn.mlp((2, 2), seed=0)], np.ones((1, 2), np.float32), rounds=3) == [2.0]
 
 
+def test_models_run_alternately_and_every_second_round_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[int] = []
+    models = [nn.mlp((2, 2), seed=seed) for seed in range(3)]
+    seeds = {id(model): seed for seed, model in enumerate(models)}
+    monkeypatch.setattr("l0ref.nn.Model.logits", lambda self, *_, **__: order.append(seeds[id(self)]))
+    laps = metrics.lap_seconds(models, np.ones((1, 2), np.float32), rounds=2)
+    assert order == [2, 1, 0, 0, 1, 2, 2, 1, 0]
+    assert [len(own) for own in laps] == [2, 2, 2]
+
+
 def test_sweep_changes_counts_and_nothing_else() -> None:
     net = linear([[1.0, 0.0], [0.0, 2.0]], [0.0, 1.0])
     assert metrics.of(sweep(net).model) == metrics.of(net)

@@ -14,11 +14,13 @@ import pytest
 
 from l0ref import data, metrics, nn
 from l0ref.data import Splits
-from l0ref.errors import CheckpointError, ConfigError, DataError
+from l0ref.errors import ArgumentError, CheckpointError, ConfigError, DataError
 from l0ref.penalty import Penalty
 from l0ref.pruning import Cut, Experiment, Recipe, Stage, run_experiment
+from l0ref.pruning.compact import compact
 from l0ref.report import aggregate, aggregate_text, environment, find_reports, full_text, summarize, table
 from l0ref.report.aggregate import check_same, mean_and_deviation
+from l0ref.report.speed import speedup, verdict
 from l0ref.report.tables import percent, times, whole
 
 CONFIG = {"model": "mlp", "data": "few", "seed": 0, "data_dir": None}
@@ -58,17 +60,23 @@ def test_a_report_is_strict_json(report: dict[str, Any]) -> None:
 def test_report_says_what_was_measured_and_on_which_data(
     experiment: Experiment, splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("l0ref.report.summary.metrics.latencies", lambda *_: [4.0, 2.0, 1.0])
+    laps = [[4.0, 8.0], [2.0, 2.0], [1.0, 1.0], [6.0, 6.0], [3.0, 3.0], [1.5, 1.5]]  # l0, then none: three stages each
+    monkeypatch.setattr("l0ref.report.summary.metrics.lap_seconds", lambda *_: laps)
     report = summarize(experiment, splits, config=CONFIG, seed=3)
     assert report["seed"] == 3
     assert report["data"] == {"name": "few", "checksum": "c0ffee", "train": 100, "validation": 40, "test": 50}
     for run, found in ((experiment.runs["l0"], report), (experiment.runs["none"], report["controls"]["none"])):
-        assert [stage["measured_speedup"] for stage in found["stages"]] == [1.0, 2.0, 4.0]
-        assert [stage["latency_seconds"] for stage in found["stages"]] == [4.0, 2.0, 1.0]
+        assert found["history"] == list(run.rows)
         assert (found["cuts"], found["swept"]) == (list(run.cuts), run.swept)
         assert run.swept  # so that a lost count would show
         for stage, row in zip(run.stages, found["stages"], strict=True):
             assert_scores(stage, row, splits)
+    speeds = [[s["measured_speedup"] for s in run["stages"]] for run in (report, report["controls"]["none"])]
+    assert speeds == [[1.0, 3.0, 6.0], [1.0, 2.0, 4.0]]
+    pruned = report["stages"][1]
+    assert pruned["measured_speedup_low"] == pytest.approx(2.2)  # of the ratios 2 and 4
+    assert pruned["measured_speedup_high"] == pytest.approx(3.8)
+    assert [stage["latency_seconds"] for stage in report["stages"]] == [6.0, 2.0, 1.0]
     (point,) = report["curve"]["none"]
     ((ratio, run),) = experiment.curves["none"]
     assert point["compression_asked"] == ratio == 4
@@ -117,7 +125,8 @@ def cells(text: str, start: str) -> list[str]:
 def test_every_column_shows_its_own_number(report: dict[str, Any]) -> None:
     numbers = {
         "val_acc1": 0.11, "test_acc1": 0.12, "size": 900, "size_nz": 130, "sparsity": 0.14, "compression_ratio": 15.0,
-        "flops": 800, "flops_nz": 160, "theoretical_speedup": 17.0, "measured_speedup": 1.8, "bytes_dense": 1900,
+        "flops": 800, "flops_nz": 160, "theoretical_speedup": 17.0, "measured_speedup": 1.8,
+        "measured_speedup_low": 1.7, "measured_speedup_high": 1.9, "bytes_dense": 1900,
         "bytes_csr": 200, "seconds": 2.1,
     }  # fmt: skip
     forged = copy.deepcopy(report)
@@ -129,14 +138,12 @@ def test_every_column_shows_its_own_number(report: dict[str, Any]) -> None:
         "finetuned": {"val_acc1": 0.71, "test_acc1": 0.72, "compression_ratio": 5.5},
     }]}  # fmt: skip
     text = full_text(forged)
-    assert cells(text, "l0       finetuned")[2:] == [
-        "11.00 %", "12.00 %", "130", "14.00 %", "15.0x", "17.0x", "1.8x", "1,900", "200", "2.1",
-    ]  # fmt: skip
-    assert cells(text, "fc1.weight") == [
-        "fc1.weight", "linear", "12x64", "900", "130", "14.00 %", "15.0x", "800", "160",
-    ]  # fmt: skip
+    assert cells(text, "l0       finetuned")[2:] == ["11.00 %", "12.00 %", "130", "14.00 %", "15.0x", "2.1"]
+    speed = text.split("Speed and bytes:")[1]
+    assert cells(speed, "l0       finetuned")[2:] == ["17.0x", "1.80x", "1.70 .. 1.90", "faster", "200"]
+    assert cells(text, "fc1.weight") == ["fc1.weight", "12x64", "900", "130", "14.00 %", "15.0x", "800", "160"]
     assert cells(text, "l1") == ["l1", "5.0x", "5.5x", "61.00 %", "71.00 %", "62.00 %", "72.00 %"]
-    assert "7 dead units of the l0 network were swept" in text
+    assert "Dead units of the l0 network swept: 7." in text
 
 
 def test_mean_and_sample_deviation() -> None:
@@ -152,7 +159,7 @@ def test_aggregate_over_seeds(report: dict[str, Any]) -> None:
     assert cell["sd"] == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.02**2) / 2))
     assert cell["n"] == 3
     text = aggregate_text(found)
-    assert "93.00 % ± 2.65 %" in text
+    assert "93.00 ± 2.65 %" in text
     assert "n = 3 seeds" in text
     (point,) = found["curve"]["l0"]
     assert point["compression_asked"] == 4
@@ -166,7 +173,7 @@ def test_aggregate_of_the_curve_shows_errors(report: dict[str, Any]) -> None:
         point["finetuned"].update(test_acc1=accuracy, val_acc1=accuracy + 0.05, compression_ratio=4.5, size_nz=100)
     text = aggregate_text(aggregate(reports))
     assert cells(text.split("asked")[1], "none") == [
-        "none", "4.0x", "4.5x ± 0.0x", "100 ± 0", "65.00 % ± 7.07 %", "15.00 % ± 7.07 %", "10.00 % ± 7.07 %",
+        "none", "4.0x", "4.5x ± 0.0x", "65.00 ± 7.07 %", "15.00 ± 7.07 %", "10.00 ± 7.07 %",
     ]  # fmt: skip
 
 
@@ -192,7 +199,7 @@ def test_mixtures_are_refused(report: dict[str, Any]) -> None:
     forged["data"]["checksum"] = "bad"
     with pytest.raises(ConfigError, match=r"^data differs between the runs"):
         check_same([report, forged])
-    with pytest.raises(ConfigError, match=r"^seed 0 is there twice"):
+    with pytest.raises(ConfigError, match=r"^seed 0 appears twice"):
         check_same([report, copy.deepcopy(report)])
 
 
@@ -218,3 +225,110 @@ def test_environment_names_versions_and_no_person(monkeypatch: pytest.MonkeyPatc
     assert found["packages"]["numpy"] == np.__version__
     assert found["threads"]["OMP_NUM_THREADS"] == "3"
     assert str(Path.home()) not in json.dumps(found)
+
+
+# --- reports and experiments of users ---------------------------------------------------------------------------------
+
+BARE: dict[str, Any] = {"stages": [{"name": "only"}]}
+
+
+def test_the_report_holds_the_curves_that_are_drawn(report: dict[str, Any]) -> None:
+    assert list(report["untuned_curves"]) == ["l0", "none"]
+    curve = report["untuned_curves"]["none"]
+    assert [ratio for ratio, _ in curve] == [1, 2, 4, 8, 16, 32, 64]
+    assert curve[0][1] == report["controls"]["none"]["stages"][0]["val_acc1"]
+
+
+def test_the_report_holds_the_compact_network_before_anything_is_written(
+    experiment: Experiment, splits: Splits
+) -> None:
+    small = compact(experiment.runs["l0"].model)
+    found = summarize(experiment, splits, config=CONFIG, seed=0, small=small)
+    assert [row["batch"] for row in found["compact"]["latency"]] == [1, 16]  # 40 validation samples
+    assert found["compact"]["bytes_disk"] == {}
+    assert "bytes on disk" not in full_text(found)
+    assert "The same network without its zeros:" in full_text(json.loads(json.dumps(found)))
+
+
+def test_an_experiment_without_a_run_called_l0_is_reported(experiment: Experiment, splits: Splits) -> None:
+    runs = {"mine": experiment.runs["l0"], "other": experiment.runs["none"]}
+    found = summarize(Experiment(runs, {}), splits, config={}, seed=5)
+    assert (found["main"], list(found["controls"]), found["curve"]) == ("mine", ["other"], {})
+    text = full_text(json.loads(json.dumps(found)))
+    assert "a network on few, seed 5" in text
+    assert any(line.split()[:2] == ["mine", "finetuned"] for line in text.splitlines())
+    assert "Dead units of the mine network swept" in text
+    assert "over n = 1 seeds" in aggregate_text(aggregate([found]))
+    with pytest.raises(ArgumentError, match=r"^experiment has no runs; give it at least one Compressed"):
+        summarize(Experiment({}, {}), splits, config={}, seed=0)
+
+
+def test_a_report_of_stages_alone_is_printed() -> None:
+    text = full_text(BARE)
+    assert cells(text, "l0       only") == ["l0", "only", *["-"] * 6]
+    assert "Curve" not in text
+    assert "of the test set" not in text
+    assert "only" in aggregate_text(aggregate([{**BARE, "seed": 1}, {**BARE, "seed": 2}]))
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        ([], r"^report is a list; pass the dictionary that summarize returns or report\.json holds$"),
+        ({}, r"^report lacks the stages of the run 'l0'; 'stages' must be a list with one row per stage"),
+        ({"main": "mine", "stages": []}, r"^report lacks the stages of the run 'mine'; "),
+        ({"stages": [{}]}, r"^report lacks the stages of the run 'l0'; "),
+        ({**BARE, "controls": {"none": {}}}, r"^report lacks the stages of the run 'none'; "),
+        ({**BARE, "controls": [1]}, r"^report has 'controls' of type list; it must be a dictionary$"),
+        ({**BARE, "data": "digits"}, r"^report has 'data' of type str; it must be a dictionary$"),
+    ],
+)
+def test_what_a_report_lacks_is_said_in_one_sentence(report: Any, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        full_text(report)
+
+
+def test_what_an_aggregate_lacks_is_said_in_one_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"^report lacks 'seed'; give each report of an aggregate"):
+        aggregate([BARE])
+    with pytest.raises(ConfigError, match=r"^reports is empty: no mean exists; give at least one report$"):
+        aggregate([])
+    with pytest.raises(ConfigError, match=r"^reports differ in their runs, stages or curves; aggregate reports of one"):
+        aggregate([{**BARE, "seed": 1}, {"stages": [{"name": "dense"}], "seed": 2}])
+    with pytest.raises(ConfigError, match=r"^summary lacks 'stages'; pass the dictionary that aggregate returns"):
+        aggregate_text({})
+
+
+# --- numbers that could mislead ---------------------------------------------------------------------------------------
+
+
+def test_every_table_fits_a_screen(report: dict[str, Any]) -> None:
+    several = [other_seed(report, seed, size_nz=266_200, compression_ratio=64.0) for seed in (0, 1)]
+    for text in (full_text(report), aggregate_text(aggregate(several))):
+        assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("reference", "own", "said"),
+    [
+        ([1.0] * 15, [1.0] * 15, "-"),
+        ([1.0, 1.1] * 8, [1.0, 1.05] * 8, "no gain"),
+        ([2.0, 2.2] * 8, [1.0, 1.05] * 8, "faster"),
+        ([1.0, 1.1] * 8, [2.0, 2.05] * 8, "slower"),
+        ([1.0] * 9 + [9.0], [1.0] * 10, "no gain"),  # one slow round is no gain
+        ([2.0] * 9 + [0.1], [1.0] * 10, "faster"),  # nor does one lose it
+    ],
+)
+def test_a_range_that_holds_1_is_no_gain(reference: list[float], own: list[float], said: str) -> None:
+    assert verdict(speedup(reference, own)) == said
+
+
+def test_runs_of_other_compression_are_announced_above_the_table(report: dict[str, Any]) -> None:
+    forged = copy.deepcopy(report)
+    forged["stages"][-1]["compression_ratio"] = 20.0
+    forged["controls"]["none"]["stages"][-1]["compression_ratio"] = 25.0
+    text = full_text(forged)
+    words = "Final compression differs between the runs, from 20.0x (l0) to 25.0x (none)"
+    assert words in " ".join(text.split("penalty  stage")[0].split())
+    forged["controls"]["none"]["stages"][-1]["compression_ratio"] = 20.1
+    assert "Final compression" not in full_text(forged)

@@ -24,16 +24,15 @@ from l0ref.cli.write import (
     write_result,
     write_summary,
 )
-from l0ref.data import Dataset, Splits, load
+from l0ref.data import Splits, load
 from l0ref.errors import ArgumentError, ConfigError
-from l0ref.pruning import MAIN, Experiment, pruning_curve, run_experiment
+from l0ref.pruning import MAIN, Experiment, run_experiment
 from l0ref.pruning.compact import compact
 from l0ref.pruning.costs import known_costs
 from l0ref.pruning.experiment import check_cuts
-from l0ref.report import aggregate, aggregate_text, deployment, draw_all, full_text, summarize
+from l0ref.report import aggregate, aggregate_text, draw_all, full_text, summarize
 
 FEW_EPOCHS = 50  # up to here a log gets one line an epoch, beyond it about twenty a phase
-UNTUNED_RATIOS = tuple(2.0**k for k in range(7))
 
 
 def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
@@ -172,10 +171,9 @@ def run_seed(settings: Settings, kept: Kept, arguments: argparse.Namespace) -> t
         progress="none" if arguments.quiet else "auto",
         every=1 if settings.epochs <= FEW_EPOCHS else 0,
     )
-    report = summarize(experiment, data, config=config, seed=settings.seed)
-    main = experiment.runs[MAIN].model
-    small = compact(main, costs=known_costs())
-    report["compact"] = deployment(main, small, data.validation.x, files=write_compact(folder, small.model))
+    small = compact(experiment.runs[MAIN].model, costs=known_costs())
+    files = write_compact(folder, small.model)
+    report = summarize(experiment, data, config=config, seed=settings.seed, small=small, files=files)
     write_result(folder, experiment, report)
     return experiment, report
 
@@ -185,22 +183,8 @@ def load_data(settings: Settings) -> Splits:
     return load(settings.data, data_dir=settings.data_dir, seed=settings.seed, dtype=settings.dtype)
 
 
-def untuned_curves(experiment: Experiment, validation: Dataset, *, seed: int) -> dict[str, list[tuple[float, float]]]:
-    """Return for each run pairs (compression, validation accuracy) of its dense network pruned and not fine-tuned."""
-    size = experiment.runs[MAIN].model.size
-    ratios = [ratio for ratio in UNTUNED_RATIOS if ratio <= size]
-    curves = {}
-    for name, run in experiment.runs.items():
-        score = "random" if name == "random" else "magnitude"
-        accuracies = pruning_curve(run.stages[0].model, validation, ratios, score=score, seed=seed)
-        curves[name] = list(zip(ratios, accuracies, strict=True))
-    return curves
-
-
 def _draw(settings: Settings, experiment: Experiment, report: Mapping[str, Any], folder: Path) -> None:
-    validation = load_data(settings).validation
-    untuned = untuned_curves(experiment, validation, seed=settings.seed)
-    draw_all(experiment, report, penalty=build_job(settings).train.penalty, folder=folder, untuned=untuned)
+    draw_all(experiment, report, penalty=build_job(settings).train.penalty, folder=folder)
 
 
 def _finished(jobs: Mapping[Path, Settings]) -> dict[Path, dict[str, Any]]:

@@ -4,8 +4,9 @@ from l0ref.report.aggregate import aggregate, aggregate_text, find_reports
 from l0ref.report.deployment import deployment, deployment_text
 from l0ref.report.environment import environment
 from l0ref.report.figures import draw_all
-from l0ref.report.summary import SCHEMA_VERSION, summarize
-from l0ref.report.tables import layers_table, percent, stages_table, table, whole
+from l0ref.report.schema import SCHEMA_VERSION
+from l0ref.report.summary import summarize, untuned_curves
+from l0ref.report.tables import layers_table, percent, speed_table, stages_table, table, whole
 from l0ref.report.text import full_text
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "full_text",
     "layers_table",
     "percent",
+    "speed_table",
     "stages_table",
     "summarize",
     "table",
+    "untuned_curves",
     "whole",
 ]

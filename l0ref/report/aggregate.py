@@ -3,46 +3,73 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from l0ref.archive import read_json
 from l0ref.errors import CheckpointError, ConfigError, DataError
-from l0ref.report.summary import SCHEMA_VERSION
-from l0ref.report.tables import COLUMNS, percent, runs_of, table, times, whole
+from l0ref.report.schema import SCHEMA_VERSION, Row, main_name, mapping, runs_of
+from l0ref.report.tables import ACCURACY, BYTES, IN_THEORY, Columns, percent, table, times
 
 PRIVATE = ("seed", "data_dir")  # settings that may differ between runs of one configuration
-Report = Mapping[str, Any]
+SIZES: Columns = {header: ACCURACY[header] for header in ("val acc", "test acc", "kept", "compression")}
+TIMES: Columns = {
+    **IN_THEORY, "measured": ("measured_speedup", times), **BYTES, "seconds": ACCURACY["seconds"],
+}  # fmt: skip
+ERRORS = (
+    ("test, pruned", "pruned", "test_acc1"),
+    ("test, tuned", "finetuned", "test_acc1"),
+    ("val, tuned", "finetuned", "val_acc1"),
+)
 
 
-def find_reports(folders: Sequence[str | Path]) -> list[Report]:
+def find_reports(folders: Sequence[str | Path]) -> list[Row]:
     """Return the reports in the given folders, or in their `seed-*` folders, in the order of their seeds."""
-    found: list[Report] = []
+    found: list[Row] = []
     for folder in map(Path, folders):
         own = folder / "report.json"
         paths = [own] if own.is_file() else sorted(folder.glob("seed-*/report.json"))
         if not paths:
             raise DataError(f"{str(folder)!r} has no report.json; name a folder that l0ref compress --out wrote")
         found += [_read(path) for path in paths]
-    return sorted(found, key=lambda report: int(report["seed"]))
+    return sorted(found, key=seed_of)
 
 
-def check_same(reports: Sequence[Report]) -> None:
-    """Refuse reports of different configurations or data, and two of the same seed."""
+def seed_of(report: Row) -> int:
+    """Return the seed of a report, which tells its run from the others."""
+    if not isinstance(report.get("seed"), int):
+        raise ConfigError("report lacks 'seed'; give each report of an aggregate the number of its seed")
+    return int(report["seed"])
+
+
+def check_same(reports: Sequence[Row]) -> None:
+    """Refuse reports of different configurations, data or runs, and two of the same seed."""
+    if not reports:
+        raise ConfigError("reports is empty: no mean exists; give at least one report")
     first = reports[0]
     for other in reports[1:]:
-        for name in sorted(set(first["config"]) | set(other["config"])):
-            a, b = first["config"].get(name), other["config"].get(name)
-            if name not in PRIVATE and a != b:
+        a, b = mapping(first, "config"), mapping(other, "config")
+        for name in sorted(set(a) | set(b)):
+            if name not in PRIVATE and a.get(name) != b.get(name):
                 raise ConfigError(
-                    f"{name} differs between the runs ({a!r} and {b!r}); aggregate one configuration at a time"
+                    f"{name} differs between the runs ({a.get(name)!r} and {b.get(name)!r}); "
+                    "aggregate one configuration at a time"
                 )
-        if first["data"]["checksum"] != other["data"]["checksum"]:
+        if mapping(first, "data").get("checksum") != mapping(other, "data").get("checksum"):
             raise ConfigError("data differs between the runs: their checksums are not equal; use one copy of the data")
-    seeds = [report["seed"] for report in reports]
+        if shape_of(first) != shape_of(other):
+            raise ConfigError("reports differ in their runs, stages or curves; aggregate reports of one kind of job")
+    seeds = [seed_of(report) for report in reports]
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
-        raise ConfigError(f"seed {twice[0]} is there twice; a repeated run adds no evidence, leave one out")
+        raise ConfigError(f"seed {twice[0]} appears twice; a repeated run adds no evidence, so leave one out")
+
+
+def shape_of(report: Row) -> Any:
+    """Return the names of runs and stages and the ratios of the curves, which must agree in an aggregate."""
+    stages = {name: [stage["name"] for stage in run["stages"]] for name, run in runs_of(report).items()}
+    curve = {name: [p.get("compression_asked") for p in points] for name, points in mapping(report, "curve").items()}
+    return main_name(report), stages, curve
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
@@ -56,80 +83,87 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def aggregate(reports: Sequence[Report]) -> dict[str, Any]:
+def aggregate(reports: Sequence[Row]) -> dict[str, Any]:
     """Return {run: {stage: {metric: {mean, sd, n}}}} over reports of one configuration, and the same for curves."""
     check_same(reports)
-    names = list(runs_of(reports[0]))
-    stages = {name: _stages([runs_of(r)[name]["stages"] for r in reports]) for name in names}
-    curve = {
-        name: [
-            {"compression_asked": points[0]["compression_asked"]}
-            | {part: _metrics([p[part] for p in points]) for part in ("pruned", "finetuned")}
-            for points in zip(*(r["curve"][name] for r in reports), strict=True)
-        ]
-        for name in reports[0]["curve"]
-    }
-    return {"seeds": [r["seed"] for r in reports], "config": reports[0]["config"], "stages": stages, "curve": curve}
+    runs = [runs_of(report) for report in reports]
+    stages = {name: _stages([run[name]["stages"] for run in runs]) for name in runs[0]}
+    curves = [mapping(report, "curve") for report in reports]
+    curve = {name: [_point(points) for points in zip(*(c[name] for c in curves), strict=True)] for name in curves[0]}
+    config = dict(mapping(reports[0], "config"))
+    return {"seeds": [seed_of(r) for r in reports], "config": config, "stages": stages, "curve": curve}
 
 
-def aggregate_text(summary: Mapping[str, Any]) -> str:
-    """Return the aggregated stages, and the curve if there is one, as tables of mean ± sample standard deviation."""
-    config = summary["config"]
-    n = len(summary["seeds"])
-    title = f"{config['model']} on {config['data']}: mean ± sample standard deviation over n = {n} seeds"
-    rows = [
-        [run, stage, *(_cell(values.get(key), show) for key, show in COLUMNS.values())]
-        for run, stages in summary["stages"].items()
-        for stage, values in stages.items()
-    ]
-    parts = [title, table(["penalty", "stage", *COLUMNS], rows, left=2)]
-    if any(summary["curve"].values()):
-        parts.append(_curve_text(summary["curve"]))
+def aggregate_text(summary: Row) -> str:
+    """Return an aggregate as tables of mean ± sample standard deviation: accuracy and size, speed, and the curve."""
+    if not mapping(summary, "stages"):
+        raise ConfigError("summary lacks 'stages'; pass the dictionary that aggregate returns or summary.json holds")
+    config, n = mapping(summary, "config"), len(summary.get("seeds", ()))
+    title = f"{config.get('model', 'a network')} on {config.get('data', 'unnamed data')}: mean ± sample standard "
+    parts = [title + f"deviation over n = {n} seeds", _stages_text(summary, SIZES), _stages_text(summary, TIMES)]
+    if any(mapping(summary, "curve").values()):
+        parts += ["Curve, in error rates:", _curve_text(summary["curve"])]
     return "\n\n".join(parts)
 
 
-def _curve_text(curve: Mapping[str, Any]) -> str:
+def _stages_text(summary: Row, columns: Columns) -> str:
+    rows = [
+        [run, stage, *(_cell(values.get(key), show) for key, show in columns.values())]
+        for run, stages in summary["stages"].items()
+        for stage, values in stages.items()
+    ]
+    return table(["penalty", "stage", *columns], rows, left=2)
+
+
+def _curve_text(curve: Row) -> str:
     rows = [
         [
             run,
             times(point["compression_asked"]),
-            _cell(point["finetuned"].get("compression_ratio"), times),
-            _cell(point["finetuned"].get("size_nz"), whole),
-            *(_cell(point[part].get("test_acc1"), lambda v: percent(1 - v)) for part in ("pruned", "finetuned")),
-            _cell(point["finetuned"].get("val_acc1"), lambda v: percent(1 - v)),
+            _cell(point.get("finetuned", {}).get("compression_ratio"), times),
+            *(_cell(point.get(part, {}).get(key), lambda v: percent(1 - v)) for _, part, key in ERRORS),
         ]
         for run, points in curve.items()
         for point in points
     ]
-    header = ["penalty", "asked", "reached", "kept", "test error pruned", "test error finetuned", "val error finetuned"]
-    return table(header, rows)
+    return table(["penalty", "asked", "reached", *(header for header, *_ in ERRORS)], rows)
 
 
-def _cell(value: Mapping[str, Any] | None, show: Any) -> str:
+def _cell(value: Row | None, show: Callable[[Any], str]) -> str:
+    """Return a mean and its deviation, "93.00 ± 2.65 %", or the mean of a single run."""
     if value is None:
         return "-"
+    mean = show(value["mean"])
     if value["sd"] is None:
-        return str(show(value["mean"]))
-    sd = percent(value["sd"]) if show(1.0).endswith("%") or show(0.5).endswith("%") else show(value["sd"])
-    return f"{show(value['mean'])} ± {sd}"
+        return mean
+    if mean.endswith(" %"):
+        return f"{mean.removesuffix(' %')} ± {percent(value['sd'])}"
+    return f"{mean} ± {show(value['sd'])}"
 
 
-def _stages(runs: Sequence[Sequence[Report]]) -> dict[str, Any]:
+def _stages(runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
     return {stages[0]["name"]: _metrics(stages) for stages in zip(*runs, strict=True)}
 
 
-def _metrics(rows: Sequence[Report]) -> dict[str, Any]:
-    """Mean, deviation and n of every number that all rows have."""
+def _point(points: Sequence[Row]) -> dict[str, Any]:
+    """Return one point of a curve: the ratio asked for, and the metrics of each of its stages."""
+    parts = {part: _metrics([p[part] for p in points]) for part, row in points[0].items() if isinstance(row, Mapping)}
+    return {"compression_asked": points[0].get("compression_asked"), **parts}
+
+
+def _metrics(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return mean, deviation and n of every number that all rows have."""
     found: dict[str, Any] = {}
-    for name, value in rows[0].items():
-        values = [row[name] for row in rows]
-        if isinstance(value, int | float) and all(v is not None for v in values):
-            mean, sd = mean_and_deviation([float(v) for v in values])
-            found[name] = {"mean": mean, "sd": sd, "n": len(values)}
+    for name in rows[0]:
+        values = [row.get(name) for row in rows]
+        numbers = [float(v) for v in values if isinstance(v, int | float)]
+        if len(numbers) == len(rows):
+            mean, sd = mean_and_deviation(numbers)
+            found[name] = {"mean": mean, "sd": sd, "n": len(numbers)}
     return found
 
 
-def _read(path: Path) -> Report:
+def _read(path: Path) -> Row:
     report = read_json(path)
     if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
         raise CheckpointError(

@@ -1,35 +1,50 @@
-"""The report of one experiment as JSON-able values: everything a reader needs to re-derive a number.
+"""From an experiment to its report: one JSON-able value, complete before anything is written or drawn.
 
-    schema_version  of this layout
-    seed, config, data (name, checksum, sizes), environment
-    stages          dense, pruned, finetuned: the metrics of `l0ref.metrics`, val_loss, val_acc1, test_loss,
-                    test_acc1, seconds, and `layers`, one row per weight array
-    cuts, swept     what each cut kept, and the dead units found
-    controls        by name, the same three keys: stages, cuts, swept
-    curve           by run name, a list of {compression_asked, pruned: {...}, finetuned: {...}}
-
-Here, and only here, the test set is read: when nothing is left to choose.
+`l0ref.report.schema` describes the layout. The test set is read here and nowhere else, when nothing is left to choose.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from l0ref import metrics
 from l0ref.data import Dataset, Splits
-from l0ref.pruning import MAIN, Compressed, Experiment, Stage
+from l0ref.pruning import Compressed, Experiment, Stage, pruning_curve
+from l0ref.pruning.compact import CompactModel
+from l0ref.report.deployment import deployment
 from l0ref.report.environment import environment
+from l0ref.report.schema import SCHEMA_VERSION, main_of
+from l0ref.report.speed import speedup
 
-SCHEMA_VERSION = 1
 LATENCY_SAMPLES = 256
+UNTUNED_RATIOS = tuple(2.0**k for k in range(7))
 
 
-def summarize(experiment: Experiment, data: Splits, *, config: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Return the report of an experiment; reads the test set once for every model it lists."""
-    runs = {name: _run(run, data) for name, run in experiment.runs.items()}
-    return {
+def summarize(
+    experiment: Experiment,
+    data: Splits,
+    *,
+    config: Mapping[str, Any],
+    seed: int,
+    small: CompactModel | None = None,
+    files: Mapping[str, Path] | None = None,
+) -> dict[str, Any]:
+    """Return the report of an experiment; reads the test set once for every model it lists.
+
+    experiment  its run "l0" is the main one; the first run, where none is called so
+    config      settings of the job, as they should be reported
+    small       the final network of the main run without its zeros, as `compact` returns it: the report then holds
+                "compact", and the two networks are timed
+    files       "masked" and "compact": the files of the two networks, whose bytes are reported
+    """
+    main = main_of(experiment.runs)
+    seconds = _seconds(experiment, data.validation)
+    runs = {name: _run(run, data, seconds[name]) for name, run in experiment.runs.items()}
+    report = {
         "schema_version": SCHEMA_VERSION,
         "seed": seed,
         "config": dict(config),
@@ -40,33 +55,57 @@ def summarize(experiment: Experiment, data: Splits, *, config: Mapping[str, Any]
             "validation": len(data.validation),
             "test": len(data.test),
         },
-        **runs[MAIN],
-        "controls": {name: run for name, run in runs.items() if name != MAIN},
+        "main": main,
+        **runs.pop(main),
+        "controls": runs,
         "curve": {
             name: [_point(ratio, run, data) for ratio, run in points] for name, points in experiment.curves.items()
         },
+        "untuned_curves": untuned_curves(experiment, data.validation, seed=seed),
         "environment": environment(),
     }
+    if small is not None:
+        report["compact"] = deployment(experiment.runs[main].model, small, data.validation.x, files=files or {})
+    return report
 
 
-def _run(run: Compressed, data: Splits) -> dict[str, Any]:
-    sample = data.validation.x[:LATENCY_SAMPLES]
-    seconds = metrics.latencies([stage.model for stage in run.stages], sample)
+def untuned_curves(experiment: Experiment, validation: Dataset, *, seed: int) -> dict[str, list[list[float]]]:
+    """Return for each run pairs [compression ratio, validation accuracy] of its first network, pruned and not tuned.
+
+    The ratios are 1, 2, 4, ... 64, up to the number of weights; the run "random" is pruned at random.
+    """
+    curves = {}
+    for name, run in experiment.runs.items():
+        dense = run.stages[0].model
+        ratios = [ratio for ratio in UNTUNED_RATIOS if ratio <= dense.size]
+        score = "random" if name == "random" else "magnitude"
+        accuracies = pruning_curve(dense, validation, ratios, score=score, seed=seed)
+        curves[name] = [list(pair) for pair in zip(ratios, accuracies, strict=True)]
+    return curves
+
+
+def _seconds(experiment: Experiment, validation: Dataset) -> dict[str, list[list[float]]]:
+    """Return the seconds of each round for every stage of every run, all of them timed alternately."""
+    stages = [(name, stage.model) for name, run in experiment.runs.items() for stage in run.stages]
+    found: dict[str, list[list[float]]] = {name: [] for name in experiment.runs}
+    timed = metrics.lap_seconds([model for _, model in stages], validation.x[:LATENCY_SAMPLES])
+    for (name, _), laps in zip(stages, timed, strict=True):
+        found[name].append(laps)
+    return found
+
+
+def _run(run: Compressed, data: Splits, seconds: Sequence[Sequence[float]]) -> dict[str, Any]:
     stages = []
     for stage, own in zip(run.stages, seconds, strict=True):
-        measured = {"measured_speedup": seconds[0] / own, "latency_seconds": own}
-        row = _stage(stage, data.test) | measured
-        stages.append(row | {"layers": [_finite(layer) for layer in metrics.layers(stage.model)]})
-    return {"stages": stages, "cuts": list(run.cuts), "swept": dict(run.swept)}
+        timing = {"latency_seconds": statistics.median(own), **speedup(seconds[0], own)}
+        layers = [_finite(layer) for layer in metrics.layers(stage.model)]
+        stages.append(_stage(stage, data.test) | timing | {"layers": layers})
+    cuts, history = ([_finite(row) for row in rows] for rows in (run.cuts, run.rows))
+    return {"stages": stages, "cuts": cuts, "swept": dict(run.swept), "history": history}
 
 
 def _point(ratio: float, run: Compressed, data: Splits) -> dict[str, Any]:
-    _, pruned, finetuned = run.stages
-    return {
-        "compression_asked": ratio,
-        "pruned": _stage(pruned, data.test),
-        "finetuned": _stage(finetuned, data.test),
-    }
+    return {"compression_asked": ratio} | {stage.name: _stage(stage, data.test) for stage in run.stages[1:]}
 
 
 def _stage(stage: Stage, test: Dataset) -> dict[str, Any]:
@@ -84,6 +123,6 @@ def _stage(stage: Stage, test: Dataset) -> dict[str, Any]:
     )
 
 
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with None for ratios that are not finite: a layer without weights has no compression."""
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row with None for numbers that are not finite: a layer without weights has no compression ratio."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

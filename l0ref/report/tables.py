@@ -1,13 +1,12 @@
-"""Results as text: one table of the stages, one of the layers, aligned for a terminal."""
+"""Results as text: tables of stages, speed, layers and curves, each at most 80 columns wide for short names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from l0ref.pruning import MAIN
-
-Row = Mapping[str, Any]
+from l0ref.report.schema import Row, main_name, mapping, runs_of
+from l0ref.report.speed import measured
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
@@ -42,71 +41,82 @@ def whole(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
-COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+SCREEN = 80  # columns of a terminal
+
+Columns = Mapping[str, tuple[str, Callable[[Any], str]]]  # header -> (key of a stage, how it is shown)
+ACCURACY: Columns = {
     "val acc": ("val_acc1", percent),
     "test acc": ("test_acc1", percent),
     "kept": ("size_nz", whole),
     "sparsity": ("sparsity", percent),
     "compression": ("compression_ratio", times),
-    "theoretical speed-up": ("theoretical_speedup", times),
-    "measured": ("measured_speedup", times),
-    "bytes dense": ("bytes_dense", whole),
-    "bytes csr": ("bytes_csr", whole),
-    "seconds": ("seconds", lambda s: f"{s:.1f}"),
+    "seconds": ("seconds", lambda s: "-" if s is None else f"{s:.1f}"),
 }
-
-
-def runs_of(report: Row) -> dict[str, Row]:
-    """Return the main run and the controls of a report, by name."""
-    return {MAIN: report, **report["controls"]}
+IN_THEORY: Columns = {"theory": ("theoretical_speedup", times)}
+BYTES: Columns = {"bytes csr": ("bytes_csr", whole)}
 
 
 def stages_table(report: Row) -> str:
-    """Return the stages of the main run and of every control, a line each."""
-    rows = [
-        [name, stage["name"], *(show(stage.get(key)) for key, show in COLUMNS.values())]
-        for name, run in runs_of(report).items()
-        for stage in run["stages"]
-    ]
-    return table(["penalty", "stage", *COLUMNS], rows, left=2)
+    """Return the stages of the main run and of every control, a line each: accuracy, size, seconds of training."""
+    return _per_stage(report, list(ACCURACY), lambda stage: cells(stage, ACCURACY))
+
+
+def speed_table(report: Row) -> str:
+    """Return the theoretical speed-up of every stage, the measured one with its range and verdict, and bytes as CSR."""
+    header = [*IN_THEORY, "measured", "range", "verdict", *BYTES]
+    return _per_stage(report, header, lambda s: [*cells(s, IN_THEORY), *measured(s), *cells(s, BYTES)])
+
+
+def cells(stage: Row, columns: Columns) -> list[str]:
+    """Return the numbers of a stage as text, "-" for those it does not have."""
+    return [show(stage.get(key)) for key, show in columns.values()]
+
+
+def _per_stage(report: Row, header: Sequence[str], row: Callable[[Row], list[str]]) -> str:
+    rows = [[name, stage["name"], *row(stage)] for name, run in runs_of(report).items() for stage in run["stages"]]
+    return table(["penalty", "stage", *header], rows, left=2)
 
 
 def layers_table(report: Row) -> str:
-    """Return the layers of the final model of the main run, with a total line."""
-    final = report["stages"][-1]
-    lines = [*final["layers"], {**final, "name": "total", "kind": "", "shape": []}]
-    header = ["layer", "kind", "shape", "weights", "kept", "sparsity", "compression", "multiply-adds", "kept"]
+    """Return the layers of the final network of the main run, with a total line; "" where the report has none."""
+    final = runs_of(report)[main_name(report)]["stages"][-1]
+    if not final.get("layers"):
+        return ""
+    header = ["layer", "shape", "weights", "kept", "sparsity", "ratio", "mult-adds", "kept"]
     rows = [
         [
             line["name"],
-            line["kind"],
-            "x".join(map(str, line["shape"])),
-            whole(line["size"]),
-            whole(line["size_nz"]),
-            percent(line["sparsity"]),
-            times(line["compression_ratio"]),
-            whole(line["flops"]),
-            whole(line["flops_nz"]),
+            "x".join(map(str, line.get("shape", ()))),
+            whole(line.get("size")),
+            whole(line.get("size_nz")),
+            percent(line.get("sparsity")),
+            times(line.get("compression_ratio")),
+            whole(line.get("flops")),
+            whole(line.get("flops_nz")),
         ]
-        for line in lines
+        for line in [*final["layers"], {**final, "name": "total", "shape": ()}]
     ]
-    return table(header, rows, left=3)
+    return table(header, rows, left=2)
+
+
+CURVE = (
+    ("reached", "finetuned", "compression_ratio", times),
+    ("val pruned", "pruned", "val_acc1", percent),
+    ("val finetuned", "finetuned", "val_acc1", percent),
+    ("test pruned", "pruned", "test_acc1", percent),
+    ("test finetuned", "finetuned", "test_acc1", percent),
+)
 
 
 def curve_table(report: Row) -> str:
-    """Return test accuracy against compression: for each run the ratio reached, before and after fine-tuning."""
-    header = ["penalty", "asked", "reached", "val pruned", "val finetuned", "test pruned", "test finetuned"]
+    """Return accuracy against compression: for each run the ratio reached, before and after fine-tuning."""
     rows = [
         [
             name,
-            times(point["compression_asked"]),
-            times(point["finetuned"]["compression_ratio"]),
-            percent(point["pruned"]["val_acc1"]),
-            percent(point["finetuned"]["val_acc1"]),
-            percent(point["pruned"]["test_acc1"]),
-            percent(point["finetuned"]["test_acc1"]),
+            times(point.get("compression_asked")),
+            *(show(mapping(point, part).get(key)) for _, part, key, show in CURVE),
         ]
-        for name, points in report["curve"].items()
+        for name, points in mapping(report, "curve").items()
         for point in points
     ]
-    return table(header, rows)
+    return table(["penalty", "asked", *(header for header, *_ in CURVE)], rows)

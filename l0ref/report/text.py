@@ -1,34 +1,73 @@
-"""One report as text: its tables, and what a reader must know to read them right."""
+"""One report as text: its tables, and the notes needed to read them correctly."""
 
 from __future__ import annotations
 
+import textwrap
+
 from l0ref.report.deployment import deployment_text
-from l0ref.report.tables import Row, curve_table, layers_table, percent, stages_table
+from l0ref.report.schema import Row, main_name, mapping, runs_of
+from l0ref.report.tables import SCREEN, curve_table, layers_table, percent, speed_table, stages_table, times
+
+SAME = 1.01  # compressions within this factor count as equal
+
+SPEED_NOTES = textwrap.fill(
+    "theory: multiply-adds of the dense network / those with non-zero weights. measured: seconds of the dense "
+    "network / seconds of this one, all networks timed alternately; range: 10th to 90th percentile over the "
+    "rounds; a range that holds 1 is no gain. Pruned and fine-tuned networks are masked here: their arrays are "
+    "dense and every zero is multiplied, so pruning by itself makes none of them faster. If a masked network is "
+    "faster, the cause lies in its values or in the machine, for example subnormal numbers in the dense network.",
+    SCREEN,
+)
 
 
 def full_text(report: Row) -> str:
-    """Return all tables of one report."""
-    data, seed = report["data"], report["seed"]
-    title = f"{report['config']['model']} on {data['name']}, seed {seed}: trained on {data['train']:,} images, "
-    title += f"validated on {data['validation']:,}, tested on {data['test']:,}, which nothing was chosen by"
-    parts = [title, stages_table(report), "Layers of the fine-tuned network:", layers_table(report)]
-    if "compact" in report:
-        parts += ["The same network without its zeros:", deployment_text(report["compact"])]
-    if any(report["curve"].values()):
+    """Return all tables of one report; parts that the report does not have are left out."""
+    parts = [title(report), compressions(report), stages_table(report), "Speed and bytes:", speed_table(report)]
+    parts += [SPEED_NOTES]
+    if layers := layers_table(report):
+        parts += [f"Layers of the final network of {main_name(report)}:", layers]
+    if compact := mapping(report, "compact"):
+        parts += ["The same network without its zeros:", deployment_text(compact)]
+    if any(mapping(report, "curve").values()):
         parts += ["Curve:", curve_table(report)]
-    return "\n\n".join([*parts, notes(report)])
+    return "\n\n".join(filter(None, [*parts, notes(report)]))
+
+
+def title(report: Row) -> str:
+    """Return model, data set, seed and the sizes of its parts, as far as the report names them."""
+    data, config = mapping(report, "data"), mapping(report, "config")
+    text = f"{config.get('model', 'a network')} on {data.get('name', 'unnamed data')}"
+    text += f", seed {report['seed']}" if "seed" in report else ""
+    uses = {"train": "trained on", "validation": "validated on", "test": "tested on"}
+    sizes = [f"{use} {data[part]:,} images" for part, use in uses.items() if part in data]
+    text += ": " + ", ".join(sizes) if sizes else ""
+    return _filled(text + ("; the test images were read once, after every choice was made" if "test" in data else ""))
+
+
+def compressions(report: Row) -> str:
+    """Return a warning if the final networks of the runs differ in compression; "" if they do not."""
+    final = {name: run["stages"][-1].get("compression_ratio") for name, run in runs_of(report).items()}
+    known = {name: float(ratio) for name, ratio in final.items() if ratio is not None}
+    if len(known) < 2 or max(known.values()) <= SAME * min(known.values()):
+        return ""
+    least, most = (pick(known, key=lambda name: known[name]) for pick in (min, max))
+    return _filled(
+        f"Final compression differs between the runs, from {times(known[least])} ({least}) to {times(known[most])} "
+        f"({most}): the accuracies below are not those of equally small networks."
+    )
 
 
 def notes(report: Row) -> str:
-    """Return what a reader must know to read the table right."""
-    swept = sum(report["swept"].values())
-    return "\n".join(
-        [
-            f"{swept} dead units of the l0 network were swept. Biases are neither pruned nor counted. Every run had",
-            "the same number of weights cut; the sweep then took more where more units died, so compare at the",
-            f"printed compression. One image is {percent(1 / max(report['data']['test'], 1))} of the test set: "
-            "differences of a few images are noise.",
-            "Theoretical speed-up counts multiply-adds; measured is a forward pass of the masked network, whose",
-            "arrays are still dense: a masked network does not run faster by itself. The compact one may.",
-        ]
-    )
+    """Return what else must be known to read the tables correctly."""
+    swept, test = mapping(report, "swept"), mapping(report, "data").get("test")
+    parts = [f"Dead units of the {main_name(report)} network swept: {sum(swept.values())}."]
+    parts += ["Biases are neither pruned nor counted. Every run had the same number of weights cut; the sweep then"]
+    parts += ["removed more where more units had died, so compare at the printed compression."]
+    if test:
+        parts += [f"One image is {percent(1 / test)} of the test set: differences of a few images are noise."]
+    parts += ["Seconds are wall-clock times of training; the first to run also compiles kernels that are not cached."]
+    return _filled(" ".join(parts))
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, SCREEN)

@@ -38,7 +38,7 @@ class Progress:
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Show one finished epoch, a row of the History."""
-        text = f"loss {row['loss']:.4g}  below {row['below_threshold']:.1%}"
+        text = f"loss {row['loss']:.4g}  small weights {row['below_threshold']:.1%}"
         if row["val_acc1"] is not None:
             text += f"  val {row['val_acc1']:.2%}"
         if self._bar is not None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from l0ref.archive import write_atomic
 from l0ref.penalty import Penalty
-from l0ref.pruning import MAIN, Experiment
+from l0ref.pruning import Experiment
+from l0ref.report.schema import main_of, runs_of
 
 
 def load_matplotlib() -> None:
@@ -34,26 +35,27 @@ def load_matplotlib() -> None:
 
 
 def draw_all(
-    experiment: Experiment,
+    experiment: Experiment | None,
     report: Mapping[str, Any],
     *,
-    penalty: Penalty,
     folder: Path,
-    untuned: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    penalty: Penalty | None = None,
 ) -> list[Path]:
-    """Draw all figures of an experiment, write them into `folder`, which must exist, and return their paths.
+    """Draw all figures for which there is material, write them into `folder`, which must exist; return their paths.
 
     training.png     loss by term, validation accuracy, small and zero weights, over the epochs
     weights.png      histograms of |w| before and after, of the main run and of the first control
     surrogate.png    phi, its slope and its prox
     masks.png        the weights left in the final network of the main run
-    compression.png  accuracy against compression, of all runs; `untuned` as in `compression_figure`
+    compression.png  accuracy against compression, of all runs
 
-    report   what `summarize` made of the experiment
-    penalty  that of the main run
+    report      as `summarize` returns it or report.json holds it
+    experiment  the networks, which weights.png and masks.png need; None: the two are left out
+    penalty     that of the main run, which surrogate.png needs; None: it is left out
 
     Nothing is written before all are drawn. The same input gives the same bytes with the same matplotlib.
     """
+    runs = runs_of(report)  # refuses what is no report before matplotlib is loaded
     load_matplotlib()
     from l0ref.report.figures.compression import compression_figure
     from l0ref.report.figures.masks import masks_figure
@@ -62,13 +64,16 @@ def draw_all(
     from l0ref.report.figures.training import training_figure
     from l0ref.report.figures.weights import weights_figure
 
-    pictures = {
-        "training.png": png(training_figure(experiment)),
-        "weights.png": png(weights_figure(experiment)),
-        "surrogate.png": png(surrogate_figure(penalty)),
-        "masks.png": png(masks_figure(experiment.runs[MAIN].model)),
-        "compression.png": png(compression_figure(report, untuned=untuned)),
-    }
+    pictures: dict[str, bytes] = {}
+    if any("history" in run for run in runs.values()):
+        pictures["training.png"] = png(training_figure(report))
+    if experiment is not None:
+        pictures["weights.png"] = png(weights_figure(experiment))
+    if penalty is not None:
+        pictures["surrogate.png"] = png(surrogate_figure(penalty))
+    if experiment is not None:
+        pictures["masks.png"] = png(masks_figure(experiment.runs[main_of(experiment.runs)].model))
+    pictures["compression.png"] = png(compression_figure(report))
     for name, content in pictures.items():
         write_atomic(folder / name, content)
     return [folder / name for name in pictures]

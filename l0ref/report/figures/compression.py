@@ -1,9 +1,9 @@
-"""What compression costs: accuracy against compression ratio, with the controls."""
+"""The cost of compression: accuracy against compression ratio, with the controls."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,60 +12,63 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from l0ref.report.figures.style import GREY, PALE, accuracy_axis, look, new_figure, tidy
-from l0ref.report.tables import runs_of
+from l0ref.report.schema import Row, mapping, runs_of
 
 Point = tuple[float, float]  # compression ratio, accuracy
-Untuned = Mapping[str, Sequence[Point]]
 SETS = {"validation": "val_acc1", "test": "test_acc1"}
 MOST_TICKS = 9
 
 
-def compression_figure(report: Mapping[str, Any], *, untuned: Untuned | None = None) -> Figure:
+def compression_figure(report: Row) -> Figure:
     """Return two panels, accuracy on the validation and on the test set, over the compression ratio (log 2).
 
-    report    as `summarize` makes it. Every run has a dot for the dense network, a hollow marker after the
-              cut, a filled one after fine-tuning, and an arrow from one to the other. A stage whose ratio is
-              not finite is left out. Points of report["curve"] are joined, in the order of their ratios and with
-              the run's own cut among them: solid when fine-tuned, dashed when only pruned
-    untuned   for a run, pairs (ratio, validation accuracy) of its dense network pruned by that ratio and not
-              fine-tuned; drawn in the validation panel, dashed, instead of the curve's pruned points
+    Every run has a dot for the dense network, a hollow marker after the cut, a filled one after fine-tuning, and an
+    arrow from one to the other. A stage whose ratio is not finite is left out. Points of report["curve"] are joined, in
+    the order of their ratios and with the run's own cut among them: solid when fine-tuned, dashed when only pruned. In
+    the validation panel report["untuned_curves"], where a run has one, replaces the dashed curve.
     """
-    names = list(runs_of(report))
+    names, untuned = list(runs_of(report)), mapping(report, "untuned_curves")
     figure = new_figure(4.8)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     shown: list[Point] = []
     for ax, (part, key) in zip(panels, SETS.items(), strict=True):
         for name in names[::-1]:  # the main run last, on top
-            dashed = (untuned or {}).get(name, ()) if part == "validation" else ()
+            dashed = untuned.get(name, ()) if part == "validation" else ()
             shown += _draw_run(ax, name, report, key, dashed)
-        tidy(ax, title=f"{part} set, {report['data'][part]:,} samples", x="compression ratio (log 2 scale)")
+        tidy(ax, title=_panel_title(part, report), x="compression ratio (log 2 scale)")
         ax.grid(axis="x", color=PALE)
     accuracy_axis(panels[0], [accuracy for _, accuracy in shown], label="accuracy (axis stretched towards 100 %)")
     panels[1].grid(axis="y", color=PALE)
     panels[1].set_axisbelow(True)
     _ratio_axis(panels[0], [ratio for ratio, _ in shown])
-    joined = bool(any((untuned or {}).values()) or any(report["curve"].values()))
+    joined = any(untuned.values()) or any(mapping(report, "curve").values())
     runs, stages = _run_handles(names), _stage_handles(joined=joined)
     figure.legend(handles=runs, loc="outside upper center", ncols=len(runs), frameon=False, fontsize=9)
     figure.legend(handles=stages, loc="outside lower center", ncols=len(stages), frameon=False, fontsize=9)
     return figure
 
 
-def points(rows: Sequence[Mapping[str, Any]], accuracy: str) -> list[Point]:
+def _panel_title(part: str, report: Row) -> str:
+    n = mapping(report, "data").get(part)
+    return f"{part} set" if n is None else f"{part} set, {n:,} samples"
+
+
+def points(rows: Sequence[Row], accuracy: str) -> list[Point]:
     """Return (compression ratio, accuracy) of the rows that have both."""
-    pairs = [(row["compression_ratio"], row[accuracy]) for row in rows]
+    pairs = [(row.get("compression_ratio"), row.get(accuracy)) for row in rows]
     return [(float(r), float(a)) for r, a in pairs if r is not None and a is not None]
 
 
-def _draw_run(ax: Axes, name: str, report: Mapping[str, Any], accuracy: str, untuned: Sequence[Point]) -> list[Point]:
+def _draw_run(ax: Axes, name: str, report: Row, accuracy: str, untuned: Sequence[Point]) -> list[Point]:
     """Draw the curves and the stages of one run; return all points drawn."""
     colour, marker, _ = look(name)
     stages = runs_of(report)[name]["stages"]
-    curve = list(report["curve"].get(name, ()))
+    curve = list(mapping(report, "curve").get(name, ()))
     if curve:
         curve.append({stage["name"]: stage for stage in stages})  # the cut of the run lies on its curve
-    dashed = list(untuned) or sorted(points([point["pruned"] for point in curve], accuracy))
-    solid = sorted(points([point["finetuned"] for point in curve], accuracy))
+    dashed = [(float(x), float(y)) for x, y in untuned]
+    dashed = dashed or sorted(points([point.get("pruned", {}) for point in curve], accuracy))
+    solid = sorted(points([point.get("finetuned", {}) for point in curve], accuracy))
     if dashed:
         ax.plot(*zip(*dashed, strict=True), color=colour, lw=1, ls="--")
     if solid:
@@ -73,7 +76,7 @@ def _draw_run(ax: Axes, name: str, report: Mapping[str, Any], accuracy: str, unt
     return dashed + solid + _draw_stages(ax, stages, accuracy, colour, marker)
 
 
-def _draw_stages(ax: Axes, stages: Sequence[Mapping[str, Any]], accuracy: str, colour: str, marker: str) -> list[Point]:
+def _draw_stages(ax: Axes, stages: Sequence[Row], accuracy: str, colour: str, marker: str) -> list[Point]:
     at = {stage["name"]: points([stage], accuracy) for stage in stages}
     faces = {"dense": (".", colour, 9.0), "pruned": (marker, "white", 7.0), "finetuned": (marker, colour, 7.0)}
     if at.get("pruned") and at.get("finetuned"):

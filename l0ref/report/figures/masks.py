@@ -1,4 +1,4 @@
-"""Which weights are left: a picture of every weight array."""
+"""The remaining weights: a picture of every weight array."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def masks_figure(model: Model) -> Figure:
         _draw_weights(ax, key, model.params[key], room)
     if pixels is not None:
         _draw_pixels(figure, panels[-1], model.weights[0], pixels)
-    figure.suptitle("Weights that are left: blue positive, orange negative, white zero", fontsize=10)
+    figure.suptitle("Remaining weights: blue positive, orange negative, white zero", fontsize=10)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The penalty of one weight: its value, its slope, and what one proximal step does to a weight."""
+"""The penalty of one weight: its value, its slope, and the effect of one proximal step."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from l0ref.surrogates import Surrogate
 from l0ref.validate import Array
 
 POINTS = 600  # per half axis
-FAR = 6.0  # a weight beyond which no network has many
+FAR = 6.0  # few weights of a network are larger
+PROX = "proximal step: z becomes the x that minimises (x - z)²/2 + step φ(x); this step is chosen to be visible"
 
 
 def surrogate_figure(penalty: Penalty) -> Figure:
     """Return three panels: phi(w), its slope, and prox(z, step), each beside those of l1 and of the true l0.
 
-    In the first panel l0 stands at the level that phi reaches. The step of the third is made up, so that its
-    effect can be seen (`visible_step`); l1 and l0 are drawn there with the same dead zone, if there is one, not
-    the same step.
+    In the first panel l0 is drawn at the level that phi reaches. The step of the third panel is not that of a training
+    run but one large enough to be visible (`visible_step`); l1 and l0 are drawn there with the same dead zone, if there
+    is one, not with the same step.
     """
     surrogate = penalty.surrogate
     half = half_width(surrogate)
-    figure = new_figure(3.7)
+    figure = new_figure(3.9)
     value, slope, prox = figure.subplots(1, 3)
     _draw_value(value, surrogate, half)
     _draw_slope(slope, surrogate, half)
@@ -34,25 +35,25 @@ def surrogate_figure(penalty: Penalty) -> Figure:
     for ax in (value, slope, prox):
         ax.set_xlim(-half, half)
     price = f"times alpha = {penalty.alpha:g} and the layer weight" if penalty.alpha else "times alpha = 0: no l0 term"
-    figure.suptitle(f"φ: {surrogate!r}, {price}", fontsize=10)
+    figure.suptitle(f"φ: {surrogate!r}, {price}\n{PROX}", fontsize=10)
     handles = {text: h for ax in (value, prox) for h, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     return figure
 
 
 def half_width(surrogate: Surrogate) -> float:
-    """Return the |w| up to which to draw: 1.5 times that where phi nears its level, or 1."""
+    """Return the |w| up to which to draw: 1.5 times the |w| at which phi nears its level, or 1."""
     reach = _reach(surrogate)
     return 1.5 * reach if reach < FAR and math.isfinite(surrogate.slope_at_zero) else 1.0
 
 
 def level(surrogate: Surrogate) -> float:
-    """Return the level that phi reaches, to 3 digits; 1 if it has none, or none nearby."""
+    """Return the level that phi approaches, to 3 digits; 1 if it has none, or only far away."""
     return float(f"{surrogate.value(np.array([1e12]))[0]:.3g}") if _reach(surrogate) < FAR else 1.0
 
 
 def _reach(surrogate: Surrogate) -> float:
-    """The smallest |w| on a grid at which phi is 90 % of what it is at 100."""
+    """The smallest |w| on a grid at which phi is 90 % of its value at 100."""
     w = np.logspace(-6, 2, 801)
     phi = surrogate.value(w)
     return float(w[np.argmax(phi >= 0.9 * phi[-1])])
@@ -95,7 +96,7 @@ def _draw_prox(ax: Axes, surrogate: Surrogate, half: float) -> None:
     z = _grid(half)
     step = visible_step(surrogate, half)
     dead = surrogate.dead_zone(step)
-    tidy(ax, title=f"Proximal step {step:.3g}", x="weight before: z", y="weight after: prox(z)")
+    tidy(ax, title=f"Effect of a proximal step {step:.3g}", x="weight before: z", y="weight after: prox(z)")
     ax.plot(z, z, color=GREY, lw=0.8, ls=":", label="unchanged")
     if dead:
         ax.axvspan(-dead, dead, color=PALE, zorder=0, label=f"dead zone: |z| ≤ {dead:.2g}")

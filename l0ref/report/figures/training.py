@@ -1,4 +1,4 @@
-"""How training went: the loss by its terms, validation accuracy, and how many weights are small or gone."""
+"""Training over its epochs: the terms of the loss, validation accuracy, and the share of small and of zero weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from l0ref.pruning import MAIN, Compressed, Experiment
 from l0ref.report.figures.style import (
     BLACK,
     BLUE,
@@ -28,30 +27,34 @@ from l0ref.report.figures.style import (
     say_empty,
     tidy,
 )
+from l0ref.report.schema import Row, main_name, runs_of
 
 TERMS = (("loss_data", "data: mean cross-entropy", BLACK), ("loss_l0", "l0 term", BLUE), ("loss_l2", "l2 term", GREEN))
+SMALL = "small: |w| below the threshold of the recipe, by default 0.01"
 NARROW = 0.07  # a phase that takes less of the width than this is shaded but not named
 
 
-def training_figure(experiment: Experiment) -> Figure:
-    """Return three panels over the epochs of the main run; x counts epochs from 1, through all phases.
+def training_figure(report: Row) -> Figure:
+    """Return three panels over the epochs of the main run of a report; x counts epochs from 1, through all phases.
 
     loss       one line per term that is ever above 0, on a log axis
     accuracy   on the validation set, the main run thick and every control thin; a line passes through a
                hollow marker right after a cut, before fine-tuning
-    weights    share with |w| below the threshold of the history, and share that is exactly 0
+    weights    share with |w| below the threshold of the recipe (0.01 by default), and share that is exactly 0
 
     Phases after the first are shaded; a dashed line marks each cut.
     """
-    run = experiment.runs[MAIN]
+    runs = runs_of(report)
+    main = main_name(report)
+    rows, cuts = history(runs[main]), cut_places(runs[main])
     figure = new_figure(8.0)
     loss, accuracy, weights = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
-    _draw_loss(loss, run.rows)
-    _draw_accuracy(accuracy, experiment)
-    _draw_weights(weights, run.rows)
+    _draw_loss(loss, rows)
+    _draw_accuracy(accuracy, runs, main)
+    _draw_weights(weights, rows)
     for ax in (loss, accuracy, weights):
-        _draw_phases(ax, run, named=ax is loss)
-    longest = max(len(each.rows) for each in experiment.runs.values())
+        _draw_phases(ax, rows, cuts, named=ax is loss)
+    longest = max(len(history(run)) for run in runs.values())
     loss.set_xlim(0, longest + 1)
     loss.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if not longest:
@@ -59,26 +62,32 @@ def training_figure(experiment: Experiment) -> Figure:
     return figure
 
 
-def phases(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int]]:
+def history(run: Row) -> Sequence[Row]:
+    """Return the rows of a run's history, one per epoch; none if its report holds none."""
+    return list(run.get("history") or ())
+
+
+def phases(rows: Sequence[Row]) -> list[tuple[str, int, int]]:
     """Return (name, first epoch, last epoch) of each phase, epochs counted from 1 through all phases."""
     found, done = [], 0
-    for name, group in groupby(row["phase"] for row in rows):
+    for name, group in groupby(str(row.get("phase", "train")) for row in rows):
         size = len(list(group))
         found.append((name, done + 1, done + size))
         done += size
     return found
 
 
-def cut_places(run: Compressed) -> list[float]:
-    """Return where the cuts of a run fall: half an epoch before the fine-tuning that follows, or after the end."""
-    starts = [first - 0.5 for name, first, _ in phases(run.rows) if name.startswith("finetune")]
-    return (starts + [len(run.rows) + 0.5] * len(run.cuts))[: len(run.cuts)]
+def cut_places(run: Row) -> list[float]:
+    """Return the epochs of a run's cuts: half an epoch before the fine-tuning that follows, or after the end."""
+    rows, cuts = history(run), run.get("cuts") or ()
+    starts = [first - 0.5 for name, first, _ in phases(rows) if name.startswith("finetune")]
+    return (starts + [len(rows) + 0.5] * len(cuts))[: len(cuts)]
 
 
-def _draw_loss(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_loss(ax: Axes, rows: Sequence[Row]) -> None:
     tidy(ax, title="Training loss by term", y="loss (log scale)")
     for key, label, colour in TERMS:
-        values = numbers(row[key] for row in rows)
+        values = numbers(row.get(key) for row in rows)
         if (values > 0).any():
             ax.plot(_epochs(rows), np.where(values > 0, values, np.nan), color=colour, label=label, **_dots(rows))
     if ax.lines:
@@ -89,37 +98,44 @@ def _draw_loss(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     legend_above(ax)
 
 
-def _draw_accuracy(ax: Axes, experiment: Experiment) -> None:
-    tidy(ax, title="Validation accuracy (hollow: just cut)")
+def _draw_accuracy(ax: Axes, runs: Mapping[str, Row], main: str) -> None:
+    tidy(ax, title="Validation accuracy (hollow: after a cut)")
     seen: list[float | None] = []
-    for name, run in experiment.runs.items():
+    for name, run in runs.items():
         colour, marker, label = look(name)
-        values = [row["val_acc1"] for row in run.rows]
-        after = [cut["val_acc1"] for cut in run.cuts]
+        rows = history(run)
+        values = [row.get("val_acc1") for row in rows]
+        after = [cut.get("val_acc1") for cut in run.get("cuts") or ()]
         seen += values + after
-        width, layer = (2.2, 3) if name == MAIN else (0.9, 2)
-        places = np.array([*_epochs(run.rows), *cut_places(run)])
+        width, layer = (2.2, 3) if name == main else (0.9, 2)
+        places = np.array([*_epochs(rows), *cut_places(run)])
         order = np.argsort(places, kind="stable")
         heights = numbers([*values, *after])
-        ax.plot(places[order], heights[order], color=colour, lw=width, zorder=layer, label=label, **_dots(run.rows))
+        ax.plot(places[order], heights[order], color=colour, lw=width, zorder=layer, label=label, **_dots(rows))
         ax.plot(cut_places(run), numbers(after), marker, mec=colour, mfc="white", ms=6, mew=1.2, zorder=layer)
     accuracy_axis(ax, seen, label="accuracy (stretched scale)")
     legend_above(ax)
 
 
-def _draw_weights(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_weights(ax: Axes, rows: Sequence[Row]) -> None:
     tidy(ax, title="Small weights of the main run", x="epochs trained", y="share of weights")
-    small, zero = (numbers(100 * row[key] for row in rows) for key in ("below_threshold", "sparsity"))
-    ax.plot(_epochs(rows), small, color=ORANGE, label="below the threshold of the history", **_dots(rows))
+    small, zero = (100 * numbers(row.get(key) for row in rows) for key in ("below_threshold", "sparsity"))
+    ax.plot(
+        _epochs(rows),
+        small,
+        color=ORANGE,
+        label=SMALL,
+        **_dots(rows),
+    )
     ax.plot(_epochs(rows), zero, color=BLACK, ls="--", label="exactly zero", **_dots(rows))
     ax.set_ylim(-3, 103)
     ax.yaxis.set_major_formatter("{x:.0f} %")
     legend_above(ax)
 
 
-def _draw_phases(ax: Axes, run: Compressed, *, named: bool) -> None:
-    total = max(len(run.rows), 1)
-    for number, (name, first, last) in enumerate(phases(run.rows)):
+def _draw_phases(ax: Axes, rows: Sequence[Row], cuts: Sequence[float], *, named: bool) -> None:
+    total = max(len(rows), 1)
+    for number, (name, first, last) in enumerate(phases(rows)):
         if number:
             ax.axvspan(first - 0.5, last + 0.5, color=PALE, lw=0, zorder=0)
         if named and (last - first + 1) / total >= NARROW:
@@ -128,14 +144,14 @@ def _draw_phases(ax: Axes, run: Compressed, *, named: bool) -> None:
                 name, (middle, 1), xycoords=("data", "axes fraction"), xytext=(0, -4), textcoords="offset points",
                 ha="center", va="top", color=GREY, fontsize=9,
             )  # fmt: skip
-    for place in cut_places(run):
+    for place in cuts:
         ax.axvline(place, color=GREY, ls="--", lw=1)
 
 
-def _epochs(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+def _epochs(rows: Sequence[Row]) -> list[int]:
     return list(range(1, len(rows) + 1))
 
 
-def _dots(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _dots(rows: Sequence[Row]) -> dict[str, Any]:
     """A line through one point shows nothing, so short histories get dots."""
     return {"marker": "."} if len(rows) < 3 else {}

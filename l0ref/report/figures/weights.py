@@ -1,4 +1,4 @@
-"""How large the weights are, before and after: the gap that the l0 penalty opens, and where the cut fell."""
+"""The sizes of the weights before and after compression: the gap that the l0 penalty opens, and the cut."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from l0ref.nn import Model
-from l0ref.pruning import MAIN, Compressed, Experiment
+from l0ref.pruning import Compressed, Experiment
 from l0ref.report.figures.style import BLACK, GREY, legend_above, look, new_figure, tidy
+from l0ref.report.schema import main_of
 from l0ref.validate import Array
 
 BINS_PER_DECADE = 8
@@ -30,8 +31,9 @@ def weights_figure(experiment: Experiment) -> Figure:
 
     Both panels share bins and axes; each histogram counts every weight once.
     """
-    control = next((name for name in experiment.runs if name != MAIN), None)
-    shown = [name for name in (MAIN, control) if name is not None]
+    main = main_of(experiment.runs)
+    control = next((name for name in experiment.runs if name != main), None)
+    shown = [name for name in (main, control) if name is not None]
     sizes = {name: [magnitudes(experiment.runs[name].stages[i].model) for i in (0, -1)] for name in shown}
     edges = log_edges([a for pair in sizes.values() for a in pair])
     figure = new_figure(3.0 * len(shown) + 0.4)
@@ -39,7 +41,7 @@ def weights_figure(experiment: Experiment) -> Figure:
     for ax, name in zip(panels, shown, strict=True):
         _draw(ax, name, experiment.runs[name], sizes[name], edges)
     smaller = any(((a > 0) & (a < edges[0])).any() for pair in sizes.values() for a in pair)
-    rest = "; the first bin also holds what is smaller" if smaller else ""
+    rest = "; the first bin includes all smaller ones" if smaller else ""
     panels[-1].set_xlabel(f"|w| (log scale{rest}); far left: exactly 0")
     return figure
 
@@ -77,9 +79,9 @@ def _draw(ax: Axes, name: str, run: Compressed, sizes: Sequence[Array], edges: A
     left, middle, right = _slot(edges)
     ax.bar(left, dense_zeros, width=middle - left, align="edge", color=colour, alpha=0.3)
     ax.bar(middle, final_zeros, width=right - middle, align="edge", fill=False, ec=colour, lw=1.6)
-    largest = run.cuts[-1]["largest_removed"] if run.cuts else 0.0
+    largest = run.cuts[-1].get("largest_removed") or 0.0 if run.cuts else 0.0
     if largest > 0:
-        ax.axvline(largest, color=BLACK, ls="--", lw=1.2, label=f"largest weight that went: {largest:.3g}")
+        ax.axvline(largest, color=BLACK, ls="--", lw=1.2, label=f"largest weight removed: {largest:.3g}")
     n = sizes[0].size
     title = f"{label}: {n:,} weights, {n - final_zeros:,} left"
     tidy(ax, title=title, y="number of weights (log scale)")
