@@ -47,6 +47,8 @@ def check_same(reports: Sequence[Row]) -> None:
     """Refuse reports of different configurations, data or runs, and two of the same seed."""
     if not reports:
         raise ConfigError("reports is empty: no mean exists; give at least one report")
+    for report in reports:
+        runs_of(report)  # refuses a value that is not a report
     first = reports[0]
     for other in reports[1:]:
         a, b = mapping(first, "config"), mapping(other, "config")

@@ -22,6 +22,7 @@ SPEED_NOTES = textwrap.fill(
 
 def full_text(report: Row) -> str:
     """Return all tables of one report; parts that the report does not have are left out."""
+    runs_of(report)  # refuses a value that is not a report
     parts = [title(report), compressions(report), stages_table(report), "Speed and bytes:", speed_table(report)]
     parts += [SPEED_NOTES]
     if layers := layers_table(report):
