@@ -394,7 +394,7 @@ def test_other_kinds_of_file(read_bytes, data):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_files_of_numpy_are_refused_without_fallback(tmp_path, save):
     save(tmp_path / "a.npz", **A)
-    with pytest.raises(CheckpointError, match=r"^path=.*: member 'a.npy' has a directory entry this package does not"):
+    with pytest.raises(CheckpointError, match=r"^path=.* begins with 'a.npy' as np.savez writes it, without a mani"):
         read_npz(tmp_path / "a.npz")
 
 
@@ -452,3 +452,21 @@ def test_member_may_not_be_left_half_read(method):
     assert reader.read(6) == b"\x93NUMPY"
     with pytest.raises(CheckpointError, match=r"^member 'a.npy' holds more data than it declares"):
         reader.finish()
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_what_is_written_is_read_by_default_whatever_its_size(tmp_path, monkeypatch, compress):
+    """Above MAX_UNPACKED nothing is deflated; a small file still may not unpack to more."""
+    path, zeros = tmp_path / "a.npz", {"a": np.zeros(3000)}
+    write_npz(path, zeros, manifest={}, compress=True)
+    assert path.stat().st_size < 3000
+    monkeypatch.setattr(npz, "MAX_UNPACKED", 20_000)
+    with pytest.raises(CheckpointError, match=r"the members declare 24\d+ bytes, above max_bytes=20000"):
+        read_npz(path)
+    write_npz(path, zeros, manifest={}, compress=compress)
+    assert path.stat().st_size > 24_000
+    np.testing.assert_array_equal(read_npz(path)[0]["a"], zeros["a"])
+    most = 20_000 - 256 * 2 - len(json.dumps({"a": 1}))
+    write_npz(path, {"a": np.zeros(most - 1000, np.uint8)}, manifest={}, compress=compress)
+    assert (path.stat().st_size < 3000) == compress
+    assert read_npz(path)[0]["a"].size == most - 1000

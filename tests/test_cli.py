@@ -158,7 +158,7 @@ def test_settings_come_from_preset_then_file_then_flags(tmp_path: Path) -> None:
 
 def test_every_setting_has_a_flag_and_no_flag_is_lost() -> None:
     flags = set(vars(build_parser().parse_args(["compress"])))
-    own = {"command", "run", "debug", "config", "out", "overwrite", "no_figures", "quiet", "seeds"}
+    own = {"command", "run", "debug", "config", "out", "overwrite", "no_figures", "hide_test", "quiet", "seeds"}
     assert flags - own == set(Settings.__dataclass_fields__)
 
 

@@ -100,7 +100,7 @@ def test_evaluate_says_what_is_wrong(
 
 def test_evaluate_refuses_images_of_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint.save(tmp_path / "model.npz", MODELS["lenet_300_100"](seed=0))
-    assert main(["evaluate", str(tmp_path)]) == 2
+    assert main(["evaluate", str(tmp_path), "--data", "digits", "--seed", "0"]) == 2
     assert "the network of" in capsys.readouterr().err
 
 

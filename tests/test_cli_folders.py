@@ -256,3 +256,26 @@ def test_a_full_disk_is_named_with_file_and_folder(tmp_path: Path) -> None:
     told = f"l0ref compress: {out / 'dense.npz'} cannot be written: File too large; free space in {out} or choose anot"
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_results_on_the_test_set_are_hidden_from_who_still_chooses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x"
+    flags = [flag for flag in QUICK if flag not in ("--no-figures", "--quiet")]
+    assert main(["compress", *flags, "--curve", "2", "--hide-test", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    report = json.loads((out / "report.json").read_text())
+    assert main(["report", str(out), "--hide-test"]) == 0
+    again = capsys.readouterr().out
+    assert again.strip() in shown
+    assert main(["report", str(out)]) == 0
+    plain = capsys.readouterr().out
+    rows = [*report["stages"], *(point[part] for point in report["curve"]["l0"] for part in ("pruned", "finetuned"))]
+    told = {f"{100 * row['test_acc1']:.2f} %" for row in rows} - {f"{100 * row['val_acc1']:.2f} %" for row in rows}
+    assert told
+    for text in told:
+        assert text in plain
+        assert text not in shown + again
+    assert main(["report", str(out), "--hide-test", "--debug"]) == 0
+    assert (out / "compression.png").is_file()

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from l0ref.archive import json_bytes
 from l0ref.cli import build_parser, main
-from l0ref.cli.settings import FLAGS_ONLY, PRESETS, Settings, read_config, resolve
+from l0ref.cli.settings import CHOICES, FLAGS_ONLY, PRESETS, Settings, read_config, resolve, to_json
 from l0ref.errors import ConfigError
 
 NUMBERS = {f.name for f in dataclasses.fields(Settings) if str(f.type) in ("int", "float", "float | None")}
@@ -128,3 +129,67 @@ def test_help_lists_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
             flag, _, text = word.partition(" ")
             assert flag.replace("-", "_") == name
             assert (text if isinstance(value, tuple) else float(text)) == said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('optimizer = "adamm"', r"^optimizer='adamm' is not one of 'sgd', .*; did you mean 'adam'\?$"),
+        ('finetune_optimizer = "x"', r"^finetune_optimizer='x' is not one of 'sgd', "),
+        ('surrogate = "laplac"', r"^surrogate='laplac' is not one of .*; did you mean 'laplace'\?$"),
+        ('schedule = "cosin"', r"^schedule='cosin' is not one of .*; did you mean 'cosine'\?$"),
+        ('groups = "x"', r"^groups='x' is not one of 'joint', 'kind'$"),
+        (
+            "[penalty]\nalpha = 1",
+            r"^config='.*' has a table \[penalty\]; write each setting as name = value, outside of ta",
+        ),
+        ("[penalty]", r"^config='.*' has a table \[penalty\]; write each setting"),
+        (
+            'data-dir = "here"',
+            r"^data_dir='here' is of no use to data='digits', which are built in; name the data set of ",
+        ),
+    ],
+)
+def test_a_file_is_told_of_by_the_names_in_it(line: str, said: str, tmp_path: Any) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text(line)
+    with pytest.raises(ValueError, match=said):
+        resolve(read_config(str(file)))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--surrogate", "gaussian"], "surrogate='gaussian' needs sigma; give --surrogate-options as in sigma=1"),
+        (["--surrogate", "scad"], "surrogate='scad' needs lam; give --surrogate-options as in lam=1"),
+        (
+            ["--data-dir", "mydata"],
+            "data_dir='mydata' is of no use to data='digits', which are built in; name the data",
+        ),
+        (
+            ["--validation", "1500"],
+            "validation=1500 leaves nothing to train on: 'digits' has 1397 images; choose a small",
+        ),
+    ],
+)
+def test_a_remedy_names_the_flag(
+    flags: list[str], said: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compress", *flags, "--out", str(tmp_path / "x")]) == 2
+    assert capsys.readouterr().err.startswith(f"l0ref compress: {said}")
+
+
+def test_the_configuration_of_a_result_is_a_configuration(tmp_path: Any) -> None:
+    settings = resolve({"amount": 0.5, "controls": ["l1"], "curve": [2.0, 4.0], "seed": 3, "validation": 100})
+    file = tmp_path / "config.json"
+    file.write_bytes(json_bytes(to_json(settings)))
+    assert resolve(read_config(str(file))) == settings
+    assert resolve(read_config(str(file)), {"threshold": 0.1}).amount is None
+    file.write_text("[1]")
+    with pytest.raises(ConfigError, match=r"^config='.*' holds list, expected settings by name$"):
+        read_config(str(file))
+
+
+def test_every_choice_is_a_setting_and_its_default_is_among_them() -> None:
+    for name, allowed in CHOICES.items():
+        assert Settings.__dataclass_fields__[name].default in allowed

@@ -248,5 +248,5 @@ def test_load_refuses(arguments: dict[str, Any], error: type[Exception], said: s
 
 def test_load_mnist_needs_something_to_train_on(tmp_path: Path, rng: np.random.Generator) -> None:
     write(tmp_path, small_mnist(rng))
-    with pytest.raises(ArgumentError, match=r"^validation=5000 leaves nothing to train on: 'mnist' has 30 images; ask"):
+    with pytest.raises(ArgumentError, match=r"^validation=5000 leaves nothing to train on: 'mnist' has 30 images; ch"):
         load("mnist", data_dir=tmp_path)

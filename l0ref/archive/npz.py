@@ -24,6 +24,7 @@ from l0ref.archive.atomic import write_atomic
 from l0ref.archive.container import (
     MAX_MEMBERS,
     MAX_NAME,
+    MAX_ZIP,
     NAME,
     Member,
     MemberReader,
@@ -39,6 +40,7 @@ FORMAT, VERSION = "l0ref npz", 1
 MANIFEST = "manifest"
 DTYPES = {"<f4": 4, "<f8": 8, "<u2": 2, "<i4": 4, "<i8": 8, "|u1": 1, "|b1": 1}
 MAX_HEADER = 4096
+MAX_UNPACKED = 2**30  # bytes to which a file of fewer bytes is unpacked unless more is asked for
 MAX_DIMS = 64
 MAGIC = b"\x93NUMPY\x01\x00"
 HEADER = re.compile(
@@ -66,7 +68,8 @@ def write_npz(
     arrays           float32, float64, uint8, uint16, int32, int64 or bool, of any memory order; names of ASCII letters,
                      digits, "_" and "." such as "fc1.weight"; "manifest" is taken
     manifest         whatever JSON can hold; `read_npz` returns it
-    compress         deflate members that get smaller by it. The bytes then depend on the zlib release as well
+    compress         deflate members that get smaller by it, unless all take more than `MAX_UNPACKED` bytes together, to
+                     which no reader unpacks a file. The bytes then depend on the zlib release as well
     allow_nonfinite  write NaN and infinities; such a file is refused by `read_npz` unless it is told the same
     """
     ready = {name: _writable(name, array, allow_nonfinite=allow_nonfinite) for name, array in arrays.items()}
@@ -81,6 +84,8 @@ def write_npz(
             f"manifest takes {len(text)} bytes as JSON, the limit is {MAX_JSON}; store numbers as arrays"
         )
     content = {MANIFEST: np.frombuffer(text, dtype=np.uint8), **ready}
+    unpacked = sum(array.nbytes + 256 for array in content.values())  # with what a header takes, generously
+    compress = compress and unpacked <= MAX_UNPACKED
 
     def write(file: BinaryIO) -> None:
         members = [
@@ -93,18 +98,21 @@ def write_npz(
 
 
 def read_npz(
-    path: str | os.PathLike[str], *, max_bytes: int = 2**30, allow_nonfinite: bool = False
+    path: str | os.PathLike[str], *, max_bytes: int | None = None, allow_nonfinite: bool = False
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Return the arrays and the manifest of a file that `write_npz` wrote; raise CheckpointError for any other.
 
     max_bytes        cap on the size of the file, and on the sum of all sizes declared in it; memory stays
-                     below about three times this
+                     below about three times this. By default the format's 4 GiB for the file, and for the sum the
+                     larger one of its size and `MAX_UNPACKED`: whatever `write_npz` wrote can be read
     allow_nonfinite  accept NaN and infinities
 
     The arrays are fresh and writable. Files of `np.savez` have no manifest and are refused.
     """
     name = f"path={os.fspath(path)!r}"
-    data = read_file(path, name=name, max_bytes=count("max_bytes", max_bytes))
+    data = read_file(path, name=name, max_bytes=MAX_ZIP if max_bytes is None else count("max_bytes", max_bytes))
+    max_bytes = max(len(data), MAX_UNPACKED) if max_bytes is None else max_bytes
+    _refuse_other_archives(data, name)
     try:
         members = read_directory(data, max_bytes=max_bytes)
         if not members or members[0].name != f"{MANIFEST}.npy":
@@ -115,6 +123,17 @@ def read_npz(
     except CheckpointError as error:
         raise CheckpointError(f"{name}: {error}; restore the file from a copy you trust") from None
     return arrays, document["manifest"]
+
+
+def _refuse_other_archives(data: bytes, name: str) -> None:
+    """Tell a sound file of `np.savez`, known by the extra field of its first member, from a damaged one of ours."""
+    length, extra = (int.from_bytes(data[i : i + 2], "little") for i in (26, 28))
+    first = data[30 : 30 + min(length, MAX_NAME)].decode("ascii", errors="replace")
+    if data[:4] == b"PK\3\4" and extra and first.endswith(".npy"):
+        raise CheckpointError(
+            f"{name} begins with {first!r} as np.savez writes it, without a manifest; write models with "
+            "checkpoint.save, arrays with write_npz"
+        )
 
 
 def _writable(name: str, array: Array, *, allow_nonfinite: bool) -> Array:

@@ -116,4 +116,11 @@ def _surrogate(settings: Settings) -> surrogates.Surrogate:
             ) from None
     if not options and settings.surrogate in WITH_BETA:
         options = {"beta": settings.beta}
+    kind = next(cls for cls in surrogates.SURROGATES.values() if cls.name == settings.surrogate)
+    needed = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in options]:
+        example = ",".join(f"{name}=1" for name in needed)
+        raise ConfigError(
+            f"surrogate={settings.surrogate!r} needs {' and '.join(missing)}; give --surrogate-options as in {example}"
+        )
     return surrogates.by_name(settings.surrogate, **options)

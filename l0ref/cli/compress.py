@@ -13,6 +13,7 @@ from typing import Any
 from l0ref.archive.folder import Claim, adopt, claim, discard
 from l0ref.cli.build import build_job, build_model
 from l0ref.cli.flags import add_flags
+from l0ref.cli.report import without_test
 from l0ref.cli.settings import Settings, likely_slip, read_config, resolve, to_json
 from l0ref.cli.write import (
     OURS,
@@ -24,7 +25,6 @@ from l0ref.cli.write import (
     write_result,
     write_summary,
 )
-from l0ref.data import Splits, load
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.pruning import MAIN, Experiment, run_experiment
 from l0ref.pruning.compact import compact
@@ -71,7 +71,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         settings = resolve(read_config(arguments.config) if arguments.config else {}, given)
         job = build_job(settings)
         for seed in {settings.seed, settings.seed + arguments.seeds - 1}:
-            data = load_data(dataclasses.replace(settings, seed=seed))
+            data = dataclasses.replace(settings, seed=seed).load()
             model = build_model(settings, data, seed=seed)
         check_cuts(model, job.cut, settings.curve)
     except ArgumentError as error:
@@ -106,7 +106,8 @@ def run_seeds(settings: Settings, seeds: range, place: Claim, arguments: argpars
     write_summary(place.build, summary)
     place.publish()
     if not arguments.quiet:
-        sys.stdout.write(aggregate_text(summary) + "\n\n")
+        shown = aggregate([without_test(report) for report in reports.values()]) if arguments.hide_test else summary
+        sys.stdout.write(aggregate_text(shown) + "\n\n")
 
 
 def run_claimed(settings: Settings, place: Claim, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -119,7 +120,8 @@ def run_claimed(settings: Settings, place: Claim, arguments: argparse.Namespace)
         experiment, report = run_seed(settings, kept, arguments)
         try:
             if not arguments.no_figures:
-                _draw(settings, experiment, report, place.build)
+                shown = without_test(report) if arguments.hide_test else report
+                _draw(settings, experiment, shown, place.build)
         finally:
             place.publish()  # the numbers are there, whatever happens to the pictures
     except BaseException as stop:
@@ -130,7 +132,7 @@ def run_claimed(settings: Settings, place: Claim, arguments: argparse.Namespace)
                 stop.add_note(note)
         raise
     if not arguments.quiet:
-        sys.stdout.write(full_text(report) + "\n\n")
+        sys.stdout.write(full_text(without_test(report) if arguments.hide_test else report) + "\n\n")
     return report
 
 
@@ -148,7 +150,7 @@ def _keep(kept: Kept, place: Claim, stop: BaseException) -> list[str]:
 def run_seed(settings: Settings, kept: Kept, arguments: argparse.Namespace) -> tuple[Experiment, dict[str, Any]]:
     """Run the job once and write networks and numbers; return the experiment and its report."""
     folder = kept.folder
-    data = load_data(settings)
+    data = settings.load()
     model = build_model(settings, data, seed=settings.seed)
     job = build_job(settings)
     config = to_json(settings)
@@ -176,11 +178,6 @@ def run_seed(settings: Settings, kept: Kept, arguments: argparse.Namespace) -> t
     report = summarize(experiment, data, config=config, seed=settings.seed, small=small, files=files)
     write_result(folder, experiment, report)
     return experiment, report
-
-
-def load_data(settings: Settings) -> Splits:
-    """Return the data set of a job, split as its seed says."""
-    return load(settings.data, data_dir=settings.data_dir, seed=settings.seed, dtype=settings.dtype)
 
 
 def _draw(settings: Settings, experiment: Experiment, report: Mapping[str, Any], folder: Path) -> None:

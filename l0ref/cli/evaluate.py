@@ -1,4 +1,4 @@
-"""`l0ref evaluate`: run the network of a result folder on a data set."""
+"""`l0ref evaluate`: run the network of a result folder on the data it was trained for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from l0ref import checkpoint, metrics
-from l0ref.cli.write import COMPACT, MODEL
-from l0ref.data import DATASETS, load
+from l0ref.archive import read_json
+from l0ref.cli.settings import Settings, read_config, resolve
+from l0ref.cli.write import COMPACT, CONFIG, DENSE, MODEL, PARTIAL, REPORT
+from l0ref.data import DATASETS, Splits
 from l0ref.errors import ConfigError
 from l0ref.nn import Model
 from l0ref.report import percent, table, whole
@@ -17,8 +19,9 @@ from l0ref.report import percent, table, whole
 EXAMPLES = """\
 examples:
   l0ref evaluate runs/digits                          the compact network on the test images of its data set
-  l0ref evaluate runs/lenet5 --data mnist --data-dir DIR --split validation
+  l0ref evaluate runs/lenet5/seed-1 --split validation
   l0ref evaluate runs/digits/model.npz                the masked one
+  l0ref evaluate model.npz --data mnist --data-dir DIR   a network without the configuration of its run
 """
 SPLITS = ("train", "validation", "test")
 
@@ -28,30 +31,30 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p = commands.add_parser(
         "evaluate",
         help="run a compressed network on data",
-        description="Print loss, accuracy and seconds of a network that compress wrote.",
+        description="Print loss, accuracy and seconds of a network that compress wrote, on the data of its run.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("result", metavar="RUN", help="a result folder, or a model file")
-    p.add_argument("--data", choices=tuple(DATASETS), default="digits", help="default: digits")
-    p.add_argument("--data-dir", metavar="DIR", help="folder with the IDX files; default: L0REF_DATA_DIR")
+    p.add_argument("--data", choices=tuple(DATASETS), help="default: that of the run")
+    p.add_argument("--data-dir", metavar="DIR", help="folder with the IDX files; default: that of the run")
     p.add_argument("--split", choices=SPLITS, default="test", help="default: test")
-    p.add_argument("--seed", type=int, default=0, help="of the split, as in compress; default 0")
+    p.add_argument("--seed", type=int, help="by which the digits were split; default: that of the run")
     p.set_defaults(run=run)
     return [p]
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print."""
-    if arguments.seed < 0:
+    if arguments.seed is not None and arguments.seed < 0:
         raise ConfigError(f"--seed={arguments.seed} must be at least 0")
     path = model_file(Path(arguments.result))
+    settings = settings_of(arguments, path)
     model = checkpoint.load(path)
-    splits = load(arguments.data, data_dir=arguments.data_dir, seed=arguments.seed, dtype=str(model.dtype))
-    data = getattr(splits, arguments.split)
+    data = getattr(load_data(settings, model, path), arguments.split)
     if data.x.shape[1:] != model.input_shape:
         raise ConfigError(
-            f"data={arguments.data!r} has images of shape {data.x.shape[1:]}, the network of {str(path)!r} takes "
+            f"data={settings.data!r} has images of shape {data.x.shape[1:]}, the network of {str(path)!r} takes "
             f"{model.input_shape}; choose the data set it was trained on"
         )
     sys.stdout.write(evaluation_text(model, path, data) + "\n")
@@ -65,7 +68,45 @@ def model_file(result: Path) -> Path:
     for name in (COMPACT, MODEL):
         if (result / name).is_file():
             return result / name
-    raise ConfigError(f"result={str(result)!r} holds neither {COMPACT} nor {MODEL}; pass what compress --out wrote")
+    told = f"result={str(result)!r} holds neither {COMPACT} nor {MODEL}"
+    for what, pattern in (("several seeds", "seed-*"), ("an unfinished job", PARTIAL), ("an unfinished job", DENSE)):
+        if found := sorted(result.glob(pattern)):
+            raise ConfigError(f"{told}, but {what}; name one network, as in {found[0]}")
+    raise ConfigError(f"{told}; pass what compress --out wrote")
+
+
+def settings_of(arguments: argparse.Namespace, path: Path) -> Settings:
+    """Return the settings of the run that made a model; refuse flags that contradict them.
+
+    Which images were held out depends on them: with another seed, images that were trained on would be tested.
+    """
+    given = {name: getattr(arguments, name) for name in ("data", "data_dir", "seed")}
+    file = path.parent / CONFIG
+    if not file.is_file():
+        if given["data"] is None or (given["data"] == "digits" and given["seed"] is None):
+            what = "--data" if given["data"] is None else "--seed, by which the digits were split"
+            raise ConfigError(f"{str(path)!r} has no {CONFIG} beside it that tells of its training; give {what}")
+        return resolve(given)
+    own = resolve(read_config(str(file)))
+    for name in ("data", "seed"):
+        if given[name] not in (None, getattr(own, name)):
+            raise ConfigError(
+                f"--{name} {given[name]} contradicts {str(file)!r}, which says {getattr(own, name)}; leave the flag out"
+            )
+    return resolve(read_config(str(file)), {"data_dir": given["data_dir"]})
+
+
+def load_data(settings: Settings, model: Model, path: Path) -> Splits:
+    """Return the data of the run, split as it was; other images than those of its report are refused."""
+    splits = settings.load(dtype=str(model.dtype))
+    report = path.parent / REPORT
+    trained_on = read_json(report)["data"]["checksum"] if report.is_file() else splits.checksum
+    if splits.checksum != trained_on:
+        raise ConfigError(
+            f"data={settings.data!r} has another checksum than the data of {str(report)!r}; "
+            "name the folder of its files with --data-dir"
+        )
+    return splits
 
 
 def evaluation_text(model: Model, path: Path, data: Any) -> str:

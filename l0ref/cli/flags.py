@@ -6,12 +6,8 @@ import argparse
 import textwrap
 from typing import Any
 
-from l0ref import schedules
-from l0ref.cli.settings import DEFAULT_MODEL, PRESETS, Settings
-from l0ref.optim import names as optimizer_names
-from l0ref.penalty import GROUPS, LAYER_WEIGHTS
+from l0ref.cli.settings import CHOICES, PRESETS, Settings
 from l0ref.pruning import CONTROLS
-from l0ref.surrogates import SURROGATES
 
 EXAMPLES = """\
 examples:
@@ -43,16 +39,19 @@ def add_flags(commands: Any) -> argparse.ArgumentParser:
 
 
 def _data_flags(group: Any) -> None:
-    group.add_argument("--data", choices=list(DEFAULT_MODEL), help="default digits, which are built in")
+    group.add_argument("--data", choices=CHOICES["data"], help="default digits, which are built in")
     group.add_argument("--data-dir", metavar="DIR", help="folder with the IDX files; default: L0REF_DATA_DIR")
-    group.add_argument("--model", choices=list(PRESETS), help="default digits_mlp, or lenet_300_100 for 28x28 images")
-    group.add_argument("--dtype", choices=("float32", "float64"), help=_default("dtype"))
+    group.add_argument(
+        "--validation", type=int, metavar="N", help="images held out to choose by; default 200 of digits, else 5000"
+    )
+    group.add_argument(
+        "--model", choices=CHOICES["model"], help="default digits_mlp, or lenet_300_100 for 28x28 images"
+    )
+    group.add_argument("--dtype", choices=CHOICES["dtype"], help=_default("dtype"))
 
 
 def _penalty_flags(group: Any) -> None:
-    group.add_argument(
-        "--surrogate", choices=[cls.name for cls in SURROGATES.values()], help="default laplace, 1 - exp(-beta |w|)"
-    )
+    group.add_argument("--surrogate", choices=CHOICES["surrogate"], help="default laplace, 1 - exp(-beta |w|)")
     group.add_argument(
         "--surrogate-options", metavar="K=V,...", help="its parameters, as in lam=1,gamma=2; default: its own"
     )
@@ -61,8 +60,12 @@ def _penalty_flags(group: Any) -> None:
     )
     group.add_argument("--beta", type=float, help=_default("beta", "sharpness of surrogates that have a beta"))
     group.add_argument("--l2", type=float, help=_default("l2", "weight of sum w^2"))
-    group.add_argument("--layer-weights", choices=list(LAYER_WEIGHTS), help=_default("layer_weights", "scheme of C_l"))
-    group.add_argument("--groups", choices=GROUPS, help=_default("groups", "take sizes over all layers, or by kind"))
+    group.add_argument(
+        "--layer-weights", choices=CHOICES["layer_weights"], help=_default("layer_weights", "scheme of C_l")
+    )
+    group.add_argument(
+        "--groups", choices=CHOICES["groups"], help=_default("groups", "take sizes over all layers, or by kind")
+    )
     group.add_argument(
         "--warmup", type=float, metavar="SHARE",
         help=_default("warmup", "raise alpha linearly over this share of training"),
@@ -79,7 +82,7 @@ def _cut_flags(group: Any) -> None:
         help="remove as many as keep the validation loss within this share, instead of an amount",
     )  # fmt: skip
     group.add_argument(
-        "--scope", choices=("global", "layer"), help=_default("scope", "rank all layers together, or each by itself")
+        "--scope", choices=CHOICES["scope"], help=_default("scope", "rank all layers together, or each by itself")
     )
     group.add_argument("--min-keep", type=int, metavar="N", help=_default("min_keep", "leave every layer N weights"))
     group.add_argument("--rounds", type=int, help=_default("rounds", "prune and fine-tune in this many rounds"))
@@ -90,16 +93,17 @@ def _cut_flags(group: Any) -> None:
 
 
 def _training_flags(group: Any) -> None:
-    rates = [name for name in schedules.names() if name != "linear_warmup"]
     group.add_argument("--epochs", type=int, help=_default("epochs", "of training before the cut"))
     group.add_argument("--finetune-epochs", type=int, help=_default("finetune_epochs", "of training after the cut"))
-    group.add_argument("--finetune-penalty", choices=("none", "l2", "l0+l2"), help=_default("finetune_penalty"))
-    group.add_argument("--optimizer", choices=optimizer_names(), help=_default("optimizer"))
+    group.add_argument("--finetune-penalty", choices=CHOICES["finetune_penalty"], help=_default("finetune_penalty"))
+    group.add_argument("--optimizer", choices=CHOICES["optimizer"], help=_default("optimizer"))
     group.add_argument("--lr", type=float, help=_default("lr", "learning rate"))
     group.add_argument("--momentum", type=float, help=_default("momentum", "of sgd"))
-    group.add_argument("--finetune-optimizer", choices=optimizer_names(), help=_default("finetune_optimizer"))
+    group.add_argument(
+        "--finetune-optimizer", choices=CHOICES["finetune_optimizer"], help=_default("finetune_optimizer")
+    )
     group.add_argument("--finetune-lr", type=float, help=_default("finetune_lr", "learning rate after the cut"))
-    group.add_argument("--schedule", choices=rates, help=_default("schedule", "of the learning rate"))
+    group.add_argument("--schedule", choices=CHOICES["schedule"], help=_default("schedule", "of the learning rate"))
     group.add_argument(
         "--lr-final", type=float, metavar="SHARE",
         help=_default("lr_final", "of the learning rate at the end of a cosine"),
@@ -148,6 +152,9 @@ def _output_flags(group: Any) -> None:
     group.add_argument("--out", metavar="DIR", help="default: runs/ and a name with date and time")
     group.add_argument("--overwrite", action="store_true", help="replace a result in that folder")
     group.add_argument("--no-figures", action="store_true", help="write no pictures")
+    group.add_argument(
+        "--hide-test", action="store_true", help="print and draw nothing of the test set, for who still chooses"
+    )
     group.add_argument("--quiet", action="store_true", help="no progress, no tables, no word of kernels being compiled")
 
 

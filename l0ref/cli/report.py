@@ -26,6 +26,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("folders", nargs="+", metavar="DIR", help="what compress --out wrote")
+    p.add_argument("--hide-test", action="store_true", help="no results on the test set, for who still chooses")
     p.set_defaults(run=run)
     return [p]
 
@@ -33,6 +34,17 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 def run(arguments: argparse.Namespace) -> int:
     """Print one report, or the aggregate of several."""
     reports = find_reports(arguments.folders)
+    if arguments.hide_test:
+        reports = [without_test(report) for report in reports]
     text = full_text(reports[0]) if len(reports) == 1 else aggregate_text(aggregate(reports))
     sys.stdout.write(text + "\n")
     return 0
+
+
+def without_test(found: Any) -> Any:
+    """Return a report whose results on the test set are None, which tables show as "-" and figures leave out."""
+    if isinstance(found, list):
+        return [without_test(item) for item in found]
+    if isinstance(found, dict):
+        return {k: None if k.startswith("test_") else without_test(v) for k, v in found.items()}
+    return found

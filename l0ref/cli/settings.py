@@ -8,13 +8,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from l0ref import optim, schedules
 from l0ref.archive import read_json
+from l0ref.data import Splits, load
 from l0ref.errors import ConfigError
+from l0ref.penalty import GROUPS, LAYER_WEIGHTS
+from l0ref.surrogates import SURROGATES
 from l0ref.validate import choose
 
 DEFAULT_MODEL = {"digits": "digits_mlp", "mnist": "lenet_300_100", "fashion-mnist": "lenet_300_100"}
@@ -26,6 +30,7 @@ class Settings:
 
     data: str = "digits"
     data_dir: str | None = None
+    validation: int | None = None
     model: str = "digits_mlp"
     surrogate: str = "laplace"
     surrogate_options: str = ""
@@ -60,6 +65,11 @@ class Settings:
     seed: int = 0
     dtype: str = "float32"
 
+    def load(self, *, dtype: str | None = None) -> Splits:
+        """Return the data set of the job, split as its seed says; `dtype` instead of the job's own."""
+        options: dict[str, Any] = {"seed": self.seed, "validation": self.validation, "dtype": dtype or self.dtype}
+        return load(self.data, data_dir=self.data_dir, **options)
+
 
 # What was found to work, and on what: compression at little loss within a minute or a few.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -79,8 +89,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     "vgg_small": {"amount": 0.9, "epochs": 8, "finetune_epochs": 4},
     "resnet_small": {"amount": 0.9, "epochs": 8, "finetune_epochs": 4},
 }  # fmt: skip
+CHOICES: dict[str, Sequence[str]] = {
+    "data": tuple(DEFAULT_MODEL),
+    "model": tuple(PRESETS),
+    "surrogate": tuple(cls.name for cls in SURROGATES.values()),
+    "layer_weights": tuple(LAYER_WEIGHTS),
+    "groups": GROUPS,
+    "scope": ("global", "layer"),
+    "finetune_penalty": ("none", "l2", "l0+l2"),
+    "optimizer": tuple(optim.names()),
+    "finetune_optimizer": tuple(optim.names()),
+    "schedule": tuple(name for name in schedules.names() if name != "linear_warmup"),
+    "dtype": ("float32", "float64"),
+}
 CUTS = ("amount", "threshold", "tolerance")
-FLAGS_ONLY = ("config", "out", "overwrite", "no_figures", "quiet", "seeds", "debug")
+FLAGS_ONLY = ("config", "out", "overwrite", "no_figures", "hide_test", "quiet", "seeds", "debug")
 PERCENT = range(1, 100)  # whole numbers that were probably meant as a percentage
 
 
@@ -93,6 +116,11 @@ def resolve(*sources: Mapping[str, Any]) -> Settings:
             given = {k: v for k, v in given.items() if k not in CUTS}
         given |= update
     data = choose("data", given.get("data", "digits"), DEFAULT_MODEL)
+    if data == "digits" and given.get("data_dir") is not None:
+        raise ConfigError(
+            f"data_dir={given['data_dir']!r} is of no use to data='digits', which are built in; "
+            "name the data set of that folder: --data mnist or fashion-mnist"
+        )
     model = choose("model", given.get("model", DEFAULT_MODEL[data]), PRESETS)
     preset = dict(PRESETS[model])
     if any(cut in given for cut in CUTS):
@@ -155,6 +183,8 @@ def _typed(values: Mapping[str, Any]) -> Settings:
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(fields))}"
             raise ConfigError(f"{name}={value!r} is not a setting; {hint}")
         ready[name] = _as(fields[name].removesuffix(" | None"), name, value)
+        if name in CHOICES:
+            choose(name, ready[name], CHOICES[name])
     return Settings(**ready)
 
 

@@ -16,11 +16,11 @@ from l0ref.pruning import MAIN, Compressed, Experiment, Stage
 from l0ref.report import find_reports
 from l0ref.training import rows_to_csv
 
-REPORT, MODEL, COMPACT, DENSE = "report.json", "model.npz", "compact.npz", "dense.npz"
+REPORT, CONFIG, MODEL, COMPACT, DENSE = "report.json", "config.json", "model.npz", "compact.npz", "dense.npz"
 PARTIAL = "partial.npz"
 PARTIAL_HISTORY = "partial.csv"
 PICTURES = ("training.png", "weights.png", "surrogate.png", "masks.png", "compression.png")
-TABLES = (REPORT, "config.json", "history.csv", "summary.json", PARTIAL_HISTORY)
+TABLES = (REPORT, CONFIG, "history.csv", "summary.json", PARTIAL_HISTORY)
 OURS = (*TABLES, MODEL, COMPACT, DENSE, "masks.npz", PARTIAL, *PICTURES)
 
 
@@ -87,7 +87,7 @@ def check_file(flag: str, path: str | os.PathLike[str] | None) -> None:
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.json before any work is done: it tells what ran, and whether the folder can be written."""
-    write_atomic(folder / "config.json", json_bytes(config))
+    write_atomic(folder / CONFIG, json_bytes(config))
 
 
 def write_compact(folder: Path, small: Model) -> dict[str, Path]:

@@ -107,7 +107,7 @@ def _check_pair(images: Bytes, labels: Bytes, files: list[Path]) -> None:
 def _check_validation(validation: int, available: int, name: str) -> None:
     if validation >= available:
         raise ArgumentError(
-            f"validation={validation} leaves nothing to train on: {name!r} has {available} images; ask for fewer"
+            f"validation={validation} leaves nothing to train on: {name!r} has {available} images; choose a smaller one"
         )
 
 
