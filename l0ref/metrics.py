@@ -87,6 +87,11 @@ def layers(model: Model) -> list[dict[str, Any]]:
     return rows
 
 
+def pruned_count(model: Model) -> int:
+    """Return how many weights the masks of a model remove."""
+    return sum(int((~mask).sum()) for mask in model.masks.values())
+
+
 def bytes_dense(model: Model) -> int:
     """Bytes of all parameters as plain arrays."""
     return sum(model.sizes.get(key, p.size) * p.itemsize for key, p in model.params.items())

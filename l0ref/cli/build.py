@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from l0ref import optim, schedules, surrogates
+from l0ref.cli.methods import method_options
 from l0ref.cli.settings import Settings
 from l0ref.data import Splits
 from l0ref.errors import ConfigError
@@ -68,7 +69,13 @@ def build_job(settings: Settings) -> Job:
     return Job(
         train=Recipe(settings.epochs, optimizer=optimizer, penalty=penalty, warmup=warmup, **common),
         cut=Cut(
-            settings.amount, settings.threshold, settings.tolerance, scope=settings.scope, min_keep=settings.min_keep
+            settings.amount,
+            settings.threshold,
+            settings.tolerance,
+            scope=settings.scope,
+            min_keep=settings.min_keep,
+            method=settings.method,
+            options=method_options(settings.method, settings.method_options),
         ),
         finetune=Recipe(settings.finetune_epochs, optimizer=tuner, penalty=tuning, **common),
         gradual=Recipe(settings.gradual, optimizer=optimizer, penalty=penalty, **common) if settings.gradual else None,

@@ -155,11 +155,11 @@ def _drop_lowest(
 ) -> dict[str, Mask]:
     """Rank the layers `names` together and drop down to the amount asked for."""
     if not names:
-        _drop_count(amount, 0, unit, where)
+        drop_count(amount, 0, unit, where)
         return {}
     score, keep, kept_safe = (np.concatenate([part[name] for name in names]) for part in (flat, alive, safe))
     n = keep.size
-    drop = _drop_count(amount, n, unit, where)
+    drop = drop_count(amount, n, unit, where)
     already = n - int(np.count_nonzero(keep))
     if drop < already:
         raise ArgumentError(
@@ -177,8 +177,11 @@ def _drop_lowest(
     return dict(zip(names, np.split(keep, ends[:-1]), strict=True))
 
 
-def _drop_count(amount: Any, n: int, unit: str, where: str) -> int:
-    """Read `amount` as the number of units, out of `n`, that are to be False."""
+def drop_count(amount: Any, n: int, unit: str, where: str) -> int:
+    """Return `amount` as the number of units, out of `n`, that are to be False: floor(amount n + 0.5) of a fraction.
+
+    unit, where   for messages: what is counted, in the plural, and " in layer 'fc1.weight'", or nothing
+    """
     if isinstance(amount, float | np.floating):
         if not 0.0 <= amount <= 1.0:
             raise ArgumentError(

@@ -1,9 +1,10 @@
 """Pruning: scores, masks on a model, the sweep of dead units, and the pipeline around them."""
 
+from l0ref.metrics import pruned_count
 from l0ref.pruning.axes import Axes, coupled_axes
 from l0ref.pruning.controls import CONTROLS, Control, control
 from l0ref.pruning.curve import pruning_curve
-from l0ref.pruning.cut import Cut, pruned_count
+from l0ref.pruning.cut import Cut
 from l0ref.pruning.experiment import MAIN, Experiment, run_experiment
 from l0ref.pruning.pipeline import Compressed, Dense, Stage, compress, prune_and_tune, prune_gradually, train_dense
 from l0ref.pruning.prune import prune

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from l0ref.penalty import Penalty
 from l0ref.pruning.cut import Cut
@@ -24,11 +25,11 @@ CONTROLS = ("none", "l2", "l1", "random")
 
 @dataclass(frozen=True)
 class Control:
-    """What a control changes: the penalty of training, and the score of the cut."""
+    """What a control changes: the penalty of training, and the method of the cut if it is not the main job's."""
 
     name: str
     penalty: Penalty
-    score: str = "magnitude"
+    method: str | None = None
 
     def train(self, recipe: Recipe) -> Recipe:
         """Return the training recipe with this control's penalty instead."""
@@ -39,7 +40,14 @@ class Control:
 
         Every layer keeps at least one weight, so that a control that would collapse still gives a number.
         """
-        return Cut(amount=fraction, scope=like.scope, score=self.score, min_keep=max(like.min_keep, 1))
+        amount: dict[str, Any] = {
+            "amount": fraction,
+            "threshold": None,
+            "tolerance": None,
+            "min_keep": max(like.min_keep, 1),
+        }
+        other: dict[str, Any] = {"method": self.method, "options": {}} if self.method else {}
+        return dataclasses.replace(like, **amount, **other)
 
 
 def control(name: str, *, like: Penalty, l1: float, l2: float) -> Control:
@@ -49,4 +57,4 @@ def control(name: str, *, like: Penalty, l1: float, l2: float) -> Control:
         return Control(name, Penalty(L1(), alpha=l1, layer_weights=like.layer_weights, groups=like.groups))
     if name == "l2":
         return Control(name, Penalty(l2=l2))
-    return Control(name, Penalty(), score="random" if name == "random" else "magnitude")
+    return Control(name, Penalty(), method="random" if name == "random" else None)

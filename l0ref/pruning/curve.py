@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from l0ref import metrics
-from l0ref.data import Dataset
+from l0ref.data import Splits
 from l0ref.masks import amount_for_compression
 from l0ref.nn import Model
-from l0ref.pruning.prune import prune
+from l0ref.pruning.cut import Cut
 
 
 def pruning_curve(
-    model: Model,
-    validation: Dataset,
-    ratios: Sequence[float],
-    *,
-    scope: str = "global",
-    score: str = "magnitude",
-    min_keep: int = 1,
-    seed: int | None = None,
+    model: Model, data: Splits, ratios: Sequence[float], *, like: Cut | None = None, seed: int = 0
 ) -> list[float]:
-    """Return the accuracy on `validation` of `model` pruned by each of `ratios`, in their order.
+    """Return the accuracy on the validation set of `model` pruned by each of `ratios`, in their order.
 
-    model      a network that is not pruned, or less than the smallest ratio asks for
-    ratios     weights over weights left, each from 1 to model.size; 1 removes nothing
-    min_keep   every layer keeps at least this many, so that no ratio the network has room for collapses it
-    scope, score, seed   as in `prune`
+    model   a network that is not pruned, or less than the smallest ratio asks for
+    ratios  weights over weights left, each from 1 to model.size; 1 removes nothing
+    like    method, scope and options of the cut; magnitude by default. Every layer keeps at least one weight, so that
+            no ratio the network has room for collapses it
 
-    Every ratio starts from `model` itself. Dead units are not swept, so exactly floor(size / ratio) weights are left.
+    Every ratio starts from `model` itself. Dead units are not swept, so exactly floor(size / ratio) weights are left by
+    a method of single weights.
     """
+    cut = like if like is not None else Cut(amount=0.0)
     accuracies = []
     for ratio in ratios:
         amount = amount_for_compression(model.size, ratio)
-        pruned = prune(model, amount=amount, scope=scope, score=score, min_keep=min_keep, seed=seed)
-        accuracies.append(metrics.evaluate(pruned, validation).acc1)
+        here = dataclasses.replace(cut, amount=amount, threshold=None, tolerance=None, min_keep=max(cut.min_keep, 1))
+        accuracies.append(metrics.evaluate(here.apply(model, data, seed=seed).model, data.validation).acc1)
     return accuracies

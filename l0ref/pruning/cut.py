@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from l0ref import metrics
-from l0ref.data import Dataset
+from l0ref.data import Splits
 from l0ref.errors import ConfigError
 from l0ref.masks import largest_amount
+from l0ref.methods.registry import METHODS, Pruned, measured
 from l0ref.nn import Model
-from l0ref.pruning.prune import prune, prune_further
+from l0ref.pruning.prune import prune
 from l0ref.pruning.score import SCORES
 from l0ref.validate import between, choose, count, nonnegative, real
 
@@ -28,15 +30,18 @@ class Cut:
     tolerance  the largest cut whose validation loss stays within (1 + tolerance) times that before the cut,
                found by bisection: over the count of weights or, with scope="layer", over the fraction taken
                from each layer, in ten-thousandths
-    scope, score, min_keep   as in `prune`
+    scope, min_keep   as in `prune`
+    method     what decides which weights go: a name out of `l0ref.methods.METHODS`
+    options    of the method, by name
     """
 
     amount: float | None = None
     threshold: float | None = None
     tolerance: float | None = None
     scope: str = "global"
-    score: str = "magnitude"
+    method: str = "magnitude"
     min_keep: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = {k: getattr(self, k) for k in ("amount", "threshold", "tolerance") if getattr(self, k) is not None}
@@ -56,8 +61,13 @@ class Cut:
         if self.tolerance is not None:
             nonnegative("tolerance", self.tolerance)
         choose("scope", self.scope, ("global", "layer"))
-        choose("score", self.score, SCORES)
         count("min_keep", self.min_keep)
+        if choose("method", self.method, METHODS) not in SCORES and self.threshold is not None:
+            raise ConfigError(
+                f"threshold={self.threshold!r} goes with method {' or '.join(map(repr, SCORES))}, "
+                f"not {self.method!r}; give amount or tolerance"
+            )
+        METHODS[self.method].check_options(self._options())
 
     def check_model(self, model: Model, *, name: str = "amount", value: Any = None) -> None:
         """Refuse, before any training, an amount that would leave a layer of `model` without a weight.
@@ -78,23 +88,34 @@ class Cut:
                     f"{asked} removes {drop} of {n} weights{where}, but at most {most} can go with {kept}; ask for less"
                 )
 
-    def apply(self, model: Model, validation: Dataset, *, seed: int) -> Model:
-        """Return the model with the weights masked that this cut removes, unless a sweep took as many before."""
-        options: dict[str, Any] = {"scope": self.scope, "score": self.score, "min_keep": self.min_keep, "seed": seed}
+    def apply(self, model: Model, data: Splits, *, seed: int) -> Pruned:
+        """Return the model with the weights masked that this cut removes, unless a sweep took as many before.
+
+        data  the method calibrates on its training set; a tolerance is measured on its validation set
+        """
+        options = self._options()
+
+        def pruned_by(amount: float) -> Pruned:
+            return METHODS[self.method].run(model, data, amount=amount, seed=seed, **options)
+
         if self.amount is not None:
-            return prune_further(model, amount=self.amount, **options)
-        if self.tolerance is None:
-            return prune(model, threshold=self.threshold, **options)
+            return pruned_by(self.amount)
+        if self.threshold is not None:
+            return measured(prune(model, threshold=self.threshold, score=self.method, seed=seed, **options))
         whole = model.size if self.scope == "global" else LAYER_STEPS
 
-        def pruned_by(part: int) -> Model:
-            return prune_further(model, amount=part if self.scope == "global" else part / whole, **options)
+        def amount_of(part: int) -> float:
+            return part if self.scope == "global" else part / whole
 
         def loss_after(part: int) -> float:
-            return metrics.evaluate(pruned_by(part), validation).loss
+            return metrics.evaluate(pruned_by(amount_of(part)).model, data.validation).loss
 
-        limit = (1 + self.tolerance) * loss_after(0)
-        return pruned_by(largest_amount(loss_after, n=whole, limit=limit))
+        limit = (1 + nonnegative("tolerance", self.tolerance or 0.0)) * loss_after(0)
+        return pruned_by(amount_of(largest_amount(loss_after, n=whole, limit=limit)))
+
+    def _options(self) -> dict[str, Any]:
+        """What the method is called with."""
+        return {"scope": self.scope, "min_keep": self.min_keep, **self.options}
 
     def share(self, part: float, *, size: int) -> Cut:
         """Return a cut that takes a model of `size` weights this part of the way, on a logarithmic scale of kept ones.
@@ -107,8 +128,3 @@ class Cut:
         fraction = self.amount if isinstance(self.amount, float) else self.amount / max(size, 1)
         kept = math.exp(part * math.log(1 - fraction)) if fraction < 1 else 0.0
         return dataclasses.replace(self, amount=1 - kept)
-
-
-def pruned_count(model: Model) -> int:
-    """Return how many weights the masks of a model remove."""
-    return sum(int((~mask).sum()) for mask in model.masks.values())

@@ -19,15 +19,16 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from l0ref import metrics
 from l0ref.data import Splits
 from l0ref.errors import ConfigError
+from l0ref.methods.registry import METHODS
+from l0ref.metrics import pruned_count
 from l0ref.nn import Model
-from l0ref.pruning.cut import Cut, pruned_count
-from l0ref.pruning.prune import prune
+from l0ref.pruning.cut import Cut
 from l0ref.pruning.sweep import sweep
 from l0ref.schedules import LogLinearKept, Schedule
 from l0ref.training import History, Recipe, TrainingState, follow
@@ -63,7 +64,8 @@ class Compressed:
     removed      weights masked by the cut, before the sweep
     swept        dead units found in the last sweep, by layer
     cuts         one dict per round: kept weights after the cut and after the sweep, largest |w| that went,
-                 validation accuracy before fine-tuning
+                 validation accuracy before fine-tuning, epochs the method spent
+    record       what the method recorded at its last cut, see `l0ref.methods.Pruned`; empty after gradual pruning
     """
 
     stages: tuple[Stage, ...]
@@ -71,6 +73,7 @@ class Compressed:
     removed: int
     swept: Mapping[str, int]
     cuts: tuple[dict[str, Any], ...]
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> Model:
@@ -128,11 +131,12 @@ def prune_and_tune(
     pruning_seconds = tuning_seconds = 0.0
     for number in range(1, rounds + 1):
         start = time.perf_counter()
-        before, masked = model, cut.share(number / rounds, size=model.size).apply(model, data.validation, seed=seed)
+        before, found = model, cut.share(number / rounds, size=model.size).apply(model, data, seed=seed)
+        masked = found.model
         swept = sweep(masked)
         pruned = _stage("pruned", swept.model, data, start)
         pruning_seconds += pruned.seconds
-        cuts.append(_cut_row(_largest_removed(before, masked), masked, pruned))
+        cuts.append(_cut_row(_largest_removed(before, masked), masked, pruned) | {"epochs": found.epochs})
         start = time.perf_counter()
         phase = "finetune" if rounds == 1 else f"finetune {number}"
         model, history = _follow(
@@ -149,7 +153,7 @@ def prune_and_tune(
         dataclasses.replace(pruned, seconds=pruning_seconds),
         dataclasses.replace(tuned, seconds=tuning_seconds),
     )
-    return Compressed(stages, tuple(rows), pruned_count(masked), swept.units, tuple(cuts))
+    return Compressed(stages, tuple(rows), pruned_count(masked), swept.units, tuple(cuts), found.record)
 
 
 def prune_gradually(
@@ -166,7 +170,7 @@ def prune_gradually(
 ) -> Compressed:
     """Prune while training goes on, with the penalty on and the optimiser's memory kept; then fine-tune.
 
-    cut       its `amount` must be a fraction; scope and score apply at every pruning step
+    cut       its `amount` must be a fraction; its method, which must not train, is applied at every pruning step
     gradual   how to train meanwhile
     schedule  fraction pruned as a function of the step; by default LogLinearKept(final=amount), twice per epoch
     """
@@ -179,9 +183,10 @@ def prune_gradually(
         if math.floor(target * dense.stage.model.size + 0.5) <= gone:
             return None
         model = state.model(dense.stage.model)
-        pruned = prune(model, amount=target, scope=cut.scope, score=cut.score, min_keep=cut.min_keep, seed=seed)
+        pruned = dataclasses.replace(cut, amount=target).apply(model, data, seed=seed).model
         largest = max(state.carried.get(LARGEST, 0.0), _largest_removed(model, pruned))
-        return dataclasses.replace(state, masks=pruned.masks, carried={**state.carried, LARGEST: largest})
+        carried = {**state.carried, LARGEST: largest}
+        return dataclasses.replace(state, params=pruned.params, masks=pruned.masks, carried=carried)
 
     masked, history = _follow(
         gradual,
@@ -210,6 +215,8 @@ def prune_gradually(
 
 def ramp_to(cut: Cut, *, epochs: int) -> LogLinearKept:
     """Return the schedule of gradual pruning: the fraction of the cut, in two steps per epoch."""
+    if METHODS[cut.method].kind == "training":
+        raise ConfigError(f"method={cut.method!r} trains by itself, so it does not prune gradually; leave gradual out")
     if not isinstance(cut.amount, float):
         raise ConfigError(f"cut={cut!r}: gradual pruning needs the fraction to reach; give amount as a float")
     return LogLinearKept(final=cut.amount, frequency=0.5 / count("gradual.epochs", epochs, least=1))
@@ -228,6 +235,7 @@ def compress(
     **options: Any,
 ) -> Compressed:
     """Train, prune and fine-tune: `train_dense`, then `prune_and_tune` or, given `gradual`, `prune_gradually`."""
+    cut.check_model(model)
     dense = train_dense(model, data, train, seed=seed, **options)
     if gradual is not None:
         return prune_gradually(dense, data, cut, gradual, finetune, seed=seed, **options)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 
 from l0ref.masks import keep_mask
+from l0ref.masks.ranking import drop_count
 from l0ref.nn import Model
 from l0ref.pruning.score import SCORES
-from l0ref.validate import choose
+from l0ref.validate import Array, choose
 
 
 def prune(
@@ -42,27 +43,21 @@ def prune(
     return model.replace(masks=masks)
 
 
-def prune_further(
-    model: Model,
-    *,
-    amount: float,
-    scope: str = "global",
-    score: str = "magnitude",
-    min_keep: int = 0,
-    seed: int | None = None,
+def prune_by(
+    model: Model, scores: Mapping[str, Array], *, amount: float, scope: str = "global", min_keep: int = 0
 ) -> Model:
-    """Return the model pruned by `amount`, except where as much has gone already, which stays as it is.
+    """Return the model pruned by `amount` in the order of `scores`, except where as much has gone already.
 
-    Between two rounds a sweep may take more than the next round asks for: from the whole network or, with
-    scope="layer", from one of its layers. Options as in `prune`, which would refuse.
+    scores   a number per weight, by weight array; the lowest go first
+    options  as in `prune`, which refuses an amount below what has gone. Between two rounds a sweep may take more than
+             the next round asks for: from the whole network or, with scope="layer", from one of its layers. That
+             part stays as it is
     """
-    scores = SCORES[choose("score", score, SCORES)](model, seed)
     ranked = [list(scores)] if choose("scope", scope, ("global", "layer")) == "global" else [[key] for key in scores]
-    masks = dict(model.masks)
+    masks = {key: model.mask(key) for key in model.weights}
     for keys in ranked:
-        current = {key: model.mask(key) for key in keys}
+        current = {key: masks[key] for key in keys}
         n, gone = sum(m.size for m in current.values()), sum(int((~m).sum()) for m in current.values())
-        asked = math.floor(amount * n + 0.5) if isinstance(amount, float) else amount
-        if asked > gone:
+        if drop_count(amount, n, "entries", "") > gone:
             masks |= keep_mask({key: scores[key] for key in keys}, amount=amount, min_keep=min_keep, current=current)
     return model.replace(masks=masks)

@@ -1,0 +1,200 @@
+"""The registry of methods: what each one is, and the one way to run it.
+
+    @method("magnitude", paper="...", kind="score", reads=("weights",))
+    def magnitude(model, data, *, amount, seed, **options) -> Pruned
+
+kind    score       ranks single weights and masks the lowest; what stays keeps its value
+        layerwise   solves a problem of each layer, and may change the weights that stay
+        structured  removes whole units (neurons, filters); grain="unit"
+        training    removes while it trains
+amount  a float is the fraction of all weights that is gone afterwards, an int the count, weights that were gone before
+        included. A method of single weights meets it exactly: floor(amount n + 0.5) of n weights, or of each layer with
+        scope="layer". A method of units removes at most so many: one unit more would be too many. Either way
+        `record["removed"]` is the exact count.
+
+scope   whether the amount is of the whole network ("global") or of each layer by itself ("layer"); every method has it,
+        and `min_keep`, the weights that every layer keeps at least
+
+Every run is checked before work starts (a budget that leaves a layer empty, data that are missing or not finite,
+options the method does not have), timed, and measured by `l0ref.metrics`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from l0ref import metrics
+from l0ref.data import Dataset, Splits
+from l0ref.errors import ArgumentError, LayerCollapse
+from l0ref.masks.ranking import drop_count
+from l0ref.nn import Model
+from l0ref.streams import stream
+from l0ref.validate import Array, choose, count
+
+KINDS = ("score", "layerwise", "structured", "training")
+READS = ("weights", "activations", "gradients", "training")
+COMMON = ("asked", "removed", "metrics")  # what every record has
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a method leaves.
+
+    model    with the masks of what went
+    record   every intermediate quantity a reader may want to plot, by name, and
+             asked    weights that were to go
+             removed  weights that are gone
+             metrics  `metrics.of(model)`
+    seconds  wall-clock time
+    epochs   passes over the training set the method spent
+    """
+
+    model: Model
+    record: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    epochs: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """One published method.
+
+    name      as in `Cut(method=...)`
+    function  what runs
+    paper     authors and year
+    kind      one of KINDS
+    reads     what it looks at, out of READS
+    grain     "weight" or "unit": what is removed
+    records   names its record has beyond those of every method
+    marks     "[I]" where something is inferred, "[U]" where something of the paper is unknown
+    random    whether another seed gives another result
+    """
+
+    name: str
+    function: Callable[..., Pruned]
+    paper: str
+    kind: str
+    reads: tuple[str, ...]
+    grain: str
+    records: tuple[str, ...]
+    marks: str
+    random: bool
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Defaults of the keyword options, by name."""
+        parameters = inspect.signature(self.function).parameters
+        return {k: p.default for k, p in parameters.items() if k not in ("model", "data", "amount", "seed")}
+
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse an option the method does not have."""
+        known = self.options
+        for name, value in options.items():
+            if name not in known:
+                have = f"it has {', '.join(known)}" if known else "it has none"
+                raise ArgumentError(f"{name}={value!r} is not an option of method={self.name!r}; {have}")
+
+    def check_budget(self, model: Model, *, amount: float, **options: Any) -> int:
+        """Return how many weights are asked to go; refuse what would leave some layer without a weight."""
+        options = self.options | options
+        scope = choose("scope", options["scope"], ("global", "layer"))
+        least = count("min_keep", options["min_keep"])
+        if model.patterns:
+            raise ArgumentError(f"model is compact: {next(iter(model.patterns))!r} is sparse; prune the masked model")
+        if scope == "layer":
+            return sum(_drop(model, [key], amount, least, f" in layer {key!r}") for key in model.weights)
+        return _drop(model, list(model.weights), amount, least, "")
+
+    def run(self, model: Model, data: Splits, *, amount: float, seed: int, **options: Any) -> Pruned:
+        """Check, prune, time and measure; `model` is not changed.
+
+        data  needed by methods that read more than weights: its training set
+        """
+        self.check_options(options)
+        asked = self.check_budget(model, amount=amount, **options)
+        if set(self.reads) != {"weights"}:
+            check_calibration(model, data)
+        start = time.perf_counter()
+        found = self.function(model, data, amount=amount, seed=count("seed", seed), **options)
+        common = measured(found.model, asked).record
+        return dataclasses.replace(found, record={**found.record, **common}, seconds=time.perf_counter() - start)
+
+
+METHODS: dict[str, Method] = {}
+
+
+def method(
+    name: str,
+    *,
+    paper: str,
+    kind: str,
+    reads: tuple[str, ...],
+    grain: str = "weight",
+    records: tuple[str, ...] = (),
+    marks: str = "",
+    random: bool = False,
+) -> Callable[[Callable[..., Pruned]], Callable[..., Pruned]]:
+    """Register a function `(model, data, *, amount, seed, **options) -> Pruned`; the fields are those of `Method`."""
+    choose("kind", kind, KINDS)
+    choose("grain", grain, ("weight", "unit"))
+    for what in reads:
+        choose("reads", what, READS)
+    if name in METHODS:
+        raise ArgumentError(f"name={name!r} is a method of {METHODS[name].paper} already; choose another name")
+
+    def register(function: Callable[..., Pruned]) -> Callable[..., Pruned]:
+        for needed in ("amount", "seed", "scope", "min_keep"):
+            if needed not in inspect.signature(function).parameters:
+                raise ArgumentError(f"function of method={name!r} does not take {needed}; every method does")
+        METHODS[name] = Method(name, function, paper, kind, reads, grain, records, marks, random)
+        return function
+
+    return register
+
+
+def measured(model: Model, asked: int | None = None) -> Pruned:
+    """Return a pruned model with what every record holds; by default what is gone was asked to go."""
+    removed = metrics.pruned_count(model)
+    asked = removed if asked is None else asked
+    return Pruned(model, {"asked": asked, "removed": removed, "metrics": metrics.of(model)})
+
+
+def check_calibration(model: Model, data: Splits) -> None:
+    """Refuse data a method cannot read: none, no sample, entries that are not finite, samples of another shape."""
+    if not isinstance(data, Splits):
+        raise ArgumentError(f"data is {type(data).__name__}, expected Splits; methods calibrate on data.train")
+    if not len(data.train):
+        raise ArgumentError(
+            f"data.train of {data.name!r} is empty; methods calibrate on its samples, give at least one"
+        )
+    if not np.isfinite(data.train.x).all():
+        raise ArgumentError(f"data.train of {data.name!r} holds NaN or infinite entries; drop or repair those samples")
+    model.check_input("data.train.x", data.train.x)
+
+
+def calibration(model: Model, data: Splits, *, samples: int, seed: int) -> Dataset:
+    """Return up to `samples` training samples, drawn without replacement, in the dtype of the model."""
+    n = len(data.train)
+    few = min(count("samples", samples, least=1), n)
+    chosen: Array = np.sort(stream(seed, "calibrate").choice(n, size=few, replace=False)) if few < n else np.arange(n)
+    part = data.train.take(chosen)
+    return part if part.x.dtype == model.dtype else dataclasses.replace(part, x=part.x.astype(model.dtype))
+
+
+def _drop(model: Model, keys: list[str], amount: float, least: int, where: str) -> int:
+    n = sum(model.sizes[key] for key in keys)
+    drop = drop_count(amount, n, "entries", where)
+    floor = sum(min(max(least, 1), model.sizes[key]) for key in keys)
+    if n - drop < floor:
+        layers = "layer keeps" if len(keys) == 1 else f"{len(keys)} layers keep"
+        raise LayerCollapse(
+            f"amount={amount!r} leaves {n - drop} of {n} weights{where}, and the {layers} at least {floor}; prune less"
+        )
+    return drop
