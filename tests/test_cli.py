@@ -166,7 +166,8 @@ def test_every_setting_reaches_the_job() -> None:
     settings = resolve({
         "surrogate": GemanMcClure.name, "beta": 3.0, "alpha": 0.1,
         "l2": 0.2, "layer_weights": "none", "groups": "kind", "warmup": 0.3, "threshold": 0.4, "scope": "layer",
-        "min_keep": 5, "epochs": 6, "finetune_epochs": 7, "finetune_penalty": "l2", "optimizer": "sgd", "lr": 0.8,
+        "min_keep": 5, "method": "random", "epochs": 6, "finetune_epochs": 7,
+        "finetune_penalty": "l2", "optimizer": "sgd", "lr": 0.8,
         "momentum": 0.7, "finetune_optimizer": "adamw", "finetune_lr": 0.9, "schedule": "cosine", "lr_final": 0.1,
         "batch_size": 11,
     })  # fmt: skip
@@ -175,7 +176,7 @@ def test_every_setting_reaches_the_job() -> None:
     common: dict[str, Any] = {"schedule": Cosine(final=0.1), "batch_size": 11}
     sgd = optim.SGD(lr=0.8, momentum=0.7)
     assert job.train == Recipe(6, optimizer=sgd, penalty=penalty, warmup=LinearWarmup(0.3), **common)
-    assert job.cut == Cut(threshold=0.4, scope="layer", min_keep=5)
+    assert job.cut == Cut(threshold=0.4, scope="layer", min_keep=5, method="random")
     assert job.finetune == Recipe(7, optimizer=optim.AdamW(lr=0.9), penalty=Penalty(l2=0.2), **common)
     assert job.gradual is None
     other = dataclasses.replace(
@@ -188,7 +189,9 @@ def test_every_setting_reaches_the_job() -> None:
     mode = job.train.schedule.mode
     assert job.train.monitor == job.finetune.monitor == {"min": "val_loss", "max": "val_acc1"}[mode]
     assert build_job(dataclasses.replace(other, finetune_penalty="none")).finetune.penalty == Penalty()
-    assert build_job(dataclasses.replace(other, amount=7, gradual=0)).cut == Cut(amount=7, scope="layer", min_keep=5)
+    assert build_job(dataclasses.replace(other, amount=7, gradual=0)).cut == Cut(
+        amount=7, scope="layer", min_keep=5, method="random"
+    )
 
 
 def test_every_setting_reaches_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

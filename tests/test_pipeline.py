@@ -146,7 +146,7 @@ def test_test_set_is_not_looked_at(splits: Splits) -> None:
         np.testing.assert_array_equal(p, b.model.params[key])
     dense = a.stages[0]
     removed = [
-        pruned_count(Cut(tolerance=0.05).apply(dense.model, part, seed=0))
+        pruned_count(Cut(tolerance=0.05).apply(dense.model, dataclasses.replace(splits, validation=part), seed=0).model)
         for part in (splits.validation, splits.train, splits.test)
     ]
     assert a.removed == removed[0]
@@ -158,17 +158,17 @@ def test_seed_reaches_every_phase(splits: Splits) -> None:
     dense = train_dense(tiny(), splits, TRAIN, seed=0)
     assert (train_dense(tiny(), splits, TRAIN, seed=1).stage.model.params["fc1.weight"]
             != dense.stage.model.params["fc1.weight"]).any()  # fmt: skip
-    for cut in (Cut(amount=0.8), Cut(amount=0.8, score="random")):
+    for cut in (Cut(amount=0.8), Cut(amount=0.8, method="random")):
         a, b = (prune_and_tune(dense, splits, cut, TUNE, seed=seed) for seed in (0, 1))
         same_cut = (a.stages[1].model.masks["fc1.weight"] == b.stages[1].model.masks["fc1.weight"]).all()
-        assert same_cut == (cut.score == "magnitude")
+        assert same_cut == (cut.method == "magnitude")
         assert (a.model.params["fc2.bias"] != b.model.params["fc2.bias"]).any()
 
 
 def test_tolerance_by_layer_takes_the_same_fraction_from_each(splits: Splits) -> None:
     dense = train_dense(tiny(), splits, TRAIN, seed=0).stage.model
     before = metrics.evaluate(dense, splits.validation).loss
-    pruned = Cut(tolerance=0.05, scope="layer").apply(dense, splits.validation, seed=0)
+    pruned = Cut(tolerance=0.05, scope="layer").apply(dense, splits, seed=0).model
     fraction = (~pruned.mask("fc1.weight")).mean()
     assert fraction > 0.1
     assert (~pruned.mask("fc2.weight")).mean() == pytest.approx(fraction, abs=1 / 300)
@@ -180,13 +180,13 @@ def test_tolerance_by_layer_takes_the_same_fraction_from_each(splits: Splits) ->
 def test_tolerance_finds_the_largest_cut_within_the_loss(splits: Splits) -> None:
     dense = train_dense(tiny(), splits, TRAIN, seed=0).stage.model
     before = metrics.evaluate(dense, splits.validation).loss
-    pruned = Cut(tolerance=0.05).apply(dense, splits.validation, seed=0)
+    pruned = Cut(tolerance=0.05).apply(dense, splits, seed=0).model
     removed = pruned_count(pruned)
     assert removed > 0
     assert metrics.evaluate(pruned, splits.validation).loss <= 1.05 * before
     assert metrics.evaluate(prune(dense, amount=removed + 1), splits.validation).loss > 1.05 * before
     half = prune(dense, amount=0.5)  # a second cut is measured by what the first left
-    further = Cut(tolerance=0.05).apply(half, splits.validation, seed=0)
+    further = Cut(tolerance=0.05).apply(half, splits, seed=0).model
     limit = 1.05 * metrics.evaluate(half, splits.validation).loss
     assert pruned_count(further) > pruned_count(half)
     assert metrics.evaluate(further, splits.validation).loss <= limit
@@ -203,7 +203,7 @@ def test_rounds_go_down_on_a_logarithmic_scale(splits: Splits) -> None:
 @pytest.mark.parametrize("amount", [0.9, 1998])
 def test_a_round_that_the_sweep_has_overtaken_changes_nothing(splits: Splits, amount: float) -> None:
     swept = prune(tiny(), amount=0.97)
-    after = Cut(amount=amount).apply(swept, splits.validation, seed=0)
+    after = Cut(amount=amount).apply(swept, splits, seed=0).model
     assert pruned_count(after) == pruned_count(swept)
     for key in swept.weights:
         np.testing.assert_array_equal(after.masks[key], swept.masks[key])
@@ -213,10 +213,10 @@ def test_layers_that_the_sweep_has_overtaken_wait_for_the_others(splits: Splits)
     swept = prune(tiny(), amount=0.5, scope="layer")
     first = np.arange(1920).reshape(30, 64) >= 1800  # of 1,920 only 120 are left
     swept = swept.replace(masks={**swept.masks, "fc1.weight": swept.masks["fc1.weight"] & first})
-    after = Cut(amount=0.9, scope="layer").apply(swept, splits.validation, seed=0)
+    after = Cut(amount=0.9, scope="layer").apply(swept, splits, seed=0).model
     np.testing.assert_array_equal(after.masks["fc1.weight"], swept.masks["fc1.weight"])
     assert int(after.masks["fc2.weight"].sum()) == 30
-    even = Cut(amount=0.99, min_keep=11).apply(tiny(), splits.validation, seed=0)  # 22 of 2,220 are left
+    even = Cut(amount=0.99, min_keep=11).apply(tiny(), splits, seed=0).model  # 22 of 2,220 are left
     assert [int(even.masks[key].sum()) for key in even.weights] == [11, 11]
 
 
@@ -233,7 +233,7 @@ def test_deep_cuts_in_many_rounds_outlive_the_sweep(splits: Splits, cut: Cut) ->
 
 
 def test_share_of_a_cut_keeps_its_other_settings() -> None:
-    cut = Cut(amount=0.99, scope="layer", score="random", min_keep=2)
+    cut = Cut(amount=0.99, scope="layer", method="random", min_keep=2)
     half = cut.share(0.5, size=1000)
     assert half == dataclasses.replace(cut, amount=half.amount)
     assert half.amount == pytest.approx(0.9, rel=1e-12)
@@ -287,8 +287,8 @@ def test_gradual_pruning_heeds_scope_score_and_min_keep(splits: Splits) -> None:
         return [round(w.size * (1 - gradual[f"sparsity:{k}"])) for k, w in dense.stage.model.params.items() if "w" in k]
 
     assert kept(scope="layer") == [96, 15]
-    assert sum(kept()) == sum(kept(score="random")) == 111
-    assert len({tuple(kept()), tuple(kept(score="random")), (96, 15)}) == 3
+    assert sum(kept()) == sum(kept(method="random")) == 111
+    assert len({tuple(kept()), tuple(kept(method="random")), (96, 15)}) == 3
     assert min(kept(min_keep=55)) == 55
 
 
@@ -313,7 +313,12 @@ def test_a_cut_has_one_rule(options: dict[str, float], said: str) -> None:
         ({"amount": -3}, r"^amount=-3 must be at least 0"),
         ({"threshold": float("nan")}, r"^threshold=nan must be finite"),
         ({"amount": 0.5, "scope": "all"}, r"^scope='all' is not one of 'global', 'layer'"),
-        ({"amount": 0.5, "score": "gradient"}, r"^score='gradient' is not one of"),
+        ({"amount": 0.5, "method": "gradient"}, r"^method='gradient' is not one of"),
+        (
+            {"amount": 0.5, "options": {"samples": 3}},
+            r"^samples=3 is not an option of method='magnitude'; it has scope",
+        ),
+        ({"threshold": 0.5, "method": "han"}, r"^threshold=0\.5 goes with method 'magnitude' or 'random', not 'han'"),
         ({"amount": 0.5, "min_keep": -1}, r"^min_keep=-1 must be at least 0"),
     ],
 )
@@ -341,11 +346,11 @@ def test_controls_change_the_penalty_and_nothing_else() -> None:
     assert found["none"].penalty == found["random"].penalty == Penalty()
     assert found["l2"].penalty == Penalty(l2=0.3)
     assert found["l1"].penalty == Penalty(L1(), alpha=0.2, layer_weights="none", groups="kind")
-    assert found["random"].score == "random"
+    assert found["random"].method == "random"
     assert found["l1"].train(TRAIN) == dataclasses.replace(TRAIN, penalty=found["l1"].penalty)
     assert found["l1"].cut(0.9, like=Cut(threshold=0.1, min_keep=4)) == Cut(amount=0.9, min_keep=4)
     assert found["random"].cut(0.5, like=Cut(amount=0.7, scope="layer")) == Cut(
-        amount=0.5, scope="layer", score="random", min_keep=1
+        amount=0.5, scope="layer", method="random", min_keep=1
     )
     with pytest.raises(ArgumentError, match=r"^control='l3' is not one of"):
         control("l3", like=like, l1=0, l2=0)

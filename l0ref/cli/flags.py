@@ -16,6 +16,7 @@ examples:
   l0ref compress --tolerance 0.05                  the largest cut that by itself costs 5 % of the loss
   l0ref compress --curve 2,4,8,16,32,64            also draw accuracy against compression
   l0ref compress --data mnist --data-dir DIR --model lenet_5 --seeds 3 --out runs/lenet5
+  l0ref compress --method lottery                  another method than magnitude; l0ref methods lists them
   l0ref compress --config job.toml                 settings from a file; flags win over it
 """
 
@@ -81,6 +82,12 @@ def _cut_flags(group: Any) -> None:
         "--tolerance", type=float,
         help="remove as many as keep the validation loss within this share, instead of an amount",
     )  # fmt: skip
+    group.add_argument(
+        "--method", choices=CHOICES["method"], metavar="NAME", help=_default("method", "see l0ref methods")
+    )
+    group.add_argument(
+        "--method-options", metavar="K=V,...", help="options of the method, see l0ref methods NAME; default none"
+    )
     group.add_argument(
         "--scope", choices=CHOICES["scope"], help=_default("scope", "rank all layers together, or each by itself")
     )

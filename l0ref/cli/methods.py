@@ -18,8 +18,8 @@ examples:
   l0ref compress --method lottery    run it
 """
 LEGEND = """\
-reads: w weights, a activations, g gradients, t trains.  removes: w weights, u units.
-[I] something is inferred, [U] something of the paper is unknown: see l0ref methods NAME.
+reads: w weights, a activations, g gradients, t trains. removes: weights, units
+[I] partly inferred, [U] partly unknown: l0ref methods NAME says what
 """
 
 

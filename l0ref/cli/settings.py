@@ -17,6 +17,7 @@ from l0ref import optim, schedules
 from l0ref.archive import read_json
 from l0ref.data import Splits, load
 from l0ref.errors import ConfigError
+from l0ref.methods import METHODS
 from l0ref.penalty import GROUPS, LAYER_WEIGHTS
 from l0ref.surrogates import SURROGATES
 from l0ref.validate import choose
@@ -43,6 +44,8 @@ class Settings:
     amount: float | None = None
     threshold: float | None = None
     tolerance: float | None = None
+    method: str = "magnitude"
+    method_options: str = ""
     scope: str = "global"
     min_keep: int = 0
     rounds: int = 1
@@ -95,6 +98,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "surrogate": tuple(cls.name for cls in SURROGATES.values()),
     "layer_weights": tuple(LAYER_WEIGHTS),
     "groups": GROUPS,
+    "method": tuple(METHODS),
     "scope": ("global", "layer"),
     "finetune_penalty": ("none", "l2", "l0+l2"),
     "optimizer": tuple(optim.names()),

@@ -66,6 +66,7 @@ class Compressed:
     cuts         one dict per round: kept weights after the cut and after the sweep, largest |w| that went,
                  validation accuracy before fine-tuning, epochs the method spent
     record       what the method recorded at its last cut, see `l0ref.methods.Pruned`; empty after gradual pruning
+    cut          what was asked for
     """
 
     stages: tuple[Stage, ...]
@@ -74,6 +75,7 @@ class Compressed:
     swept: Mapping[str, int]
     cuts: tuple[dict[str, Any], ...]
     record: Mapping[str, Any] = field(default_factory=dict)
+    cut: Cut | None = None
 
     @property
     def model(self) -> Model:
@@ -153,7 +155,7 @@ def prune_and_tune(
         dataclasses.replace(pruned, seconds=pruning_seconds),
         dataclasses.replace(tuned, seconds=tuning_seconds),
     )
-    return Compressed(stages, tuple(rows), pruned_count(masked), swept.units, tuple(cuts), found.record)
+    return Compressed(stages, tuple(rows), pruned_count(masked), swept.units, tuple(cuts), found.record, cut)
 
 
 def prune_gradually(
@@ -210,7 +212,7 @@ def prune_gradually(
     stages = (dense.stage, pruned, _stage("finetuned", model, data, start))
     rows = (*dense.rows, *history.rows, *tuning.rows)
     row = _cut_row(history.carried.get(LARGEST, 0.0), masked, pruned)
-    return Compressed(stages, rows, pruned_count(masked), swept.units, (row,))
+    return Compressed(stages, rows, pruned_count(masked), swept.units, (row,), cut=cut)
 
 
 def ramp_to(cut: Cut, *, epochs: int) -> LogLinearKept:

@@ -13,6 +13,7 @@ from typing import Any
 
 from l0ref import metrics
 from l0ref.data import Dataset, Splits
+from l0ref.methods.registry import METHODS
 from l0ref.pruning import Compressed, Experiment, Stage, pruning_curve
 from l0ref.pruning.compact import CompactModel
 from l0ref.report.deployment import deployment
@@ -61,7 +62,7 @@ def summarize(
         "curve": {
             name: [_point(ratio, run, data) for ratio, run in points] for name, points in experiment.curves.items()
         },
-        "untuned_curves": untuned_curves(experiment, data.validation, seed=seed),
+        "untuned_curves": untuned_curves(experiment, data, seed=seed),
         "environment": environment(),
     }
     if small is not None:
@@ -69,17 +70,19 @@ def summarize(
     return report
 
 
-def untuned_curves(experiment: Experiment, validation: Dataset, *, seed: int) -> dict[str, list[list[float]]]:
+def untuned_curves(experiment: Experiment, data: Splits, *, seed: int) -> dict[str, list[list[float]]]:
     """Return for each run pairs [compression ratio, validation accuracy] of its first network, pruned and not tuned.
 
-    The ratios are 1, 2, 4, ... 64, up to the number of weights; the run "random" is pruned at random.
+    The ratios are 1, 2, 4, ... 64, up to the number of weights; each run is cut as it was for the experiment. A method that
+    trains has no such points.
     """
     curves = {}
     for name, run in experiment.runs.items():
         dense = run.stages[0].model
         ratios = [ratio for ratio in UNTUNED_RATIOS if ratio <= dense.size]
-        score = "random" if name == "random" else "magnitude"
-        accuracies = pruning_curve(dense, validation, ratios, score=score, seed=seed)
+        if run.cut is not None and METHODS[run.cut.method].kind == "training":
+            continue
+        accuracies = pruning_curve(dense, data, ratios, like=run.cut, seed=seed)
         curves[name] = [list(pair) for pair in zip(ratios, accuracies, strict=True)]
     return curves
 

@@ -1,0 +1,232 @@
+"""The registry of methods and the contract all of them keep; the checks are run on planted bad methods, too."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l0ref.cli.methods import method_options, methods_text
+from l0ref.errors import ArgumentError, ConfigError
+from l0ref.methods import METHODS, Method, Pruned, method
+from l0ref.methods.registry import calibration
+from l0ref.nn import Model
+from tests.method_contract import CHECKS, networks, same_bits
+
+NETWORKS = {dtype: networks(dtype) for dtype in (np.float64, np.float32)}
+STATE = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", METHODS)
+def test_contract(name: str, check: str) -> None:
+    for network, (model, data) in NETWORKS[np.float64].items():
+        assert [f"{network}: {fault}" for fault in CHECKS[check](METHODS[name], model, data)] == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_contract_in_float32(name: str) -> None:
+    for model, data in NETWORKS[np.float32].values():
+        faults = [f for check in ("budget", "survivors", "zeros") for f in CHECKS[check](METHODS[name], model, data)]
+        assert faults == []
+
+
+def bad(change: Callable[..., Any], **fields: Any) -> Method:
+    """Magnitude pruning, spoilt: `change(model, pruned, data, seed)` returns what it leaves."""
+
+    def spoilt(
+        model: Model, data: Any, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0
+    ) -> Pruned:
+        good = METHODS["magnitude"].function(model, data, amount=amount, seed=seed, scope=scope, min_keep=min_keep)
+        return change(model, good, data, seed)  # type: ignore[no-any-return]
+
+    return dataclasses.replace(METHODS["magnitude"], function=spoilt, **fields)
+
+
+def with_masks(found: Pruned, change: Callable[[Any], Any]) -> Pruned:
+    masks = {k: change(m.copy()) for k, m in found.model.masks.items()}
+    return dataclasses.replace(found, model=found.model.replace(masks=masks))
+
+
+def one_more(mask: Any) -> Any:
+    mask.flat[np.flatnonzero(mask)[0]] = False
+    return mask
+
+
+def dirty(_: Model, found: Pruned, *__: Any) -> Pruned:
+    w = found.model.params["fc1.weight"]
+    w[~found.model.masks["fc1.weight"]] = 1e-30  # the arrays are fresh, and nobody checks them again
+    return found
+
+
+def writes(model: Model, found: Pruned, *_: Any) -> Pruned:
+    model.params["fc2.weight"].flat[0] += 1
+    return found
+
+
+def revives(_: Model, found: Pruned, *__: Any) -> Pruned:
+    return with_masks(found, lambda mask: np.roll(mask, 1))
+
+
+def unseeded(_: Model, found: Pruned, *__: Any) -> Pruned:
+    params = {k: p + STATE.random() * 1e-3 if k.endswith("bias") else p for k, p in found.model.params.items()}
+    return dataclasses.replace(found, model=found.model.replace(params=params))
+
+
+def data_bound(_: Model, found: Pruned, data: Any, __: int) -> Pruned:
+    shift = 0.0 if data is None else 1.0
+    params = {k: p + shift if k.endswith("bias") else p for k, p in found.model.params.items()}
+    return dataclasses.replace(found, model=found.model.replace(params=params))
+
+
+class Eager(Method):
+    """Works before it asks whether the budget can be met."""
+
+    def run(self, model: Model, data: Any, *, amount: float, seed: int, **options: Any) -> Pruned:
+        self.function(model, data, amount=0.1, seed=seed)
+        return super().run(model, data, amount=amount, seed=seed, **options)
+
+
+class Blind(Method):
+    """Looks at no sample before it works."""
+
+    def run(self, model: Model, data: Any, *, amount: float, seed: int, **options: Any) -> Pruned:
+        honest = dataclasses.replace(METHODS["magnitude"], function=self.function)
+        return honest.run(model, data, amount=amount, seed=seed, **options)
+
+
+def as_kind(kind: type[Method], like: Method) -> Method:
+    return kind(**{f.name: getattr(like, f.name) for f in dataclasses.fields(like)})
+
+
+PLANTED: dict[str, tuple[str, Method]] = {
+    "one weight more": ("budget", bad(lambda m, f, *_: with_masks(f, one_more))),
+    "nothing of a unit": ("budget", bad(lambda m, f, *_: dataclasses.replace(f, model=m), grain="unit")),
+    "revives": ("survivors", bad(revives)),
+    "not zero": ("zeros", bad(dirty)),
+    "undeclared": ("record", bad(lambda m, f, *_: dataclasses.replace(f, record={**f.record, "extra": 1}))),
+    "missing": ("record", bad(lambda m, f, *_: dataclasses.replace(f, record={}))),
+    "infinite": ("record", bad(lambda m, f, *_: dataclasses.replace(f, record={"threshold": np.inf}))),
+    "unseeded": ("seeds", bad(unseeded)),
+    "random in name": ("seeds", bad(lambda m, f, *_: f, random=True)),
+    "writes": ("untouched", bad(writes)),
+    "secret data": ("reading", bad(data_bound)),
+    "blind": ("reading", as_kind(Blind, bad(lambda m, f, *_: f, reads=("weights", "activations")))),
+    "eager": ("collapse", as_kind(Eager, METHODS["magnitude"])),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_contract_finds_a_planted_fault(fault: str) -> None:
+    check, planted = PLANTED[fault]
+    model, data = networks()["mlp"]
+    assert list(CHECKS[check](planted, model, data)) != []
+
+
+def test_every_check_has_a_planted_fault() -> None:
+    assert {check for check, _ in PLANTED.values()} == set(CHECKS)
+
+
+def test_registration_refuses() -> None:
+    def short(model: Model, data: Any, *, amount: float, seed: int) -> Pruned:
+        return Pruned(model)
+
+    with pytest.raises(ArgumentError, match=r"^name='magnitude' is a method of .* already; choose another name$"):
+        method("magnitude", paper="x", kind="score", reads=())
+    with pytest.raises(ArgumentError, match=r"^function of method='short' does not take scope; every method does$"):
+        method("short", paper="x", kind="score", reads=())(short)
+    with pytest.raises(ArgumentError, match=r"^kind='scores' is not one of"):
+        method("short", paper="x", kind="scores", reads=())
+    assert "short" not in METHODS
+
+
+def test_calibration_is_drawn_by_the_seed_in_the_dtype_of_the_model() -> None:
+    model, data = NETWORKS[np.float32]["mlp"]
+    wide = model.astype(np.float64)
+    few, again, other = (calibration(wide, data, samples=9, seed=s) for s in (0, 0, 1))
+    assert few.x.dtype == np.float64
+    np.testing.assert_array_equal(few.x, again.x)
+    assert len(few) == 9
+    assert (few.x != other.x).any()
+    np.testing.assert_array_equal(calibration(model, data, samples=10**6, seed=0).x, data.train.x)
+
+
+def test_table_fits_a_screen() -> None:
+    lines = methods_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(any(line.startswith(name + " ") for line in lines) for name in METHODS)
+
+
+def test_options_are_read_as_their_defaults() -> None:
+    assert method_options("lottery", "") == {}
+    with pytest.raises(ConfigError, match=r"^method_options='min_keep=3' sets min_keep; give it as --min-keep 3$"):
+        method_options("magnitude", "min_keep=3")
+    with pytest.raises(ConfigError, match=r"^method_options='samples' must look like samples=500,scheme=cascade$"):
+        method_options("magnitude", "samples")
+    with pytest.raises(
+        ArgumentError, match=r"^samples=3 is not an option of method='magnitude'; it has scope, min_keep$"
+    ):
+        method_options("magnitude", "samples=3")
+
+
+# --- the magnitude family ---------------------------------------------------------------------------------------------
+
+
+def run(name: str, model: Model, amount: float, seed: int = 0, **options: Any) -> Pruned:
+    return METHODS[name].run(model, None, amount=amount, seed=seed, **options)  # type: ignore[arg-type]
+
+
+def test_uniform_takes_the_same_share_and_the_smallest_of_every_layer() -> None:
+    model = networks()["cnn"][0]
+    found = run("class_uniform", model, 0.5).model
+    for key in model.weights:
+        w, kept = np.abs(model.params[key]), found.masks[key]
+        assert abs(int((~kept).sum()) - 0.5 * w.size) <= 1
+        assert w[~kept].max() <= w[kept].min()
+
+
+def test_distribution_is_a_threshold_in_units_of_the_standard_deviation() -> None:
+    model = networks()["mlp"][0]
+    found = run("class_distribution", model, 0.6)
+    for key in model.weights:
+        w = model.params[key]
+        std = float(np.sqrt(((w - w.mean()) ** 2).mean()))
+        assert found.record["std"][key] == pytest.approx(std, rel=1e-12)
+        limit = found.record["quality"] * std * (1 - 1e-9)
+        np.testing.assert_array_equal(found.model.masks[key], np.abs(w) >= limit)
+
+
+def test_han_scales_thresholds_and_dropout() -> None:
+    model = networks()["mlp"][0]
+    plain, deeper = run("han", model, 0.6), run("han", model, 0.6, sensitivity={"fc1.weight": 3.0})
+    assert same_bits(plain.model, run("class_distribution", model, 0.6).model)
+    assert (~deeper.model.masks["fc1.weight"]).sum() > (~plain.model.masks["fc1.weight"]).sum()
+    dropout = {layer.name: layer.p for layer in deeper.model.architecture if hasattr(layer, "p")}
+    kept = [deeper.model.masks[f"fc{i}.weight"].mean() for i in (1, 2)]
+    assert [dropout["dropout1"], dropout["dropout2"]] == pytest.approx([0.2 * np.sqrt(share) for share in kept])
+    twice = run("han", run("han", model, 0.3).model, 0.6).model
+    share = twice.masks["fc1.weight"].mean()
+    assert next(layer.p for layer in twice.architecture if layer.name == "dropout1") == pytest.approx(
+        0.2 * np.sqrt(share)
+    )
+    with pytest.raises(ArgumentError, match=r"^sensitivity='fc9\.weight' is not one of"):
+        run("han", model, 0.6, sensitivity={"fc9.weight": 1.0})
+
+
+def test_lottery_goes_back_to_the_start() -> None:
+    trained = networks()["mlp"][0]
+    found = run("lottery", trained, 0.6, seed=7).model
+    start = Model.init(trained.architecture, input_shape=trained.input_shape, seed=7, dtype=np.float64)
+    smallest = run("magnitude", trained, 0.6).model.masks
+    for key, p in start.params.items():
+        mask = found.masks.get(key, np.ones(p.shape, bool))
+        np.testing.assert_array_equal(found.params[key], p * mask)
+        if key in smallest:
+            np.testing.assert_array_equal(mask, smallest[key])
+    given = run("lottery", trained, 0.6, initial=start.replace(params={k: p + 1 for k, p in start.params.items()}))
+    np.testing.assert_array_equal(given.model.params["fc1.bias"], start.params["fc1.bias"] + 1)
+    with pytest.raises(ArgumentError, match=r"^initial is another network than model; pass the network"):
+        run("lottery", trained, 0.6, initial=networks()["cnn"][0])
