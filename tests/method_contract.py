@@ -1,4 +1,4 @@
-"""What every method must do: checks that take a method and yield its faults. Planted bad methods prove that they can."""
+"""What every method must do: checks that take a method and yield its faults; planted bad methods prove they can."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def reading(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
             yield "data make a difference"
         return
     spoilt = data.train.take(np.arange(len(data.train)))
-    spoilt.x.flat[1] = np.nan
+    object.__setattr__(spoilt, "x", np.full_like(spoilt.x, np.nan))  # no data set can be made with them
     empty = data.train.take(np.arange(0))
     for bad, said in ((None, "expected Splits"), (spoilt, "NaN"), (empty, "empty")):
         wrong = None if bad is None else dataclasses.replace(data, train=bad)

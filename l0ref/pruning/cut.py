@@ -10,7 +10,7 @@ from typing import Any
 
 from l0ref import metrics
 from l0ref.data import Splits
-from l0ref.errors import ConfigError
+from l0ref.errors import ArgumentError, ConfigError
 from l0ref.masks import largest_amount
 from l0ref.methods.registry import METHODS, Pruned, measured
 from l0ref.nn import Model
@@ -63,7 +63,7 @@ class Cut:
         choose("scope", self.scope, ("global", "layer"))
         count("min_keep", self.min_keep)
         if choose("method", self.method, METHODS) not in SCORES and self.threshold is not None:
-            raise ConfigError(
+            raise ArgumentError(
                 f"threshold={self.threshold!r} goes with method {' or '.join(map(repr, SCORES))}, "
                 f"not {self.method!r}; give amount or tolerance"
             )

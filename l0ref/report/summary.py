@@ -73,8 +73,8 @@ def summarize(
 def untuned_curves(experiment: Experiment, data: Splits, *, seed: int) -> dict[str, list[list[float]]]:
     """Return for each run pairs [compression ratio, validation accuracy] of its first network, pruned and not tuned.
 
-    The ratios are 1, 2, 4, ... 64, up to the number of weights; each run is cut as it was for the experiment. A method that
-    trains has no such points.
+    The ratios are 1, 2, 4, ... 64, up to the number of weights. Each run is cut as it was for the experiment; a method
+    that trains has no such points.
     """
     curves = {}
     for name, run in experiment.runs.items():
