@@ -27,6 +27,7 @@ from l0ref.bench.table import rows_of, work_text
 from l0ref.bench.threads import pinned, variables
 from l0ref.bench.work import Plan, Work, nothing
 from l0ref.errors import L0RefError
+from l0ref.pipes import tolerant
 
 
 def run_plan(plan: Plan) -> dict[str, Any]:
@@ -84,7 +85,8 @@ def main(arguments: list[str]) -> int:
     """Measure a plan and write the result, or {"error": sentence}; return the exit code of the process."""
     plan, result = Plan.from_json(json.loads(arguments[0])), Path(arguments[1])
     try:
-        content = run_plan(plan)
+        with tolerant():
+            content = run_plan(plan)
     except L0RefError as error:
         content = {"error": str(error)}
     except KeyboardInterrupt:

@@ -2,7 +2,8 @@
 
 Exit codes: 0 done, 1 failed, 2 bad usage; 130, 143 or 129 when Ctrl-C, SIGTERM or SIGHUP ended it. Errors are one
 sentence; ``--debug`` shows where they came from. What a command needs beyond NumPy, Numba and matplotlib included,
-is imported when it is needed: `l0ref --help` works wherever Python and NumPy do.
+is imported when it is needed: `l0ref --help` works wherever Python and NumPy do. What is printed to a pipe that nobody
+reads any more is dropped, and the command goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from l0ref import __version__
 from l0ref.cli import bench, calibrate, compress, data, evaluate, gradcheck, methods, report, vectors
 from l0ref.cli.signals import EndSignals
 from l0ref.errors import ConfigError, L0RefError
+from l0ref.pipes import tolerant
 
 DONE, FAILED, USAGE = 0, 1, 2
 SIGNALLED = 128  # and the number of the signal, as shells count
@@ -26,6 +28,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` is sys.argv[1:] by default."""
+    with tolerant():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = build_parser()
     try:
         arguments = parser.parse_args(argv)
@@ -45,8 +52,6 @@ def _run(arguments: argparse.Namespace, signals: EndSignals) -> int:
             raise
         sys.stderr.write(f"l0ref {arguments.command}: {_told(stop)}\n")
         return SIGNALLED + signals.number
-    except BrokenPipeError:
-        return DONE  # the reader of our output has seen enough
     except (L0RefError, OSError) as error:
         if arguments.debug:
             raise
