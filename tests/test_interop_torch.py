@@ -167,13 +167,13 @@ def test_input_shape_is_inferred(layers, shape):
         ([tnn.Flatten(), tnn.Linear(4, 2)], r"; pass it, as in input_shape=\(1, 28, 28\)$"),
         (
             [tnn.Conv2d(1, 3, 3), tnn.MaxPool2d(2), tnn.Flatten(), tnn.Linear(12, 2)],
-            r"; squares that fit go from \(1, 6, 6\) to \(1, 7, 7\); pass it",
+            r"; square images from \(1, 6, 6\) to \(1, 7, 7\) fit; pass it",
         ),
         ([tnn.ReLU()], r"; pass it"),
     ],
 )
 def test_input_shape_that_cannot_be_told(layers, said):
-    with pytest.raises(ArgumentError, match=r"^input_shape=None cannot be told from the layers" + said):
+    with pytest.raises(ArgumentError, match=r"^input_shape=None cannot be determined from the layers" + said):
         from_torch(tnn.Sequential(*layers))
 
 
@@ -237,8 +237,8 @@ REFUSED = {  # module, input shape, error, message
     ),
     "softplus": (seq(tnn.Softplus(beta=2)), (4,), ArgumentError, r"has beta=2\.?0?, which .* build it with beta=1.0$"),
     "same, even": (seq(tnn.Conv2d(1, 1, 2, padding="same")), (1, 4, 4), ArgumentError, r"has padding='same' around an"),
-    "shared": (seq(SHARED, SHARED), (4,), ArgumentError, r"^module uses '0.weight' a second time as '1.weight', and"),
-    "tied": (TIED, (4,), ArgumentError, r"^module uses '0.weight' a second time as '1.weight', and"),
+    "shared": (seq(SHARED, SHARED), (4,), ArgumentError, r"^module shares '0.weight' with '1.weight', and"),
+    "tied": (TIED, (4,), ArgumentError, r"^module shares '0.weight' with '1.weight', and"),
     "half": (seq(tnn.Linear(4, 2)).half(), (4,), DTypeError, r"^module has '0.weight' in torch.float16; convert it wi"),
     "mixed": (seq(tnn.Linear(4, 2), tnn.Linear(2, 2).double()), (4,), DTypeError, r"^params.* arrays of float32, f"),
     "weight norm": (
@@ -247,7 +247,7 @@ REFUSED = {  # module, input shape, error, message
     ),
     "spectral norm": (
         seq(torch.nn.utils.spectral_norm(tnn.Linear(4, 2))), (4,), ArgumentError,
-        r"^module has '0.weight_orig', a parameter no layer of l0ref has; undo what made it",
+        r"^module has '0.weight_orig', a parameter that no layer of l0ref has; undo its source",
     ),
     "pruned bias": (masked("bias", 0), (4,), ArgumentError, r"^module has '0.bias' pruned, and l0ref prunes weights"),
     "soft mask": (masked("weight", 0.5), (4,), ArgumentError, r"^module has a mask '0.weight_mask' with entries other"),
@@ -259,11 +259,11 @@ REFUSED = {  # module, input shape, error, message
     ),
     "relu in forward": (
         own(lambda s, x: s.b(F.relu(s.a(x))), a=tnn.Linear(4, 20), b=tnn.Linear(20, 2)), (4,), ArgumentError,
-        r"^module does something of its own between 'a' and 'b'; write it as a layer, such as nn.ReLU\(\)",
+        r"^module computes something between 'a' and 'b'; write it as a layer, such as nn.ReLU\(\)",
     ),
     "flatten in forward": (
         own(lambda s, x: s.b(torch.flatten(s.a(x), 1)), a=tnn.Conv2d(1, 2, 3), b=tnn.Linear(8, 2)), (1, 4, 4),
-        ArgumentError, r"^module does something of its own between 'a' and 'b'",
+        ArgumentError, r"^module computes something between 'a' and 'b'",
     ),
     "wrong order": (
         own(lambda s, x: s.b(s.act(s.a(x))), a=tnn.Linear(4, 4), b=tnn.Linear(4, 4), act=tnn.ReLU()), (4,),
@@ -287,11 +287,11 @@ REFUSED = {  # module, input shape, error, message
     ),
     "something after": (
         own(lambda s, x: 2 * s.a(x), a=tnn.Linear(4, 4)), (4,), ArgumentError,
-        r"^module computes something else than its layers in order, off by ",
+        r"^module does not compute its layers in order \(difference ",
     ),
     "something inside a subclass": (
         own(lambda s, x: s.a(x + 1), a=seq(tnn.Linear(4, 4))), (4,), ArgumentError,
-        r"^module computes something else than its layers in order, off by ",
+        r"^module does not compute its layers in order \(difference ",
     ),
     "no flatten at the end": (
         seq(tnn.Conv2d(1, 3, 3), tnn.AdaptiveAvgPool2d(1)), (1, 5, 5), ArgumentError,
@@ -319,7 +319,10 @@ class Doubled(nn.ReLU):
 
 BLOCK = nn.Residual("a", relu_of("a.1"))
 UNWRITABLE = {
-    "apart": (relu_of("a.x", "b", "a.y"), r"^architecture has layers named 'a' apart from each other, and a module of"),
+    "apart": (
+        relu_of("a.x", "b", "a.y"),
+        r"^architecture has layers named 'a' apart from each other, which would have",
+    ),
     "leaf and prefix": (relu_of("fc", "fc.relu"), r"^architecture has layers named 'fc' and 'fc.relu', and PyTorch "),
     "foreign name": (
         (nn.Residual("a", relu_of("x")),),
@@ -332,7 +335,7 @@ UNWRITABLE = {
     "part and after": ((BLOCK, *relu_of("a.1.x")), r"^architecture has 'a.1' in two parts of a residual block"),
     "taken": (
         relu_of("forward"),
-        r"^architecture has a layer PyTorch cannot name so: attribute 'forward' already exis",
+        r"^architecture has a layer name that PyTorch does not allow: attribute 'forward' already exis",
     ),
     "own layer": ((Doubled("a"),), r"^architecture has 'a', a Doubled, which has no module in PyTorch; use one of Avg"),
 }

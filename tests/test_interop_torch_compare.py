@@ -7,7 +7,7 @@ import pytest
 
 from l0ref import Penalty, nn, prune
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
-from l0ref.interop.comparison import compared, constant_ratio
+from l0ref.interop.result import compared, constant_ratio
 from l0ref.interop.torch import compare, from_torch, to_torch
 from l0ref.optim import SGD, Adam, AdamW, Proximal
 
@@ -94,9 +94,9 @@ def test_own_penalty_stands_in_and_is_noted(dtype, rng):
     found = compare(model, module, *batch(rng, model), penalty=PENALTY, strength=0.3, optimizer="adam")
     assert found, str(found)
     assert found.notes == (
-        "10 entries of the gradient were rounding errors; steps took them as 0",
+        "10 entries of the gradient were rounding errors; the steps used 0 instead",
         "the penalty is l0ref's on both sides; pass penalty_fn to test yours",
-        "dropout is random and was left out on both sides",
+        "dropout is random and was skipped on both sides",
     )
     without = compare(model, module, *batch(rng, model), optimizer="adam")
     assert without
@@ -117,7 +117,7 @@ def test_residual_blocks_in_both_modes(training, rng):
     found = compare(model, to_torch(model), *batch(rng, model), training=training, steps=2)
     assert found, str(found)
     assert ("forward in training" in stages(found)) == training
-    assert "dropout is random and was left out on both sides" in found.notes
+    assert "dropout is random and was skipped on both sides" in found.notes
 
 
 def test_learning_rate_of_the_call_overrules_the_optimizers(rng):
@@ -284,7 +284,7 @@ def test_planted_fault_is_found_where_it_is(case, rng):
     assert not found
     assert found.first.stage == stage, str(found)
     assert place is None or found.first.place.startswith(place)
-    assert str(found).startswith(f"l0ref and PyTorch part at: {stage}, {found.first.place}\n")
+    assert str(found).startswith(f"l0ref and PyTorch first differ at: {stage}, {found.first.place}\n")
     assert found.first.difference == max(row.difference for row in found.rows if row.stage == stage)
     before = [row for row in found.rows[: found.rows.index(found.first)] if row.stage != stage]
     assert all(row.ok for row in before)
@@ -308,7 +308,7 @@ def test_sum_over_the_batch_is_named(rng):
     assert found.first.stage == "loss"
     gradients = [row for row in found.rows if row.stage == "gradient of the loss"]
     assert [row.ratio for row in gradients] == pytest.approx([5.0] * 4)
-    assert "5 times l0ref's everywhere" in str(found)
+    assert "5 times l0ref's in every entry" in str(found)
     halved = compare(model, to_torch(model), x, y, loss_fn=lambda z, t: F.cross_entropy(z, t) / 2)
     assert halved.findings == ()
 
@@ -368,7 +368,7 @@ def fails(_):
 BAD = {  # changes to the call, error, message
     "integers": ({"x": np.ones((3, 4), dtype=int)}, DTypeError, r"^x has dtype int64, expected float32 or float64"),
     "shape": ({"x": np.ones((3, 5))}, ArgumentError, r"^module raised RuntimeError: .* for an input of shape \(3, 5"),
-    "empty": ({"x": np.ones((0, 4)), "y": Y[:0]}, ShapeError, r"^x is empty: no loss exists; give at least one sample"),
+    "empty": ({"x": np.ones((0, 4)), "y": Y[:0]}, ShapeError, r"^x is empty, so the loss is undefined; pass at least"),
     "labels": ({"y": np.array([0, 1, 2])}, ArgumentError, r"^y holds the class index 2, outside \[0, 2\)"),
     "labels, shape": ({"y": Y[:2]}, ShapeError, r"^y has shape \(2,\), expected \(3,\)"),
     "float labels": ({"y": Y * 1.0}, DTypeError, r"^y has dtype float64, expected whole numbers"),
@@ -378,25 +378,25 @@ BAD = {  # changes to the call, error, message
     "strength": ({"strength": -1.0}, ArgumentError, r"^strength=-1.0 must be 0 or greater$"),
     "optimizer": ({"optimizer": "rmsprop"}, ArgumentError, r"^name='rmsprop' is not one of 'sgd', 'adam', 'adamw'"),
     "proximal": ({"optimizer": Proximal()}, ArgumentError, r"^optimizer=Proximal\(.*; pass SGD, Adam or AdamW$"),
-    "no optimizer": ({"optimizer": 3}, ArgumentError, r"^optimizer=3 does not follow a gradient alone; pass SGD"),
+    "no optimizer": ({"optimizer": 3}, ArgumentError, r"^optimizer=3 does not follow the gradient alone; pass SGD"),
     "torch_optimizer": (
         {"torch_optimizer": lambda _: 3}, ArgumentError, r"^torch_optimizer returns a int, expected a torch.optim.Opt",
     ),
     "penalty_fn alone": ({"penalty_fn": my_penalty}, ArgumentError, r"^penalty=None with penalty_fn=.*: give the Pen"),
     "penalty_fn, number": (
         {"penalty": PENALTY, "penalty_fn": lambda m: my_penalty(m).item()}, ArgumentError,
-        r"^penalty_fn returns a float, expected a tensor; leave out .item\(\) and float\(\)$",
+        r"^penalty_fn returns a float, expected a tensor; do not use .item\(\) or float\(\)$",
     ),
     "penalty_fn, array": (
         {"penalty": PENALTY, "penalty_fn": lambda m: m.fc1.weight.abs()}, ShapeError,
-        r"^penalty_fn returns a tensor of shape \(2, 4\), expected one number; sum it up$",
+        r"^penalty_fn returns a tensor of shape \(2, 4\), expected one number; sum it$",
     ),
     "penalty_fn, raises": (
-        {"penalty": PENALTY, "penalty_fn": fails}, ArgumentError, r"^penalty_fn raised ValueError: boom; see that it ",
+        {"penalty": PENALTY, "penalty_fn": fails}, ArgumentError, r"^penalty_fn raised ValueError: boom; check that",
     ),
     "loss_fn": (
         {"loss_fn": lambda z, y: F.cross_entropy(z, y, reduction="none")}, ShapeError,
-        r"^loss_fn returns a tensor of shape \(3,\), expected one number; sum it up$",
+        r"^loss_fn returns a tensor of shape \(3,\), expected one number; sum it$",
     ),
     "loss_fn, raises": ({"loss_fn": lambda z, _: z / None}, ArgumentError, r"^loss_fn raised TypeError: "),
     "module": ({"module": "net"}, ArgumentError, r"^module is a str, expected a torch.nn.Module; pass the network it"),
@@ -410,14 +410,14 @@ BAD = {  # changes to the call, error, message
     ),
     "more": (
         {"module": to_torch(nn.mlp((4, 2, 2), seed=0))}, ArgumentError,
-        r"^module has 'fc2.weight', which the model lacks, and its parameters",
+        r"^module has 'fc2.weight', not in the model, and its parameters",
     ),
     "output": (
         {"module": torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.Unflatten(1, (2, 1)))}, ShapeError,
         r"^module gives an output of shape \(3, 2, 1\), expected \(3, 2\), one row per sample$",
     ),
     "random": (
-        {"module": Restless()}, ArgumentError, r"^module gives two results for the same x; make dropout a layer",
+        {"module": Restless()}, ArgumentError, r"^module gives two results for the same x; write dropout as nn.Dropout",
     ),
 }  # fmt: skip
 
@@ -500,7 +500,5 @@ def test_constant_ratio(a, b, ratio):
 
 def test_nothing_to_compare():
     model = nn.Model.init((nn.ReLU("r"),), input_shape=(2,), seed=0)
-    with pytest.raises(
-        ArgumentError, match=r"^model has no parameters: nothing could part; give it a Linear or Conv2d"
-    ):
+    with pytest.raises(ArgumentError, match=r"^model has no parameters to compare; give it a Linear or Conv2d"):
         compare(model, to_torch(model), np.ones((3, 2)), Y)

@@ -105,8 +105,8 @@ def test_text_names_the_entries():
     model, module = two_layers(ours1, ours2, theirs=(theirs1, theirs2))
     assert str(compare_masks(model, module)).splitlines() == [
         "masks: a tie: the entries that differ have one magnitude",
-        "a.weight: of 6 entries l0ref keeps 4, PyTorch 5; 1 differ: PyTorch alone keeps (0, 1)",
-        "b.weight: of 4 entries l0ref keeps 4, PyTorch 3; 1 differ: l0ref alone keeps (0, 0)",
+        "a.weight: of 6 entries l0ref keeps 4, PyTorch 5; 1 differ: only PyTorch keeps (0, 1)",
+        "b.weight: of 4 entries l0ref keeps 4, PyTorch 3; 1 differ: only l0ref keeps (0, 0)",
     ]
 
 
@@ -147,5 +147,5 @@ def test_nan_has_no_order():
     module = to_torch(model)
     with torch.no_grad():
         module.fc1.weight[0, 0] = float("nan")
-    with pytest.raises(ArgumentError, match=r"^module has NaN in 'fc1.weight', so no order of magnitude exists"):
+    with pytest.raises(ArgumentError, match=r"^module has NaN in 'fc1.weight', so its entries have no order"):
         compare_masks(model, module)

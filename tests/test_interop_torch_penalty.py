@@ -71,7 +71,7 @@ MISTAKES = {  # what is written, the stage where it shows first, what is said
     "half of l2": (written(l2=lambda w, _: 0.5 * L2 * w.square().sum()), "penalty",
                    ["the l2 term carries a factor 0.5: its gradient is l2 w, expected 2 l2 w"]),
     "double l2": (written(l2=lambda w, _: 2 * L2 * w.square().sum()), "penalty",
-                  ["the l2 term is 2 times what it should be"]),
+                  ["the l2 term is 2 times the expected one"]),
     "no l2": (written(l2=lambda _w, _: 0.0), "penalty", ["the l2 term is missing, or has no gradient"]),
     "l2 scaled": (written(l2=lambda w, k: C[k] * L2 * w.square().sum()), "penalty",
                   ["the l2 term is scaled by the layer weights"]),
@@ -106,7 +106,7 @@ MISTAKES = {  # what is written, the stage where it shows first, what is said
                      ["the l0 term is divided by the layer weights"]),
     "layer weights of one's own": (
         written(l0=lambda s, k: ALPHA * {"c": 0.3, "f": 0.9 if k[2] == "1" else 0.4}[k[0]] * s.sum()), "penalty",
-        ["the l0 term has other layer weights than the penalty: relative to them, conv.weight 1.058, fc1.weight 0.9, "],
+        ["the l0 term has other layer weights than the penalty: relative to those, conv.weight 1.058, fc1.weight 0.9"],
     ),
     "mean": (written(l0=lambda s, k: ALPHA * C[k] * s.mean()), "penalty", ["the l0 term is a mean over each layer"]),
     "mean, no layer weights": (written(l0=lambda s, _: ALPHA * s.mean()), "penalty",
@@ -118,12 +118,12 @@ MISTAKES = {  # what is written, the stage where it shows first, what is said
     "times beta": (written(l0=lambda s, k: BETA * l0_sum(s, k)), "penalty", ["the l0 term is multiplied by beta"]),
     "over beta": (written(l0=lambda s, k: l0_sum(s, k) / BETA), "penalty", ["the l0 term is divided by beta"]),
     "some factor": (written(l0=lambda s, k: 0.37 * l0_sum(s, k)), "penalty",
-                    ["the l0 term is 0.37 times what it should be; look for a factor too many or too few"]),
+                    ["the l0 term is 0.37 times the expected one; look for an extra or a missing factor"]),
     "sign of all": (lambda m: -written()(m), "penalty",
                     ["the l0 term has the wrong sign: it pushes", "the l2 term has the wrong sign: it pushes"]),
     "sign of l0": (written(l0=lambda s, k: -l0_sum(s, k)), "penalty", ["the l0 term has the wrong sign: it pushes"]),
     "sign and factor": (written(l0=lambda s, k: -0.37 * l0_sum(s, k)), "penalty",
-                        ["the l0 term has the wrong sign and is 0.37 times what it should be"]),
+                        ["the l0 term has the wrong sign and is 0.37 times the expected one"]),
     "exponential alone": (written(phi=lambda w: torch.exp(-BETA * w.abs())), "penalty",
                           [r"the term has the sign of exp\(-beta \|w\|\), which pushes weights away from 0"]),
     "without the 1": (written(phi=lambda w: -torch.exp(-BETA * w.abs())), "penalty",
@@ -142,26 +142,26 @@ MISTAKES = {  # what is written, the stage where it shows first, what is said
     "tangent": (written(phi=lambda w: (t := (BETA * w.abs()).clamp(max=1)) * (1 - t / 2)), "penalty",
                 ["the slope of the exponential is replaced by its tangent"]),
     "square in the exponent": (written(phi=lambda w: 1 - torch.exp(-BETA * w * w)), "penalty",
-                               [r"w\^2 stands in the exponent instead of \|w\|"]),
+                               [r"the exponent contains w\^2 instead of \|w\|"]),
     "no absolute value": (written(phi=lambda w: 1 - torch.exp(-BETA * w)), "penalty",
-                          [r"w stands in the exponent instead of \|w\|"]),
+                          [r"the exponent contains w instead of \|w\|"]),
     "l1": (written(phi=torch.abs), "penalty", [r"\|w\| itself is penalised, an l1 norm, not Laplace of it"]),
     "a layer left out": (written(which=lambda k: k in C and k != "conv.weight"), "penalty",
                          ["the l0 term leaves out conv.weight; pen", "the l2 term leaves out conv.weight; pen"]),
     "no l0": (written(l0=lambda _s, _k: 0.0), "penalty", ["the l0 term is missing, or has no gradient; add it"]),
-    "a constant": (lambda m: written()(m) + 1.5, "penalty", ["the value holds 1.5 that has no gradient: a constant"]),
+    "a constant": (lambda m: written()(m) + 1.5, "penalty", ["the value contains 1.5 without a gradient: a constant"]),
     "detached l2": (written(l2=lambda w, _: L2 * w.data.square().sum()), "gradient of the penalty",
-                    ["the l2 term is missing, or has no gradient", r"the value holds [\d.]+ that has no gradient"]),
+                    ["the l2 term is missing, or has no gradient", r"the value contains [\d.]+ without a gradient"]),
     "detached": (lambda m: written()(m).detach(), "gradient of the penalty",
-                 [r"the penalty is [\d.]+ and has no gradient with respect to the module it is given; do without"]),
+                 [r"the penalty is [\d.]+ and has no gradient with respect to the module it is given; avoid"]),
     "another module": (lambda _: written()(OTHER), "penalty",
                        [r"the penalty is [\d.]+ and has no gradient with respect to the module it is given"]),
     "root at 0": (written(which=weights_and("fc2.bias"), phi=lambda w: 1 - torch.exp(-BETA * (w * w).sqrt())),
                   "gradient of the penalty", ["the gradient of fc2.bias is NaN or infinite where w is exactly 0"]),
     "float32 constant": (written(l0=lambda s, k: torch.tensor(C[k]) * ALPHA * s.sum()), "penalty",
-                         ["all terms are right, up to rounding: a constant is float32"]),
+                         ["all terms are right up to rounding: a constant is float32"]),
     "something else": (written(phi=lambda w: w.abs() ** 0.5 + 0 * w), "penalty",
-                       ["no known mistake explains the difference; hold the slope of a single weight"]),
+                       ["no known mistake explains the difference; compare the slope of a single weight"]),
     "three at once": (
         written(which=weights_and("fc1.bias"), l0=lambda s, _: ALPHA * s.sum(), l2=lambda w, _: L2 / 2 * (w * w).sum()),
         "penalty",
@@ -230,9 +230,7 @@ def test_squares_as_a_surrogate_cannot_be_told_from_l2():
     penalty = Penalty(surrogates.L2(), alpha=ALPHA, l2=L2)
     assert found(written(phi=torch.square), penalty=penalty)
     (finding,) = found(written(phi=lambda w: w.square() / 2), penalty=penalty).findings
-    assert finding.startswith(
-        "the l0 and the l2 term have one slope in conv.weight, conv.bias, norm.weight and 5 more,"
-    )
+    assert finding.startswith("the l0 and the l2 term are alike in conv.weight, conv.bias, norm.weight and 5 more,")
 
 
 @pytest.mark.parametrize("strength", [0.25, 0.0])
@@ -241,14 +239,14 @@ def test_warm_up_scales_the_l0_term_only(strength):
     result = found(written(), strength=strength)
     expected = {
         0.25: "the l0 term lacks the warm-up; multiply it by strength",
-        0.0: "there is an l0 term where the penalty has none; leave it out",
+        0.0: "there is an l0 term, but the penalty has none; remove it",
     }
     assert result.findings == (expected[strength],)
 
 
 def test_term_the_penalty_does_not_have():
     assert found(written(), penalty=Penalty(alpha=ALPHA)).findings == (
-        "there is an l2 term where the penalty has none; leave it out",
+        "there is an l2 term, but the penalty has none; remove it",
     )
 
 

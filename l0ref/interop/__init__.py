@@ -1,1 +1,1 @@
-"""Doors to other libraries; each needs the extra its module names, and nothing is imported before it is asked for."""
+"""Interfaces to other libraries. Each module names the extra it needs, and imports the library only when it is used."""

@@ -1,4 +1,4 @@
-"""`compare`: a model of l0ref and a module of PyTorch through the same computation, side by side in float64."""
+"""`compare`: a Model and a PyTorch module compared in float64, through loss, penalty, gradients and steps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from l0ref import nn, ops, optim
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.errors import ArgumentError, ShapeError
-from l0ref.interop.comparison import Comparison, Row, compared, scalar
 from l0ref.interop.extras import need_torch
 from l0ref.interop.penalty_side import PenaltySide
+from l0ref.interop.result import Comparison, Row, compared, scalar
 from l0ref.interop.torch_side import TorchSide, torch_optimizer_like
 from l0ref.masks import masked
 from l0ref.nn import Layer, Model
@@ -22,7 +22,7 @@ from l0ref.optim import Optimizer, Proximal
 from l0ref.penalty import Penalty
 from l0ref.validate import Array, as_array, count, float_array, labels, nonnegative, positive
 
-NOISE = 1e-12  # share of the largest entry of a gradient that rounding may account for
+NOISE = 1e-12  # share of the largest entry of a gradient below which an entry counts as rounding error
 
 
 def compare(
@@ -42,14 +42,14 @@ def compare(
     strength: float = 1.0,
     rtol: float = 1e-9,
 ) -> Comparison:
-    """Return where `model` and `module` part, stage by stage and tensor by tensor, both computing in float64.
+    """Compare `model` and `module`, both in float64, stage by stage and tensor by tensor; report the first difference.
 
     x, y             inputs (N, *input_shape) and class labels (N,)
     penalty          l0ref's penalty, added to the mean cross-entropy; none by default
-    penalty_fn       your penalty: penalty_fn(module) -> tensor of one number, from the parameters of the module it is
-                     given. None: l0ref's own stands in on both sides, and is not tested
+    penalty_fn       your penalty: penalty_fn(module) -> a tensor with one number, computed from the parameters of
+                     that module. None: l0ref's penalty is used on both sides and is not tested
     loss_fn          your loss without penalty: loss_fn(logits, y). None: torch.nn.functional.cross_entropy
-    optimizer        "sgd", "adam", "adamw", or an optimiser of l0ref.optim that follows a gradient
+    optimizer        "sgd", "adam", "adamw", or a gradient-based optimiser of l0ref.optim
     torch_optimizer  your optimiser: torch_optimizer(parameters). None: that of torch.optim with the same settings
     lr, steps        learning rate (None: the optimiser's own), and how many steps to take
     training         batch statistics in loss, gradients and steps; logits are compared in evaluation mode too
@@ -57,11 +57,11 @@ def compare(
     rtol             largest difference allowed, relative to the largest entry of a tensor; see `Row`
 
     Stages: parameters, masks, statistics, forward, forward in training, loss, its gradient, penalty, its gradient, both
-    once more with all parameters moved at random (so that a bias of 0 shows whether it is penalised), step 1, ...
+    again with all parameters moved at random (so that it shows whether a bias of 0 is penalised), step 1, ...
     Pruned weights count as 0 and have gradient 0. Parameters are matched by name, or by position where the names
-    differ and all shapes agree. Dropout layers are left out on both sides. An entry of the gradient that is rounding
-    errors, as for a bias before batch normalisation, counts as 0 in the steps. `module` is copied, never written.
-    A difference in the penalty is looked into, and the findings name the mistakes it is made of.
+    differ and all shapes agree. Dropout layers are skipped on both sides. A gradient entry that consists of
+    rounding error, such as that of a bias before batch normalisation, counts as 0 in the steps. `module` is copied and
+    never changed. If the penalties differ, the findings name the mistakes that explain the difference.
     """
     torch = need_torch()
     count("steps", steps)
@@ -71,14 +71,14 @@ def compare(
         raise ArgumentError(f"penalty=None with penalty_fn={penalty_fn!r}: give the Penalty it should equal")
     ours = optim.by_name(optimizer, **({} if lr is None else {"lr": lr})) if isinstance(optimizer, str) else optimizer
     if isinstance(ours, Proximal) or not isinstance(ours, Optimizer):
-        raise ArgumentError(f"optimizer={ours!r} does not follow a gradient alone; pass SGD, Adam or AdamW")
+        raise ArgumentError(f"optimizer={ours!r} does not follow the gradient alone; pass SGD, Adam or AdamW")
     rate = ours.lr if lr is None else positive("lr", lr)
     inputs = float_array("x", x).astype(np.float64)
     target = labels("y", as_array("y", y), shape=inputs.shape[:1], classes=model.classes)
     if not model.params:
-        raise ArgumentError("model has no parameters: nothing could part; give it a Linear or Conv2d layer")
+        raise ArgumentError("model has no parameters to compare; give it a Linear or Conv2d layer")
     if not len(inputs):
-        raise ShapeError("x is empty: no loss exists; give at least one sample")
+        raise ShapeError("x is empty, so the loss is undefined; pass at least one sample")
     net = _without_dropout(model.astype(np.float64))
     with torch.random.fork_rng(devices=[]):
         side = TorchSide.of(net, module, inputs, target, loss_fn=loss_fn, training=training)
@@ -88,13 +88,13 @@ def compare(
         rows = [*run.start(), *run.forward(), *run.steps(steps, make, target)]
     notes = [*side.notes, *own.notes]
     if any(isinstance(layer, nn.Dropout) and layer.p for layer in leaves(model.architecture)):
-        notes.append("dropout is random and was left out on both sides")
+        notes.append("dropout is random and was skipped on both sides")
     findings = [*own.findings, *_of_the_loss(rows, len(inputs))]
     return Comparison(tuple(rows), tuple(findings), tuple(notes), rtol)
 
 
 def _of_the_loss(rows: list[Row], n: int) -> list[str]:
-    """Name a sum over the batch in place of its mean."""
+    """Report a loss that is the sum over the batch instead of its mean."""
     ratio = next((row.ratio for row in rows if row.stage == "loss"), None)
     summed = ratio is not None and n > 1 and abs(ratio - n) <= 1e-7 * n
     return [f"the loss is {n} times l0ref's: a sum over the batch; take the mean"] if summed else []
@@ -117,7 +117,7 @@ class _Run:
         return compared(stage, dict(ours), dict(theirs), self.rtol)
 
     def start(self) -> list[Row]:
-        """Whether the two begin with the same numbers."""
+        """Parameters, masks and statistics before the first computation."""
         masks = {key: self.model.mask(key).astype(np.float64) for key in self.model.weights}
         found = self.rows("parameters", {k: self.model.params[k] for k in self.side.names}, self.side.values())
         if self.model.masks or self.side.masked:
@@ -157,7 +157,7 @@ class _Run:
             found += self.rows(f"step {step + 1}", params, self.side.values())
             found += self.rows(f"step {step + 1}, statistics", buffers, self.side.statistics(buffers))
         if left_out:
-            self.side.notes.append(f"{left_out} entries of the gradient were rounding errors; steps took them as 0")
+            self.side.notes.append(f"{left_out} entries of the gradient were rounding errors; the steps used 0 instead")
         return found
 
     def pass_through(
@@ -166,7 +166,7 @@ class _Run:
         """Our logits, loss, gradient of the loss under masks, and new statistics."""
         tensors = {k: Tensor(w) for k, w in params.items()}
         at = replace(self.model, params=params, buffers=buffers)
-        rng = np.random.default_rng(0)  # a Dropout layer asks for one, with p = 0 too
+        rng = np.random.default_rng(0)  # a Dropout layer needs one even with p = 0
         logits, new = at.forward(self.side.inputs, params=tensors, training=self.training, rng=rng)
         loss = ops.cross_entropy(logits, target)
         grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
@@ -174,10 +174,10 @@ class _Run:
 
 
 def rounding(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return which entries of a gradient are rounding errors on both sides; Adam makes steps of any size of them.
+    """Return which entries of a gradient are rounding errors on both sides, which Adam would turn into full steps.
 
-    So is the gradient of a bias before batch normalisation, which is 0 in exact arithmetic. Entries that are exactly 0
-    on both sides are not meant.
+    The gradient of a bias before batch normalisation is one: it is 0 in exact arithmetic. Entries that are exactly 0 on
+    both sides are not included.
     """
     top = NOISE * max((float(np.abs(g).max(initial=0.0)) for g in ours.values()), default=0.0)
     worst = {k: np.maximum(np.abs(g), np.abs(theirs[k])) for k, g in ours.items()}

@@ -1,4 +1,4 @@
-"""Packages that are not installed with l0ref: import one when it is needed, or say in one sentence how to get it."""
+"""Optional packages: imported when they are needed, or refused in one sentence that says how to install them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from l0ref.errors import ConfigError
 
 
 def need(package: str, *, extra: str) -> Any:
-    """Return the imported `package`; where it is missing, name the extra that brings it."""
+    """Import and return `package`; if it is missing, name the extra that installs it."""
     try:
         return importlib.import_module(package)
     except ImportError:
         raise ConfigError(
-            f"package {package!r} is not installed; get it with the extra {extra!r}: pip install 'l0ref[{extra}]'"
+            f"package {package!r} is not installed; it comes with the extra {extra!r}: pip install 'l0ref[{extra}]'"
         ) from None
 
 
 def need_torch() -> Any:
-    """Return PyTorch, with its module of pruning, which it does not import by itself."""
+    """Return PyTorch with torch.nn.utils.prune, which it does not import by itself."""
     torch = need("torch", extra="crosscheck")
     need("torch.nn.utils.prune", extra="crosscheck")
     return torch

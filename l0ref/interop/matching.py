@@ -1,4 +1,4 @@
-"""Which parameter of a module is which of a model."""
+"""The correspondence between the parameters of a module and those of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def in_order(model: Model) -> list[str]:
 def matched(model: Model, module: Any) -> dict[str, str]:
     """Return {our name: their name} of every parameter, in the order of our layers.
 
-    By name where both have the same names; otherwise by position, where the shapes agree all the way.
+    By name if both have the same names; otherwise by position, if all shapes agree in order.
     """
     theirs = {held.name: tuple(held.parameter.shape) for held in parameters(module)}
     ours = {key: model.params[key].shape for key in in_order(model)}
@@ -31,9 +31,9 @@ def matched(model: Model, module: Any) -> dict[str, str]:
     if list(ours.values()) == list(theirs.values()):
         return dict(zip(ours, theirs, strict=True))
     only = next((key for key in ours if key not in theirs), None)
-    odd = f"lacks {only!r}" if only else f"has {next(k for k in theirs if k not in ours)!r}, which the model lacks,"
+    odd = f"lacks {only!r}" if only else f"has {next(k for k in theirs if k not in ours)!r}, not in the model,"
     raise ArgumentError(
-        f"module {odd} and its parameters {_shown(theirs)} do not match the model's {_shown(ours)} in order either; "
+        f"module {odd} and its parameters {_shown(theirs)} do not match the model's {_shown(ours)} by position either; "
         "give both the same layers"
     )
 

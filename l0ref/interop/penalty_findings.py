@@ -1,8 +1,8 @@
-"""What is wrong with somebody's l0 penalty, told from its value and gradient.
+"""Mistakes in a user's l0 penalty, diagnosed from its value and gradient.
 
-First the function: which phi leaves nothing of the gradient over (`penalty_forms`). Then the price each array
-pays, against the schemes of layer weights; then the l2 term; then whether the value belongs to the gradient.
-Every sentence names a mistake and how to mend it; several are named at once.
+First the function: the phi that explains the whole gradient (`penalty_forms`). Then the price of each array, compared
+with the schemes of layer weights; then the l2 term; then whether the value matches the gradient. Every sentence names
+a mistake and its correction; several mistakes may be named.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Evidence:
 
     factors, kinds    layer weights C_l and kinds of our weight arrays
     strength, batch   factor of the l0 term, number of samples
-    ours              all parameters, pruned ones 0
-    whole, keep       the tensors behind them, what is pruned included, and their masks (None: nothing is)
-    value, gradients  what the function gave; None where it does not depend on an array
+    ours              all parameters, with pruned entries 0
+    whole, keep       the underlying tensors, pruned entries included, and their masks (None: not pruned)
+    value, gradients  of the function; None where it does not depend on an array
     """
 
     factors: Mapping[str, float]
@@ -53,7 +53,7 @@ class Evidence:
 
 
 def findings(penalty: Penalty, here: Evidence, moved: Evidence) -> list[str]:
-    """Return what is wrong, one sentence each; `moved` has no entry at 0 but the pruned ones, `here` may have many."""
+    """Return the mistakes, one sentence each; in `moved` only pruned entries are 0, in `here` any may be."""
     odd = [key for key, g in here.gradients.items() if g is not None and not np.isfinite(g).all()]
     if odd:
         zero = all((here.ours[key][~np.isfinite(here.gradient(key))] == 0).all() for key in odd)
@@ -69,16 +69,17 @@ def findings(penalty: Penalty, here: Evidence, moved: Evidence) -> list[str]:
     fits = (fit(form, arrays, gradients) for form in forms(penalty.surrogate))
     found = next((f for f in fits if f is not None), None)
     if found is None:
-        return ["no known mistake explains the difference; hold the slope of a single weight against the surrogate's"]
+        return ["no known mistake explains the difference; compare the slope of a single weight with the surrogate's"]
     said = _all_findings(penalty, seen, found)
     if not said and (same := [key for key in seen.ours if key not in found.l0]):
-        return [f"the l0 and the l2 term have one slope in {_listed(same)}, so neither price is known; see the rows"]
-    return said or ["all terms are right, up to rounding: a constant is float32, as torch.tensor(0.5) is; use numbers"]
+        where = _listed(same)
+        return [f"the l0 and the l2 term are alike in {where}, so their prices cannot be separated; see the rows"]
+    return said or ["all terms are right up to rounding: a constant is float32, as torch.tensor(0.5) is; use numbers"]
 
 
 def _no_gradient(seen: Evidence) -> str:
     return (
-        f"the penalty is {seen.value:.6g} and has no gradient with respect to the module it is given; do without "
+        f"the penalty is {seen.value:.6g} and has no gradient with respect to the module it is given; avoid "
         ".data, .detach(), .item() and torch.no_grad(), and read the weights of the module passed in"
     )
 
@@ -115,7 +116,7 @@ def _all_findings(penalty: Penalty, seen: Evidence, found: Fit) -> list[str]:
 
 
 def _not_weights(seen: Evidence, found: Fit) -> list[str]:
-    """Arrays that pay and should not: biases and batch normalisation."""
+    """Report arrays that must not be penalised: biases and batch normalisation."""
     which = {
         term: [key for key, price in prices.items() if price and key not in seen.factors]
         for term, prices in (("l0", found.l0), ("l2", found.l2))
@@ -130,7 +131,7 @@ def _not_weights(seen: Evidence, found: Fit) -> list[str]:
 
 
 def _extra_factors(penalty: Penalty, seen: Evidence) -> list[tuple[str, float]]:
-    """Factors of the l0 term that have a name."""
+    """Factors of the l0 term that have a known cause."""
     total = sum(seen.ours[key].size for key in seen.factors)
     beta = getattr(penalty.surrogate, "beta", 0.0)
     found = [
@@ -155,20 +156,20 @@ def _l2(penalty: Penalty, seen: Evidence, found: Fit) -> tuple[list[str], bool]:
 
 
 def _without_one(seen: Evidence, found: Fit, norm: bool) -> bool:
-    """Whether the value is lower by the price of every entry: phi(w) - 1 in place of phi(w)."""
+    """Whether the value is too small by the price of every entry: phi(w) - 1 instead of phi(w)."""
     missing = sum(a * seen.kept(key, seen.ours[key]).size for key, a in found.l0.items())
     return bool(missing) and _close(seen.value, _predicted(seen, found, norm) - missing)
 
 
 def _predicted(seen: Evidence, found: Fit, norm: bool) -> float:
-    """Value that belongs to the prices; the square root of a sum of squares is twice what its gradient says."""
+    """Value that follows from the prices; the root of a sum of squares is twice as large as its gradient suggests."""
     l0 = sum(a * found.form.value(_penalised(seen, key)).sum() for key, a in found.l0.items())
     l2 = sum(b * (_penalised(seen, key) ** 2).sum() for key, b in found.l2.items())
     return float(l0 + l2 * (2 if norm else 1))
 
 
 def _penalised(seen: Evidence, key: str) -> Array:
-    """The entries that pay: all, if pruned ones do as well."""
+    """The penalised entries: all of them, if pruned ones are penalised as well."""
     keep = seen.keep[key]
     return seen.whole[key] if keep is not None and seen.gradient(key)[~keep].any() else seen.ours[key]
 
@@ -179,7 +180,7 @@ def _value_fits(seen: Evidence, found: Fit, norm: bool) -> bool:
 
 
 def _value(penalty: Penalty, seen: Evidence, found: Fit, norm: bool) -> str:
-    """Why the value does not belong to the gradient."""
+    """Explain why the value does not match the gradient."""
     if isinstance(penalty.surrogate, Laplace):
         beta = penalty.surrogate.beta
         arrays = {key: np.abs(_penalised(seen, key)) for key in found.l0}
@@ -194,8 +195,8 @@ def _value(penalty: Penalty, seen: Evidence, found: Fit, norm: bool) -> str:
             )
     off = seen.value - _predicted(seen, found, norm)
     return (
-        f"the value holds {off:.6g} that has no gradient: a constant, or a part under .data, .detach() or no_grad(); "
-        "take it out or let it be differentiated"
+        f"the value contains {off:.6g} without a gradient: a constant, or a part under .data, .detach() or no_grad(); "
+        "remove it or let it be differentiated"
     )
 
 

@@ -1,7 +1,7 @@
-"""Functions that people penalise when they mean a surrogate, and the prices at which a gradient uses one.
+"""Functions that are penalised by mistake in place of a surrogate, and the prices at which a gradient contains one.
 
 The gradient of a penalty on one array is a phi'(w) + 2 b w. Given phi', the prices a and b follow from least
-squares, and what is left over tells whether phi was the right function.
+squares, and the residual shows whether phi was the right function.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from l0ref.surrogates import L1, Laplace, LinearizedLaplace, Surrogate
 from l0ref.validate import Array
 
-FITS = 1e-6  # left over, relative to the largest entry: float32 constants are this bad, other functions far worse
+FITS = 1e-6  # residual relative to the largest entry: float32 constants reach it, other functions exceed it by far
 NOTHING = 1e-9  # share of the largest gradient below which a term is absent
 
 
 @dataclass(frozen=True)
 class Form:
-    """One function phi of a weight: what it is said to be if it is not the right one, its values and its slopes."""
+    """A function phi of a weight: the sentence that reports it ("" for the right one), its values and its slopes."""
 
     text: str
     value: Callable[[Array], Array]
@@ -29,7 +29,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Fit:
-    """Prices at which every array pays: {key: a} and {key: b} of a phi(w) + b w^2, those that can be told apart."""
+    """Prices of every array: {key: a} and {key: b} of a phi(w) + b w^2, where the two can be separated."""
 
     form: Form
     l0: Mapping[str, float]
@@ -37,7 +37,7 @@ class Fit:
 
 
 def forms(surrogate: Surrogate) -> list[Form]:
-    """Return the right function first, then what stands in its place by mistake."""
+    """Return the right function first, then those used in its place by mistake."""
     found = [Form("", surrogate.value, surrogate.grad)]
     beta = getattr(surrogate, "beta", None)
     if isinstance(beta, float | int):
@@ -70,12 +70,12 @@ def _laplace_mistakes(beta: float) -> list[Form]:
             tangent.grad,
         ),
         Form(
-            "w^2 stands in the exponent instead of |w|; write exp(-beta |w|)",
+            "the exponent contains w^2 instead of |w|; write exp(-beta |w|)",
             lambda w: -np.expm1(-beta * w * w),
             lambda w: 2 * beta * w * np.exp(-beta * w * w),
         ),
         Form(
-            "w stands in the exponent instead of |w|; write exp(-beta |w|)",
+            "the exponent contains w instead of |w|; write exp(-beta |w|)",
             lambda w: -np.expm1(np.minimum(-beta * w, 700.0)),
             lambda w: beta * np.exp(np.minimum(-beta * w, 700.0)),
         ),
@@ -83,9 +83,9 @@ def _laplace_mistakes(beta: float) -> list[Form]:
 
 
 def fit(form: Form, arrays: Mapping[str, Array], gradients: Mapping[str, Array]) -> Fit | None:
-    """Return the prices under which `form` gives all gradients; None if it cannot.
+    """Return the prices with which `form` explains all gradients; None if it cannot.
 
-    arrays, gradients  {key: entries, flat}. An array of fewer than two different entries says nothing of a and b
+    arrays, gradients  {key: entries, flat}. An array with fewer than two different entries does not determine a and b
     """
     top = max((float(np.abs(g).max(initial=0.0)) for g in gradients.values()), default=0.0)
     l0, l2 = {}, {}

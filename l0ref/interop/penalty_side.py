@@ -1,4 +1,4 @@
-"""The penalty of both halves of a comparison: ours from a Penalty, theirs from the user's function."""
+"""The penalty on both sides of a comparison: ours from a Penalty, theirs from the user's function."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.interop.comparison import Row, compared, scalar
 from l0ref.interop.extras import need_torch
 from l0ref.interop.penalty_findings import Evidence, findings
+from l0ref.interop.result import Row, compared, scalar
 from l0ref.interop.torch_arrays import in_float64, refresh
 from l0ref.interop.torch_side import TorchSide, one_number
 from l0ref.interop.torch_write import tensor
@@ -19,12 +19,12 @@ from l0ref.nn import Model
 from l0ref.penalty import Penalty, Pull
 from l0ref.validate import Array
 
-MOVE = 0.3  # standard deviation of what is added to every weight for the second look
+MOVE = 0.3  # standard deviation of the noise added to every parameter for the second stage
 
 
 @dataclass
 class PenaltySide:
-    """A Penalty (None: none), the user's function for the same (or None), and what `rows` found out about the two."""
+    """A Penalty (or None), the user's function for the same (or None), and the findings of `rows` about the two."""
 
     penalty: Penalty | None
     penalty_fn: Callable[[Any], Any] | None
@@ -42,11 +42,11 @@ class PenaltySide:
 
     @cached_property
     def pull(self) -> Pull | None:
-        """Our penalty as a step meets it."""
+        """Our penalty in the form that an optimiser step uses."""
         return self.penalty.pull(self.factors, strength=self.strength) if self.penalty else None
 
     def added(self, module: Any) -> Any:
-        """The penalty PyTorch adds to the loss: the user's, or ours as a number with our gradient."""
+        """The penalty that PyTorch adds to the loss: the user's, or a number that has our gradient."""
         refresh(module)
         if self.penalty_fn is not None:
             return one_number("penalty_fn", self.penalty_fn, module)
@@ -54,12 +54,12 @@ class PenaltySide:
         arrays = {key: held[key].effective for key in self.factors}
         ours = self.pull.gradient({key: a.detach().numpy() for key, a in arrays.items()}) if self.pull else {}
         total = need_torch().zeros((), dtype=need_torch().float64)
-        for key, a in arrays.items():  # only the gradient matters: its value is compared nowhere
+        for key, a in arrays.items():  # only the gradient is used; the value is never compared
             total = total + (tensor(ours[key]) * a).sum()
         return total
 
     def rows(self) -> list[Row]:
-        """Value and gradient where the two stand, and once more with every weight moved at random."""
+        """Value and gradient at the given parameters, and again with every parameter moved at random."""
         if self.penalty is None or self.pull is None:
             return []
         if self.penalty_fn is None:
@@ -86,7 +86,7 @@ class PenaltySide:
         return found + compared(f"gradient of the {stage}", {key: slopes[key] for key in theirs}, theirs, self.rtol)
 
     def _moved(self) -> Evidence:
-        """The user's function on a copy of the module whose every parameter was moved, biases as well."""
+        """The user's function on a copy of the module with every parameter moved, biases included."""
         torch = need_torch()
         spare = TorchSide(**{**vars(self.side), "module": in_float64(self.side.module)})
         rng = np.random.default_rng(0)

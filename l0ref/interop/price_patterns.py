@@ -1,4 +1,4 @@
-"""Prices that layers pay under the schemes people use, right and wrong, and the name of the one that fits."""
+"""Prices of layers under common schemes, right and wrong, and the description of the scheme that fits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Prices = Mapping[str, float]
 
 
 class Weights(Protocol):
-    """What the patterns read of the evidence."""
+    """The part of the evidence that the patterns read."""
 
     @property
     def factors(self) -> Prices: ...
@@ -99,14 +99,14 @@ def l2_patterns(penalty: Penalty, seen: Weights) -> list[Pattern]:
 def named(
     term: str, prices: Prices, expected: float, patterns: Sequence[Pattern], *, extra: Sequence[tuple[str, float]]
 ) -> list[str]:
-    """Say what is wrong with the prices of one term; nothing if they are right.
+    """Return the mistakes in the prices of one term; none if they are right.
 
     expected  alpha or l2; 0 if the term should not be there
-    extra     factors that have a name of their own, with that name
+    extra     descriptions of known factors, with the factors
     """
     there = {key: p for key, p in prices.items() if p}
     if not expected:
-        return [f"there is an {term} term where the penalty has none; leave it out"] if there else []
+        return [f"there is an {term} term, but the penalty has none; remove it"] if there else []
     if not there:
         return [f"the {term} term is missing, or has no gradient; add it"] if prices else []
     said = []
@@ -120,7 +120,7 @@ def named(
     shares = ", ".join(f"{key} {p / right[key]:.4g}" for key, p in list(there.items())[:4] if right.get(key))
     return [
         *said,
-        f"the {term} term has other layer weights than the penalty: relative to them, {shares}; see `factors`",
+        f"the {term} term has other layer weights than the penalty: relative to those, {shares}; see `Penalty.factors`",
     ]
 
 
@@ -135,7 +135,7 @@ def best(prices: Prices, patterns: Sequence[Pattern]) -> tuple[Pattern | None, f
 
 
 def multiple(prices: Prices, pattern: Prices) -> float | None:
-    """Return the one factor between two sets of prices, exactly 1.0 if they are equal; None if there is none."""
+    """Return the common factor between two sets of prices, exactly 1.0 if they are equal; None if there is none."""
     if not prices or any(not pattern.get(key) for key in prices):
         return None
     ratios = [p / pattern[key] for key, p in prices.items()]
@@ -152,7 +152,7 @@ def _factor(factor: float, extra: Sequence[tuple[str, float]]) -> str:
     for text, value in extra:
         if abs(abs(factor) - value) <= SAME * value:
             return sign + text
-    return f"{sign}is {abs(factor):.6g} times what it should be; look for a factor too many or too few"
+    return f"{sign}is {abs(factor):.6g} times the expected one; look for an extra or a missing factor"
 
 
 def _all(price: float, keys: Mapping[str, object]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from l0ref.sparse import CSR, Pattern
 
 
 def to_scipy(w: CSR) -> Any:
-    """Return the matrix as a scipy.sparse.csr_array with int32 indices and arrays of its own."""
+    """Return the matrix as a scipy.sparse.csr_array with int32 indices and copies of the arrays."""
     if not isinstance(w, CSR):
         raise ArgumentError(f"w is {type(w).__name__}, expected l0ref.sparse.CSR; make one with CSR.from_dense(w)")
     found = need("scipy.sparse", extra="crosscheck").csr_array(
@@ -23,10 +23,10 @@ def to_scipy(w: CSR) -> Any:
 
 
 def from_scipy(w: Any) -> CSR:
-    """Return a SciPy matrix of compressed sparse rows, which must be canonical, as a CSR with arrays of its own.
+    """Return a SciPy matrix of compressed sparse rows, which must be canonical, as a CSR with copies of its arrays.
 
-    SciPy allows what a CSR does not: rows out of order, repeated entries, stored zeros. ``w.sum_duplicates()`` and
-    ``w.eliminate_zeros()`` tidy such a matrix up.
+    SciPy allows unsorted rows, repeated entries and stored zeros, which a CSR does not. ``w.sum_duplicates()`` and
+    ``w.eliminate_zeros()`` make such a matrix canonical.
     """
     if getattr(w, "format", None) != "csr":
         kind = getattr(w, "format", type(w).__name__)

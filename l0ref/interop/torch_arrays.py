@@ -40,12 +40,14 @@ class Held:
             return None
         mask = numpy(f"{self.name}_mask", self.mask.double())
         if not np.isin(mask, (0.0, 1.0)).all():
-            raise ArgumentError(f"module has a mask {self.name + '_mask'!r} with entries other than 0 and 1; mend it")
+            raise ArgumentError(
+                f"module has a mask {self.name + '_mask'!r} with entries other than 0 and 1; correct it"
+            )
         return mask.astype(bool)
 
 
 def parameters(module: Any) -> Iterator[Held]:
-    """Yield every parameter of `module`, weight before bias, one that is used twice once for each name."""
+    """Yield every parameter of `module`, weight before bias; a shared one is yielded once for each of its names."""
     for owner_name, owner in module.named_modules(remove_duplicate=False):
         own = owner.named_parameters(recurse=False, remove_duplicate=False)
         for name, parameter in sorted(own, key=lambda item: item[0].startswith("bias")):  # pruning puts a weight last
@@ -56,7 +58,7 @@ def parameters(module: Any) -> Iterator[Held]:
 
 
 def statistics(module: Any) -> dict[str, Any]:
-    """Return the buffers of `module` that l0ref keeps as well: all but masks and the count of batches."""
+    """Return the buffers of `module` that l0ref has too: all except masks and the count of batches."""
     other = ("_mask", "num_batches_tracked")
     return {name: b for name, b in module.named_buffers() if not name.endswith(other)}
 
@@ -70,7 +72,7 @@ def numpy(name: str, tensor: Any) -> Array:
 
 
 def check_module(module: Any) -> None:
-    """Refuse what is not a module."""
+    """Refuse a value that is not a module."""
     if not isinstance(module, need_torch().nn.Module):
         raise ArgumentError(f"module is a {type(module).__name__}, expected a torch.nn.Module; pass the network itself")
 
@@ -78,7 +80,7 @@ def check_module(module: Any) -> None:
 def in_float64(module: Any) -> Any:
     """Return a copy of `module` in float64, on the CPU.
 
-    A pruned layer holds a computed tensor, its `weight`, which PyTorch alone refuses to copy.
+    A pruned layer holds a computed tensor, its `weight`, which PyTorch by itself refuses to copy.
     """
     check_module(module)
     torch = need_torch()
@@ -92,25 +94,25 @@ def in_float64(module: Any) -> Any:
 
 
 def called(module: Any, x: Any) -> Any:
-    """Return module(x), a tensor; whatever it raises becomes one sentence."""
+    """Return module(x), a tensor; an exception of the module becomes one sentence."""
     try:
         y = module(x)
-    except Exception as error:  # the module is anybody's code
+    except Exception as error:  # the module is user code
         where = f"for an input of shape {tuple(x.shape)} in float64"
-        raise ArgumentError(f"module raised {described(error)} {where}; see that it runs on its own") from error
+        raise ArgumentError(f"module raised {described(error)} {where}; check that it runs by itself") from error
     if not isinstance(y, need_torch().Tensor):
         raise ArgumentError(f"module returns a {type(y).__name__}, expected one tensor of logits; return that alone")
     return y
 
 
 def described(error: Exception) -> str:
-    """Return class and first line of an exception of somebody else's code."""
+    """Return class and first line of an exception raised by user code."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}{': ' + lines[0] if lines else ''}"
 
 
 def refresh(module: Any) -> None:
-    """Compute the pruned weights of `module` anew from `weight_orig` and `weight_mask`, as each forward pass does."""
+    """Recompute the pruned weights of `module` from `weight_orig` and `weight_mask`, as each forward pass does."""
     pruning = need_torch().nn.utils.prune.BasePruningMethod
     for part in module.modules():
         for hook in part._forward_pre_hooks.values():

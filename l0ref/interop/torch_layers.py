@@ -1,4 +1,4 @@
-"""Which layer of PyTorch is which of ours, field by field, and the options ours do not have."""
+"""The correspondence between PyTorch's layers and ours, field by field, and the options that ours do not have."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Pairing:
             raise ArgumentError(f"{what} has {error}") from None
 
     def write(self, layer: Layer) -> Any:
-        """Return their module for our `layer`, with arrays still to be filled in."""
+        """Return their module for our `layer`; its arrays are filled in later."""
         options = {f: getattr(layer, f) for f in (*self.fields, *(("bias",) if self.bias else ()))}
         return getattr(need_torch().nn, self.theirs)(**options, **self.fixed)
 
@@ -85,7 +85,7 @@ THEIRS = {pairing.theirs: pairing for pairing in PAIRINGS}
 
 
 def pairing_of(module: Any) -> Pairing | None:
-    """Return the pairing of a module that is exactly one of the known classes; a subclass may compute anything."""
+    """Return the pairing of a module of exactly one of the known classes; a subclass may compute something else."""
     kind = type(module)
     known = getattr(need_torch().nn, kind.__name__, None) is kind
     return THEIRS.get(kind.__name__) if known else None
@@ -93,7 +93,7 @@ def pairing_of(module: Any) -> Pairing | None:
 
 @cache
 def residual_class() -> Any:
-    """Return the module `to_torch` writes for a residual block, made once; PyTorch must not be imported before."""
+    """Return the class of module that `to_torch` uses for a residual block, created when PyTorch is first needed."""
     torch = need_torch()
 
     class Residual(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
@@ -121,7 +121,7 @@ def residual_class() -> Any:
 
 
 def _single(value: Any) -> Any:
-    """One number for a pair of equal ones: 3 for (3, 3)."""
+    """One number for a pair of equal numbers: 3 for (3, 3)."""
     return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
@@ -132,7 +132,7 @@ def _explicit_padding(what: str, module: Any) -> Any:
     total = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
     if any(t % 2 for t in total):
         raise ArgumentError(
-            f"{what} has padding='same' around an even window, which pads one side more than the other; "
+            f"{what} has padding='same' around an even window, which needs more padding on one side; "
             "use an odd window or pad by a number"
         )
     return _single(tuple(t // 2 for t in total))

@@ -1,4 +1,4 @@
-"""Two masks of one network: where they differ, and whether a tie, a count or the order explains it."""
+"""Two masks of one network: their differences, and whether a tie, a count or the order explains them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from l0ref.validate import Array
 REASONS = {
     "equal": "equal",
     "tie": "a tie: the entries that differ have one magnitude",
-    "count": "another count: one prunes what the other does and more, the smallest first; "
+    "count": "another count: one prunes more entries than the other, smallest first; "
     "PyTorch rounds amount * n half to even, l0ref half up",
     "order": "another order: an entry was pruned although a smaller one was kept",
 }
@@ -30,9 +30,9 @@ class MaskRow:
     key           our name of the array
     size          number of entries
     ours, theirs  how many each keeps
-    only_ours     multi-indices of entries kept by ours only, in scan order; at most 5
-    only_theirs   the same the other way round
-    differing     number of entries kept by one only
+    only_ours     multi-indices of entries that only ours keeps, in scan order; at most 5
+    only_theirs   the same for theirs
+    differing     number of entries that only one of the two keeps
     """
 
     key: str
@@ -48,7 +48,7 @@ class MaskRow:
 class MaskComparison:
     """Masks of a Model and a module, array by array; true if they are equal.
 
-    reason  why they differ: "equal", "tie", "count" or "order", a key of `REASONS`
+    reason  for the difference: "equal", "tie", "count" or "order", a key of `REASONS`
     """
 
     rows: tuple[MaskRow, ...]
@@ -63,21 +63,21 @@ class MaskComparison:
             line = f"{row.key}: of {row.size} entries l0ref keeps {row.ours}, PyTorch {row.theirs}"
             if row.differing:
                 sides = (("l0ref", row.only_ours), ("PyTorch", row.only_theirs))
-                kept = "; ".join(f"{who} alone keeps {', '.join(map(str, at))}" for who, at in sides if at)
+                kept = "; ".join(f"only {who} keeps {', '.join(map(str, at))}" for who, at in sides if at)
                 line += f"; {row.differing} differ: {kept}"
             lines.append(line)
         return "\n".join(lines)
 
 
 def compare_masks(model: Model, module: Any) -> MaskComparison:
-    """Return where the masks of `model` and those of torch.nn.utils.prune in `module` differ, and why.
+    """Return the differences between the masks of `model` and those of torch.nn.utils.prune in `module`, with a reason.
 
-    The magnitudes are those of the module's `weight_orig`, which hold what was pruned. The reason is
+    Magnitudes are those of the module's `weight_orig`, which still holds the pruned entries. The reason is
 
     "tie"    all entries that differ have the same |w|, and both keep as many: either choice is right
     "count"  one keeps more than the other, by the entries of largest |w| among those the other prunes
-    "order"  anything else: some entry was pruned while a smaller one was kept. So it is where an earlier pruning,
-             other scores, or pruning layer by layer on one side only decided
+    "order"  anything else: some entry was pruned while a smaller one was kept, as after an earlier pruning, with
+             other scores, or where only one side pruned layer by layer
 
     Names are matched as in `compare`. A weight without a mask keeps all entries.
     """
@@ -93,7 +93,7 @@ def compare_masks(model: Model, module: Any) -> MaskComparison:
         keep = h.keep()
         theirs[key] = np.ones(size[key].shape, dtype=bool) if keep is None else keep
         if np.isnan(size[key]).any():
-            raise ArgumentError(f"module has NaN in {h.name!r}, so no order of magnitude exists; mend the weights")
+            raise ArgumentError(f"module has NaN in {h.name!r}, so its entries have no order; remove the NaN")
     rows = tuple(_row(key, ours[key], theirs[key]) for key in model.weights)
     return MaskComparison(rows, _reason(ours, theirs, size))
 
@@ -114,7 +114,7 @@ def _row(key: str, ours: Array, theirs: Array) -> MaskRow:
 
 
 def _reason(ours: Mapping[str, Array], theirs: Mapping[str, Array], size: Mapping[str, Array]) -> str:
-    """Why two sets of masks differ: looked at layer by layer, and all layers together where counts differ."""
+    """The reason for the difference of two sets of masks: by layer, and over all layers where counts differ."""
     each = {_reason_of(ours[key], theirs[key], size[key]) for key in ours} - {"equal"}
     if "count" not in each or "order" in each:
         return max(each, key=list(REASONS).index, default="equal")

@@ -1,4 +1,4 @@
-"""A chain of PyTorch layers as a Model: structure, arrays, masks, and a proof that it computes the same."""
+"""A chain of PyTorch layers as a Model: structure, arrays, masks, and a check that both compute the same."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from l0ref.nn.layer import Shape
 from l0ref.nn.sequence import leaves, shapes
 from l0ref.validate import Array, count
 
-LARGEST_IMAGE = 512  # side up to which a square input is looked for
-SAMPLES = 8  # of the run that is compared: a ReLU that is no layer may change nothing in one sample
-AGREE = 1e-9  # relative difference of two forward passes that are one function
+LARGEST_IMAGE = 512  # largest side of a square input that is tried
+SAMPLES = 8  # in the comparison run: a ReLU that is not a layer may change nothing in a single sample
+AGREE = 1e-9  # largest relative difference of two forward passes of the same function
 
 
 def from_torch(module: Any, *, input_shape: Shape | None = None) -> Model:
@@ -35,9 +35,9 @@ def from_torch(module: Any, *, input_shape: Shape | None = None) -> Model:
                  BatchNorm1d, or the one square image that fits the network
 
     Arrays are copies of the same dtype. Masks of torch.nn.utils.prune become masks. AdaptiveAvgPool2d(1) drops the two
-    axes of size 1, which its Flatten then finds gone. The module is run once, in float64 and evaluation mode, on
-    random numbers, and refused if it computes anything else than its children in order, as one with a `F.relu` in its
-    forward does.
+    axes of size 1, so that the Flatten after it has nothing to do. The module is run once, in float64 and evaluation
+    mode, on random numbers, and refused if it does not compute its children in order, as with an `F.relu` in its
+    forward.
     """
     check_module(module)
     if pairing_of(module):
@@ -89,7 +89,7 @@ def _arrays(held: Sequence[Held]) -> tuple[dict[str, Array], dict[str, Array]]:
     for h in held:
         if h.name.rpartition(".")[2] not in ("weight", "bias"):
             raise ArgumentError(
-                f"module has {h.name!r}, a parameter no layer of l0ref has; undo what made it, such as weight_norm"
+                f"module has {h.name!r}, a parameter that no layer of l0ref has; undo its source, such as weight_norm"
             )
     params = {h.name: numpy(h.name, h.effective) for h in held}
     masks = {h.name: keep for h in held if (keep := h.keep()) is not None}
@@ -106,7 +106,7 @@ def _check_unshared(held: Sequence[Held]) -> None:
     for h in held:
         if id(h.parameter) in seen:
             raise ArgumentError(
-                f"module uses {seen[id(h.parameter)]!r} a second time as {h.name!r}, and l0ref has no shared "
+                f"module shares {seen[id(h.parameter)]!r} with {h.name!r}, and l0ref has no shared "
                 "parameters; give each layer its own"
             )
         seen[id(h.parameter)] = h.name
@@ -124,9 +124,9 @@ def _infer(layers: Sequence[Layer]) -> Shape:
         fits = [s for size in range(1, LARGEST_IMAGE + 1) if _fits(layers, s := (channels, size, size))]
     if len(fits) == 1:
         return fits[0]
-    found = f"; squares that fit go from {fits[0]} to {fits[-1]}" if fits else ""
+    found = f"; square images from {fits[0]} to {fits[-1]} fit" if fits else ""
     raise ArgumentError(
-        f"input_shape=None cannot be told from the layers{found}; pass it, as in input_shape=(1, 28, 28)"
+        f"input_shape=None cannot be determined from the layers{found}; pass it, as in input_shape=(1, 28, 28)"
     )
 
 
@@ -139,7 +139,7 @@ def _fits(layers: Sequence[Layer], shape: Shape) -> bool:
 
 
 class _Calls:
-    """One run of a module on random numbers: which layers it called, and what it did between them."""
+    """One run of a module on random numbers: the layers it called, and their inputs and outputs."""
 
     def __init__(self, module: Any, layers: Sequence[Layer], shape: Shape) -> None:
         torch = need_torch()
@@ -173,7 +173,7 @@ class _Calls:
             return error
 
     def fault(self) -> ArgumentError | None:
-        """What the module does that a chain of its children does not, if that can be said."""
+        """The first deviation of the module from the chain of its children, if one was found."""
         if self.names != self.declared and not (isinstance(self.y, ArgumentError) and self._began()):
             often = [name for name, times in Counter(self.names).items() if times > 1]
             if often:
@@ -189,7 +189,7 @@ class _Calls:
         for (a, b), ((_, out), (into, _)) in zip(pairwise(self.names), pairwise(self._ends), strict=False):
             if into is not out:
                 return ArgumentError(
-                    f"module does something of its own between {a!r} and {b!r}; write it as a layer, such as nn.ReLU() "
+                    f"module computes something between {a!r} and {b!r}; write it as a layer, such as nn.ReLU() "
                     "or nn.Flatten()"
                 )
         return None
@@ -214,7 +214,7 @@ def _check_same(model: Model, calls: _Calls) -> None:
     off = float(np.abs(ours - theirs).max(initial=0.0))
     if not off <= AGREE * float(np.abs(theirs).max(initial=0.0)):
         raise fault or ArgumentError(
-            f"module computes something else than its layers in order, off by {off:.3g}; write every step as a layer"
+            f"module does not compute its layers in order (difference {off:.3g}); write every step as a layer"
         )
 
 

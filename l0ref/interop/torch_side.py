@@ -1,4 +1,4 @@
-"""PyTorch's half of a comparison: a private copy of the module in float64, asked for arrays under our names."""
+"""PyTorch's side of a comparison: a private copy of the module in float64 that returns arrays under our names."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TorchSide:
         loss_fn: Callable[[Any, Any], Any] | None,
         training: bool,
     ) -> TorchSide:
-        """Copy `module`, match its parameters with those of `model`, and see that it is deterministic."""
+        """Copy `module`, match its parameters with those of `model`, and check that it is deterministic."""
         torch = need_torch()
         copied = in_float64(module)
         for part in copied.modules():
@@ -70,14 +70,14 @@ class TorchSide:
         return side
 
     def check_deterministic(self) -> None:
-        """Refuse a module that gives two results for one input."""
+        """Refuse a module that gives different results for the same input."""
         spare = in_float64(self.module)
         first, second = (numpy("its output", called(spare.train(self.training), self.x)) for _ in range(2))
         if not np.allclose(
             first, second, rtol=0, atol=SAME * np.abs(np.nan_to_num(first)).max(initial=0.0), equal_nan=True
         ):
             raise ArgumentError(
-                "module gives two results for the same x; make dropout a layer, nn.Dropout, which can be left out, and "
+                "module gives two results for the same x; write dropout as nn.Dropout, which is skipped here, and "
                 "draw no other random numbers"
             )
 
@@ -112,7 +112,7 @@ class TorchSide:
         return {key: numpy(name, found[name]) for key, name in theirs.items()}
 
     def logits(self, *, training: bool) -> Array:
-        """Output of the module, which keeps its state."""
+        """Output of the module, whose mode is restored."""
         was = self.module.training
         with need_torch().no_grad():
             y = self._called(self.module.train(training))
@@ -142,7 +142,7 @@ class TorchSide:
         return Backward(numpy("its output", y), float(loss.detach()), arrays, total)
 
     def silence(self, where: Mapping[str, Array]) -> None:
-        """Set entries of the gradient that was left for a step to 0."""
+        """Set entries of the gradient stored for the next step to 0."""
         for key, h in self.held().items():
             if where[key].any():
                 h.parameter.grad[need_torch().from_numpy(where[key])] = 0.0
@@ -173,23 +173,23 @@ class TorchSide:
 
 
 def one_number(name: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Return what `function` gives, a tensor of one number, in float64; anything else is one sentence."""
+    """Return the result of `function`, a tensor with one number, in float64; refuse any other result."""
     torch = need_torch()
     try:
         value = function(*args)
-    except Exception as error:  # the function is anybody's code
-        raise ArgumentError(f"{name} raised {described(error)}; see that it runs on its own") from error
+    except Exception as error:  # the function is user code
+        raise ArgumentError(f"{name} raised {described(error)}; check that it runs by itself") from error
     if not isinstance(value, torch.Tensor):
         raise ArgumentError(
-            f"{name} returns a {type(value).__name__}, expected a tensor; leave out .item() and float()"
+            f"{name} returns a {type(value).__name__}, expected a tensor; do not use .item() or float()"
         )
     if value.numel() != 1:
-        raise ShapeError(f"{name} returns a tensor of shape {tuple(value.shape)}, expected one number; sum it up")
+        raise ShapeError(f"{name} returns a tensor of shape {tuple(value.shape)}, expected one number; sum it")
     return value.reshape(()).double()
 
 
 def torch_optimizer_like(optimizer: Optimizer, lr: float) -> Callable[[Any], Any]:
-    """Return what makes the optimiser of torch.optim with the settings of ours."""
+    """Return a function that makes the optimiser of torch.optim with the settings of ours."""
     theirs = need_torch().optim
     match optimizer:
         case SGD(momentum=momentum, nesterov=nesterov):

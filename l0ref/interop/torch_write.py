@@ -18,22 +18,22 @@ from l0ref.validate import Array
 
 
 def to_torch(model: Model) -> Any:
-    """Return an nn.Sequential that computes what `model` does, in training mode, as PyTorch makes modules.
+    """Return an nn.Sequential that computes the same as `model`; it is in training mode, as new modules of PyTorch are.
 
     Children have our names; a name with dots, as in "block1.conv", becomes a Sequential within a Sequential, so
     that state_dict() has our keys, and a residual block a small module of its own. Arrays are copies of the same
-    dtype. Masks become those of torch.nn.utils.prune (`weight_orig`, `weight_mask`), so that what is pruned stays
-    pruned. A GlobalAvgPool2d becomes AdaptiveAvgPool2d(1) and Flatten.
+    dtype. Masks become those of torch.nn.utils.prune (`weight_orig`, `weight_mask`), so that pruned entries
+    stay pruned. A GlobalAvgPool2d becomes AdaptiveAvgPool2d(1) and Flatten.
 
     Names that cannot be nested, such as "fc" beside "fc.relu", are refused.
     """
     torch = need_torch()
-    with torch.random.fork_rng(devices=[]):  # a fresh layer draws weights, which are overwritten
+    with torch.random.fork_rng(devices=[]):  # a new layer draws weights, which are overwritten
         try:
             module = torch.nn.Sequential(_chain(model.architecture, ""))
         except KeyError as error:
             raise ArgumentError(
-                f"architecture has a layer PyTorch cannot name so: {error.args[0]}; rename it"
+                f"architecture has a layer name that PyTorch does not allow: {error.args[0]}; rename it"
             ) from None
     module.to(getattr(torch, model.dtype.name))
     arrays = {key: tensor(array) for key, array in {**model.params, **model.buffers}.items()}
@@ -55,8 +55,8 @@ def _chain(layers: Sequence[Layer], prefix: str) -> OrderedDict[str, Any]:
     for head, group in groupby(layers, key=lambda layer: _head(layer, prefix)):
         if head in children:
             raise ArgumentError(
-                f"architecture has layers named {prefix + head!r} apart from each other, and a module of PyTorch is in "
-                "one place; rename one of them"
+                f"architecture has layers named {prefix + head!r} apart from each other, which would have to be "
+                "one module of PyTorch; rename one of them"
             )
         children[head] = _child(prefix + head, tuple(group))
     return children

@@ -1,4 +1,4 @@
-"""What `compare` returns: one row per stage and tensor, and the first place where two implementations part."""
+"""The result of `compare`: one row per stage and tensor, and the first place where the two implementations differ."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 
 from l0ref.validate import Array
 
-FLOOR = 1e-2  # of the largest entry of a stage: below it, a whole tensor counts as small
+FLOOR = 1e-2  # share of the largest entry of a stage that the scale of a small tensor is raised to
 
 
 @dataclass(frozen=True)
 class Row:
     """One tensor at one stage.
 
-    stage, name   where in the computation, and our name of the tensor
-    difference    worst |ours - theirs| over the largest |entry| of either tensor, at least `FLOOR` times the largest
-                  of the stage; infinite where one has NaN or infinity and the other has not
-    index         where the worst entry is
+    stage, name   stage of the computation, and our name of the tensor
+    difference    largest |ours - theirs| / the largest |entry| of either tensor, or `FLOOR` times the largest of the
+                  stage if that is more; infinite where only one side has NaN or infinity
+    index         of the worst entry
     ours, theirs  the two values there
     ratio         theirs / ours, if it is the same number in every entry and not 1; else None
     ok            whether the difference is within the tolerance
@@ -42,11 +42,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far a model and a module agree; true if they do, all the way.
+    """The comparison of a model with a module; true if they agree in every row.
 
     rows      every tensor of every stage, in the order of the computation
-    findings  what the difference looks like, one sentence each
-    notes     what was not compared, or was made equal first
+    findings  probable causes of the difference, one sentence each
+    notes     parts that were not compared, or were made equal first
     rtol      largest difference allowed
     """
 
@@ -60,7 +60,7 @@ class Comparison:
 
     @property
     def first(self) -> Row | None:
-        """The worst row of the first stage where the two part; None if they agree."""
+        """The worst row of the first stage that differs; None if there is none."""
         stage = next((row.stage for row in self.rows if not row.ok), None)
         return max((row for row in self.rows if row.stage == stage and not row.ok), key=_badness, default=None)
 
@@ -71,7 +71,7 @@ class Comparison:
             lines = [f"l0ref and PyTorch agree; the worst relative difference is {worst:.1e}, allowed {self.rtol:.1e}"]
         else:
             lines = [
-                f"l0ref and PyTorch part at: {first.stage}, {first.place}",
+                f"l0ref and PyTorch first differ at: {first.stage}, {first.place}",
                 f"  l0ref {first.ours:.9g}, PyTorch {first.theirs:.9g}, relative difference {first.difference:.1e}, "
                 f"allowed {self.rtol:.1e}",
             ]
@@ -80,7 +80,7 @@ class Comparison:
         return "\n".join([*lines, *self._table(first)])
 
     def _table(self, first: Row | None) -> list[str]:
-        """One line per stage up to the parting, then the tensors of that stage that differ, worst first."""
+        """One line per stage up to the first that differs, then the differing tensors of that stage, worst first."""
         stages = list(dict.fromkeys(row.stage for row in self.rows))
         if first is not None:
             stages = stages[: stages.index(first.stage) + 1]
@@ -114,7 +114,7 @@ def _row(stage: str, name: str, a: Array, b: Array, floor: float, rtol: float) -
     at = tuple(int(i) for i in np.unravel_index(flat, off.shape))
     scale = max(_largest(a), _largest(b), floor)
     worst = float(off.ravel()[flat])
-    difference = worst / scale if scale else worst  # without a scale all is 0, or infinite
+    difference = worst / scale if scale else worst  # without a scale every entry is 0 or infinite
     ok = difference <= rtol
     return Row(stage, name, difference, at, float(a[at]), float(b[at]), None if ok else constant_ratio(a, b), ok)
 
@@ -140,7 +140,7 @@ def _badness(row: Row) -> float:
 
 
 def _line(row: Row) -> str:
-    ratio = f", {row.ratio:.6g} times l0ref's everywhere" if row.ratio is not None else ""
+    ratio = f", {row.ratio:.6g} times l0ref's in every entry" if row.ratio is not None else ""
     return f"{row.place}: l0ref {row.ours:.9g}, PyTorch {row.theirs:.9g}, difference {row.difference:.1e}{ratio}"
 
 
