@@ -1,16 +1,40 @@
-"""How many threads a job gets, and which of its two kernels then runs."""
+"""When a kernel is taken from the cache, how many threads a job gets, and which of its two kernels then runs."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
 from time import perf_counter
 
 import numba
 import pytest
 
+import l0ref.fast
 from l0ref.fast import policy
-from l0ref.fast.policy import AWAKE, SERIAL, WAKING, OnThreads, threads_for, threads_for_call
+from l0ref.fast.policy import AWAKE, SERIAL, STAMP, WAKING, OnThreads, kernel, stamp_of, threads_for, threads_for_call
 
 pytestmark = pytest.mark.kernels
+PACKAGE = Path(l0ref.fast.__file__).parent
+ROOMS = {"fast", "chain"}
+
+
+def test_a_change_of_any_file_of_the_package_changes_the_stamp(tmp_path: Path) -> None:
+    """A kernel may call one of another file, which Numba's cache does not notice."""
+    package = shutil.copytree(PACKAGE, tmp_path / "fast", ignore=shutil.ignore_patterns("__pycache__"))
+    assert stamp_of(package) == STAMP
+    files = [package / path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
+    assert {file.parent.name for file in files} == ROOMS
+    stamps = {STAMP}
+    for file in files:
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+        stamps.add(stamp_of(package))
+    assert len(stamps) == len(files) + 1
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_a_kernel_in_the_cache_has_the_stamp() -> None:
+    assert kernel(sleepy)._cache._cache_file._source_stamp == STAMP
 
 
 @pytest.mark.parametrize(

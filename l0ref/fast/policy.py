@@ -69,7 +69,14 @@ def load_openmp() -> None:
 NOTICE = announce_compilation()
 load_openmp()
 
-STAMP = tuple(sorted((f.name, f.stat().st_mtime, f.stat().st_size) for f in Path(__file__).parent.glob("*.py")))
+
+def stamp_of(package: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return name, time of the last change and size of every file of a package, subpackages included."""
+    files = ((file.relative_to(package).as_posix(), file.stat()) for file in package.rglob("*.py"))
+    return tuple(sorted((name, status.st_mtime_ns, status.st_size) for name, status in files))
+
+
+STAMP = stamp_of(Path(__file__).parent)
 
 
 def kernel(function: Callable[..., Any], *, parallel: bool = False) -> Any:
