@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from l0ref.fast import scratch
+from l0ref.fast.machine import scratch
 
 
 def spoil() -> None:

@@ -15,9 +15,9 @@ import pytest
 from l0ref import nn, ops
 from l0ref.autodiff.op import backend
 from l0ref.autodiff.tensor import Tensor, grad
-from l0ref.fast import products
 from l0ref.fast.chain import Activation, Chain, chain, images, linear
-from l0ref.fast.target import lanes
+from l0ref.fast.machine.target import lanes
+from l0ref.fast.products import launch as products
 from l0ref.nn.compiled import chain_of
 from l0ref.nn.layer import LAYERS
 from l0ref.nn.sequence import shapes

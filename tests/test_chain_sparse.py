@@ -18,12 +18,12 @@ import pytest
 
 from l0ref import nn, optim
 from l0ref.autodiff.op import backend
-from l0ref.fast import products
 from l0ref.fast.chain import Chain, SparseConvolutionStage, SparseLinearStage, chain, images, linear
 from l0ref.fast.chain import sparse_convolution as stages
 from l0ref.fast.chain import sparse_linear as sparse_stages
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.target import lanes
+from l0ref.fast.machine.target import lanes
+from l0ref.fast.products import launch as products
 from l0ref.nn import compiled
 from l0ref.nn.compiled import Spare, chain_of
 from l0ref.penalty import Penalty

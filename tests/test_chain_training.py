@@ -17,8 +17,9 @@ from l0ref import nn, optim, schedules
 from l0ref.autodiff.op import backend
 from l0ref.data import Dataset
 from l0ref.errors import ArgumentError, Diverged, DTypeError, Interrupted, ShapeError
-from l0ref.fast import products, update
 from l0ref.fast.chain import Chain, chain, images, linear
+from l0ref.fast.products import launch as products
+from l0ref.fast.step import update
 from l0ref.penalty import Penalty
 from l0ref.surrogates import L0, Laplace, LogSum
 from l0ref.training import History, TrainingState, fit, steps

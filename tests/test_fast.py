@@ -20,9 +20,10 @@ import l0ref.fast
 from l0ref import ops
 from l0ref.autodiff.op import OPS, TWINS, Rule, backend, run_forward, run_vjp
 from l0ref.errors import ArgumentError, ShapeError
-from l0ref.fast import REGISTERED, load, policy
-from l0ref.fast.activation import positive_part
-from l0ref.fast.gates import pool
+from l0ref.fast import REGISTERED, load
+from l0ref.fast.chain.gates import pool
+from l0ref.fast.dense.activation import positive_part
+from l0ref.fast.machine import policy
 from l0ref.validate import Array
 from tests.cases import CASES, Case
 from tests.test_ops import assert_close, each_case, scattered, single
@@ -215,21 +216,14 @@ def _loops_over_threads(f: ast.FunctionDef, *, parallel: bool) -> Iterator[str]:
             yield f"{f.name} writes numbers inside of prange"
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.relative_to(FOLDER).with_suffix("").as_posix()
+)
 def test_kernels_keep_their_rules(path: Path) -> None:
     assert kernel_faults(path.read_text(), path.stem) == []
 
 
-def test_chains_leave_the_work_to_kernels() -> None:
-    """Kernels stand beside the policy: the stamp of the caches covers only these files."""
-    for path in sorted(FOLDER.glob("*/*.py")):
-        tree = ast.parse(path.read_text())
-        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-        assert not any(ast.unparse(d) in KERNELS for f in functions for d in f.decorator_list)
-        assert kernel_faults(path.read_text()) == []
-
-
-HEAD = "from numba import prange\nfrom l0ref.fast.lanes import load\n"
+HEAD = "from numba import prange\nfrom l0ref.fast.machine.lanes import load\n"
 PARALLEL = HEAD + "@kernel\ndef g(x):\n    'Doc.'\n@parallel_kernel\ndef f(x, threads):\n    'Doc.'\n"
 
 

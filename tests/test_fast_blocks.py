@@ -1,4 +1,4 @@
-"""Activations in blocks, `l0ref.fast.blocks`: copies, which must be exact, against loops."""
+"""Activations in blocks, `l0ref.fast.products.layout`: copies, which must be exact, against loops."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref.fast import blocks
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.lanes import lanes
+from l0ref.fast.machine.lanes import lanes
+from l0ref.fast.products import layout as blocks
 from l0ref.validate import Array
 
 pytestmark = pytest.mark.kernels

@@ -1,4 +1,4 @@
-"""The sums of products of `l0ref.fast.contraction` against loops over their formulas, with tables at random.
+"""The sums of products of `l0ref.fast.products.contraction` against loops over their formulas, with tables at random.
 
 The numbers are small and whole, so that every sum is exact, whatever its order, and results must be equal.
 """
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref.fast import contraction, products
-from l0ref.fast.lanes import COLUMNS, ROWS, lanes
+from l0ref.fast.machine.lanes import COLUMNS, ROWS, lanes
+from l0ref.fast.products import contraction
+from l0ref.fast.products import launch as products
 from l0ref.validate import Array
 
 pytestmark = pytest.mark.kernels

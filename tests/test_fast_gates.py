@@ -1,4 +1,4 @@
-"""ReLU, pooling and loss on blocks, `l0ref.fast.gates`, against loops and at their edges."""
+"""ReLU, pooling and loss on blocks, `l0ref.fast.chain.gates`, against loops and at their edges."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref.fast import gates
+from l0ref.fast.chain import gates
 from tests.test_fast_kernels import loss_and_slope
 
 pytestmark = pytest.mark.kernels

@@ -10,7 +10,7 @@ import pytest
 
 from l0ref.autodiff.op import OPS, backend
 from l0ref.autodiff.tensor import Tensor, apply, grad
-from l0ref.fast import activation, loss, pooling, unrolled
+from l0ref.fast.dense import activation, loss, pooling, unrolled
 from l0ref.validate import Array
 from tests.naive import convolution as naive_convolution
 from tests.naive import places

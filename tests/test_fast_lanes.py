@@ -1,4 +1,4 @@
-"""Every word of `l0ref.fast.lanes`, compiled, against its definition; and what the plain words refuse."""
+"""Every word of `l0ref.fast.machine.lanes`, compiled, against its definition; and what the plain words refuse."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numba
 import numpy as np
 import pytest
 
-from l0ref.fast import lanes as words
-from l0ref.fast import lanes_python, target
-from l0ref.fast.lanes import lanes
+from l0ref.fast.machine import lanes as words
+from l0ref.fast.machine import lanes_python, target
+from l0ref.fast.machine.lanes import lanes
 from l0ref.validate import Array
 
 pytestmark = pytest.mark.kernels

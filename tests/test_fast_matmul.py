@@ -1,4 +1,4 @@
-"""The products of `l0ref.fast.matmul` against loops, however the factors stand in memory, and without BLAS.
+"""The products of `l0ref.fast.products.matmul` against loops, however the factors stand in memory, and without BLAS.
 
 The numbers are small and whole, so that every sum is exact, whatever its order, and results must be equal.
 """
@@ -15,9 +15,10 @@ import pytest
 
 from l0ref import Tensor, backend, grad, ops
 from l0ref.autodiff.op import OPS, Rule
-from l0ref.fast import matmul, scratch
-from l0ref.fast.matmul import product
-from l0ref.fast.target import lanes
+from l0ref.fast.machine import scratch
+from l0ref.fast.machine.target import lanes
+from l0ref.fast.products import matmul
+from l0ref.fast.products.matmul import product
 from l0ref.validate import Array
 from tests.cases import CASES, Case
 from tests.test_fast import run, twin

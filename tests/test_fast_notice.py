@@ -11,8 +11,8 @@ import pytest
 from numba.core import event
 
 from l0ref.cli import main
-from l0ref.fast import policy
-from l0ref.fast.notice import Notice, announce_compilation
+from l0ref.fast.machine import policy
+from l0ref.fast.machine.notice import Notice, announce_compilation
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 compile_fresh: Callable[[Any], Any] = numba.njit
@@ -44,8 +44,8 @@ def test_the_first_kernel_is_announced_and_no_other(caplog: pytest.LogCaptureFix
         compiled_in(None)  # as of a function that exec made
         compiled_in("l0ref.faster")
         assert not caplog.records
-        compiled_in("l0ref.fast.update")
-        compiled_in("l0ref.fast.gates")
+        compiled_in("l0ref.fast.step.update")
+        compiled_in("l0ref.fast.chain.gates")
     said = "l0ref compiles its kernels for this processor: some seconds, once; they are kept on disk"
     assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [("l0ref.fast", "WARNING", said)]
 
@@ -54,7 +54,7 @@ def test_what_is_compiled_already_is_not_announced(notice: Notice, caplog: pytes
     def double(x: int) -> int:
         return 2 * x
 
-    double.__module__ = "l0ref.fast.update"
+    double.__module__ = "l0ref.fast.step.update"
     function = compile_fresh(double)
     with caplog.at_level(logging.WARNING, logger="l0ref.fast"):
         assert function(3) == 6

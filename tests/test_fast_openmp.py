@@ -9,9 +9,11 @@ import sys
 
 import pytest
 
-from l0ref.fast.policy import SPINS
+from l0ref.fast.machine.policy import SPINS
 
-CODE = "import os, l0ref.fast.policy; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'))"
+CODE = (
+    "import os, l0ref.fast.machine.policy; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'))"
+)
 OURS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 

@@ -11,12 +11,22 @@ import numba
 import pytest
 
 import l0ref.fast
-from l0ref.fast import policy
-from l0ref.fast.policy import AWAKE, SERIAL, STAMP, WAKING, OnThreads, kernel, stamp_of, threads_for, threads_for_call
+from l0ref.fast.machine import policy
+from l0ref.fast.machine.policy import (
+    AWAKE,
+    SERIAL,
+    STAMP,
+    WAKING,
+    OnThreads,
+    kernel,
+    stamp_of,
+    threads_for,
+    threads_for_call,
+)
 
 pytestmark = pytest.mark.kernels
 PACKAGE = Path(l0ref.fast.__file__).parent
-ROOMS = {"fast", "chain"}
+ROOMS = {"fast", "machine", "products", "dense", "sparse", "step", "chain"}
 
 
 def test_a_change_of_any_file_of_the_package_changes_the_stamp(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from l0ref.autodiff.op import backend
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
-from l0ref.fast import proximal
-from l0ref.fast.proximal import PART, laplace_prox
+from l0ref.fast.step import prox as proximal
+from l0ref.fast.step.prox import PART, laplace_prox
 from l0ref.penalty import Pull
 from l0ref.surrogates import Laplace
 from l0ref.validate import Array

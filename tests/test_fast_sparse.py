@@ -15,12 +15,16 @@ import pytest
 from l0ref import sparse
 from l0ref.autodiff.op import OPS, Rule, backend
 from l0ref.errors import L0RefError
-from l0ref.fast import load, scratch, sparse_layout, sparse_matrix, sparse_operands
-from l0ref.fast.policy import LOADED, MOVE, flat
-from l0ref.fast.scratch import Loan, room
-from l0ref.fast.sparse_contraction import CHUNK, EIGHT, share
-from l0ref.fast.sparse_layout import Batch
-from l0ref.fast.target import lanes
+from l0ref.fast import load
+from l0ref.fast.machine import scratch
+from l0ref.fast.machine.policy import LOADED, MOVE, flat
+from l0ref.fast.machine.scratch import Loan, room
+from l0ref.fast.machine.target import lanes
+from l0ref.fast.sparse import batch as sparse_layout
+from l0ref.fast.sparse import matrix as sparse_matrix
+from l0ref.fast.sparse import operands as sparse_operands
+from l0ref.fast.sparse.batch import Batch
+from l0ref.fast.sparse.entries import CHUNK, EIGHT, share
 from l0ref.sparse import BlockPattern, Pattern
 from l0ref.sparse.products import product, transposed_product
 from l0ref.validate import Array

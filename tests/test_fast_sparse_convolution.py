@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from l0ref.autodiff.op import OPS, Rule
-from l0ref.fast import load, sparse_convolution
-from l0ref.fast.policy import LOADED, MOVE
-from l0ref.fast.sparse_convolution import WIDE, pixel_size
-from l0ref.fast.sparse_geometry import Frame, Geometry, narrow, passes
-from l0ref.fast.sparse_planes import frame, unframe
-from l0ref.fast.target import lanes
+from l0ref.fast import load
+from l0ref.fast.machine.policy import LOADED, MOVE
+from l0ref.fast.machine.target import lanes
+from l0ref.fast.sparse import convolution as sparse_convolution
+from l0ref.fast.sparse.convolution import WIDE, pixel_size
+from l0ref.fast.sparse.geometry import Frame, Geometry, narrow, passes
+from l0ref.fast.sparse.planes import frame, unframe
 from l0ref.ops.windows import Windows
 from l0ref.sparse import Pattern
 from l0ref.validate import Array

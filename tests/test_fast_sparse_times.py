@@ -10,8 +10,11 @@ import pytest
 
 from l0ref import backend, sparse
 from l0ref.errors import DTypeError, ShapeError
-from l0ref.fast import scratch, sparse_layout, sparse_matrix, sparse_times
-from l0ref.fast.target import lanes
+from l0ref.fast.machine import scratch
+from l0ref.fast.machine.target import lanes
+from l0ref.fast.sparse import batch as sparse_layout
+from l0ref.fast.sparse import matrix as sparse_matrix
+from l0ref.fast.sparse import times as sparse_times
 from l0ref.sparse import BCSR, CSR
 from l0ref.validate import Array
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from l0ref import optim
-from l0ref.fast import optimizer, penalty
+from l0ref.fast.step import optimizer, penalty
 from l0ref.penalty import Pull
 from l0ref.surrogates import Laplace
 from l0ref.validate import Array

@@ -1,4 +1,4 @@
-"""Convolution in tiles (`l0ref.fast.winograd`): against loops, over sizes of tiles, and when it is chosen."""
+"""Convolution in tiles (`l0ref.fast.dense.winograd`): against loops, over sizes of tiles, and when it is chosen."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref.fast import convolution, winograd
-from l0ref.fast.direct import Direct
-from l0ref.fast.target import lanes
-from l0ref.fast.winograd import Winograd, pays
+from l0ref.fast.dense import convolution, winograd
+from l0ref.fast.dense.direct import Direct
+from l0ref.fast.dense.winograd import Winograd, pays
+from l0ref.fast.machine.target import lanes
 from l0ref.ops.windows import Windows
 from tests.naive import convolution as naive
 

@@ -134,7 +134,11 @@ CLEAN = [
     ("foreign_packages", "l0ref/bench/suites/conv.py", "def f():\n    from torch import nn\n    import scipy, mygrad"),
     ("foreign_packages", "tests/test_a.py", "import torch"),
     ("truth_without_twin", "l0ref/ops/__init__.py", "import l0ref.fast"),
-    ("truth_without_twin", "l0ref/fast/conv.py", "from numba import njit\nfrom l0ref.fast.policy import kernel"),
+    (
+        "truth_without_twin",
+        "l0ref/fast/conv.py",
+        "from numba import njit\nfrom l0ref.fast.machine.policy import kernel",
+    ),
     (
         "independent_oracles",
         "tests/naive/linear.py",

@@ -12,7 +12,7 @@ import pytest
 from l0ref import optim
 from l0ref.autodiff.op import backend
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
-from l0ref.fast import update
+from l0ref.fast.step import update
 from l0ref.optim.in_place import InPlace, steps_in_place
 from l0ref.penalty import Pull
 from l0ref.surrogates import L0, Laplace, LogSum, Surrogate

@@ -18,28 +18,28 @@ __all__ = ["FUNCTIONS", "REGISTERED", "compiled", "load", "load_function"]
 
 # operation -> (module of this package, stem of the two function names)
 REGISTERED: dict[str, tuple[str, str]] = {
-    "BlockSparseLinear": ("sparse_linear", "block_sparse_linear"),
-    "Conv2d": ("convolution", "conv2d"),
-    "CrossEntropy": ("loss", "cross_entropy"),
-    "Linear": ("linear", "linear"),
-    "Matmul": ("linear", "matmul"),
-    "MaxPool2d": ("pooling", "max_pool2d"),
-    "Relu": ("activation", "relu"),
-    "SDDMM": ("sparse_products", "sddmm"),
-    "SparseConv2d": ("sparse_convolution", "sparse_conv2d"),
-    "SparseLinear": ("sparse_linear", "sparse_linear"),
-    "SpMM": ("sparse_products", "spmm"),
-    "SpMV": ("sparse_products", "spmv"),
+    "BlockSparseLinear": ("sparse.linear", "block_sparse_linear"),
+    "Conv2d": ("dense.convolution", "conv2d"),
+    "CrossEntropy": ("dense.loss", "cross_entropy"),
+    "Linear": ("dense.linear", "linear"),
+    "Matmul": ("dense.linear", "matmul"),
+    "MaxPool2d": ("dense.pooling", "max_pool2d"),
+    "Relu": ("dense.activation", "relu"),
+    "SDDMM": ("sparse.matmul", "sddmm"),
+    "SparseConv2d": ("sparse.convolution", "sparse_conv2d"),
+    "SparseLinear": ("sparse.linear", "sparse_linear"),
+    "SpMM": ("sparse.matmul", "spmm"),
+    "SpMV": ("sparse.matmul", "spmv"),
 }
 
 # plain function, by its name -> module of this package with a compiled one of the same name and signature
 FUNCTIONS = {
-    "adam_step": "optimizer",
-    "adamw_step": "optimizer",
-    "laplace_gradient": "penalty",
-    "laplace_prox": "proximal",
-    "momentum_step": "optimizer",
-    "times": "sparse_times",
+    "adam_step": "step.optimizer",
+    "adamw_step": "step.optimizer",
+    "laplace_gradient": "step.penalty",
+    "laplace_prox": "step.prox",
+    "momentum_step": "step.optimizer",
+    "times": "sparse.times",
 }
 
 

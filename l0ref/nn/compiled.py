@@ -33,7 +33,7 @@ def chain_of(architecture: Sequence[Layer], input_shape: Shape, *, capacity: int
     if current_backend() != "numba":
         return None
     from l0ref.fast import chain as parts  # Numba is loaded with it
-    from l0ref.fast.target import lanes
+    from l0ref.fast.machine.target import lanes
 
     layers = list(architecture)
     shape = input_shape if len(input_shape) == 3 else (prod(input_shape), 1, 1)

@@ -1,7 +1,7 @@
 """Steps in place, for the training loop: the same numbers as `Optimizer.step`, without fresh arrays.
 
 All parameters of a network stand one after another in one array, and so do gradients and every slot; what the loop
-passes on are views of them. Compiled passes step over everything at once: `l0ref.fast.update`.
+passes on are views of them. Compiled passes step over everything at once: `l0ref.fast.step.update`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class InPlace:
     def __init__(
         self, optimizer: Optimizer, params: Mapping[str, Array], state: State, masks: Mapping[str, Array]
     ) -> None:
-        from l0ref.fast import proximal, update  # Numba is loaded with them
+        from l0ref.fast.step import prox as proximal  # Numba is loaded with them
+        from l0ref.fast.step import update  # Numba is loaded with them
 
         self._slot_names = tuple(optimizer.init({}).slots)
         check(params, params, state, self._slot_names, masks)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from l0ref.fast.target import lanes
+from l0ref.fast.machine.target import lanes
 from l0ref.nn import Conv2d, Layer, Linear, Model
 from l0ref.nn.model import FEW
 from l0ref.pruning.compact import sparse_twin

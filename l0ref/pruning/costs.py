@@ -111,7 +111,7 @@ def known_costs() -> Costs | None:
 
 def terms(kind: str, *, uses: int, rows: int, size: int, nnz: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return what the coefficients of a Line are multiplied by: (dense, sparse)."""
-    from l0ref.fast.target import COLUMNS  # Numba is loaded with it
+    from l0ref.fast.machine.target import COLUMNS  # Numba is loaded with it
 
     whole = -(-uses // COLUMNS) * COLUMNS if kind == "linear" else uses
     return (1, whole * size), (1, uses * rows, uses * nnz)

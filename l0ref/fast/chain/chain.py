@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from l0ref.fast import blocks as layout
-from l0ref.fast import gates
+from l0ref.fast.chain import gates
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.policy import MOVE, threads_for
+from l0ref.fast.machine.policy import MOVE, threads_for
+from l0ref.fast.products import layout
 from l0ref.validate import Array
 
 

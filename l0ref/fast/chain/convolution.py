@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.fast import gates
+from l0ref.fast.chain import gates
 from l0ref.fast.chain.images import ImageStage
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.policy import threads_for
-from l0ref.fast.products import contract, correlate, scatter, tile_room
-from l0ref.fast.tables import table
+from l0ref.fast.machine.policy import threads_for
+from l0ref.fast.machine.tables import table
+from l0ref.fast.products.launch import contract, correlate, scatter, tile_room
 from l0ref.ops.windows import Windows
 from l0ref.validate import Array
 

@@ -7,9 +7,9 @@ from math import inf
 
 import numpy as np
 
-from l0ref.fast import gates
+from l0ref.fast.chain import gates
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.policy import threads_for
+from l0ref.fast.machine.policy import threads_for
 from l0ref.ops.windows import Pair, Windows
 from l0ref.validate import Array
 

@@ -6,8 +6,8 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from l0ref.fast.scratch import zeros
-from l0ref.fast.target import lanes
+from l0ref.fast.machine.scratch import zeros
+from l0ref.fast.machine.target import lanes
 from l0ref.validate import Array
 
 Shape = tuple[int, int, int]

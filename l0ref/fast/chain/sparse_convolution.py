@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from l0ref.fast import sparse_grid
 from l0ref.fast.chain.images import ImageStage
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.policy import LOADED, flat, threads_for
-from l0ref.fast.scratch import room
-from l0ref.fast.sparse_geometry import Grid, inside, narrow
-from l0ref.fast.sparse_operands import no_floor
-from l0ref.fast.sparse_vector import reordered
-from l0ref.fast.tables import Table
+from l0ref.fast.machine.policy import LOADED, flat, threads_for
+from l0ref.fast.machine.scratch import room
+from l0ref.fast.machine.tables import Table
+from l0ref.fast.sparse import grid as sparse_grid
+from l0ref.fast.sparse.geometry import Grid, inside, narrow
+from l0ref.fast.sparse.operands import no_floor
+from l0ref.fast.sparse.vector import reordered
 from l0ref.ops.windows import Pair, Windows
 from l0ref.sparse.convolution import Shape
 from l0ref.sparse.pattern import Pattern
@@ -27,7 +27,7 @@ class Phase(NamedTuple):
     """The pixels of x with the same remainders under the stride, and the weights that lie on them.
 
     indptr, places, order  rows are channels; where the cotangent under each weight is, and which weight it is
-    grid, first            see `l0ref.fast.sparse_grid`
+    grid, first            see `sparse.grid`
     """
 
     indptr: NDArray[Any]

@@ -7,10 +7,10 @@ from math import inf
 
 import numpy as np
 
-from l0ref.fast import gates
+from l0ref.fast.chain import gates
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.policy import threads_for
-from l0ref.fast.sparse_operands import Entries, Tiles, no_floor, operand
+from l0ref.fast.machine.policy import threads_for
+from l0ref.fast.sparse.operands import Entries, Tiles, no_floor, operand
 from l0ref.sparse.products import AnyPattern
 from l0ref.validate import Array
 

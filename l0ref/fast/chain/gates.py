@@ -1,0 +1,147 @@
+"""What stands between the products of a network whose activations are in blocks: ReLU, pooling, the loss.
+
+Axes: b blocks, f features or filters, p q places of an image, l lanes; a lane is a sample.
+
+Why they are fast: the inner loop runs over the lanes, without gaps, so that the compiler fills its vectors whatever the
+size of the image; bias and ReLU are part of the product before; and since the largest of four numbers is positive
+exactly if the largest after a ReLU is, the backward pass gates a quarter of the numbers, before they are spread. That
+they are spread by four loops, each of which writes one array, takes half as long as by one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from l0ref.fast.machine.policy import kernel, parallel_kernel
+
+
+@kernel
+def gate(y, y_bar, floor, b_bar, room):  # type: ignore[no-untyped-def]
+    """y_bar[b,f,i] <- y_bar[b,f,i] where y > floor, else 0; b_bar[f] = sum_bi y_bar[b,f,i].
+
+    floor  array of one number: 0 for a ReLU, -inf for none, when all passes, behind NaN too
+    room   one number for each i
+    """
+    blocks, features, entries = y.shape
+    least, none = floor[0], floor.dtype.type(0)
+    is_open = least < none
+    for f in range(features):
+        for i in range(entries):
+            room[i] = none
+        for b in range(blocks):
+            value, bar = y[b, f], y_bar[b, f]
+            for i in range(entries):
+                slope = bar[i] if (value[i] > least) | is_open else none
+                bar[i] = slope
+                room[i] += slope
+        total = none
+        for i in range(entries):
+            total += room[i]
+        b_bar[f] = total
+
+
+@kernel
+def pool_row(upper, lower, best, place, lanes):  # type: ignore[no-untyped-def]
+    """One row of `pool` from two of z; upper and lower may be longer than two of best."""
+    for q in range(best.size // lanes):
+        to, left = q * lanes, 2 * q * lanes
+        right = left + lanes
+        for k in range(lanes):
+            x, i = upper[left + k], place.dtype.type(0)
+            v = upper[right + k]
+            better = (v > x) | (v != v)
+            x, i = (v, place.dtype.type(1)) if better else (x, i)
+            v = lower[left + k]
+            better = (v > x) | (v != v)
+            x, i = (v, place.dtype.type(2)) if better else (x, i)
+            v = lower[right + k]
+            better = (v > x) | (v != v)
+            x, i = (v, place.dtype.type(3)) if better else (x, i)
+            best[to + k] = x
+            place[to + k] = i
+
+
+@kernel
+def pool_planes(z, y, winner, lanes, first, last):  # type: ignore[no-untyped-def]
+    """Planes first ... last - 1 of `pool`."""
+    for n in range(first, last):
+        for p in range(y.shape[1]):
+            pool_row(z[n, 2 * p], z[n, 2 * p + 1], y[n, p], winner[n, p], lanes)
+
+
+@parallel_kernel
+def pool(z, y, winner, lanes, threads):  # type: ignore[no-untyped-def]
+    """y[n,p,q,l] = largest of the four z[n,2p,2q,l] ... z[n,2p+1,2q+1,l]; winner says which, as a float: 0 1 / 2 3."""
+    planes = y.shape[0]
+    for n in prange(threads):
+        pool_planes(z, y, winner, lanes, n * planes // threads, (n + 1) * planes // threads)
+
+
+@kernel
+def unpool_planes(y_bar, winner, z_bar, corner, lanes, first, last):  # type: ignore[no-untyped-def]
+    """Planes first ... last - 1 of `unpool`."""
+    height, width = y_bar.shape[1], y_bar.shape[2] // lanes
+    none = y_bar.dtype.type(0)
+    for n in range(first, last):
+        for p in range(height):
+            upper, lower = z_bar[n, corner[0] + 2 * p], z_bar[n, corner[0] + 2 * p + 1]
+            bar, place = y_bar[n, p], winner[n, p]
+            for q in range(width):
+                at, left = q * lanes, (corner[1] + 2 * q) * lanes
+                right, end = left + lanes, left + 2 * lanes
+                g, i = bar[at : at + lanes], place[at : at + lanes]
+                nw, ne, sw, se = upper[left:right], upper[right:end], lower[left:right], lower[right:end]
+                for k in range(lanes):
+                    nw[k] = g[k] if i[k] == 0 else none
+                for k in range(lanes):
+                    ne[k] = g[k] if i[k] == 1 else none
+                for k in range(lanes):
+                    sw[k] = g[k] if i[k] == 2 else none
+                for k in range(lanes):
+                    se[k] = g[k] if i[k] == 3 else none
+
+
+@parallel_kernel
+def unpool(y_bar, winner, z_bar, corner, lanes, threads):  # type: ignore[no-untyped-def]
+    """z_bar from y_bar: the cotangent of `pool`. z begins at a corner (row, column) of z_bar.
+
+    Rows and columns of z that no window reaches are not written: they are zero from the start.
+    """
+    planes = y_bar.shape[0]
+    for n in prange(threads):
+        unpool_planes(y_bar, winner, z_bar, corner, lanes, n * planes // threads, (n + 1) * planes // threads)
+
+
+@kernel
+def score(x, target, smoothing, x_bar, losses):  # type: ignore[no-untyped-def]
+    """Cross-entropy of the scores x[b,c,l]: losses[n], and x_bar, the slope of their mean.
+
+    The formula is that of `loss.cross_entropy_rows`. Lanes beyond the last sample have no slope.
+    """
+    blocks, classes, lanes = x.shape
+    count = target.size
+    share = smoothing / classes
+    for b in range(blocks):
+        for k in range(lanes):
+            n = b * lanes + k
+            if n >= count:
+                for c in range(classes):
+                    x_bar[b, c, k] = 0
+                continue
+            top = x[b, 0, k]
+            for c in range(1, classes):
+                top = max(top, x[b, c, k])
+            z = 0.0
+            for c in range(classes):
+                x_bar[b, c, k] = np.exp(x[b, c, k] - top)
+                z += x_bar[b, c, k]
+            log_z = np.log(z)
+            hit = target[n]
+            total = (1 - smoothing) * (log_z - (x[b, hit, k] - top))
+            for c in range(classes):
+                if smoothing > 0:
+                    total += share * (log_z - (x[b, c, k] - top))
+                q = share + (1 - smoothing if c == hit else 0.0)
+                x_bar[b, c, k] = (x_bar[b, c, k] / z - q) / count
+            losses[n] = total

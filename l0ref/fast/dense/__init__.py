@@ -1,0 +1,1 @@
+"""Compiled twins of the dense operations: activation, linear, convolution, pooling, loss."""

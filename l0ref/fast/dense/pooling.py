@@ -1,0 +1,112 @@
+"""Compiled twin of `MaxPool2d`: one pass finds the largest pixel of every window and where it was.
+
+Why it is fast: the truth compares every pixel of every window with the maximum, as arrays; here a window is read once,
+and what is kept of it is one byte, the place of the winner in the window. The backward pass reads that byte and adds
+one number to one pixel. Windows of 2 x 2 at stride 2, the usual ones, have a kernel without inner loops: with the
+distances known, the compiler handles many windows at once.
+
+A window with a NaN gives NaN, as in the truth; which of its pixels gets the cotangent is not specified.
+Axis letters as in `l0ref.ops.windows`; images and channels are one axis, of "planes".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from l0ref.autodiff.op import Saved
+from l0ref.fast.machine.policy import kernel
+from l0ref.ops.windows import Pair
+from l0ref.validate import Array
+
+
+@kernel
+def largest_of_four(planes, y, winner):  # type: ignore[no-untyped-def]
+    """Windows of 2 x 2 at stride 2 without padding: the largest pixel, and its place 0 1 / 2 3."""
+    count, height, width = y.shape
+    for n in range(count):
+        for p in range(height):
+            upper, lower = planes[n, 2 * p], planes[n, 2 * p + 1]
+            largest, place = y[n, p], winner[n, p]
+            for q in range(width):
+                best, k = upper[2 * q], np.uint8(0)
+                x = upper[2 * q + 1]
+                better = (x > best) | (x != x)
+                best, k = (x, np.uint8(1)) if better else (best, k)
+                x = lower[2 * q]
+                better = (x > best) | (x != x)
+                best, k = (x, np.uint8(2)) if better else (best, k)
+                x = lower[2 * q + 1]
+                better = (x > best) | (x != x)
+                best, k = (x, np.uint8(3)) if better else (best, k)
+                largest[q] = best
+                place[q] = k
+
+
+@kernel
+def largest_of_window(planes, size, stride, padding, y, winner):  # type: ignore[no-untyped-def]
+    """Any windows: the largest pixel on the image, and its place r * size[1] + s."""
+    count, rows, cols = planes.shape
+    for n in range(count):
+        for p in range(y.shape[1]):
+            top = p * stride[0] - padding[0]
+            for q in range(y.shape[2]):
+                left = q * stride[1] - padding[1]
+                first_h, first_w = max(top, 0), max(left, 0)
+                best = planes[n, first_h, first_w]
+                k = (first_h - top) * size[1] + first_w - left
+                for h in range(first_h, min(top + size[0], rows)):
+                    for w in range(first_w, min(left + size[1], cols)):
+                        x = planes[n, h, w]
+                        if x > best or x != x:
+                            best = x
+                            k = (h - top) * size[1] + w - left
+                y[n, p, q] = best
+                winner[n, p, q] = k
+
+
+@kernel
+def add_to_winners(y_bar, winner, places, stride, first, planes):  # type: ignore[no-untyped-def]
+    """Add y_bar[n,p,q] to the pixel that won its window.
+
+    places  distance of each place of a window from its first one, in a plane (N C, H W) laid out row by row
+    stride  distance from a window to the next one below, and to the next one beside
+    first   where the first window begins: below 0 if there is padding
+    """
+    count, height, width = y_bar.shape
+    for n in range(count):
+        for p in range(height):
+            for q in range(width):
+                pixel = first + p * stride[0] + q * stride[1] + places[winner[n, p, q]]
+                planes[n, pixel] += y_bar[n, p, q]
+
+
+def max_pool2d_forward(x: Array, *, kernel_size: Pair, stride: Pair, padding: Pair) -> tuple[Array, Saved]:
+    """Value of `l0ref.ops.pooling.MaxPool2d`."""
+    n, c, h, w = x.shape
+    grid = [(x.shape[2 + i] + 2 * padding[i] - kernel_size[i]) // stride[i] + 1 for i in (0, 1)]
+    y = np.empty((n, c, *grid), x.dtype)
+    winner = np.empty((n * c, *grid), np.uint8 if kernel_size[0] * kernel_size[1] <= 256 else np.intp)
+    planes, out = np.ascontiguousarray(x).reshape(n * c, h, w), y.reshape(winner.shape)
+    if (kernel_size, stride, padding) == ((2, 2), (2, 2), (0, 0)):
+        largest_of_four(planes, out, winner)
+    else:
+        largest_of_window(planes, kernel_size, stride, padding, out, winner)
+    return y, (winner, x.shape, kernel_size, stride, padding)
+
+
+def max_pool2d_vjp(saved: Saved, y_bar: Array) -> tuple[Any]:
+    """Cotangent of `l0ref.ops.pooling.MaxPool2d`."""
+    winner, shape, kernel_size, stride, padding = saved
+    n, c, h, w = shape
+
+    def x_bar() -> Array:
+        places = np.add.outer(np.arange(kernel_size[0]) * w, np.arange(kernel_size[1])).ravel()
+        steps, first = (stride[0] * w, stride[1]), -padding[0] * w - padding[1]
+        out = np.zeros(shape, y_bar.dtype)
+        y_planes = np.ascontiguousarray(y_bar).reshape(winner.shape)
+        add_to_winners(y_planes, winner, places, steps, first, out.reshape(n * c, h * w))
+        return out
+
+    return (x_bar,)

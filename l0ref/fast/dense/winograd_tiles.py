@@ -1,0 +1,195 @@
+"""Kernels of `dense.winograd`: tiles of pixels to frequencies, products of these, and tiles of outputs back.
+
+    tiles_in    v = B^T d B          of a tile d of 4 x 4 pixels, for each channel
+    products    m_xi = u_xi v_xi     16 matrix products, (filters, channels) times (channels, tiles)
+    tiles_out   y = A^T m A + b      2 x 2 outputs, for each filter
+    slopes_in   d = A y_bar A^T      of a tile of 2 x 2 cotangents, for each filter
+
+Activations stand in blocks as in `dense.images`, and a number is a vector: so many samples at once. Frequency
+xi = 4 j + i stands for entry (i, j) of a tile; v and m hold frequencies by channels or filters by tiles.
+
+Why it is fast: COLUMNS tiles at a time go through all three steps of a convolution, so that v and m stay in the second
+cache; their transforms take one addition or two an entry. For the cotangent of k, more tiles at a time, so that sums
+over lanes are seldom taken.
+"""
+
+from __future__ import annotations
+
+from numba import prange
+
+from l0ref.fast.machine.lanes import COLUMNS, ROWS, filled, load, minus, plus, shift, store
+from l0ref.fast.machine.policy import kernel, parallel_kernel
+from l0ref.fast.products.contraction import columns_of, correlate_run, rows_of, tile
+
+
+@kernel
+def stretch(a, n, parts):  # type: ignore[no-untyped-def]
+    """Part n of an array that is cut into so many."""
+    return a[n * a.size // parts : (n + 1) * a.size // parts]
+
+
+@kernel
+def b_times(a, b, c, d):  # type: ignore[no-untyped-def]
+    """B^T times four rows."""
+    return minus(a, c), plus(b, c), minus(c, b), minus(d, b)
+
+
+@kernel
+def a_times(a, b, c, d):  # type: ignore[no-untyped-def]
+    """A^T times four rows."""
+    return plus(plus(a, b), c), plus(minus(b, c), d)
+
+
+@kernel
+def a_of(a, b):  # type: ignore[no-untyped-def]
+    """A times two rows."""
+    return a, plus(a, b), minus(a, b), b
+
+
+@kernel
+def column(rows, j):  # type: ignore[no-untyped-def]
+    """Entry j of four rows."""
+    return rows[0][j], rows[1][j], rows[2][j], rows[3][j]
+
+
+@kernel
+def put(v, tile_at, step, columns):  # type: ignore[no-untyped-def]
+    """The 16 entries of a tile, column by column, `step` apart."""
+    places = (0, step, 2 * step, 3 * step)
+    for j in range(4):
+        store(v, shift(places, tile_at + 4 * j * step), (0,), columns[j])
+
+
+@kernel
+def tiles_in(x, v, at, image, tiles, first):  # type: ignore[no-untyped-def]
+    """Fill tiles first ... first + COLUMNS - 1 of v (16, channels, tiles) from those that begin at places `at` of x.
+
+    image  channels; numbers from one channel to the next, from one row of pixels to the next, of a vector
+    """
+    channels, plane, line, lanes = image[0], image[1], image[2], image[3]
+    pixels = (0, lanes, 2 * lanes, 3 * lanes)
+    for c in range(channels):
+        for p in range(COLUMNS):
+            top = shift(pixels, at[p] + c * plane)
+            second, third, last = shift(top, line), shift(top, 2 * line), shift(top, 3 * line)
+            rows = b_times(load(x, top), load(x, second), load(x, third), load(x, last))
+            columns = b_times(column(rows, 0), column(rows, 1), column(rows, 2), column(rows, 3))
+            put(v, (c * tiles + first + p) * lanes, channels * tiles * lanes, columns)
+
+
+@kernel
+def slopes_in(y, d, at, image, tiles, first):  # type: ignore[no-untyped-def]
+    """Fill so many tiles of d (16, filters, tiles) from the cotangents of outputs; arguments as in `tiles_in`."""
+    filters, plane, line, lanes = image[0], image[1], image[2], image[3]
+    for f in range(filters):
+        for p in range(COLUMNS):
+            top = shift((0, lanes), at[p] + f * plane)
+            rows = a_of(load(y, top), load(y, shift(top, line)))
+            put(d, (f * tiles + first + p) * lanes, filters * tiles * lanes, a_of(column(rows, 0), column(rows, 1)))
+
+
+@kernel
+def tiles_out(m, b, y, to, image):  # type: ignore[no-untyped-def]
+    """COLUMNS tiles of outputs, which begin at the places `to` of y, from m (16, filters, COLUMNS)."""
+    filters, plane, line, lanes = image[0], image[1], image[2], image[3]
+    step = filters * COLUMNS * lanes
+    places = (0, step, 2 * step, 3 * step)
+    for f in range(filters):
+        bias = filled(b, (f,), (0, 0))
+        for p in range(COLUMNS):
+            first = shift(places, (f * COLUMNS + p) * lanes)
+            second, third, last = shift(first, 4 * step), shift(first, 8 * step), shift(first, 12 * step)
+            pair = a_times(load(m, first), load(m, second), load(m, third), load(m, last))  # columns of outputs
+            top, bottom = a_times(
+                (pair[0][0], pair[1][0]), (pair[0][1], pair[1][1]), (pair[0][2], pair[1][2]), (pair[0][3], pair[1][3])
+            )
+            at = (to[p] + f * plane, to[p] + f * plane + lanes)
+            store(y, at, (0,), plus(top, bias))
+            store(y, shift(at, line), (0,), plus(bottom, bias))
+
+
+@kernel
+def products(v, u, zero, m, rows, taps, step):  # type: ignore[no-untyped-def]
+    """Fill m (16, filters, COLUMNS).
+
+    rows  offsets of the filters in u and in m, and zeros, (3, filters)
+    taps  offsets of the channels in v and in u, (2, channels)
+    step  from one tile to the next
+    """
+    filters, tiles = rows.shape[1], (0, step, 2 * step, 3 * step)
+    for xi in range(16):
+        u_from = xi * filters * taps.shape[1]
+        at, to = shift(tiles, xi * taps.shape[1] * COLUMNS * step), shift(tiles, xi * filters * COLUMNS * step)
+        for i in range(0, filters, ROWS):
+            row = shift(rows_of(rows[0], i), u_from)
+            sums = tile(v, u, filled(zero, rows_of(rows[2], i), tiles), at, row, taps)
+            store(m, to, rows_of(rows[1], i), sums)
+
+
+@kernel
+def convolve_strips(x, u, bias, y, room, tables, first, last):  # type: ignore[no-untyped-def]
+    """Strips first ... last - 1 of `convolve`, counted block by block."""
+    (v, m), (b, zero), (starts, rows, taps, steps, images) = room, bias, tables
+    across = (starts.shape[1] + COLUMNS - 1) // COLUMNS
+    for k in range(first, last):
+        block, p = k // across, k % across * COLUMNS
+        tiles_in(x, v, shift(columns_of(starts[0], p), block * steps[0]), images[0], COLUMNS, 0)
+        products(v, u, zero, m, rows, taps, images[0, 3])
+        tiles_out(m, b, y, shift(columns_of(starts[1], p), block * steps[1]), images[1])
+
+
+@parallel_kernel
+def convolve(x, u, bias, y, room, tables, blocks, threads):  # type: ignore[no-untyped-def]
+    """Fill y.
+
+    u       frequencies of the weights, (16, filters, channels)
+    bias    b, and one zero
+    room    v (threads, 16, channels, COLUMNS, lanes), and m (threads, 16, filters, COLUMNS, lanes)
+    tables  starts  where tiles begin in x and in y, (2, T); rows, taps: see `products`
+            steps   from one block to the next, in x and in y; images  of x and of y, (2, 4): see `tiles_in`
+    """
+    strips = blocks * ((tables[0].shape[1] + COLUMNS - 1) // COLUMNS)
+    for n in prange(threads):
+        own = stretch(room[0], n, threads), stretch(room[1], n, threads)
+        convolve_strips(x, u, bias, y, own, tables, n * strips // threads, (n + 1) * strips // threads)
+
+
+@kernel
+def correlate_strips(x, y, zero, sums, room, tables, parts, first, last):  # type: ignore[no-untyped-def]
+    """Strips first ... last - 1 of `correlate`, of as many tiles as its columns, counted block by block."""
+    (v, d), (starts, columns, rows, taps, steps, images) = room, tables
+    tiles = columns.shape[1]
+    across, number = (starts.shape[1] + tiles - 1) // tiles, sums.size // 16
+    for k in range(sums.size):
+        sums[k] = zero[0]
+    for k in range(first, last):
+        block, p = k // across, k % across * tiles
+        count = min(tiles, starts.shape[1] - p)
+        for q in range(0, count, COLUMNS):
+            tiles_in(x, v, shift(columns_of(starts[0], p + q), block * steps[0]), images[0], tiles, q)
+            slopes_in(y, d, shift(columns_of(starts[1], p + q), block * steps[1]), images[1], tiles, q)
+        for xi in range(16):
+            totals = stretch(sums, xi, 16)
+            at = xi * (v.size // 16), xi * (d.size // 16)
+            correlate_run(
+                v, d, zero, totals, parts, (columns, rows, taps), at, (0, count), 0, number // (ROWS * COLUMNS)
+            )
+
+
+@parallel_kernel
+def correlate(x, y, zero, sums, room, tables, parts, shares, blocks, threads):  # type: ignore[no-untyped-def]
+    """Fill sums (shares, 16, ...): tiles of G-transformed weights' cotangents, as `products.contraction` writes them.
+
+    The strips are cut into so many shares, whatever the number of threads, and each is summed by one of them.
+
+    room    v (threads, 16, channels, tiles, lanes), and d (threads, 16, filters, tiles, lanes)
+    tables  starts   where tiles begin in x and in y, (2, T)
+            columns, rows, taps, parts   of a frequency of v and d: see `correlate` there
+            steps, images   as in `convolve`
+    """
+    strips = blocks * ((tables[0].shape[1] + tables[1].shape[1] - 1) // tables[1].shape[1])
+    for n in prange(threads):
+        own = stretch(room[0], n, threads), stretch(room[1], n, threads)
+        for k in range(n * shares // threads, (n + 1) * shares // threads):
+            first, last = k * strips // shares, (k + 1) * strips // shares
+            correlate_strips(x, y, zero, stretch(sums, k, shares), own, tables, parts, first, last)

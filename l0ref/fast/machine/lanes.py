@@ -1,0 +1,92 @@
+"""Vectors of lanes: the words in which the kernels of this package speak to the vector units of the processor.
+
+A vector holds `lanes(dtype)` numbers and lives in one register. Kernels handle a few vectors at a time, as a tuple,
+and name places in a flat array by offsets, also as tuples. In the formulas l runs over the lanes:
+
+    load(x, at)               v_p[l] = x[at_p + l]                            one vector for each offset
+    spread(w, at)             u_i[l] = w[at_i]                                one number in all lanes
+    filled(b, rows, columns)  a_pi[l] = b[rows_i]                             p runs over the offsets `columns`
+    outer(a, v, u)            a_pi[l] + v_p[l] u_i[l]                         fused: rounded once
+    at_least(a, w, i)         max(a_pi[l], w[i]); a NaN stays NaN
+    store(y, columns, rows, a)     y[columns_p + rows_i + l] = a_pi[l]
+    increase(y, columns, rows, a)  y[columns_p + rows_i + l] += a_pi[l], one after another, so that places may meet
+    plus(a, b), minus(a, b)   a_k[l] + b_k[l], a_k[l] - b_k[l]
+    totals(a)                 t[k] = sum_l a_k[l]                             lanes of a give one vector of t
+    transposed(a)             b_k[l] = a_l[k]                                 as many vectors as lanes
+    shift(at, by)             at_p + by
+    pick(t, at)               t[at_p], an offset from a table of whole numbers
+    at_most(at, most)         min(at_p, most)
+
+a_pi stands at place p len(rows) + i of its tuple.
+
+Why it is fast: a matrix product is bound by the loads that feed it, and a compiler that vectorises a plain loop does
+not keep a tile of sums in registers. With tuples of vectors the sums are ordinary variables: a tile of 4 x 4 costs 8
+loads for 16 multiply-adds.
+
+With Numba's compiler off these are plain functions on NumPy arrays, which refuse places outside of the array: the
+tests run the kernels that way, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+
+from l0ref.fast.machine.target import COLUMNS, ROWS, lanes
+
+settings: Any = numba.config
+if settings.DISABLE_JIT:
+    from l0ref.fast.machine.lanes_python import (
+        at_least,
+        at_most,
+        filled,
+        increase,
+        load,
+        minus,
+        outer,
+        pick,
+        plus,
+        shift,
+        spread,
+        store,
+        totals,
+        transposed,
+    )
+else:
+    from l0ref.fast.machine.lanes_llvm import (
+        at_least,
+        at_most,
+        filled,
+        increase,
+        load,
+        minus,
+        outer,
+        pick,
+        plus,
+        shift,
+        spread,
+        store,
+        totals,
+        transposed,
+    )
+
+__all__ = [
+    "COLUMNS",
+    "ROWS",
+    "at_least",
+    "at_most",
+    "filled",
+    "increase",
+    "lanes",
+    "load",
+    "minus",
+    "outer",
+    "pick",
+    "plus",
+    "shift",
+    "spread",
+    "store",
+    "totals",
+    "transposed",
+]

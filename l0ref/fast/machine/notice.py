@@ -1,0 +1,37 @@
+"""A line in the log when a kernel is compiled for the first time: what takes so long, and that it happens once.
+
+It goes to the logger "l0ref.fast" as a warning, which Python prints unless the program has set up logging otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from numba.core import event
+
+logger = logging.getLogger("l0ref.fast")
+
+
+class Notice(event.Listener):
+    """Hears of every compilation of this process; speaks once, when it is a kernel of this package."""
+
+    def __init__(self) -> None:
+        self.is_given = False
+
+    def on_start(self, event: Any) -> None:
+        """A compilation begins, as the kernel was not found in the cache."""
+        module = event.data["dispatcher"].py_func.__module__ or ""  # None of a function made by exec
+        if not self.is_given and module.startswith(logger.name + "."):
+            self.is_given = True
+            logger.warning("l0ref compiles its kernels for this processor: some seconds, once; they are kept on disk")
+
+    def on_end(self, event: Any) -> None:
+        """Nothing is said at the end."""
+
+
+def announce_compilation() -> Notice:
+    """Give notice of the first compilation of this process; return who listens."""
+    notice = Notice()
+    event.register("numba:compile", notice)
+    return notice

@@ -1,0 +1,36 @@
+"""What the processor's vector unit looks like: how many numbers fit into a register, and how many registers it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+
+
+def vector_unit() -> tuple[int, int]:
+    """Return the bits of a vector register of this processor, and the number of registers."""
+    settings: Any = numba.config
+    if settings.CPU_NAME:  # NUMBA_CPU_NAME asks for code that also runs elsewhere
+        return 128, 16
+    try:
+        features = llvm.get_host_cpu_features()
+    except RuntimeError:  # LLVM does not know this processor
+        return 128, 16
+    if features.get("avx512f"):
+        return 512, 32
+    if features.get("neon"):
+        return 128, 32
+    return (256, 16) if features.get("avx2") else (128, 16)
+
+
+BITS, REGISTERS = vector_unit()
+COLUMNS = 4  # vectors of a tile in `products.contraction`
+ROWS = 4 if REGISTERS == 32 else 2  # its numbers; ROWS x COLUMNS sums and the operands of two turns fit the registers
+
+
+def lanes(dtype: Any) -> int:
+    """Numbers in a vector."""
+    bits: int = 8 * np.dtype(dtype).itemsize
+    return BITS // bits

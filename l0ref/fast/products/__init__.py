@@ -1,0 +1,1 @@
+"""Products of dense matrices and sums of products over tables of offsets: what layers and convolutions come down to."""

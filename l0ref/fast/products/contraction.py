@@ -1,0 +1,190 @@
+"""Two kernels that all products of a network come down to: sums of products, whose places stand in tables.
+
+    contract    y[columns_p + rows_i + l]  =  max(floor, b_i + sum_t w[rows'_i + taps'_t] x[columns'_p + taps_t + l])
+    scatter     the same without b and floor, added to what stands at those places of y
+    correlate   g[i, t]  =  sum_p sum_l d[rows_i + columns_p + l] x[columns'_p + taps_t + l]
+
+l runs over the lanes of a vector, p over vectors of x ("columns"), i over rows of w, t over the terms of the sum
+("taps"). All arrays are flat; what they mean is up to the tables. Activations stand in blocks of as many samples as a
+vector has lanes, the sample last. Then
+
+    linear, y = x W^T + b   columns: blocks of samples     rows: outputs          taps: inputs
+    its x_bar = y_bar W     columns: blocks of samples     rows: inputs           taps: outputs
+    its W_bar = y_bar^T x   columns: vectors of inputs     rows: outputs          taps: samples, one by one
+    convolution             columns: places of the output  rows: filters          taps: places of the window, channels
+    its x_bar               columns: places of the output  rows: window, channels taps: filters        (scatter)
+    its k_bar               columns: places of the output  rows: filters          taps: window, channels (correlate)
+
+and stride, padding and dilation are only other numbers in the tables.
+
+Why it is fast: ROWS x COLUMNS sums stay in registers while a tile runs through its taps, so that each number loaded is
+used four times; and since a lane is a sample, every size of image fills the vectors. Nothing is unrolled into columns
+and nothing is copied. A tile at the edge repeats its last row or column, which is cheaper than a branch for it;
+`scatter`, where a place must count once, takes single rows and columns there.
+
+Every sum is taken by one thread, in the order of the taps: the result does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from numba import prange
+
+from l0ref.fast.machine.lanes import (
+    COLUMNS,
+    ROWS,
+    at_least,
+    filled,
+    increase,
+    load,
+    outer,
+    shift,
+    spread,
+    store,
+    totals,
+)
+from l0ref.fast.machine.policy import kernel, parallel_kernel
+
+CHUNK = 64  # columns that `correlate` takes at a time: those of ROWS rows stay in the first cache
+
+if ROWS == 4:
+
+    @kernel
+    def rows_of(table, i):  # type: ignore[no-untyped-def]
+        """ROWS entries of a table from i on; its last entry again where it ends."""
+        last = table.size - 1
+        return table[min(i, last)], table[min(i + 1, last)], table[min(i + 2, last)], table[min(i + 3, last)]
+
+else:
+
+    @kernel
+    def rows_of(table, i):  # type: ignore[no-untyped-def]
+        """ROWS entries of a table from i on; its last entry again where it ends."""
+        last = table.size - 1
+        return table[min(i, last)], table[min(i + 1, last)]
+
+
+@kernel
+def columns_of(table, p):  # type: ignore[no-untyped-def]
+    """COLUMNS entries of a table from p on; its last entry again where it ends."""
+    last = table.size - 1
+    return table[min(p, last)], table[min(p + 1, last)], table[min(p + 2, last)], table[min(p + 3, last)]
+
+
+@kernel
+def tile(x, w, sums, columns, rows, taps):  # type: ignore[no-untyped-def]
+    """sums_pi + sum_t w[rows_i + taps[1, t]] x[columns_p + taps[0, t]]."""
+    for t in range(taps.shape[1]):
+        sums = outer(sums, load(x, shift(columns, taps[0, t])), spread(w, shift(rows, taps[1, t])))
+    return sums
+
+
+@kernel
+def contract_tiles(x, w, b, floor, y, tables, first, last):  # type: ignore[no-untyped-def]
+    """Tiles first ... last - 1 of `contract`, counted block by block, row by row."""
+    columns, rows, taps, steps = tables
+    across = (columns.shape[1] + COLUMNS - 1) // COLUMNS
+    down = (rows.shape[1] + ROWS - 1) // ROWS
+    for k in range(first, last):
+        block = k // (across * down)
+        i, p = k // across % down * ROWS, k % across * COLUMNS
+        at = shift(columns_of(columns[0], p), block * steps[0])
+        to = shift(columns_of(columns[1], p), block * steps[1])
+        sums = tile(x, w, filled(b, rows_of(rows[2], i), at), at, rows_of(rows[0], i), taps)
+        store(y, to, rows_of(rows[1], i), at_least(sums, floor, 0))
+
+
+@parallel_kernel
+def contract(x, w, b, floor, y, tables, blocks, threads):  # type: ignore[no-untyped-def]
+    """Fill y.
+
+    floor   array of one number: 0 for a ReLU, -inf for none
+    tables  columns  offsets in x and in y, (2, P)        rows   offsets in w, in y and in b, (3, M)
+            taps     offsets in x and in w, (2, T)        steps  from one block to the next, in x and in y
+    """
+    columns, rows = tables[0], tables[1]
+    across = (columns.shape[1] + COLUMNS - 1) // COLUMNS
+    tiles = blocks * across * ((rows.shape[1] + ROWS - 1) // ROWS)
+    for n in prange(threads):
+        first, last = n * tiles // threads, (n + 1) * tiles // threads
+        contract_tiles(x, w, b, floor, y, tables, first, last)
+
+
+@kernel
+def scatter_block(x, w, zero, y, tables, block):  # type: ignore[no-untyped-def]
+    """One block of `scatter`."""
+    columns, rows, taps, steps = tables
+    x_from, y_from = block * steps[0], block * steps[1]
+    across, down = columns.shape[1], rows.shape[1]
+    for p in range(0, across, COLUMNS):
+        for i in range(0, down, ROWS):
+            if i + ROWS <= down and p + COLUMNS <= across:
+                at, row, to = shift(columns_of(columns[0], p), x_from), rows_of(rows[0], i), rows_of(rows[1], i)
+                sums = tile(x, w, filled(zero, rows_of(rows[2], i), at), at, row, taps)
+                increase(y, shift(columns_of(columns[1], p), y_from), to, sums)
+            else:
+                for q in range(p, min(p + COLUMNS, across)):
+                    for j in range(i, min(i + ROWS, down)):
+                        one = (columns[0, q] + x_from,)
+                        sum_ = tile(x, w, filled(zero, (rows[2, j],), one), one, (rows[0, j],), taps)
+                        increase(y, (columns[1, q] + y_from,), (rows[1, j],), sum_)
+
+
+@parallel_kernel
+def scatter(x, w, zero, y, tables, blocks, threads):  # type: ignore[no-untyped-def]
+    """Add to y; arguments as in `contract`. The blocks of y must not meet: each belongs to one thread."""
+    for n in prange(threads):
+        for block in range(n * blocks // threads, (n + 1) * blocks // threads):
+            scatter_block(x, w, zero, y, tables, block)
+
+
+@kernel
+def correlate_run(x, d, zero, sums, parts, tables, starts, run, first, last):  # type: ignore[no-untyped-def]
+    """Add what columns run[0] ... run[1] - 1, shifted by `starts` in x and in d, give to tiles first ... last - 1."""
+    columns, rows, taps = tables
+    across = (taps.size + COLUMNS - 1) // COLUMNS
+    none = rows_of(rows[1], 0)
+    for k in range(first, last):
+        tap = shift(columns_of(taps, k % across * COLUMNS), starts[0])
+        row = shift(rows_of(rows[0], k // across * ROWS), starts[1])
+        tile_sums = filled(zero, none, tap)
+        for p in range(run[0], run[1]):
+            tile_sums = outer(tile_sums, load(x, shift(tap, columns[0, p])), load(d, shift(row, columns[1, p])))
+        increase(sums, (k * ROWS * COLUMNS,), parts, totals(tile_sums))
+
+
+@kernel
+def correlate_tiles(x, d, zero, sums, parts, tables, blocks, first, last):  # type: ignore[no-untyped-def]
+    """Tiles first ... last - 1 of `correlate`, counted row by row."""
+    columns, rows, taps, steps = tables
+    for k in range(first * ROWS * COLUMNS, last * ROWS * COLUMNS):
+        sums[k] = zero[0]
+    for block in range(blocks):
+        starts = block * steps[0], block * steps[1]
+        for begin in range(0, columns.shape[1], CHUNK):
+            run = begin, min(begin + CHUNK, columns.shape[1])
+            correlate_run(x, d, zero, sums, parts, (columns, rows, taps), starts, run, first, last)
+
+
+@parallel_kernel
+def correlate(x, d, zero, sums, parts, tables, blocks, threads):  # type: ignore[no-untyped-def]
+    """Fill sums, tile by tile: entry i of row j of a tile follows entry j of column i. See `untiled`.
+
+    tables  columns  offsets in x and in d, (2, P)    rows   offsets in d, and zeros, (2, M)
+            taps     offsets in x, (T)                steps  from one block to the next, in x and in d
+    parts   0, lanes, 2 lanes, ...: where the vectors of a tile's totals go
+    """
+    rows, taps = tables[1], tables[2]
+    tiles = ((taps.size + COLUMNS - 1) // COLUMNS) * ((rows.shape[1] + ROWS - 1) // ROWS)
+    for n in prange(threads):
+        first, last = n * tiles // threads, (n + 1) * tiles // threads
+        correlate_tiles(x, d, zero, sums, parts, tables, blocks, first, last)
+
+
+@kernel
+def untiled(sums, g):  # type: ignore[no-untyped-def]
+    """g[i, t] from the tiles of `correlate`."""
+    across = (g.shape[1] + COLUMNS - 1) // COLUMNS
+    for i in range(g.shape[0]):
+        for t in range(g.shape[1]):
+            k = i // ROWS * across + t // COLUMNS
+            g[i, t] = sums[k * ROWS * COLUMNS + t % COLUMNS * ROWS + i % ROWS]

@@ -1,0 +1,76 @@
+"""The kernels of `products.contraction`, each with as many threads as its work is worth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from l0ref.fast.machine.policy import threads_for
+from l0ref.fast.machine.tables import Table
+from l0ref.fast.machine.target import COLUMNS, ROWS
+from l0ref.fast.products import contraction as kernels
+from l0ref.validate import Array
+
+NO_STEPS = np.zeros(2, np.int64)
+
+
+def contract(
+    x: Array,
+    w: Array,
+    b: Array,
+    floor: Array,
+    y: Array,
+    columns: Table,
+    rows: Table,
+    taps: Table,
+    *,
+    steps: Table = NO_STEPS,
+    blocks: int = 1,
+    lanes: int,
+) -> None:
+    """Fill y; see the kernel of this name."""
+    threads = threads_for(blocks * columns.shape[1] * rows.shape[1] * taps.shape[1] * lanes)
+    kernels.contract(x, w, b, floor, y, (columns, rows, taps, steps), blocks, threads)
+
+
+def scatter(
+    x: Array,
+    w: Array,
+    zero: Array,
+    y: Array,
+    columns: Table,
+    rows: Table,
+    taps: Table,
+    *,
+    steps: Table,
+    blocks: int,
+    lanes: int,
+) -> None:
+    """Add to y; see the kernel of this name."""
+    threads = threads_for(blocks * columns.shape[1] * rows.shape[1] * taps.shape[1] * lanes)
+    kernels.scatter(x, w, zero, y, (columns, rows, taps, steps), blocks, threads)
+
+
+def correlate(
+    x: Array,
+    d: Array,
+    zero: Array,
+    g: Array,
+    columns: Table,
+    rows: Table,
+    taps: Table,
+    *,
+    steps: Table,
+    blocks: int,
+    lanes: int,
+    sums: Array,
+) -> None:
+    """Fill g, (rows, taps); sums is room for its tiles, `tile_room` numbers."""
+    parts = tuple(range(0, ROWS * COLUMNS, lanes))
+    threads = threads_for(blocks * columns.shape[1] * g.size * lanes)
+    kernels.correlate(x, d, zero, sums, parts, (columns, rows, taps, steps), blocks, threads)
+    kernels.untiled(sums, g)
+
+
+def tile_room(rows: int, taps: int) -> int:
+    """Numbers that the tiles of a correlation take."""
+    return -(-rows // ROWS) * ROWS * -(-taps // COLUMNS) * COLUMNS

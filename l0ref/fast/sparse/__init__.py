@@ -1,0 +1,1 @@
+"""Compiled twins of the operations with sparse weights: products and convolutions."""

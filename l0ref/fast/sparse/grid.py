@@ -1,0 +1,125 @@
+"""Kernels for products with a sparse matrix over a grid of vectors: the pixels of an image, row by row.
+
+The matrix is given as in `sparse.entries`. With p counting the vectors of all rows of all blocks,
+
+    contract   y[to_p + i step + l]  =  max(floor, b_i + sum_k values_k x[at_p + places_k width + l])
+    sample     g_k  =  sum_p sum_l d[to_p + i step + l] x[at_p + places_k width + l],   i the row of k
+
+where at_p and to_p are evenly spaced along a row of vectors, from row to row, and from block to block:
+
+    grid    rows, vectors of a row; from one row to the next in x and in y (or d); from one vector to the next in them
+    steps   width: numbers of a place in x; from one row of the matrix to the next in y; lanes
+    blocks  how many; from one to the next in x and in y; where the first vector is in x and in y
+
+so a stride of the convolution is only the way from one vector of x to the next.
+
+Why it is fast: up to eight vectors of a row share each entry that is read, and their pixels lie side by side. With a
+max-pool behind it, two rows are pooled while they are in the second cache; all of them would go to memory and back,
+which took as long as the products of the first layer of LeNet-5, 24 x 24 pixels and 25 weights.
+"""
+
+from __future__ import annotations
+
+from numba import prange
+
+from l0ref.fast.chain.gates import pool_row
+from l0ref.fast.machine.policy import kernel, parallel_kernel
+from l0ref.fast.sparse.entries import contract_vectors, sample_vectors, write_totals
+
+
+@kernel
+def contract_row(x, w, b, floor, y, grid, steps, at, to):  # type: ignore[no-untyped-def]
+    """One row of vectors of `contract`, the first of which is at `at` in x and at `to` in y."""
+    contract_vectors(x, w, b, floor, y, (grid[1], grid[4], grid[5], at, to), steps, 0, w[1].size - 1)
+
+
+@kernel
+def contract_part(x, w, b, floor, y, blocks, grid, steps, first, last):  # type: ignore[no-untyped-def]
+    """Rows of vectors first ... last - 1 of `contract`, counted block by block."""
+    for n in range(first, last):
+        block, r = n // grid[0], n % grid[0]
+        at, to = blocks[3] + block * blocks[1] + r * grid[2], blocks[4] + block * blocks[2] + r * grid[3]
+        contract_row(x, w, b, floor, y, grid, steps, at, to)
+
+
+@parallel_kernel
+def contract(x, w, b, floor, y, blocks, grid, steps, threads):  # type: ignore[no-untyped-def]
+    """Fill y.
+
+    w      values, indptr, places      b  one number for each row of the matrix
+    floor  array of one number: 0 for a ReLU, -inf for none
+    """
+    rows = blocks[0] * grid[0]
+    for n in prange(threads):
+        contract_part(x, w, b, floor, y, blocks, grid, steps, n * rows // threads, (n + 1) * rows // threads)
+
+
+@kernel
+def contract_pooled_part(x, w, b, floor, out, blocks, grid, steps, first, last):  # type: ignore[no-untyped-def]
+    """Rows first ... last - 1 of `contract_pooled`, counted block by block."""
+    (y, winner, room), rows, filters, wide, lanes = out, grid[0] // 2, b.size, grid[1] * steps[2], steps[2]
+    narrow = wide // 2
+    for n in range(first, last):
+        block, p = n // rows, n % rows
+        at = blocks[3] + block * blocks[1] + 2 * p * grid[2]
+        contract_row(x, w, b, floor, room, grid, steps, at, 0)
+        contract_row(x, w, b, floor, room, grid, steps, at + grid[2], wide)
+        for f in range(filters):
+            upper, to = 2 * f * wide, ((block * filters + f) * rows + p) * narrow
+            lower, end = upper + wide, to + narrow
+            pool_row(room[upper:lower], room[lower : lower + wide], y[to:end], winner[to:end], lanes)
+
+
+@parallel_kernel
+def contract_pooled(x, w, b, floor, out, blocks, grid, steps, threads):  # type: ignore[no-untyped-def]
+    """Fill y and winner as `gates.pool` does from the result of `contract`, of which no more is kept than two rows.
+
+    out     y, winner, and room for these rows, for each row of the matrix and each thread
+    grid    has an even number of vectors in a row; its way from row to row of y is not read
+    steps   from one row of the matrix to the next: 2 rows of vectors
+    """
+    (y, winner, room), rows = out, blocks[0] * (grid[0] // 2)
+    size = room.size // threads
+    for n in prange(threads):
+        first, last = n * rows // threads, (n + 1) * rows // threads
+        mine = y, winner, room[n * size : (n + 1) * size]
+        contract_pooled_part(x, w, b, floor, mine, blocks, grid, steps, first, last)
+
+
+@kernel
+def sample_row(x, d, w, sums, grid, steps, at, to, row):  # type: ignore[no-untyped-def]
+    """Add one row of vectors to the sums of some entries, the first of which lies in `row`. w: see `sample_rows`."""
+    sample_vectors(x, d, w, sums, (grid[1], grid[4], grid[5], at, to), steps, row, False)
+
+
+@kernel
+def sample_part(x, d, w, room, g, blocks, grid, steps, first, last):  # type: ignore[no-untyped-def]
+    """Entries first ... last - 1 of `sample`. room: for their sums, and lane_steps."""
+    (indptr, places), (sums, lane_steps), row = w, room, 0
+    sums[: (last - first + 1) * len(lane_steps)] = 0
+    while row < indptr.size - 2 and indptr[row + 1] <= first:
+        row += 1
+    for block in range(blocks[0]):
+        for r in range(grid[0]):
+            at, to = blocks[3] + block * blocks[1] + r * grid[2], blocks[4] + block * blocks[2] + r * grid[3]
+            sample_row(x, d, (indptr, places, first, last), sums, grid, steps, at, to, row)
+    write_totals(sums, g, lane_steps, first, last)
+
+
+@parallel_kernel
+def sample(x, d, w, sums, g, lane_steps, blocks, grid, steps, threads):  # type: ignore[no-untyped-def]
+    """Fill g.
+
+    w           indptr, places          sums  `sums_room` numbers
+    lane_steps  0, lanes, 2 lanes, ... as many as lanes
+    """
+    lanes = len(lane_steps)
+    for n in prange(threads):
+        first, last = n * g.size // threads, (n + 1) * g.size // threads
+        mine = sums[(first + n * (1 + lanes)) * lanes : (last + (n + 1) * (1 + lanes)) * lanes]
+        sample_part(x, d, w, (mine, lane_steps), g, blocks, grid, steps, first, last)
+
+
+def sums_room(entries: int, lanes: int, threads: int) -> int:
+    """Numbers of the sums of `sample`: a vector for each entry, and what each thread needs around them."""
+    return (entries + (1 + lanes) * threads) * lanes

@@ -1,0 +1,187 @@
+"""Kernels that convolve images with a sparse kernel, by those of `sparse.entries`.
+
+Images are taken one by one, or as many as a vector has lanes at a time: a unit. The pixels of a unit stand in planes,
+row after row, with a border of zeros, and a pixel is one number, or one for each image of the unit. Then the pixels
+under one weight, for all windows, lie as far from one another as the windows do, and a convolution is
+
+    y[f, t]  =  b_f + sum_k values_k x[place_k + t]
+
+with t running over the windows, row after row. With a stride each plane is split into as many as there are pixels from
+window to window, so that this holds for each of them.
+
+    runs    rows of pixels: where they begin in an image and in the planes, and how many pixels they have, (3, R)
+    sizes   of the images: numbers of one, numbers of a pixel, pixels from one of a plane to the next; whether the
+            planes are the images as they are, and whether they hold all their pixels; lanes
+    grid    of vectors; see `grid`
+    steps   numbers of a pixel; from one plane of y to the next; lanes
+    tables  runs of x and of y; the way to each row, and to each lane, of a block of x, of y, and of either
+    layout  sizes of x, sizes of y, four sizes of memory, grid and steps, one after another
+
+Why it is fast: what belongs to one unit fits the second cache, so the images are read once and the results written
+once; the rest is as in `entries`, with up to eight vectors of a row of windows for each weight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from l0ref.fast.machine.lanes import load, pick, store
+from l0ref.fast.machine.policy import kernel, parallel_kernel
+from l0ref.fast.sparse.batch import block_to_rows, rows_to_block
+from l0ref.fast.sparse.entries import write_totals
+from l0ref.fast.sparse.grid import contract_row, sample_row
+
+
+@kernel
+def frame(images, planes, runs, sizes):  # type: ignore[no-untyped-def]
+    """Rows of pixels into planes."""
+    _, unit, stride, _, _, lanes = sizes
+    for r in range(runs.shape[1]):
+        source, target, length = runs[0, r], runs[1, r], runs[2, r] * unit
+        if length >= lanes and (unit > 1 or stride == 1):
+            for j in range(0, length, lanes):
+                at = min(j, length - lanes)
+                store(planes, (target + at,), (0,), load(images, (source + at * stride,)))
+        else:
+            for i in range(np.uint64(length)):
+                planes[np.uint64(target) + i] = images[np.uint64(source) + i * np.uint64(stride)]
+
+
+@kernel
+def unframe(planes, images, runs, sizes):  # type: ignore[no-untyped-def]
+    """The way back of `frame`; pixels that are in no plane become 0."""
+    _, unit, stride, _, whole, lanes = sizes
+    if not whole:
+        images[:] = 0
+    for r in range(runs.shape[1]):
+        target, source, length = runs[0, r], runs[1, r], runs[2, r] * unit
+        if length >= lanes and (unit > 1 or stride == 1):
+            for j in range(0, length, lanes):
+                at = min(j, length - lanes)
+                store(images, (target + at * stride,), (0,), load(planes, (source + at,)))
+        else:
+            for i in range(np.uint64(length)):
+                images[np.uint64(target) + i * np.uint64(stride)] = planes[np.uint64(source) + i]
+
+
+@kernel
+def lay(images, planes, spare, runs, sizes, row_steps, lane_steps, n):  # type: ignore[no-untyped-def]
+    """Unit n into planes. spare: room for a block and for its rows."""
+    block, tail = spare
+    if sizes[1] == 1:
+        frame(images[n * sizes[0] : (n + 1) * sizes[0]], planes, runs, sizes)
+    elif sizes[3]:
+        rows_to_block(images, planes, tail, sizes[0], row_steps, lane_steps, n)
+    else:
+        rows_to_block(images, block, tail, sizes[0], row_steps, lane_steps, n)
+        frame(block, planes, runs, sizes)
+
+
+@kernel
+def bring(planes, images, spare, runs, sizes, row_steps, lane_steps, n):  # type: ignore[no-untyped-def]
+    """The way back of `lay`."""
+    block, tail = spare
+    if sizes[1] == 1:
+        unframe(planes, images[n * sizes[0] : (n + 1) * sizes[0]], runs, sizes)
+    elif sizes[3]:
+        block_to_rows(planes, images, tail, sizes[0], row_steps, lane_steps, n)
+    else:
+        unframe(planes, block[: sizes[0] * sizes[1]], runs, sizes)
+        block_to_rows(block, images, tail, sizes[0], row_steps, lane_steps, n)
+
+
+@kernel
+def contract_planes(x, w, b, floor, y, grid, steps):  # type: ignore[no-untyped-def]
+    """Fill the planes y of one unit."""
+    for r in range(grid[0]):
+        contract_row(x, w, b, floor, y, grid, steps, r * grid[2], r * grid[3])
+
+
+@kernel
+def convolve_part(x, w, bias, y, room, tables, numbers, layout, first, last):  # type: ignore[no-untyped-def]
+    """Units first ... last - 1 of `convolve`."""
+    x_sizes, y_sizes, ends, grid, steps = layout[:6], layout[6:12], layout[12:16], layout[16:22], layout[22:]
+    x_rows, y_rows, lane_steps = pick(tables[2], numbers), pick(tables[3], numbers), pick(tables[4], numbers)
+    (b, floor), planes, out = bias, room[: ends[0]], room[ends[0] : ends[1]]
+    spare = room[ends[1] : ends[2]], room[ends[2] : ends[3]]
+    planes[:] = 0
+    for n in range(first, last):
+        lay(x, planes, spare, tables[0], x_sizes, x_rows, lane_steps, n)
+        contract_planes(planes, w, b, floor, out, grid, steps)
+        bring(out, y, spare, tables[1], y_sizes, y_rows, lane_steps, n)
+
+
+@parallel_kernel
+def convolve(x, w, bias, y, room, tables, numbers, layout, units, threads):  # type: ignore[no-untyped-def]
+    """Fill the images y.
+
+    w        values, indptr, places of the pixels under the weights
+    bias     b, one number for each plane of y; floor, array of one number: 0 for a ReLU, -inf for none
+    room     for each thread; where in it what belongs to it ends: planes of x, planes of y, a block, its rows
+    numbers  0, 1, 2, ... as many as lanes
+    """
+    size = room.size // threads
+    for n in prange(threads):
+        mine, first, last = room[n * size : (n + 1) * size], n * units // threads, (n + 1) * units // threads
+        convolve_part(x, w, bias, y, mine, tables, numbers, layout, first, last)
+
+
+@kernel
+def sample_planes(x, d, w, sums, grid, steps, row):  # type: ignore[no-untyped-def]
+    """Add one unit to the sums of some entries, the first of which lies in `row`. w: see `sample_rows`."""
+    for r in range(grid[0]):
+        sample_row(x, d, w, sums, grid, steps, r * grid[2], r * grid[3], row)
+
+
+@kernel
+def lay_both(x, d, room, tables, numbers, layout, thread, begin, first, last):  # type: ignore[no-untyped-def]
+    """Units first ... last - 1 of x and d into planes, which begin with those of unit `begin`."""
+    x_sizes, d_sizes, sizes = layout[:6], layout[6:12], layout[12:16]
+    x_rows, d_rows, lane_steps = pick(tables[2], numbers), pick(tables[3], numbers), pick(tables[4], numbers)
+    own = room[2][thread * sizes[3] : (thread + 1) * sizes[3]]
+    spare = own[: sizes[2]], own[sizes[2] :]
+    for n in range(first, last):
+        x_planes = room[0][(n - begin) * sizes[0] : (n - begin + 1) * sizes[0]]
+        d_planes = room[1][(n - begin) * sizes[1] : (n - begin + 1) * sizes[1]]
+        lay(x, x_planes, spare, tables[0], x_sizes, x_rows, lane_steps, n)
+        lay(d, d_planes, spare, tables[1], d_sizes, d_rows, lane_steps, n)
+
+
+@kernel
+def sample_part(room, w, sums, layout, number, first, last):  # type: ignore[no-untyped-def]
+    """Add `number` units to the sums of the entries first ... last - 1."""
+    indptr, places = w
+    sizes, grid, steps, row = layout[12:16], layout[16:22], layout[22:], 0
+    while row < indptr.size - 2 and indptr[row + 1] <= first:
+        row += 1
+    for n in range(number):
+        x, d = room[0][n * sizes[0] : (n + 1) * sizes[0]], room[1][n * sizes[1] : (n + 1) * sizes[1]]
+        sample_planes(x, d, (indptr, places, first, last), sums, grid, steps, row)
+
+
+@parallel_kernel
+def sample(x, d, w, g, room, tables, numbers, layout, units, threads):  # type: ignore[no-untyped-def]
+    """Fill g from images x and d.
+
+    w      indptr, places
+    room   for the planes of a few units of x, for those of d, for a block and its rows of each thread, and for
+           (nnz + (1 + lanes) threads) lanes numbers; the first three have the sizes of `layout` for a unit, or thread
+    units  how many, and how many at a time
+    """
+    sums, lanes = room[3], len(numbers)
+    vectors = (g.size + lanes - 1) // lanes
+    room[0][:] = 0
+    room[1][:] = 0
+    sums[:] = 0
+    for begin in range(0, units[0], units[1]):
+        number = min(units[1], units[0] - begin)
+        for n in prange(threads):
+            start, end = begin + n * number // threads, begin + (n + 1) * number // threads
+            lay_both(x, d, room, tables, numbers, layout, n, begin, start, end)
+        for n in prange(threads):
+            first, last = n * vectors // threads * lanes, min((n + 1) * vectors // threads * lanes, g.size)
+            sample_part(room, w, sums[(first + n * (1 + lanes)) * lanes :], layout, number, first, last)
+    for n in prange(threads):
+        first, last = n * vectors // threads * lanes, min((n + 1) * vectors // threads * lanes, g.size)
+        write_totals(sums[(first + n * (1 + lanes)) * lanes :], g, pick(tables[4], numbers), first, last)

@@ -1,0 +1,56 @@
+"""A sparse matrix times samples in rows, y = x W^T + b with x (N, D) and y (N, M), in one kernel.
+
+What `batch`, `entries` or `tiles`, and `batch` again do, one group of blocks after
+another:
+
+    batch    x and y, flat, as they are
+    blocks   memory for the blocks of x, of y, and for one block
+    x_steps, y_steps, lane_steps   to the rows of a block in x, in y, and to its lanes
+    sizes    N, D, M, and whether the blocks of x are filled
+
+Why it is fast: one thread lays out a group, multiplies it and brings it back, while it is in the second cache of that
+thread's processor; and there is one call instead of three, each of which took as long as the products of a small layer.
+"""
+
+from __future__ import annotations
+
+from numba import prange
+
+from l0ref.fast.machine.policy import parallel_kernel
+from l0ref.fast.sparse.batch import from_blocks_part, to_blocks_part
+from l0ref.fast.sparse.entries import PAIR, contract_part
+from l0ref.fast.sparse.tiles import GROUP, contract_tiles
+
+
+@parallel_kernel
+def multiply_entries(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, sizes, threads):  # type: ignore[no-untyped-def]
+    """Fill y; w as in `entries.contract`."""
+    (x, y), (x_blocks, y_blocks, tail), (count, d, m, filled) = batch, blocks, sizes
+    rows, lanes = w[1].size - 1, len(lane_steps)
+    number = (count + lanes - 1) // lanes
+    groups = (number + PAIR - 1) // PAIR
+    for n in prange(threads):
+        for g in range(n * groups // threads, (n + 1) * groups // threads):
+            first, last = g * PAIR, min((g + 1) * PAIR, number)
+            if not filled:
+                to_blocks_part(x, x_blocks, tail, (d, 0), x_steps, lane_steps, first, last)
+            at, steps = (number, d * lanes, m * lanes, PAIR), (lanes, lanes)
+            contract_part(x_blocks, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
+            from_blocks_part(y_blocks, y, tail, (m, 0), y_steps, lane_steps, first, last)
+
+
+@parallel_kernel
+def multiply_tiles(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, sizes, threads):  # type: ignore[no-untyped-def]
+    """Fill y; w as in `tiles.contract`; sizes, and the rows and columns of a tile."""
+    (x, y), (x_blocks, y_blocks, tail), (count, d, m, filled, tall, wide) = batch, blocks, sizes
+    rows, lanes = w[1].size - 1, len(lane_steps)
+    number = (count + lanes - 1) // lanes
+    groups = (number + GROUP - 1) // GROUP
+    for n in prange(threads):
+        for g in range(n * groups // threads, (n + 1) * groups // threads):
+            first, last = g * GROUP, min((g + 1) * GROUP, number)
+            if not filled:
+                to_blocks_part(x, x_blocks, tail, (d, 0), x_steps, lane_steps, first, last)
+            at, steps = (number, d * lanes, m * lanes), (m, d, tall, wide, lanes, lanes)
+            contract_tiles(x_blocks, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
+            from_blocks_part(y_blocks, y, tail, (m, 0), y_steps, lane_steps, first, last)

@@ -1,0 +1,135 @@
+"""Compiled steps of the optimisers, with the signatures of the plain ones in `l0ref.optim` and one option more.
+
+    keep   bool array shaped like w, or None: where it is False, w and all slots become exactly 0, even those that were
+           infinite or NaN. The plain optimisers mask what goes into a step; as a step maps zeros to zeros, masking
+           what comes out is the same.
+
+Why they are fast: the plain Adam step makes a dozen arrays of the size of w and goes to memory for each; here each
+entry is read once, taken through the whole formula in registers, and written once, several entries at a time. The
+arithmetic is that of the plain step, in the same order and rounded to the type of w after each operation, so that the
+results are equal bit for bit. Hyper-parameters travel in one small array of the type of w, for the same reason.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from l0ref.fast.machine.policy import kernel
+from l0ref.validate import Array
+
+
+@kernel
+def adam_entry(w, g, m, v, rates):  # type: ignore[no-untyped-def]
+    """One entry of `adam_all`: w, m and v after the step."""
+    m = rates[0] * m + rates[1] * g
+    v = rates[2] * v + rates[3] * (g * g)
+    step = rates[6] / (np.sqrt(v / rates[5]) + rates[7])
+    return w * rates[8] - step * (m / rates[4]), m, v
+
+
+@kernel
+def adam_all(w, g, m, v, rates, w_out, m_out, v_out):  # type: ignore[no-untyped-def]
+    """A step on every entry.
+
+    rates  beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1^t, 1 - beta2^t, lr, eps, 1 - lr weight_decay
+    """
+    for i in range(w.size):
+        w_out[i], m_out[i], v_out[i] = adam_entry(w[i], g[i], m[i], v[i], rates)
+
+
+@kernel
+def adam_kept(w, g, m, v, rates, keep, w_out, m_out, v_out):  # type: ignore[no-untyped-def]
+    """A step on the entries to keep, and 0 for the others."""
+    zero = w.dtype.type(0)
+    for i in range(w.size):
+        kept = keep[i]
+        w_new, m_new, v_new = adam_entry(w[i], g[i], m[i], v[i], rates)
+        w_out[i] = w_new if kept else zero
+        m_out[i] = m_new if kept else zero
+        v_out[i] = v_new if kept else zero
+
+
+@kernel
+def momentum_entry(w, g, v, rates, nesterov):  # type: ignore[no-untyped-def]
+    """One entry of `momentum_all`: w and v after the step."""
+    v = rates[0] * v + g
+    direction = g + rates[0] * v if nesterov else v
+    return w - rates[1] * direction, v
+
+
+@kernel
+def momentum_all(w, g, v, rates, nesterov, w_out, v_out):  # type: ignore[no-untyped-def]
+    """A step on every entry. rates: momentum, lr."""
+    for i in range(w.size):
+        w_out[i], v_out[i] = momentum_entry(w[i], g[i], v[i], rates, nesterov)
+
+
+@kernel
+def momentum_kept(w, g, v, rates, nesterov, keep, w_out, v_out):  # type: ignore[no-untyped-def]
+    """A step on the entries to keep, and 0 for the others."""
+    zero = w.dtype.type(0)
+    for i in range(w.size):
+        kept = keep[i]
+        w_new, v_new = momentum_entry(w[i], g[i], v[i], rates, nesterov)
+        w_out[i] = w_new if kept else zero
+        v_out[i] = v_new if kept else zero
+
+
+def adam_step(
+    w: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    t: int,
+    keep: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """As `l0ref.optim.adam_step`: return (w, m, v) after step number t = 1, 2, ..."""
+    return adamw_step(w, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=0.0, t=t, keep=keep)
+
+
+def adamw_step(
+    w: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    t: int,
+    keep: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """As `l0ref.optim.adamw_step`: the decay stands beside the gradient, not inside it."""
+    averages = (beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1**t, 1 - beta2**t)
+    inputs = (*_flat(w, g, m, v), np.array((*averages, lr, eps, 1 - lr * weight_decay), w.dtype))
+    out = [np.empty(w.shape, w.dtype) for _ in range(3)]
+    if keep is None:
+        adam_all(*inputs, *_flat(*out))
+    else:
+        adam_kept(*inputs, keep.reshape(-1), *_flat(*out))
+    return out[0], out[1], out[2]
+
+
+def momentum_step(
+    w: Array, g: Array, v: Array, *, lr: float, momentum: float, nesterov: bool = False, keep: Array | None = None
+) -> tuple[Array, Array]:
+    """As `l0ref.optim.momentum_step`: return (w, v)."""
+    inputs = (*_flat(w, g, v), np.array((momentum, lr), w.dtype), bool(nesterov))
+    out = [np.empty(w.shape, w.dtype) for _ in range(2)]
+    if keep is None:
+        momentum_all(*inputs, *_flat(*out))
+    else:
+        momentum_kept(*inputs, keep.reshape(-1), *_flat(*out))
+    return out[0], out[1]
+
+
+def _flat(*arrays: Array) -> list[Array]:
+    """The arrays with one axis: views where they have no gaps."""
+    return [a.reshape(-1) for a in arrays]
