@@ -27,7 +27,7 @@ def test_the_sessions_print_what_they_show() -> None:
 
 
 def test_the_kernels_are_quoted_word_for_word() -> None:
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "l0ref" / "fast").glob("sparse_*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "l0ref" / "fast" / "sparse").glob("*.py")]
     quoted = blocks("python")
     assert len(quoted) == 5
     for block in quoted:
