@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from l0ref.version import __version__
+
 if TYPE_CHECKING:
     from l0ref import (
         checkpoint,
@@ -28,12 +30,10 @@ if TYPE_CHECKING:
     )
     from l0ref.autodiff.op import backend
     from l0ref.autodiff.tensor import Tensor, grad
+    from l0ref.deploy.compact import compact
     from l0ref.penalty import Penalty
-    from l0ref.pruning.compact import compact
     from l0ref.pruning.prune import prune
     from l0ref.training import fit
-
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "Penalty",
@@ -66,7 +66,7 @@ _HOMES = {
     "Penalty": "l0ref.penalty",
     "Tensor": "l0ref.autodiff.tensor",
     "backend": "l0ref.autodiff.op",
-    "compact": "l0ref.pruning.compact",
+    "compact": "l0ref.deploy.compact",
     "fit": "l0ref.training",
     "grad": "l0ref.autodiff.tensor",
     "prune": "l0ref.pruning.prune",

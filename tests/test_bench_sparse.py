@@ -20,9 +20,9 @@ from l0ref.bench.suites.sparse_net import evaluators
 from l0ref.bench.suites.sparse_products import COLUMN, ENTRIES, SQUARE, random_mask, sparse_multipliers
 from l0ref.bench.suites.sparse_step import sparse_steppers
 from l0ref.bench.work import OURS, Contender, Plan, Work
+from l0ref.deploy.compact import compact
+from l0ref.deploy.costs import Costs, Line
 from l0ref.nn import lenet_5, lenet_300_100, mlp
-from l0ref.pruning.compact import compact
-from l0ref.pruning.costs import Costs, Line
 from l0ref.pruning.prune import prune
 from l0ref.report.figures.bench import bench_figure, panels
 from l0ref.report.figures.density import against_dense, break_even, verdict

@@ -18,6 +18,7 @@ import pytest
 
 from l0ref import nn, optim
 from l0ref.autodiff.op import backend
+from l0ref.deploy.compact import sparse_twin
 from l0ref.fast.chain import Chain, SparseConvolutionStage, SparseLinearStage, chain, images, linear
 from l0ref.fast.chain import sparse_convolution as stages
 from l0ref.fast.chain import sparse_linear as sparse_stages
@@ -27,7 +28,6 @@ from l0ref.fast.products import launch as products
 from l0ref.nn import compiled
 from l0ref.nn.compiled import Spare, chain_of
 from l0ref.penalty import Penalty
-from l0ref.pruning.compact import sparse_twin
 from l0ref.sparse import BlockPattern, Pattern
 from l0ref.training import TrainingState, fit, steps
 from l0ref.validate import Array

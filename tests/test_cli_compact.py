@@ -11,10 +11,10 @@ import pytest
 from l0ref import checkpoint, metrics
 from l0ref.cli import main
 from l0ref.data import load
+from l0ref.deploy import calibration
+from l0ref.deploy.compact import compact
+from l0ref.deploy.costs import Costs, Line
 from l0ref.nn import MODELS
-from l0ref.pruning import calibration
-from l0ref.pruning.compact import compact
-from l0ref.pruning.costs import Costs, Line
 from l0ref.report import deployment, deployment_text
 from l0ref.report.deployment import BATCHES
 
@@ -142,7 +142,7 @@ def test_calibrate_says_what_is_wrong_before_it_measures(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("l0ref.pruning.calibration.calibrate", lambda **_: pytest.fail("measured"))
+    monkeypatch.setattr("l0ref.deploy.calibration.calibrate", lambda **_: pytest.fail("measured"))
     assert main(["calibrate", *(a.replace("{tmp}", str(tmp_path)) for a in arguments)]) == 2
     err = capsys.readouterr().err
     assert err.startswith("l0ref calibrate: " + said.replace("{tmp}", str(tmp_path)))

@@ -18,8 +18,8 @@ from l0ref import data
 from l0ref.__main__ import main as start
 from l0ref.cli import build_parser, main
 from l0ref.cli.signals import EndSignals
+from l0ref.deploy.costs import costs_file, known_costs
 from l0ref.errors import ConfigError, DataError
-from l0ref.pruning.costs import costs_file, known_costs
 
 STRANGE = "module://matplotlib_inline.backend_inline"
 LIGHT = {"numpy", "tqdm"}  # what the command line may load before it knows what to do

@@ -13,13 +13,13 @@ import pytest
 from l0ref import checkpoint, data, fit, metrics, nn, optim, prune
 from l0ref.archive import read_npz, write_npz
 from l0ref.autodiff.op import backend
+from l0ref.deploy import calibration
+from l0ref.deploy.calibration import calibrate, fit_line
+from l0ref.deploy.compact import compact, sparse_twin
+from l0ref.deploy.costs import Costs, Line, costs_file
 from l0ref.errors import ArgumentError, CheckpointError, ConfigError, ShapeError
 from l0ref.nn import Conv2d, Linear, Model
 from l0ref.penalty import Penalty
-from l0ref.pruning import calibration
-from l0ref.pruning.calibration import calibrate, fit_line
-from l0ref.pruning.compact import compact, sparse_twin
-from l0ref.pruning.costs import Costs, Line, costs_file
 from l0ref.sparse import BlockPattern, Pattern
 from tests.test_ops import assert_close
 

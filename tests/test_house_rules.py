@@ -18,10 +18,12 @@ from tests import oracles_surrogates
 from tests.cases import CASES
 from tests.house import FLOORS, LONG, RULES, registry_gaps
 from tests.house_files import ROOT, File, faults, repository
+from tests.house_imports import no_circles
 from tests.house_verdicts import can_fail
 
 FILES = repository()
-ALL_RULES = {**RULES, "can_fail": can_fail(FILES)}
+ALL_RULES = {**RULES, "can_fail": can_fail(FILES), "no_circles": no_circles(FILES)}
+OPEN_CIRCLES = {"l0ref/testing/render.py", "l0ref/testing/report.py"}  # the files of circles that are still there
 
 # rule, path, source, what the rule says
 PLANTED = [
@@ -36,6 +38,21 @@ PLANTED = [
     ("floors", "l0ref/errors.py", "from l0ref.masks import keep_mask", "errors (floor 0) imports masks from above"),
     ("floors", "l0ref/novelty.py", "", "l0ref/novelty has no floor"),
     ("floors", "l0ref/nn/zoo.py", "import l0ref.novelty", "imports novelty from above"),
+    ("no_circles", "l0ref/validate.py", "import l0ref.masks.amounts", "amounts.py -> l0ref/validate.py"),
+    (
+        "no_circles",
+        "l0ref/schedules/base.py",
+        "def f():\n    from l0ref.schedules import rate",
+        "rate.py -> l0ref/sc",
+    ),
+    (
+        "no_circles",
+        "l0ref/nn/layer.py",
+        "if TYPE_CHECKING:\n    from l0ref.nn import Model",
+        "nn/layer.py -> l0ref/",
+    ),
+    ("no_circles", "l0ref/errors.py", "import_module('l0ref.validate')", "l0ref/errors.py -> l0ref/validate.py -> l0r"),
+    ("no_circles", "l0ref/masks/__init__.py", "from l0ref.masks import keep", "masks/__init__.py -> l0ref/masks/__i"),
     ("absolute_imports", "l0ref/nn/zoo.py", "from .layers import Linear", "relative import of .layers"),
     ("absolute_imports", "tests/test_a.py", "def f():\n    from .. import cases", "relative import of .."),
     ("foreign_packages", "l0ref/nn/zoo.py", "import torch.nn as nn", "imports torch, which belongs in l0ref/interop/"),
@@ -121,9 +138,11 @@ PLANTED = [
 # rule, path, source in which the rule finds nothing
 CLEAN = [
     ("floors", "l0ref/nn/zoo.py", "import numpy as np\nfrom l0ref.ops import add\nfrom l0ref.nn.layers import Linear"),
-    ("floors", "l0ref/report/page.py", "from l0ref import __version__\nfrom l0ref import data"),
+    ("floors", "l0ref/report/page.py", "from l0ref.version import __version__\nfrom l0ref import data"),
     ("floors", "l0ref/__main__.py", "from l0ref.cli import main"),
     ("floors", "tests/test_a.py", "import l0ref"),
+    ("no_circles", "l0ref/nn/novelty.py", "from l0ref import ops, streams\nfrom l0ref.nn import Model"),
+    ("no_circles", "tests/cases/__init__.py", "from tests.cases import CASES"),
     ("absolute_imports", "l0ref/nn/zoo.py", "from l0ref.nn.layers import Linear"),
     (
         "foreign_packages",
@@ -181,13 +200,17 @@ CLEAN = [
 @pytest.mark.parametrize("rule", sorted(ALL_RULES))
 def test_repository_keeps_the_rule(rule):
     found = faults(ALL_RULES[rule], FILES)
+    if rule == "no_circles":
+        assert {sentence.split(":")[0] for sentence in found} >= OPEN_CIRCLES  # shorten the list when one is gone
+        found = [sentence for sentence in found if sentence.split(":")[0] not in OPEN_CIRCLES]
     assert found == [], "\n".join(found)
 
 
 def judged(rule, path, source):
     """What a rule finds in one sample file, judged beside the repository."""
     sample = File(path, source)
-    return faults(can_fail([*FILES, sample]) if rule == "can_fail" else RULES[rule], [sample])
+    made = {"can_fail": can_fail, "no_circles": no_circles}
+    return faults(made[rule]([*FILES, sample]) if rule in made else RULES[rule], [sample])
 
 
 @pytest.mark.parametrize(("rule", "path", "source", "said"), PLANTED)

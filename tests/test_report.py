@@ -14,14 +14,14 @@ import pytest
 
 from l0ref import data, metrics, nn
 from l0ref.data import Splits
+from l0ref.deploy.compact import compact
 from l0ref.errors import ArgumentError, CheckpointError, ConfigError, DataError
 from l0ref.penalty import Penalty
 from l0ref.pruning import Cut, Experiment, Recipe, Stage, run_experiment
-from l0ref.pruning.compact import compact
 from l0ref.report import aggregate, aggregate_text, environment, find_reports, full_text, summarize, table
 from l0ref.report.aggregate import check_same, mean_and_deviation
 from l0ref.report.speed import speedup, verdict
-from l0ref.report.tables import percent, times, whole
+from l0ref.tables import percent, times, whole
 
 CONFIG = {"model": "mlp", "data": "few", "seed": 0, "data_dir": None}
 

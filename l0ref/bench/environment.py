@@ -14,7 +14,7 @@ from l0ref.bench.harness import WARM_UP
 from l0ref.bench.peers import PEERS
 from l0ref.bench.threads import places, variables
 from l0ref.bench.work import Plan
-from l0ref.report import environment as report_environment
+from l0ref.environment import environment as report_environment
 
 QUIET = 0.5  # load up to which the machine counts as idle
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from l0ref.bench.statistics import FEWEST, Times, ratio
 from l0ref.bench.work import OURS, Work
-from l0ref.report.tables import table
+from l0ref.tables import table
 
 
 def rows_of(suite: str, work: Work, times: Mapping[str, Times]) -> list[dict[str, Any]]:

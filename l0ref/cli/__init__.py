@@ -15,11 +15,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from l0ref import __version__
 from l0ref.cli import bench, calibrate, compress, data, evaluate, gradcheck, methods, report, vectors
 from l0ref.cli.signals import EndSignals
 from l0ref.errors import ConfigError, L0RefError
 from l0ref.pipes import tolerant
+from l0ref.version import __version__
 
 DONE, FAILED, USAGE = 0, 1, 2
 SIGNALLED = 128  # and the number of the signal, as shells count

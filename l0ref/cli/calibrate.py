@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from l0ref.cli.write import check_file
+from l0ref.deploy.costs import KINDS, Costs, costs_file
 from l0ref.errors import ConfigError
-from l0ref.pruning.costs import KINDS, Costs, costs_file
-from l0ref.report import table
+from l0ref.tables import table
 
 EXAMPLES = """\
 examples:
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"--out {out} cannot be written: {error.strerror}; choose another") from None
     check_file("out", out)
-    from l0ref.pruning.calibration import calibrate  # Numba is loaded with it
+    from l0ref.deploy.calibration import calibrate  # Numba is loaded with it
 
     costs = calibrate(rounds=arguments.rounds)
     costs.save(out)

@@ -25,10 +25,10 @@ from l0ref.cli.write import (
     write_result,
     write_summary,
 )
+from l0ref.deploy.compact import compact
+from l0ref.deploy.costs import known_costs
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.pruning import MAIN, Experiment, run_experiment
-from l0ref.pruning.compact import compact
-from l0ref.pruning.costs import known_costs
 from l0ref.pruning.experiment import check_cuts
 from l0ref.report import aggregate, aggregate_text, draw_all, full_text, summarize
 

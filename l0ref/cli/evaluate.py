@@ -14,7 +14,7 @@ from l0ref.cli.write import COMPACT, CONFIG, DENSE, MODEL, PARTIAL, REPORT
 from l0ref.data import DATASETS, Splits
 from l0ref.errors import ConfigError
 from l0ref.nn import Model
-from l0ref.report import percent, table, whole
+from l0ref.tables import percent, table, whole
 
 EXAMPLES = """\
 examples:

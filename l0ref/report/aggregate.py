@@ -10,7 +10,8 @@ from typing import Any
 from l0ref.archive import read_json
 from l0ref.errors import CheckpointError, ConfigError, DataError
 from l0ref.report.schema import SCHEMA_VERSION, Row, main_name, mapping, runs_of
-from l0ref.report.tables import ACCURACY, BYTES, IN_THEORY, Columns, percent, table, times
+from l0ref.report.tables import ACCURACY, BYTES, IN_THEORY, Columns
+from l0ref.tables import percent, table, times
 
 PRIVATE = ("seed", "data_dir")  # settings that may differ between runs of one configuration
 SIZES: Columns = {header: ACCURACY[header] for header in ("val acc", "test acc", "kept", "compression")}

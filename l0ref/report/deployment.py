@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from l0ref import metrics
+from l0ref.deploy.compact import CompactModel
 from l0ref.nn import Model
-from l0ref.pruning.compact import CompactModel
 from l0ref.report.speed import measured, speedup
-from l0ref.report.tables import SCREEN, table, times, whole
+from l0ref.report.tables import SCREEN
+from l0ref.tables import table, times, whole
 from l0ref.validate import Array
 
 BATCHES = (1, 16, 128)

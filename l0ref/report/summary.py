@@ -13,11 +13,11 @@ from typing import Any
 
 from l0ref import metrics
 from l0ref.data import Dataset, Splits
+from l0ref.deploy.compact import CompactModel
+from l0ref.environment import environment
 from l0ref.methods.registry import METHODS
 from l0ref.pruning import Compressed, Experiment, Stage, pruning_curve
-from l0ref.pruning.compact import CompactModel
 from l0ref.report.deployment import deployment
-from l0ref.report.environment import environment
 from l0ref.report.schema import SCHEMA_VERSION, main_of
 from l0ref.report.speed import speedup
 

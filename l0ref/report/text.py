@@ -6,7 +6,8 @@ import textwrap
 
 from l0ref.report.deployment import deployment_text
 from l0ref.report.schema import Row, main_name, mapping, runs_of
-from l0ref.report.tables import SCREEN, curve_table, layers_table, percent, speed_table, stages_table, times
+from l0ref.report.tables import SCREEN, curve_table, layers_table, speed_table, stages_table
+from l0ref.tables import percent, times
 
 SAME = 1.01  # compressions within this factor count as equal
 

@@ -14,10 +14,10 @@ from l0ref.bench.peers import torch_with
 from l0ref.bench.suites.training import train
 from l0ref.bench.training import PENALISED, TOLERANCE, Training
 from l0ref.bench.work import DENSE, OURS, Answers, Contender, Plan, Suite, Work, named
+from l0ref.deploy.compact import compact
+from l0ref.deploy.costs import known_costs
 from l0ref.interop.torch import to_torch
 from l0ref.nn import Model, lenet_5, lenet_300_100, mlp
-from l0ref.pruning.compact import compact
-from l0ref.pruning.costs import known_costs
 from l0ref.pruning.prune import prune
 from l0ref.training import History
 from l0ref.validate import Array

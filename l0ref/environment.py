@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from l0ref import __version__
+from l0ref.version import __version__
 
 PACKAGES = ("numpy", "numba", "matplotlib", "tqdm")
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_CORETYPE")

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from l0ref.deploy.costs import Costs
 from l0ref.errors import ArgumentError
 from l0ref.nn import Conv2d, Layer, Linear, Model, Residual, SparseConv2d, SparseLinear
 from l0ref.nn.compiled import chain_of
 from l0ref.nn.model import FEW
-from l0ref.pruning.costs import Costs
 from l0ref.sparse import Pattern
 from l0ref.validate import Array, count
 

@@ -1,4 +1,4 @@
-"""`calibrate`: measure layers on this machine and fit the cost model of `l0ref.pruning.costs` to them."""
+"""`calibrate`: measure layers on this machine and fit the cost model of `l0ref.deploy.costs` to them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from l0ref.deploy.compact import sparse_twin
+from l0ref.deploy.costs import KINDS, Costs, Line, terms
 from l0ref.fast.machine.target import lanes
 from l0ref.nn import Conv2d, Layer, Linear, Model
 from l0ref.nn.model import FEW
-from l0ref.pruning.compact import sparse_twin
-from l0ref.pruning.costs import KINDS, Costs, Line, terms
 from l0ref.validate import Array, count
 
 DENSITIES = (0.5, 0.2, 0.05, 0.01)
