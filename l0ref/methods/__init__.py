@@ -4,9 +4,9 @@
 the table.
 """
 
-from l0ref.methods import chance, magnitude
+from l0ref.methods import chance, clustering, connection_sensitivity, geometric_median, magnitude, merging
 from l0ref.methods.registry import METHODS, Method, Pruned, method
 
-FILES = (chance, magnitude)  # importing a file registers its methods
+FILES = (chance, clustering, connection_sensitivity, geometric_median, magnitude, merging)
 
 __all__ = ["FILES", "METHODS", "Method", "Pruned", "method"]

@@ -1,0 +1,151 @@
+"""Methods that remove units, or make weights equal, against loops and identities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l0ref import nn
+from l0ref.errors import ArgumentError
+from l0ref.methods import METHODS, Pruned
+from l0ref.methods.clustering import kmeans
+from l0ref.nn import Model
+from l0ref.pruning.shrink import mask_units, shrink
+from l0ref.pruning.units import free_axes, places, prune_units, ranked_units
+from tests.method_contract import networks
+
+
+def run(name: str, model: Model, amount: float, seed: int = 0, **options: Any) -> Pruned:
+    return METHODS[name].run(model, None, amount=amount, seed=seed, **options)  # type: ignore[arg-type]
+
+
+def twin_units(model: Model, layer: str, pairs: list[tuple[int, int]]) -> Model:
+    """The network with unit j a copy of unit i, incoming weights and bias."""
+    params = {k: p.copy() for k, p in model.params.items()}
+    for i, j in pairs:
+        for end in ("weight", "bias"):
+            params[f"{layer}.{end}"][j] = params[f"{layer}.{end}"][i]
+    return model.replace(params=params)
+
+
+@pytest.mark.parametrize(("network", "layer", "pairs"), [("mlp", "fc1", [(2, 5), (5, 7)]), ("mlp", "fc2", [(0, 6)]),
+                                                         ("cnn", "conv1", [(1, 3)]), ("cnn", "conv2", [(0, 2)]),
+                                                         ("cnn", "fc1", [(4, 1)])])  # fmt: skip
+def test_merging_equal_units_changes_no_logit(network: str, layer: str, pairs: list[tuple[int, int]]) -> None:
+    model, data = networks()[network]
+    twins = twin_units(model, layer, pairs)
+    w = twins.params[f"{layer}.weight"]
+    reader = list(twins.weights)[list(twins.weights).index(f"{layer}.weight") + 1]
+    taken = len(pairs) * (w.size // len(w) + twins.params[reader].size // len(w))
+    found = run("data_free", twins, taken)
+    assert [len(m) for m in found.record["merges"].values() if m] == [len(pairs)]
+    assert found.record["removed"] == taken
+    assert found.record["saliency"] == [0.0] * len(pairs)
+    before, after = twins.logits(data.test.x), found.model.logits(data.test.x)
+    np.testing.assert_allclose(after, before, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(shrink(found.model).logits(data.test.x), before, rtol=1e-12, atol=1e-12)
+    plain = mask_units(twins, {layer: [j for _, j in pairs]})
+    assert np.abs(plain.logits(data.test.x) - before).max() > 1e-3  # removing without adding does change them
+
+
+def test_data_free_merges_the_pair_of_least_saliency_first() -> None:
+    model = networks()["mlp"][0]
+    w, b, out = (model.params[k] for k in ("fc2.weight", "fc2.bias", "fc3.weight"))
+    best = min(
+        (np.mean(out[:, j] ** 2) * (sum((w[i] - w[j]) ** 2) + (b[i] - b[j]) ** 2), j, i)
+        for i in range(8) for j in range(8) if i != j
+    )  # fmt: skip
+    found = run("data_free", model, 0.9)
+    assert found.record["merges"]["fc2"][0] == best[1:]
+    assert found.record["saliency"] == sorted(found.record["saliency"])
+    assert found.record["saliency"][0] <= best[0] * (1 + 1e-12)
+
+
+def test_data_free_refuses_units_that_are_normalised() -> None:
+    with pytest.raises(ArgumentError, match=r"^model has no units that can be merged: all are normalised or added"):
+        run("data_free", nn.vgg_small(seed=0, dtype=np.float64), 0.1)
+
+
+def test_fpgm_scores_are_sums_of_distances() -> None:
+    model = networks()["cnn"][0]
+    found = run("fpgm", model, 0.4)
+    for axis, scores in found.record["scores"].items():
+        rows = [
+            [*w.ravel(), b] for w, b in zip(model.params[f"{axis}.weight"], model.params[f"{axis}.bias"], strict=True)
+        ]
+        by_hand = [sum(sum((x - y) ** 2 for x, y in zip(p, q, strict=True)) ** 0.5 for q in rows) for p in rows]
+        np.testing.assert_allclose(scores, by_hand, rtol=1e-12)
+        gone = ~found.model.masks[f"{axis}.weight"].reshape(len(rows), -1).any(axis=1)
+        if gone.any():
+            assert scores[gone].max() < scores[~gone].min()
+
+
+def test_kmeans_ends_where_assignment_and_means_agree(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((40, 3))
+    centres, of = kmeans(x, x[:5])
+    for i, point in enumerate(x):
+        assert of[i] == min(range(5), key=lambda c: ((point - centres[c]) ** 2).sum())
+    for c in range(5):
+        np.testing.assert_allclose(centres[c], x[of == c].mean(axis=0), rtol=1e-12)
+    assert kmeans(x[:1], x[:1])[1].tolist() == [0]
+    empty, of = kmeans(np.zeros((0, 1)), np.array([[1.0], [2.0]]))
+    assert (empty.ravel().tolist(), of.size) == ([1.0, 2.0], 0)
+
+
+def test_kmeans_keeps_one_unit_of_each_cluster() -> None:
+    model = networks()["mlp"][0]
+    found = run("kmeans_units", model, 0.3)
+    for axis, of in found.record["clusters"].items():
+        alive = found.model.masks[f"{axis}.weight"].any(axis=1)
+        assert not alive.all()
+        assert sorted(of[alive]) == sorted(set(of.tolist()))
+
+
+def test_shared_weights_have_few_values_and_each_the_nearest() -> None:
+    model = networks()["mlp"][0]
+    found = run("weight_sharing", model, 0.5, clusters=4)
+    plain = run("magnitude", model, 0.5).model
+    total = 0.0
+    for key in model.weights:
+        kept = found.model.masks[key]
+        np.testing.assert_array_equal(kept, plain.masks[key])
+        values, w = found.model.params[key][kept], model.params[key][kept]
+        book = found.record["codebook"][key]
+        assert set(values.tolist()) == set(book.tolist())
+        assert len(book) <= 4
+        assert all(value == book[np.abs(book - each).argmin()] for value, each in zip(values, w, strict=True))
+        total = float(((values - w) ** 2).sum())
+        assert found.record["distortion"][key] == pytest.approx(total, rel=1e-9)
+    assert total > 0
+    with pytest.raises(ArgumentError, match=r"^clusters=0 must be at least 1"):
+        run("weight_sharing", model, 0.5, clusters=0)
+
+
+def test_units_leave_in_order_as_many_as_the_budget_allows() -> None:
+    model = networks()["mlp"][0]  # 12-10-8-3
+    scores = {"fc1": np.arange(10.0), "fc2": np.arange(8.0) + 100}
+    assert free_axes(model) == {"fc1": 10, "fc2": 8}
+    one = prune_units(model, scores, amount=20)  # a unit of fc1 takes 12 + 8 weights
+    assert not one.masks["fc1.weight"][0].any()
+    assert not one.masks["fc2.weight"][:, 0].any()
+    assert sum(int((~m).sum()) for m in one.masks.values()) == 20
+    assert one.params["fc1.bias"][0] == 0
+    assert sum(int((~m).sum()) for m in prune_units(model, scores, amount=39).masks.values()) == 20
+    most = prune_units(model, scores, amount=model.size - 30)
+    assert (most.masks["fc1.weight"].any(axis=1).sum(), most.masks["fc2.weight"].any(axis=1).sum()) == (1, 5)
+    kept = prune_units(model, scores, amount=model.size - 30, min_keep=36)
+    assert [int(m.sum()) for m in kept.masks.values()] == [60, 40, 24]  # a smaller layer keeps all it has
+    again = prune_units(one, scores, amount=20)
+    np.testing.assert_array_equal(again.masks["fc1.weight"], one.masks["fc1.weight"])
+    with pytest.raises(ArgumentError, match=r"^scores of units have NaN or infinite entries"):
+        ranked_units({"fc1": np.array([np.nan])})
+    with pytest.raises(ArgumentError, match=r"^model has no hidden units that can be removed"):
+        prune_units(nn.mlp((4, 3), seed=0), {}, amount=0.5)
+
+
+def test_places_are_ranks_within_an_axis() -> None:
+    found = places({"a": np.array([5.0, 1.0, 3.0, 1.0]), "b": np.array([0.0])})
+    assert found["a"].tolist() == [0.875, 0.125, 0.625, 0.375]
+    assert found["b"].tolist() == [0.5]
