@@ -1,4 +1,4 @@
-"""Where a result came from: versions, machine, libraries and threads."""
+"""The environment of a result: versions, machine, libraries and threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 
 
 def environment() -> dict[str, Any]:
-    """Return what is needed to judge whether a number can be expected to repeat; no names of people or hosts."""
+    """Return the facts that decide whether a number can be expected to repeat; no names of people or hosts."""
     return {
         "l0ref": __version__,
         "python": platform.python_version(),

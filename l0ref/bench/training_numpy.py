@@ -135,17 +135,18 @@ def mygrad_trainer(task: Training) -> Contender:
 def apply(layer: Layer, a: Any, params: Mapping[str, Any]) -> Any:
     """Return the output of one layer of ours, computed by MyGrad."""
     mg, layers = need("mygrad", extra="bench"), need("mygrad.nnet.layers", extra="bench")
-    weight, bias = params.get(f"{layer.name}.weight"), params.get(f"{layer.name}.bias")
+    weight: Any = params.get(f"{layer.name}.weight")
+    bias: Any = params.get(f"{layer.name}.bias")
     match layer:
         case Flatten():
             return a.reshape(len(a), -1)
         case ReLU():
             return need("mygrad.nnet.activations", extra="bench").relu(a)
         case Linear():
-            return mg.matmul(a, weight.T) + bias  # type: ignore[union-attr]
+            return mg.matmul(a, weight.T) + bias
         case Conv2d():
             y = layers.conv_nd(a, weight, stride=layer.stride, padding=layer.padding)
-            return y + bias.reshape(1, -1, 1, 1)  # type: ignore[union-attr]
+            return y + bias.reshape(1, -1, 1, 1)
         case MaxPool2d():
             window = pair("kernel_size", layer.kernel_size)
             return layers.max_pool(a, window, stride=window)

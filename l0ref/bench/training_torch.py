@@ -44,6 +44,7 @@ class TorchTrainer:
     def __init__(self, task: Training, variant: Variant, plan: Plan) -> None:
         torch = self.torch = torch_with(plan.threads)
         self.task, self.variant = task, variant
+        self.tensors: dict[int, tuple[Any, Any]] = {}
         self.start = {key: torch.from_numpy(w) for key, w in task.model.params.items()}
         self.net = to_torch(task.model)
         if variant.channels_last:
@@ -64,8 +65,7 @@ class TorchTrainer:
 
     def run(self, steps: int) -> float:
         """The timed call; returns the mean data loss."""
-        data = self.task.data(steps)
-        x_all, y_all = self.torch.from_numpy(data.x), self.torch.from_numpy(data.y)
+        x_all, y_all = self._tensors(steps)
         total = 0.0
         for order in self.task.order(steps):
             rows = self.torch.from_numpy(order)
@@ -77,11 +77,18 @@ class TorchTrainer:
             loss.backward()
             self.optimizer.step()
             total += data_loss.item() * len(rows)
-        return total / len(data)
+        return total / len(y_all)
 
     def answer(self, mean_loss: float) -> Answers:
         """How far the weights have moved."""
         return self.task.moved({k: p.detach().numpy() for k, p in self.params.items()}, mean_loss)
+
+    def _tensors(self, steps: int) -> tuple[Any, Any]:
+        """Images and labels as tensors, made in the first, untimed run: a data set is read-only, a tensor never is."""
+        if steps not in self.tensors:
+            data = self.task.data(steps)
+            self.tensors[steps] = self.torch.from_numpy(data.x.copy()), self.torch.from_numpy(data.y.copy())
+        return self.tensors[steps]
 
     def _losses(self, x: Any, y: Any) -> tuple[Any, Any]:
         """The data loss, and the loss to differentiate."""

@@ -60,7 +60,7 @@ def compressions(report: Row) -> str:
 
 
 def notes(report: Row) -> str:
-    """Return what else must be known to read the tables correctly."""
+    """Return the remaining notes on the tables."""
     swept, test = mapping(report, "swept"), mapping(report, "data").get("test")
     parts = [f"Dead units of the {main_name(report)} network swept: {sum(swept.values())}."]
     parts += ["Biases are neither pruned nor counted. Every run had the same number of weights cut; the sweep then"]

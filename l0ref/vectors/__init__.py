@@ -1,8 +1,8 @@
-"""Conformance vectors: inputs and results any implementation of l0 compression can be held against.
+"""Conformance vectors: inputs and exact results against which any implementation of l0 compression can be checked.
 
     names()               the sets, in order
     load(name)            one set: its cases, checked entry by entry as it is read
-    run(adapter)          hold somebody's functions against the sets; the report says passed, failed, not provided
+    run(adapter)          check an implementation against the sets: passed, failed, or not provided
     load_adapter(where)   "package.module" or "package.module:Name" -> the adapter in it
     export(folder)        copy the files
 

@@ -1,8 +1,8 @@
-"""Adapters: somebody's functions under the names the vectors ask for.
+"""Adapters: the functions of an implementation under the names that the vectors use.
 
 An adapter is an object with some of the functions that `l0ref vectors list` lists, under those names. Each is
 called with keyword arguments only, arrays as NumPy float64, int64 or bool arrays, and returns a dictionary of
-its outputs; one that has a single output may return it bare. Anything `np.asarray` understands will do: nested
+its outputs; one that has a single output may return it bare. Everything that `np.asarray` accepts is allowed: nested
 lists, tensors on the CPU, numbers.
 
     a function that is missing               not provided
@@ -27,7 +27,7 @@ CLASS = "Adapter"
 def load_adapter(where: str) -> Any:
     """Return the adapter at `where`: "package.module" holds a class `Adapter`, "package.module:Name" another name.
 
-    The module is imported, so whatever stands in it runs; the working directory is searched first. A class is
+    The module is imported, so its code runs; the working directory is searched first. A class is
     called without arguments.
     """
     module, _, name = where.partition(":")
@@ -41,7 +41,7 @@ def load_adapter(where: str) -> Any:
         if error.name != (name or CLASS):
             raise _cannot(where, error) from error
         raise ConfigError(f"adapter={where!r} has no {name or CLASS}; define it in the module or name it") from None
-    except Exception as error:  # whatever a stranger's module may raise
+    except Exception as error:  # the module is user code
         raise _cannot(where, error) from error
 
 
@@ -52,7 +52,7 @@ def function_of(adapter: Any, name: str) -> Callable[..., Any] | None:
 
 
 def strangers(adapter: Any, known: Iterable[str]) -> tuple[str, ...]:
-    """Return the adapter's public functions whose names the vectors do not know: a misspelt name is never called."""
+    """Return the adapter's public functions whose names no set has: a misspelt name is never called."""
     names = {name for name in dir(adapter) if not name.startswith("_") and callable(getattr(adapter, name, None))}
     return tuple(sorted(names - set(known)))
 

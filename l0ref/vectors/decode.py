@@ -1,10 +1,10 @@
-"""The JSON form of numbers and arrays, read back and doubted: a file may be damaged or made to mislead.
+"""The JSON form of numbers and arrays, read with every check: a file may be damaged or forged.
 
     number   {"decimal": 0.1, "hex": "0x1.999999999999ap-4"}
     array    {"dtype": "float64", "shape": [2], "decimal": [...], "hex": [...]}, flat in C order
              {"dtype": "int64" or "bool", "shape": [2], "values": [...]}
 
-Both may carry "magnitude", see `files.Expected`. Hexadecimal and decimal must be one and the same finite number.
+Both may carry "magnitude", see `files.Expected`. Hexadecimal and decimal must denote the same finite number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LARGEST = float(np.finfo(np.float64).max)
 
 
 def value(form: Any, where: str) -> Any:
-    """Return what `form` stands for: None, a word, a whole number, a float, an array, or a dictionary or list of them.
+    """Return the value of `form`: None, a string, an integer, a float, an array, or a dictionary or list of these.
 
     `where` begins the message of the DataError that anything else raises.
     """
@@ -85,7 +85,7 @@ def magnitudes(form: Any, where: str, like: Array) -> Array:
 
 
 def exact(text: Any, decimal: Any, where: str) -> float:
-    """Return the finite float both notations name."""
+    """Return the finite float that both notations denote."""
     try:
         found = float.fromhex(text)
         same = found.hex() == text and math.isfinite(found)
@@ -99,7 +99,7 @@ def exact(text: Any, decimal: Any, where: str) -> float:
 
 
 def shape_of(form: Any, where: str) -> tuple[int, ...]:
-    """Return the shape, of few axes and few entries."""
+    """Return the shape; refuse one with too many axes or entries."""
     if not isinstance(form, list) or len(form) > AXES or not all(is_index(n) and 0 <= n <= MOST for n in form):
         raise damaged(where, f"has shape {form!r}, expected at most {AXES} sizes")
     if math.prod(form) > MOST:
@@ -132,5 +132,5 @@ def is_index(entry: Any) -> bool:
 
 
 def damaged(where: str, what: str) -> DataError:
-    """Return the error for a file that does not hold what its format says."""
+    """Return the error for a file that does not match its format."""
     return DataError(f"{where} {what}; restore the file from the package or generate it again")

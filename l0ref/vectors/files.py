@@ -1,4 +1,4 @@
-"""The vector files: an index, and one file to a set of cases. Nothing in them is believed before it is checked."""
+"""The vector files: an index, and one file per set of cases; their contents are checked before they are used."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ HEAD = {"about", "arguments", "cases", "format", "outputs", "set", "tolerance", 
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """One array a case must give.
+    """One array that a case must return.
 
     path   its place among the outputs, such as ("gradient", "fc1.weight")
     value  the exact result, rounded once: float64, int64 or bool; a number has shape ()
-    unit   what one ulp is here: the spacing of float64 numbers at the entry's magnitude; others must be equal
+    unit   size of one ulp: the spacing of float64 numbers at the entry's magnitude; other types must be equal
 
-    The magnitude of an entry is how large the numbers are it is made of: |value| times the condition of its
-    computation. A sum has that of its terms, however much they cancel.
+    The magnitude of an entry is |value| times the condition of its computation, the size of the numbers it is computed
+    from. A sum has the magnitude of its terms, however much they cancel.
     """
 
     path: tuple[str, ...]
@@ -44,14 +44,14 @@ class Expected:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One question: keyword arguments of a function, and what it must return."""
+    """One case: keyword arguments of a function, and the arrays it must return."""
 
     id: str
     inputs: Mapping[str, Any]
     expected: tuple[Expected, ...]
 
     def arguments(self) -> dict[str, Any]:
-        """Return the inputs as fresh copies, so that nobody can spoil them."""
+        """Return the inputs as fresh copies, so that a function may write into them."""
         return {key: _copied(item) for key, item in self.inputs.items()}
 
 
@@ -60,9 +60,9 @@ class VectorSet:
     """All cases of one function.
 
     name       of the set and of the function
-    about      what the function does
+    about      description of the function
     arguments  names of its keyword arguments
-    outputs    names of what it returns
+    outputs    names of its results
     tolerance  error allowed, in ulp as `Expected.unit` counts them
     """
 
@@ -80,7 +80,7 @@ def names(folder: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
 
 
 def load(name: str, folder: str | os.PathLike[str] | None = None) -> VectorSet:
-    """Return one set. Raises DataError if its file is not what index and format say."""
+    """Return one set. Raises DataError if its file does not match the index or the format."""
     home = _home(folder)
     index = _index(home)
     row = index[choose("name", name, index)]

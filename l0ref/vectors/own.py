@@ -1,4 +1,4 @@
-"""The adapter of l0ref itself: what the suite holds against the vectors, and an example of a complete one.
+"""The adapter of l0ref itself, which the tests check against the vectors; an example of a complete adapter.
 
 l0ref vectors run --adapter l0ref.vectors.own
 """
@@ -29,7 +29,7 @@ LAYERS: dict[str, type[nn.Layer]] = {
 
 
 class Adapter:
-    """Every function the vectors ask for, done with the public functions of l0ref."""
+    """Every function of the vectors, by means of the public functions of l0ref."""
 
     # --- surrogates and penalty ---------------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Adapter:
         return metrics.of(nn.Model(tuple(architecture), tuple(input_shape), params))
 
     def score(self, logits: Array, target: Array) -> dict[str, float]:
-        """Accuracy and loss of a network that hands its inputs on, two samples at a time."""
+        """Accuracy and loss of a network that returns its inputs, two samples at a time."""
         classes = logits.shape[1]
         identity = nn.Model(
             (nn.Linear("fc", classes, classes, bias=False),), (classes,), {"fc.weight": np.eye(classes)}
@@ -171,7 +171,7 @@ class Adapter:
 
 
 class _Network:
-    """What a penalty reads of a model."""
+    """The part of a model that a penalty reads."""
 
     def __init__(self, params: Arrays, kinds: dict[str, str]):
         self.params, self.kinds, self.weights = params, kinds, tuple(kinds)
@@ -179,7 +179,7 @@ class _Network:
 
 
 def _with_gradients(apply: Callable[..., Tensor], inputs: Mapping[str, Array | None], bar: Array) -> Arrays:
-    """The output of a layer and the gradient of each of its inputs that is there."""
+    """The output of a layer and the gradient of each input that is given."""
     given = {key: Tensor(x) for key, x in inputs.items() if x is not None}
     y = apply(*given.values())
     back = grad(y, list(given.values()), y_bar=bar)

@@ -1,4 +1,4 @@
-"""What a run of the vectors found, as values, as text and as JSON."""
+"""The results of a run of the vectors, as values, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ PASSED, FAILED, ABSENT = "passed", "failed", "not provided"
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far one case is off, and where.
+    """The largest error of one case, and its place.
 
-    ulp            error in units in the last place, as the set counts them; inf where no number compares, or where
-                   whole numbers or masks differ
+    ulp            error in units in the last place, as the set counts them; inf where nothing can be compared, or
+                   where whole numbers or masks differ
     case, place    id of the case; output and index, such as "gradient['fc1.weight'][3, 1]"
-    got, expected  the two numbers; None where it is not about a number
-    reason         what is wrong if it is not a number's size: raised, wrong shape, no such output; else ""
+    got, expected  the two numbers; None where the error is not about a number
+    reason         of an error that is not numerical: an exception, a wrong shape, a missing output; else ""
     """
 
     ulp: float
@@ -28,7 +28,7 @@ class Deviation:
     reason: str = ""
 
     def sentence(self) -> str:
-        """Say it in one line."""
+        """Return the deviation as one line."""
         off = f", off by {self.ulp:.3g} ulp" if math.isfinite(self.ulp) else ""
         what = self.reason or f"is {self.got!r}, expected {self.expected!r}{off}"
         return f"case {self.case!r}: {self.place} {what}".replace(":  ", ": ")
@@ -36,11 +36,11 @@ class Deviation:
 
 @dataclass(frozen=True)
 class SetResult:
-    """One set: how many of its cases passed, failed and were not provided, and the worst place.
+    """One set: the numbers of cases that passed, failed and were not provided, and the worst case.
 
-    without   outputs the adapter never returned, which nothing is known about
+    without   outputs the adapter never returned, which were not checked
     worst     the case with the largest error, passed or failed; None if none was run
-    failures  every case that failed, each at its worst place
+    failures  every case that failed, each with its worst entry
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Hold an adapter against the vectors: call, compare in ulp, remember the worst place."""
+"""Check an adapter against the vectors: call its functions, compare in ulp, keep the worst entry."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def run(
     folder: str | os.PathLike[str] | None = None,
     slack: float = 1.0,
 ) -> Report:
-    """Return how the functions of `adapter` do on the vectors.
+    """Return the results of the functions of `adapter` on the vectors.
 
     sets    names of the sets to run; all by default
-    folder  where the files are; those of the package by default
+    folder  of the files; that of the package by default
     slack   factor on every tolerance that is not 0, such as 1e9 for an implementation in float32
 
-    An adapter with none of the functions proves nothing and is refused with a ConfigError.
+    An adapter without any of the functions is refused with a ConfigError.
     """
     known = files.names(folder)
     chosen = [choose("sets", name, known) for name in (known if sets is None else sets)]
@@ -47,7 +47,7 @@ def run(
 
 
 def run_set(adapter: Any, vectors: VectorSet, *, slack: float = 1.0) -> SetResult:
-    """Return how the adapter does on one set."""
+    """Return the result of the adapter on one set."""
     function = function_of(adapter, vectors.name)
     limit = vectors.tolerance * slack
     if function is None:
@@ -60,7 +60,7 @@ def run_set(adapter: Any, vectors: VectorSet, *, slack: float = 1.0) -> SetResul
             result = _outputs(function(**case.arguments()), vectors)
         except NotImplementedError:
             continue
-        except Exception as error:  # whatever a stranger's function may raise
+        except Exception as error:  # the function is user code
             found.append(Deviation(math.inf, case.id, reason=f"raised {type(error).__name__}: {error}"))
             continue
         wanted |= {e.path[0] for e in case.expected}
@@ -88,7 +88,7 @@ def ulps(got: Array, expected: Array, unit: Array) -> Array:
 
 
 def _outputs(result: Any, vectors: VectorSet) -> dict[str, Any] | str:
-    """The outputs by name, without those that are None, or what is wrong with the whole."""
+    """Return the outputs by name, without those that are None, or a sentence that rejects the result."""
     if not isinstance(result, Mapping) or (len(vectors.outputs) == 1 and not set(result) & set(vectors.outputs)):
         if len(vectors.outputs) > 1:
             return f"returned {type(result).__name__}, expected a dict of {', '.join(vectors.outputs)}"
@@ -100,7 +100,7 @@ def _outputs(result: Any, vectors: VectorSet) -> dict[str, Any] | str:
 
 
 def _judge(case: Case, result: dict[str, Any] | str) -> Deviation:
-    """The worst place of one case."""
+    """Return the largest deviation of one case."""
     if isinstance(result, str):
         return Deviation(math.inf, case.id, reason=result)
     found = [_compare(case, e, result[e.path[0]]) for e in case.expected if e.path[0] in result]
@@ -109,7 +109,7 @@ def _judge(case: Case, result: dict[str, Any] | str) -> Deviation:
 
 
 def _extra(case: Case, result: dict[str, Any]) -> list[Deviation]:
-    """Arrays nobody asked for, such as the mask of a layer that does not exist."""
+    """Report unexpected arrays, such as the mask of a layer that does not exist."""
     asked = {e.path for e in case.expected}
     return [
         Deviation(math.inf, case.id, _place((name, str(key))), reason="was not asked for")

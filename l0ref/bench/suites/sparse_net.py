@@ -11,8 +11,8 @@ import numpy as np
 
 from l0ref.autodiff.op import backend
 from l0ref.bench.peers import torch_with
-from l0ref.bench.suites.training import train
-from l0ref.bench.training import PENALISED, TOLERANCE, Training
+from l0ref.bench.suites.training import train, work_of
+from l0ref.bench.training import PENALISED, Training
 from l0ref.bench.work import DENSE, OURS, Answers, Contender, Plan, Suite, Work, named
 from l0ref.deploy.compact import compact
 from l0ref.deploy.costs import known_costs
@@ -76,19 +76,12 @@ def tuning(name: str, model: Model, plan: Plan) -> Work:
         tuned, history = done
         return task.moved(filled(tuned, twins.masked), history.rows[-1]["loss_data"])
 
-    return Work(
-        f"{name}, {100 * ZEROS:g} % zeros, {_chosen()}, fit in batches of {batch}",
-        [
-            Contender(OURS, partial(train, small), answer=answer, problem=PENALISED),
-            Contender(f"{DENSE}, l0ref", partial(train, task), answer=answer, problem=PENALISED),
-        ],
-        task.expected(2),
-        tolerance=TOLERANCE,
-        unit="step",
-        check_units=2,
-        units=steps,
-        turn=0.2,
-    )
+    where = f"{name}, {100 * ZEROS:g} % zeros, {_chosen()}, fit in batches of {batch}"
+    contenders = [
+        Contender(OURS, partial(train, small), answer=answer, problem=PENALISED),
+        Contender(f"{DENSE}, l0ref", partial(train, task), answer=answer, problem=PENALISED),
+    ]
+    return work_of(where, task, contenders, checked=2, units=steps, turn=0.2)
 
 
 def filled(model: Model, like: Model) -> dict[str, Array]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -57,6 +58,22 @@ def trainers(task: Training, plan: Plan, *, thorough: bool = True) -> list[Conte
     return found
 
 
+def work_of(
+    name: str, task: Training, contenders: Sequence[Contender], *, checked: int, units: int, turn: float = 1.0
+) -> Work:
+    """Return the work of `units` training steps at most; `checked` of them are compared before anything is timed."""
+    return Work(
+        name,
+        contenders,
+        task.expected(checked),
+        tolerance=TOLERANCE,
+        unit="step",
+        check_units=checked,
+        units=units,
+        turn=turn,
+    )
+
+
 def train_mlp(plan: Plan) -> Iterator[Work]:
     """784-300-100-10, batch 128, cross-entropy + Laplace penalty + l2, Adam, float32.
 
@@ -66,16 +83,7 @@ def train_mlp(plan: Plan) -> Iterator[Work]:
     """
     steps = 16 if plan.quick else 256
     task = Training(lenet_300_100(seed=plan.seed), BATCH, steps * BATCH, seed=plan.seed)
-    yield Work(
-        f"LeNet-300-100, batch {BATCH}",
-        [ours(task), *trainers(task, plan)],
-        task.expected(8),
-        tolerance=TOLERANCE,
-        unit="step",
-        check_units=8,
-        units=steps,
-        turn=1.0,
-    )
+    yield work_of(f"LeNet-300-100, batch {BATCH}", task, [ours(task), *trainers(task, plan)], checked=8, units=steps)
 
 
 def train_cnn(plan: Plan) -> Iterator[Work]:
@@ -85,16 +93,7 @@ def train_cnn(plan: Plan) -> Iterator[Work]:
     """
     batch, steps = (16, 4) if plan.quick else (128, 256)
     task = Training(lenet_5(seed=plan.seed), batch, steps * batch, seed=plan.seed)
-    yield Work(
-        f"LeNet-5, batch {batch}",
-        [ours(task), *trainers(task, plan)],
-        task.expected(4),
-        tolerance=TOLERANCE,
-        unit="step",
-        check_units=4,
-        units=steps,
-        turn=1.0,
-    )
+    yield work_of(f"LeNet-5, batch {batch}", task, [ours(task), *trainers(task, plan)], checked=4, units=steps)
 
 
 def epoch(plan: Plan) -> Iterator[Work]:
@@ -106,17 +105,9 @@ def epoch(plan: Plan) -> Iterator[Work]:
     steps = batch_count(images, batch_size=BATCH)
     for name, make in (("LeNet-300-100", lenet_300_100), ("LeNet-5", lenet_5)):
         task = Training(make(seed=plan.seed), BATCH, images, seed=plan.seed)
-        yield Work(
-            f"{name}, {images:,} images",
-            [ours(task), *trainers(task, plan, thorough=False)],
-            task.expected(4),
-            tolerance=TOLERANCE,
-            unit="step",
-            check_units=4,
-            units=steps,
-            turn=math.inf,
-            per=(steps, "epoch"),
-        )
+        contenders = [ours(task), *trainers(task, plan, thorough=False)]
+        work = work_of(f"{name}, {images:,} images", task, contenders, checked=4, units=steps, turn=math.inf)
+        yield replace(work, per=(steps, "epoch"))
 
 
 WIDTHS, BATCHES = (1, 2, 4, 8, 16), (1, 4, 16, 64, 256, 1024)
@@ -139,16 +130,7 @@ def step(name: str, width: int, batch: int, plan: Plan) -> Work:
     steps = 8 if plan.quick else max(64, min(4096, 2**15 // batch) // width)
     model = mlp((784, 300 * width, 100 * width, 10), seed=plan.seed, input_shape=(1, 28, 28))
     task = Training(model, batch, steps * batch, seed=plan.seed)
-    return Work(
-        name,
-        [ours(task), *trainers(task, plan, thorough=False)],
-        task.expected(2),
-        tolerance=TOLERANCE,
-        unit="step",
-        check_units=2,
-        units=steps,
-        turn=2.0,
-    )
+    return work_of(name, task, [ours(task), *trainers(task, plan, thorough=False)], checked=2, units=steps, turn=2.0)
 
 
 class Products:

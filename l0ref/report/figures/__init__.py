@@ -55,7 +55,7 @@ def draw_all(
 
     Nothing is written before all are drawn. The same input gives the same bytes with the same matplotlib.
     """
-    runs = runs_of(report)  # refuses what is no report before matplotlib is loaded
+    runs = runs_of(report)  # refuses a value that is not a report before matplotlib is loaded
     load_matplotlib()
     from l0ref.report.figures.compression import compression_figure
     from l0ref.report.figures.masks import masks_figure

@@ -1,4 +1,4 @@
-"""Measured times as pictures: bars for single works, log-log curves for cost against size or density."""
+"""Measured times as pictures: bars for single works, log-log curves of cost against size or density."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from l0ref.report.figures.style import (
 Row = Mapping[str, Any]
 # The name of a work that is a point of a curve: "width = 4", "conv1, batch 128, density = 0.5 %"
 SIZED = re.compile(r"(?:(.+), )?(\w+) = (\d+(?:\.\d+)?)(?: %)?")
-BAR, GAP, CURVES = 0.22, 0.8, 3.2  # inches: a bar, what a panel needs besides, a panel of curves
+BAR, GAP, CURVES = 0.22, 0.8, 3.2  # inches: a bar, a panel without its bars, a panel of curves
 
 
 class Fit(NamedTuple):
@@ -48,7 +48,7 @@ def bench_figure(rows: Sequence[Row]) -> Figure:
 
     bars    median seconds, with half the interquartile range to each side; ours in blue, and their ratios to ours
     curves  median seconds against size, both logarithmic; the dashed line and its exponent are fitted to the upper
-            half of the sizes, where what a step costs besides its products weighs least; against density, see
+            half of the sizes, where the cost of a step besides its products counts least; against density, see
             `draw_density`. More than two families stand side by side, in pairs
     """
     bars, curves = panels(rows)

@@ -1,4 +1,4 @@
-"""Time against density: up to which share of kept weights is a sparse product faster than the dense one?"""
+"""Time against density: the share of kept weights up to which a sparse product is faster than the dense one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ STYLES = ("--", ":", "-.")  # of dense contenders
 
 
 def draw_density(ax: Axes, title: str, curves: Points) -> None:
-    """Draw median seconds against density, both logarithmic, and say in the legend where each contender breaks even.
+    """Draw median seconds against density, both logarithmic; the legend has each break-even density.
 
     Contenders whose names begin with "dense" multiply by the zeros: a horizontal line, at the median over all
-    densities. A cross marks where ours meets the fastest of them.
+    densities. A cross marks the break-even point of ours with the fastest of them.
     """
     colours, styles = iter(OTHERS * len(curves)), iter(STYLES * len(curves))
     for name, points in curves.items():

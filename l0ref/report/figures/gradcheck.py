@@ -50,7 +50,7 @@ def gradcheck_figure(report: GradcheckReport) -> Figure:
 
     left   both axes linear near 0 and logarithmic beyond, so that entries of all sizes show; right gradients lie
            on the diagonal
-    right  log10 of the relative error, less what the differences may be off themselves, over the array of the
+    right  log10 of the relative error, less the error of the differences themselves, over the array of the
            worst parameter, all axes but the last in rows; grey where nothing was compared
     """
     figure = new_figure(4.2)

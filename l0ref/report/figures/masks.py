@@ -17,8 +17,8 @@ from l0ref.report.figures.style import BLUE, DPI, ORANGE, WIDTH, new_figure, say
 from l0ref.validate import Array
 
 SIGNS = ListedColormap([ORANGE, "white", BLUE])
-MARGIN = (80, 100)  # pixels of a panel, down and across, that go to title and labels
-HALF, WHOLE = (int(WIDTH * DPI / n) - MARGIN[1] for n in (2, 1))  # pixels across in a panel of either width
+MARGIN = (80, 100)  # pixels of a panel, down and across, taken by title and labels
+HALF, WHOLE = (int(WIDTH * DPI / n) - MARGIN[1] for n in (2, 1))  # pixels across in a panel of half and of full width
 
 
 def masks_figure(model: Model) -> Figure:

@@ -55,7 +55,7 @@ def new_figure(height: float) -> Figure:
 
 
 def tidy(ax: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
-    """Write title and axis labels, and take away the frame's upper and right line."""
+    """Write title and axis labels, and remove the upper and right line of the frame."""
     ax.set_title(title, loc="left", fontsize=10)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
@@ -63,7 +63,7 @@ def tidy(ax: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
 
 
 def legend_above(ax: Axes) -> None:
-    """Put the legend beside the title, out of the way of the data."""
+    """Put the legend beside the title, where it does not cover data."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
         ax.legend(
@@ -73,7 +73,7 @@ def legend_above(ax: Axes) -> None:
 
 
 def plain_log_axis(axis: Axis) -> None:
-    """Label a log axis 0.1, 0.2, 0.5, 1 where it spans little, and by powers of ten where it spans much."""
+    """Label a log axis 0.1, 0.2, 0.5, 1 over a small range, and by powers of ten over a large one."""
     low, high = axis.get_view_interval()
     axis.set_minor_locator(NullLocator())
     if high < 300 * low:
@@ -109,7 +109,7 @@ def png(figure: Figure) -> bytes:
 
 
 def say_empty(ax: Axes, text: str) -> None:
-    """Write in the middle of an axis why there is nothing in it."""
+    """Write in the middle of an empty axis why it is empty."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)
 
 

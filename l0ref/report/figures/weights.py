@@ -63,7 +63,7 @@ def log_edges(sizes: Sequence[Array]) -> Array:
 
 
 def log_counts(sizes: Array, edges: Array) -> tuple[int, Array]:
-    """Return the number of exact zeros, and the counts of the rest; the first bin takes what lies below it."""
+    """Return the number of exact zeros, and the counts of the rest; the first bin includes all smaller ones."""
     alive = sizes[sizes > 0]
     counts, _ = np.histogram(np.clip(alive, edges[0], edges[-1]), edges)
     return sizes.size - alive.size, counts
