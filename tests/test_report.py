@@ -172,7 +172,7 @@ def test_aggregate_of_the_curve_shows_errors(report: dict[str, Any]) -> None:
         point["pruned"].update(test_acc1=accuracy - 0.5)
         point["finetuned"].update(test_acc1=accuracy, val_acc1=accuracy + 0.05, compression_ratio=4.5, size_nz=100)
     text = aggregate_text(aggregate(reports))
-    assert cells(text.split("asked")[1], "none") == [
+    assert cells(text.split("penalty  asked")[1], "none") == [
         "none", "4.0x", "4.5x ± 0.0x", "65.00 ± 7.07 %", "15.00 ± 7.07 %", "10.00 ± 7.07 %",
     ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from l0ref.archive import read_json
 from l0ref.errors import CheckpointError, ConfigError, DataError
 from l0ref.report.schema import SCHEMA_VERSION, Row, main_name, mapping, runs_of
 from l0ref.report.tables import ACCURACY, BYTES, IN_THEORY, Columns
+from l0ref.report.text import MASKED, filled
 from l0ref.tables import percent, table, times
 
 PRIVATE = ("seed", "data_dir")  # settings that may differ between runs of one configuration
@@ -103,7 +104,12 @@ def aggregate_text(summary: Row) -> str:
         raise ConfigError("summary lacks 'stages'; pass the dictionary that aggregate returns or summary.json holds")
     config, n = mapping(summary, "config"), len(summary.get("seeds", ()))
     title = f"{config.get('model', 'a network')} on {config.get('data', 'unnamed data')}: mean ± sample standard "
-    parts = [title + f"deviation over n = {n} seeds", _stages_text(summary, SIZES), _stages_text(summary, TIMES)]
+    parts = [
+        title + f"deviation over n = {n} seeds",
+        _stages_text(summary, SIZES),
+        _stages_text(summary, TIMES),
+        filled(MASKED),
+    ]
     if any(mapping(summary, "curve").values()):
         parts += ["Curve, in error rates:", _curve_text(summary["curve"])]
     return "\n\n".join(parts)

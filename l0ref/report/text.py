@@ -11,13 +11,15 @@ from l0ref.tables import percent, times
 
 SAME = 1.01  # compressions within this factor count as equal
 
-SPEED_NOTES = textwrap.fill(
+MASKED = (
+    "Pruned and fine-tuned networks are masked here: their arrays are dense and every zero is multiplied, so pruning "
+    "by itself makes none of them faster. If a masked network is faster, the cause lies in its values or in the "
+    "machine, for example subnormal numbers in the dense network."
+)
+SPEED_NOTES = (
     "theory: multiply-adds of the dense network / those with non-zero weights. measured: seconds of the dense "
     "network / seconds of this one, all networks timed alternately; range: 10th to 90th percentile over the "
-    "rounds; a range that holds 1 is no gain. Pruned and fine-tuned networks are masked here: their arrays are "
-    "dense and every zero is multiplied, so pruning by itself makes none of them faster. If a masked network is "
-    "faster, the cause lies in its values or in the machine, for example subnormal numbers in the dense network.",
-    SCREEN,
+    f"rounds; a range that holds 1 is no gain. {MASKED}"
 )
 
 
@@ -25,7 +27,7 @@ def full_text(report: Row) -> str:
     """Return all tables of one report; parts that the report does not have are left out."""
     runs_of(report)  # refuses a value that is not a report
     parts = [title(report), compressions(report), stages_table(report), "Speed and bytes:", speed_table(report)]
-    parts += [SPEED_NOTES]
+    parts += [filled(SPEED_NOTES)]
     if layers := layers_table(report):
         parts += [f"Layers of the final network of {main_name(report)}:", layers]
     if compact := mapping(report, "compact"):
@@ -43,7 +45,7 @@ def title(report: Row) -> str:
     uses = {"train": "trained on", "validation": "validated on", "test": "tested on"}
     sizes = [f"{use} {data[part]:,} images" for part, use in uses.items() if part in data]
     text += ": " + ", ".join(sizes) if sizes else ""
-    return _filled(text + ("; the test images were read once, after every choice was made" if "test" in data else ""))
+    return filled(text + ("; the test images were read once, after every choice was made" if "test" in data else ""))
 
 
 def compressions(report: Row) -> str:
@@ -53,7 +55,7 @@ def compressions(report: Row) -> str:
     if len(known) < 2 or max(known.values()) <= SAME * min(known.values()):
         return ""
     least, most = (pick(known, key=lambda name: known[name]) for pick in (min, max))
-    return _filled(
+    return filled(
         f"Final compression differs between the runs, from {times(known[least])} ({least}) to {times(known[most])} "
         f"({most}): the accuracies below are not those of equally small networks."
     )
@@ -68,8 +70,9 @@ def notes(report: Row) -> str:
     if test:
         parts += [f"One image is {percent(1 / test)} of the test set: differences of a few images are noise."]
     parts += ["Seconds are wall-clock times of training; the first to run also compiles kernels that are not cached."]
-    return _filled(" ".join(parts))
+    return filled(" ".join(parts))
 
 
-def _filled(text: str) -> str:
+def filled(text: str) -> str:
+    """Return a paragraph wrapped at the width of a terminal."""
     return textwrap.fill(text, SCREEN)
