@@ -159,6 +159,8 @@ COMPILER = {  # what a file may import of the compiler, besides prange
     "target": {"import numba", "import llvmlite.binding as llvm"},
     "lanes": {"import numba"},
     "notice": {"from numba.core import event"},
+    "storage": {"from numba.core.caching import IndexDataCacheFile"},
+    "teams": {"from numba.np.ufunc import parallel"},
     "lanes_llvm": {
         "from llvmlite import ir",
         "from numba import types",

@@ -10,6 +10,8 @@ from typing import Any
 
 from numba.core import event
 
+from l0ref.fast.machine.storage import is_keeping
+
 logger = logging.getLogger("l0ref.fast")
 
 
@@ -24,7 +26,8 @@ class Notice(event.Listener):
         module = event.data["dispatcher"].py_func.__module__ or ""  # None of a function made by exec
         if not self.is_given and module.startswith(logger.name + "."):
             self.is_given = True
-            logger.warning("l0ref compiles its kernels for this processor: some seconds, once; they are kept on disk")
+            kept = "once; they are kept on disk" if is_keeping() else "in every process"
+            logger.warning("l0ref compiles its kernels for this processor: some seconds, %s", kept)
 
     def on_end(self, event: Any) -> None:
         """Nothing is said at the end."""

@@ -8,7 +8,8 @@ fastmath=False        sums keep their order, NaN stays NaN: fast mathematics may
 Two traps follow from the cache. A kernel found there runs without bounds checks even under NUMBA_BOUNDSCHECK=1, so
 every such mode needs a NUMBA_CACHE_DIR of its own. And Numba looks only at the file a kernel stands in: it would not
 notice when another kernel, called from there, changes elsewhere. So kernels call only kernels of this package, and each
-carries the stamp of all files of the package.
+carries the stamp of all files of the package. How files are checked, and what happens where none can be written, stands
+in `machine.storage`.
 
 Threads that wait for each other spin for a moment and then sleep (GOMP_SPINCOUNT, unless it is set). By default GNU's
 OpenMP lets them spin for milliseconds, and where another program wants one of the processors, they keep it from the
@@ -17,8 +18,8 @@ that sleeps takes 24 microseconds, measured, as long as it saves in a job of twi
 
 A parallel kernel is a loop over threads around a serial one, never the loop itself: inside `prange` the compiler does
 not vectorise. It is compiled twice, and one thread does without the pool: to wake the pool takes longer than many a
-small job, and where it is OpenMP's, a process that has woken it can no longer be forked. BLAS is asked for nothing
-that it takes several threads for, see `products.matmul`, so that there is one pool of threads, Numba's.
+small job. `machine.teams` says who may not use the pool at all. BLAS is asked for nothing that it takes several threads
+for, see `products.matmul`, so that there is one pool of threads, Numba's.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ import numba
 from numba import njit
 
 from l0ref.fast.machine.notice import announce_compilation
+from l0ref.fast.machine.storage import NO_FOLDER, has_folder, keep_checked
+from l0ref.fast.machine.teams import has_pool, run_on_pool
 from l0ref.validate import Array
 
 SPINS = 1500  # turns of a waiting thread before it sleeps: some 30 microseconds
@@ -81,10 +84,14 @@ STAMP = stamp_of(Path(__file__).parents[1])
 
 def kernel(function: Callable[..., Any], *, parallel: bool = False) -> Any:
     """Compile a function by the policy when it is first called."""
-    compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath=False, parallel=parallel)(function)
-    cache_file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
-    if cache_file is not None:
-        cache_file._source_stamp = STAMP
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False, "parallel": parallel}
+    try:
+        compiled = njit(cache=has_folder(), **options)(function)
+    except RuntimeError as error:
+        if NO_FOLDER not in str(error):
+            raise
+        compiled = njit(**options)(function)
+    keep_checked(compiled, STAMP)
     return compiled
 
 
@@ -101,7 +108,7 @@ class OnThreads:
 
     def __call__(self, *args: Any) -> Any:
         global _last
-        result = (self.together if args[-1] > 1 else self.alone)(*args)
+        result = run_on_pool(self.together, args) if args[-1] > 1 and has_pool() else self.alone(*args)
         if args[-1] > 1 or _was_worth:
             _last = perf_counter()
         return result
@@ -116,7 +123,7 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
 def threads_for(work: int) -> int:
     """Return one thread for few multiply-adds, else all that Numba may use: for a job with others around it."""
     global _was_worth
-    _was_worth = work > SERIAL
+    _was_worth = work > SERIAL and has_pool()
     return numba.get_num_threads() if _was_worth else 1
 
 
