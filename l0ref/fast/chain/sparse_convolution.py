@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from l0ref.fast.chain.images import ImageStage
 from l0ref.fast.chain.places import Activation
+from l0ref.fast.chain.sparse_pooling import contract_pooled
 from l0ref.fast.machine.policy import LOADED, flat, threads_for
 from l0ref.fast.machine.scratch import room
 from l0ref.fast.machine.tables import Table
@@ -63,7 +64,7 @@ class SparseConvolutionStage(ImageStage):
         grid, steps = (grid[0], columns, *grid[2:]), (lanes, 2 * columns * lanes, lanes)
         rows = room("rows", threads * self.filters * steps[1], x.dtype)
         out = self.y.value, self.winner.reshape(-1), rows
-        sparse_grid.contract_pooled(x.value, w, flat(bias), self.floor, out, at, grid, steps, threads)
+        contract_pooled(x.value, w, flat(bias), self.floor, out, at, grid, steps, threads)
 
     def _weight_bar(self, weight_bar: Array, blocks: int, wants_x: bool) -> None:
         x, (d, (top, left)), lanes = self.framed, self.slopes(wants_x), self.x.lanes
