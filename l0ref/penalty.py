@@ -20,8 +20,8 @@ from typing import Protocol
 
 import numpy as np
 
+from l0ref.autodiff.op import compiled
 from l0ref.errors import ArgumentError
-from l0ref.fast import compiled
 from l0ref.surrogates import Laplace, Surrogate
 from l0ref.validate import Array, choose, count, nonnegative
 

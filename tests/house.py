@@ -75,6 +75,24 @@ def floors(file: File) -> Iterator[Fault]:
             yield line, f"{file.module} (floor {here}) imports {name or 'the package itself'} from above"
 
 
+ROOMS = {"machine": 0, "products": 1, "dense": 2, "sparse": 2, "step": 2, "chain": 3}  # of l0ref/fast
+
+
+def rooms(file: File) -> Iterator[Fault]:
+    """A file of l0ref/fast imports from its own room or a lower one: dense and sparse do not know each other."""
+    if not file.inside("l0ref/fast/"):
+        return
+    here = file.path.split("/")[2]
+    if here not in ROOMS:
+        if here != "__init__.py":
+            yield 1, f"l0ref/fast/{here} is no room; move the file into one of {', '.join(ROOMS)}"
+        return
+    for line, dotted in imported(file):
+        room = dotted.removeprefix("l0ref.fast.").split(".")[0]
+        if dotted.startswith("l0ref.fast.") and room != here and ROOMS.get(room, TOP) >= ROOMS[here]:
+            yield line, f"room {here} imports {dotted}, which is not below it"
+
+
 def absolute_imports(file: File) -> Iterator[Fault]:
     """Imports say where a name comes from, from the root."""
     for node in file.nodes if file.path.endswith(".py") else ():
@@ -95,12 +113,12 @@ def foreign_packages(file: File) -> Iterator[Fault]:
                 yield line, f"imports {root} as soon as it is imported itself; import an extra in a function"
 
 
+TRUTH = {"autodiff", "ops", "optim", "penalty", "sparse", "surrogates"}
+
+
 def truth_without_twin(file: File) -> Iterator[Fault]:
-    """The plain definitions know nothing of their compiled twins; only the front page of ops names them."""
-    if (
-        file.inside("l0ref/autodiff/", "l0ref/ops/", "l0ref/sparse/", "l0ref/surrogates/")
-        and file.path != "l0ref/ops/__init__.py"
-    ):
+    """The plain definitions import neither Numba nor a compiled twin; they name twins as strings."""
+    if file.inside("l0ref/") and file.module in TRUTH:
         for line, dotted in imported(file):
             if dotted.split(".")[0] == "numba" or dotted.startswith("l0ref.fast"):
                 yield line, f"the truth imports {dotted}; twins live in l0ref/fast"
@@ -203,7 +221,7 @@ def no_private_words(file: File) -> Iterator[Fault]:
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
-        floors, absolute_imports, foreign_packages, truth_without_twin, independent_oracles, no_hostile_input,
+        floors, rooms, absolute_imports, foreign_packages, truth_without_twin, independent_oracles, no_hostile_input,
         one_string_messages, documented, short_files, no_private_words, dropped_verdicts, names_once, never_run,
     )
 }  # fmt: skip

@@ -6,8 +6,10 @@ import ast
 import builtins
 import inspect
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,9 @@ import pytest
 
 import l0ref.fast
 from l0ref import ops
-from l0ref.autodiff.op import OPS, TWINS, Rule, backend, run_forward, run_vjp
+from l0ref.autodiff import twins
+from l0ref.autodiff.op import OPS, TWINS, Rule, backend, run_forward, run_vjp, twin
 from l0ref.errors import ArgumentError, ShapeError
-from l0ref.fast import REGISTERED, load
 from l0ref.fast.chain.gates import pool
 from l0ref.fast.dense.activation import positive_part
 from l0ref.fast.machine import policy
@@ -29,7 +31,7 @@ from tests.cases import CASES, Case
 from tests.test_ops import assert_close, each_case, scattered, single
 
 FOLDER = Path(l0ref.fast.__file__).parent
-COVERED = [case for case in CASES if case.op in REGISTERED]
+COVERED = [case for case in CASES if case.op in twins.OPERATIONS]
 ALLOCATE = {
     "array",
     "arange",
@@ -54,10 +56,6 @@ def run(rule: Rule, xs: list[Array], options: dict[str, Any], seed: int) -> list
     y_bar = np.random.default_rng(seed).standard_normal(y.shape).astype(y.dtype)
     y_bar.flags.writeable = False
     return [y, *(np.asarray(g() if callable(g) else g) for g in rule.vjp(saved, y_bar))]
-
-
-def twin(op: str) -> Rule:
-    return load(*REGISTERED[op])
 
 
 @pytest.mark.kernels
@@ -87,7 +85,7 @@ def test_twin_equals_truth_in_float32(case: Case) -> None:
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize("op", sorted(REGISTERED))
+@pytest.mark.parametrize("op", sorted(twins.OPERATIONS))
 def test_twin_is_what_runs(op: str) -> None:
     for case in (case for case in COVERED if case.op == op):
         xs, options = case.draw(0)
@@ -100,10 +98,10 @@ def test_twin_is_what_runs(op: str) -> None:
 
 
 def test_what_training_spends_its_time_on_has_a_twin() -> None:
-    assert set(REGISTERED) >= {"Conv2d", "CrossEntropy", "Linear", "MaxPool2d", "Relu"}
+    assert set(twins.OPERATIONS) >= {"Conv2d", "CrossEntropy", "Linear", "MaxPool2d", "Relu"}
 
 
-@pytest.mark.parametrize("op", sorted(REGISTERED))
+@pytest.mark.parametrize("op", sorted(twins.OPERATIONS))
 def test_twin_has_the_signature_of_its_op(op: str) -> None:
     assert TWINS[op]() == twin(op)
     for ours, theirs in zip(twin(op), (OPS[op].forward, OPS[op].vjp), strict=True):
@@ -223,6 +221,14 @@ def _loops_over_threads(f: ast.FunctionDef, *, parallel: bool) -> Iterator[str]:
 )
 def test_kernels_keep_their_rules(path: Path) -> None:
     assert kernel_faults(path.read_text(), path.stem) == []
+
+
+def test_only_files_with_kernels_leave_types_to_numba() -> None:
+    settings = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"]
+    (untyped,) = (set(each["module"]) for each in settings if "disallow_untyped_defs" in each)
+    made = re.compile(r"^ *@(parallel_)?kernel$", re.MULTILINE)
+    files = (path.relative_to(FOLDER.parents[1]) for path in FOLDER.rglob("*.py") if made.search(path.read_text()))
+    assert untyped == {".".join(file.with_suffix("").parts) for file in files}
 
 
 HEAD = "from numba import prange\nfrom l0ref.fast.machine.lanes import load\n"

@@ -122,7 +122,7 @@ def test_score(scale: float, classes: int, smoothing: float, rng: np.random.Gene
     for dtype, rtol in ((np.float64, 4e-16), (np.float32, 2e-7)):
         scores = np.ascontiguousarray(rows.reshape(3, lanes, classes).swapaxes(1, 2)).astype(dtype)
         before, slopes, losses = scores.copy(), np.full(scores.shape, np.nan, dtype), np.full(3 * lanes, np.nan)
-        gates.score(scores, target, smoothing, slopes, losses)
+        gates.cross_entropy_blocks(scores, target, smoothing, slopes, losses)
         np.testing.assert_array_equal(scores, before)
         for n in range(count):
             row = scores[n // lanes, :, n % lanes]
@@ -139,12 +139,12 @@ def test_score(scale: float, classes: int, smoothing: float, rng: np.random.Gene
 def test_score_of_impossible_classes(dtype: Any) -> None:
     x = np.array([0.0, -math.inf, 0.0], dtype).reshape(1, 3, 1)
     slopes, losses = np.zeros(x.shape, dtype), np.zeros(1)
-    gates.score(x, np.array([2]), 0.0, slopes, losses)
+    gates.cross_entropy_blocks(x, np.array([2]), 0.0, slopes, losses)
     np.testing.assert_allclose(losses, math.log(2), rtol=1e-6)
     assert slopes.ravel().tolist() == [0.5, 0, -0.5]
 
 
 def test_score_of_no_sample_is_no_slope() -> None:
     slopes = np.full((1, 3, 2), np.nan)
-    gates.score(np.ones((1, 3, 2)), np.zeros(0, np.intp), 0.1, slopes, np.zeros(2))
+    gates.cross_entropy_blocks(np.ones((1, 3, 2)), np.zeros(0, np.intp), 0.1, slopes, np.zeros(2))
     assert not slopes.any()

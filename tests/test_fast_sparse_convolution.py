@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref.autodiff.op import OPS, Rule
-from l0ref.fast import load
+from l0ref.autodiff.op import OPS, Rule, twin
 from l0ref.fast.machine.policy import LOADED, MOVE
 from l0ref.fast.machine.target import lanes
 from l0ref.fast.sparse import convolution as sparse_convolution
@@ -95,7 +94,7 @@ def test_any_geometry_with_any_number_of_images(
         every = {**DEFAULTS, **options, "pattern": pattern, "kernel_shape": kernel}
         want = run(TRUTH, xs, every)
         for _ in range(2):  # once more on memory that holds anything
-            for got, value in zip(run(load("sparse_convolution", "sparse_conv2d"), xs, every), want, strict=True):
+            for got, value in zip(run(twin("SparseConv2d"), xs, every), want, strict=True):
                 np.testing.assert_array_equal(got, value)
                 assert got.dtype == dtype
                 assert got.base is None

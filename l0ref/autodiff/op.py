@@ -9,7 +9,7 @@ In words: `y_bar` is the derivative of some scalar with respect to `y`, and `vjp
 product) turns it into the derivatives of the same scalar with respect to each `x`.
 
 The definition in the class is the *truth*: plain NumPy, written to be read. Where speed matters a
-*twin* with the same two functions is registered beside it and runs by default;
+*twin* with the same two functions is named in `twins` and runs by default;
 ``with backend("numpy")`` runs the truth instead.
 """
 
@@ -19,10 +19,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from l0ref.autodiff import twins
 from l0ref.errors import ShapeError
 from l0ref.validate import Array, choose
 
@@ -37,9 +39,14 @@ class Rule(NamedTuple):
     vjp: Callable[[Saved, Array], Sequence[Cotangent]]
 
 
+@cache
+def twin(name: str) -> Rule:
+    """Return the compiled twin of an operation, by the name of its class."""
+    return Rule(*twins.operation(name))
+
+
 OPS: dict[str, type[Op]] = {}
-TWINS: dict[str, Callable[[], Rule]] = {}
-FUNCTION_TWINS: dict[str, Callable[[], Callable[..., Any]]] = {}  # of plain functions, by name
+TWINS: dict[str, Callable[[], Rule]] = {name: partial(twin, name) for name in twins.OPERATIONS}
 
 # Without Numba's compiler a twin is a loop in Python, a hundred times slower than the truth.
 DEFAULT_BACKEND = "numba" if os.environ.get("NUMBA_DISABLE_JIT", "0") == "0" else "numpy"
@@ -67,7 +74,7 @@ def current_backend() -> str:
 
 def compiled(name: str) -> Callable[..., Any] | None:
     """Return the compiled twin of the plain function `name`, or None where the backend asks for the truth."""
-    return FUNCTION_TWINS[name]() if current_backend() == "numba" and name in FUNCTION_TWINS else None
+    return twins.function(name) if current_backend() == "numba" else None
 
 
 class Op:

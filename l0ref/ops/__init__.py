@@ -1,10 +1,9 @@
 """Differentiable operations, named and called as in PyTorch's functional interface, on Tensors or arrays.
 
 Every function returns a Tensor; beside each stands its operation, a class with the formula and the
-derivative. Importing this package also registers the compiled twins of `l0ref.fast`.
+derivative.
 """
 
-import l0ref.fast  # noqa: F401  (imported for the twins it registers)
 from l0ref.ops.activation import leaky_relu, relu, sigmoid, softplus, tanh
 from l0ref.ops.convolution import conv2d
 from l0ref.ops.dropout import dropout

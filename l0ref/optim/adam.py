@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from l0ref.autodiff.op import compiled
 from l0ref.errors import ArgumentError
-from l0ref.fast import compiled
 from l0ref.optim.base import Elementwise, memory_fraction, plain
 from l0ref.validate import Array, nonnegative, positive
 

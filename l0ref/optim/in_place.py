@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from l0ref.autodiff import twins
 from l0ref.optim.adam import Adam, AdamW
 from l0ref.optim.base import Optimizer, State, check, check_slope, rate_of
 from l0ref.optim.proximal import Proximal
@@ -36,12 +37,10 @@ class InPlace:
     def __init__(
         self, optimizer: Optimizer, params: Mapping[str, Array], state: State, masks: Mapping[str, Array]
     ) -> None:
-        from l0ref.fast.step import prox as proximal  # Numba is loaded with them
-        from l0ref.fast.step import update  # Numba is loaded with them
-
         self._slot_names = tuple(optimizer.init({}).slots)
         check(params, params, state, self._slot_names, masks)
-        self._update, self._proximal, self.optimizer, self.step_number = update, proximal, optimizer, state.step
+        self._update, self._proximal = twins.module("step.update"), twins.module("step.prox")
+        self.optimizer, self.step_number = optimizer, state.step
         self._shapes = {key: w.shape for key, w in params.items()}
         sizes = [w.size for w in params.values()]
         self._bounds = [0, *accumulate(sizes)]
@@ -50,7 +49,7 @@ class InPlace:
         keep = self._joined({k: masks.get(k, np.ones(s, bool)) for k, s in self._shapes.items()} if masks else {})
         pulls = np.zeros((len(sizes), 3), w.dtype)
         self._pulled: Pull | None = None  # what is in them
-        self._flat = update.Flat(w, np.zeros_like(w), slots, keep.astype(bool), np.array(self._bounds), pulls)
+        self._flat = self._update.Flat(w, np.zeros_like(w), slots, keep.astype(bool), np.array(self._bounds), pulls)
         self.params, self.grads = self._views(w), self._views(self._flat.g)
 
     def step(self, *, lr: float, pull: Pull) -> None:

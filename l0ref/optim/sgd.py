@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from l0ref.autodiff.op import compiled
 from l0ref.errors import ArgumentError
-from l0ref.fast import compiled
 from l0ref.optim.base import Elementwise, memory_fraction, plain
 from l0ref.validate import Array, positive
 

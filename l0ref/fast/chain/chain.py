@@ -71,7 +71,7 @@ class Chain:
         shape = (-1, self.y.entries, self.y.lanes)
         scores, slopes = self.y.value.reshape(shape), self.y.bar.reshape(shape)
         blocks = -(-count // self.y.lanes)
-        gates.score(scores[:blocks], target, label_smoothing, slopes[:blocks], self.losses)
+        gates.cross_entropy_blocks(scores[:blocks], target, label_smoothing, slopes[:blocks], self.losses)
         for i, (stage, weight, bias) in reversed(list(enumerate(self.links))):
             bars = (grads[weight].reshape(-1), grads[bias].reshape(-1))
             is_first = i == 0

@@ -17,7 +17,7 @@ from l0ref.fast.machine.policy import kernel, parallel_kernel
 
 
 @kernel
-def gate(y, y_bar, floor, b_bar, room):  # type: ignore[no-untyped-def]
+def gate(y, y_bar, floor, b_bar, room):
     """y_bar[b,f,i] <- y_bar[b,f,i] where y > floor, else 0; b_bar[f] = sum_bi y_bar[b,f,i].
 
     floor  array of one number: 0 for a ReLU, -inf for none, when all passes, behind NaN too
@@ -42,7 +42,7 @@ def gate(y, y_bar, floor, b_bar, room):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def pool_row(upper, lower, best, place, lanes):  # type: ignore[no-untyped-def]
+def pool_row(upper, lower, best, place, lanes):
     """One row of `pool` from two of z; upper and lower may be longer than two of best."""
     for q in range(best.size // lanes):
         to, left = q * lanes, 2 * q * lanes
@@ -63,7 +63,7 @@ def pool_row(upper, lower, best, place, lanes):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def pool_planes(z, y, winner, lanes, first, last):  # type: ignore[no-untyped-def]
+def pool_planes(z, y, winner, lanes, first, last):
     """Planes first ... last - 1 of `pool`."""
     for n in range(first, last):
         for p in range(y.shape[1]):
@@ -71,7 +71,7 @@ def pool_planes(z, y, winner, lanes, first, last):  # type: ignore[no-untyped-de
 
 
 @parallel_kernel
-def pool(z, y, winner, lanes, threads):  # type: ignore[no-untyped-def]
+def pool(z, y, winner, lanes, threads):
     """y[n,p,q,l] = largest of the four z[n,2p,2q,l] ... z[n,2p+1,2q+1,l]; winner says which, as a float: 0 1 / 2 3."""
     planes = y.shape[0]
     for n in prange(threads):
@@ -79,7 +79,7 @@ def pool(z, y, winner, lanes, threads):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def unpool_planes(y_bar, winner, z_bar, corner, lanes, first, last):  # type: ignore[no-untyped-def]
+def unpool_planes(y_bar, winner, z_bar, corner, lanes, first, last):
     """Planes first ... last - 1 of `unpool`."""
     height, width = y_bar.shape[1], y_bar.shape[2] // lanes
     none = y_bar.dtype.type(0)
@@ -103,7 +103,7 @@ def unpool_planes(y_bar, winner, z_bar, corner, lanes, first, last):  # type: ig
 
 
 @parallel_kernel
-def unpool(y_bar, winner, z_bar, corner, lanes, threads):  # type: ignore[no-untyped-def]
+def unpool(y_bar, winner, z_bar, corner, lanes, threads):
     """z_bar from y_bar: the cotangent of `pool`. z begins at a corner (row, column) of z_bar.
 
     Rows and columns of z that no window reaches are not written: they are zero from the start.
@@ -114,7 +114,7 @@ def unpool(y_bar, winner, z_bar, corner, lanes, threads):  # type: ignore[no-unt
 
 
 @kernel
-def score(x, target, smoothing, x_bar, losses):  # type: ignore[no-untyped-def]
+def cross_entropy_blocks(x, target, smoothing, x_bar, losses):
     """Cross-entropy of the scores x[b,c,l]: losses[n], and x_bar, the slope of their mean.
 
     The formula is that of `loss.cross_entropy_rows`. Lanes beyond the last sample have no slope.

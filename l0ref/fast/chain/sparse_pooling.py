@@ -16,7 +16,7 @@ from l0ref.fast.sparse.grid import contract_row
 
 
 @kernel
-def contract_pooled_part(x, w, b, floor, out, blocks, grid, steps, first, last):  # type: ignore[no-untyped-def]
+def contract_pooled_part(x, w, b, floor, out, blocks, grid, steps, first, last):
     """Rows first ... last - 1 of `contract_pooled`, counted block by block."""
     (y, winner, room), rows, filters, wide, lanes = out, grid[0] // 2, b.size, grid[1] * steps[2], steps[2]
     narrow = wide // 2
@@ -32,7 +32,7 @@ def contract_pooled_part(x, w, b, floor, out, blocks, grid, steps, first, last):
 
 
 @parallel_kernel
-def contract_pooled(x, w, b, floor, out, blocks, grid, steps, threads):  # type: ignore[no-untyped-def]
+def contract_pooled(x, w, b, floor, out, blocks, grid, steps, threads):
     """Fill y and winner as `gates.pool` does from the result of `sparse.grid.contract`, of which two rows are kept.
 
     out     y, winner, and room for these rows, for each row of the matrix and each thread

@@ -15,14 +15,14 @@ from l0ref.validate import Array
 
 
 @kernel
-def positive_part(x, y):  # type: ignore[no-untyped-def]
+def positive_part(x, y):
     """y = max(x, 0); NaN stays NaN, as no comparison with it holds."""
     for i in range(y.size):
         y[i] = np.float32(0) if x[i] <= 0 else x[i]
 
 
 @kernel
-def where_positive(y_bar, y, x_bar):  # type: ignore[no-untyped-def]
+def where_positive(y_bar, y, x_bar):
     """x_bar = y_bar where y > 0, else 0."""
     for i in range(x_bar.size):
         x_bar[i] = y_bar[i] if y[i] > 0 else np.float32(0)

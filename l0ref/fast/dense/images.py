@@ -24,7 +24,7 @@ from l0ref.validate import Array
 
 
 @kernel
-def image_rows(x, blocks, rows, width, image_steps, lane_steps, sizes, block, count):  # type: ignore[no-untyped-def]
+def image_rows(x, blocks, rows, width, image_steps, lane_steps, sizes, block, count):
     """Rows of pixels of one block of images; arguments as in `to_blocks`."""
     lanes, first = len(lane_steps), block * len(lane_steps)
     for r in range(rows.shape[1]):
@@ -42,7 +42,7 @@ def image_rows(x, blocks, rows, width, image_steps, lane_steps, sizes, block, co
 
 
 @kernel
-def pixel_rows(blocks, x, rows, width, image_steps, lane_steps, sizes, block, count):  # type: ignore[no-untyped-def]
+def pixel_rows(blocks, x, rows, width, image_steps, lane_steps, sizes, block, count):
     """The way back of `image_rows`."""
     lanes, first = len(lane_steps), block * len(lane_steps)
     for r in range(rows.shape[1]):
@@ -59,7 +59,7 @@ def pixel_rows(blocks, x, rows, width, image_steps, lane_steps, sizes, block, co
 
 
 @parallel_kernel
-def to_blocks(x, blocks, rows, width, image_steps, lane_steps, sizes, count, threads):  # type: ignore[no-untyped-def]
+def to_blocks(x, blocks, rows, width, image_steps, lane_steps, sizes, count, threads):
     """Fill the inside of blocks from `count` images.
 
     rows         where each row of pixels begins in the first image and in the first block, (2, rows)
@@ -74,7 +74,7 @@ def to_blocks(x, blocks, rows, width, image_steps, lane_steps, sizes, count, thr
 
 
 @parallel_kernel
-def to_images(blocks, x, rows, width, image_steps, lane_steps, sizes, count, threads):  # type: ignore[no-untyped-def]
+def to_images(blocks, x, rows, width, image_steps, lane_steps, sizes, count, threads):
     """Fill `count` images from the inside of blocks; arguments as in `to_blocks`."""
     number = (count + len(lane_steps) - 1) // len(lane_steps)
     for n in prange(threads):

@@ -16,7 +16,7 @@ from l0ref.validate import Array, labels
 
 
 @kernel
-def cross_entropy_rows(x, target, smoothing, loss, slope):  # type: ignore[no-untyped-def]
+def cross_entropy_rows(x, target, smoothing, loss, slope):
     """loss[n] = -sum_c q[n,c] log p[n,c] and slope = p - q, with p = softmax(x[n]), q the smoothed target.
 
     With t = max x[n] and z = sum_c e^(x[n,c] - t), log p[n,c] is x[n,c] - t - log z: nothing overflows.

@@ -22,7 +22,7 @@ from l0ref.validate import Array
 
 
 @kernel
-def largest_of_four(planes, y, winner):  # type: ignore[no-untyped-def]
+def largest_of_four(planes, y, winner):
     """Windows of 2 x 2 at stride 2 without padding: the largest pixel, and its place 0 1 / 2 3."""
     count, height, width = y.shape
     for n in range(count):
@@ -45,7 +45,7 @@ def largest_of_four(planes, y, winner):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def largest_of_window(planes, size, stride, padding, y, winner):  # type: ignore[no-untyped-def]
+def largest_of_window(planes, size, stride, padding, y, winner):
     """Any windows: the largest pixel on the image, and its place r * size[1] + s."""
     count, rows, cols = planes.shape
     for n in range(count):
@@ -67,7 +67,7 @@ def largest_of_window(planes, size, stride, padding, y, winner):  # type: ignore
 
 
 @kernel
-def add_to_winners(y_bar, winner, places, stride, first, planes):  # type: ignore[no-untyped-def]
+def add_to_winners(y_bar, winner, places, stride, first, planes):
     """Add y_bar[n,p,q] to the pixel that won its window.
 
     places  distance of each place of a window from its first one, in a plane (N C, H W) laid out row by row

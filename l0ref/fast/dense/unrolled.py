@@ -34,7 +34,7 @@ BLOCK = 2**18
 
 
 @kernel
-def unroll(images, stride, dilation, columns):  # type: ignore[no-untyped-def]
+def unroll(images, stride, dilation, columns):
     """columns[c,r,s,n,p,q] = images[n, c, p stride + r dilation, q stride + s dilation]."""
     channels, rows, cols, count, height, width = columns.shape
     for c in range(channels):
@@ -56,7 +56,7 @@ def unroll(images, stride, dilation, columns):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def roll_up(columns, stride, dilation, images):  # type: ignore[no-untyped-def]
+def roll_up(columns, stride, dilation, images):
     """images[n,c,h,w] = sum of columns[c,r,s,n,p,q] over all places that lie on pixel (h, w): transpose of `unroll`."""
     channels, rows, cols, count, height, width = columns.shape
     images[...] = 0

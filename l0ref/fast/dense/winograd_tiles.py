@@ -23,37 +23,37 @@ from l0ref.fast.products.contraction import columns_of, correlate_run, rows_of, 
 
 
 @kernel
-def stretch(a, n, parts):  # type: ignore[no-untyped-def]
+def stretch(a, n, parts):
     """Part n of an array that is cut into so many."""
     return a[n * a.size // parts : (n + 1) * a.size // parts]
 
 
 @kernel
-def b_times(a, b, c, d):  # type: ignore[no-untyped-def]
+def b_times(a, b, c, d):
     """B^T times four rows."""
     return minus(a, c), plus(b, c), minus(c, b), minus(d, b)
 
 
 @kernel
-def a_times(a, b, c, d):  # type: ignore[no-untyped-def]
+def a_times(a, b, c, d):
     """A^T times four rows."""
     return plus(plus(a, b), c), plus(minus(b, c), d)
 
 
 @kernel
-def a_of(a, b):  # type: ignore[no-untyped-def]
+def a_of(a, b):
     """A times two rows."""
     return a, plus(a, b), minus(a, b), b
 
 
 @kernel
-def column(rows, j):  # type: ignore[no-untyped-def]
+def column(rows, j):
     """Entry j of four rows."""
     return rows[0][j], rows[1][j], rows[2][j], rows[3][j]
 
 
 @kernel
-def put(v, tile_at, step, columns):  # type: ignore[no-untyped-def]
+def put(v, tile_at, step, columns):
     """The 16 entries of a tile, column by column, `step` apart."""
     places = (0, step, 2 * step, 3 * step)
     for j in range(4):
@@ -61,7 +61,7 @@ def put(v, tile_at, step, columns):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def tiles_in(x, v, at, image, tiles, first):  # type: ignore[no-untyped-def]
+def tiles_in(x, v, at, image, tiles, first):
     """Fill tiles first ... first + COLUMNS - 1 of v (16, channels, tiles) from those that begin at places `at` of x.
 
     image  channels; numbers from one channel to the next, from one row of pixels to the next, of a vector
@@ -78,7 +78,7 @@ def tiles_in(x, v, at, image, tiles, first):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def slopes_in(y, d, at, image, tiles, first):  # type: ignore[no-untyped-def]
+def slopes_in(y, d, at, image, tiles, first):
     """Fill so many tiles of d (16, filters, tiles) from the cotangents of outputs; arguments as in `tiles_in`."""
     filters, plane, line, lanes = image[0], image[1], image[2], image[3]
     for f in range(filters):
@@ -89,7 +89,7 @@ def slopes_in(y, d, at, image, tiles, first):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def tiles_out(m, b, y, to, image):  # type: ignore[no-untyped-def]
+def tiles_out(m, b, y, to, image):
     """COLUMNS tiles of outputs, which begin at the places `to` of y, from m (16, filters, COLUMNS)."""
     filters, plane, line, lanes = image[0], image[1], image[2], image[3]
     step = filters * COLUMNS * lanes
@@ -109,7 +109,7 @@ def tiles_out(m, b, y, to, image):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def products(v, u, zero, m, rows, taps, step):  # type: ignore[no-untyped-def]
+def products(v, u, zero, m, rows, taps, step):
     """Fill m (16, filters, COLUMNS).
 
     rows  offsets of the filters in u and in m, and zeros, (3, filters)
@@ -127,7 +127,7 @@ def products(v, u, zero, m, rows, taps, step):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def convolve_strips(x, u, bias, y, room, tables, first, last):  # type: ignore[no-untyped-def]
+def convolve_strips(x, u, bias, y, room, tables, first, last):
     """Strips first ... last - 1 of `convolve`, counted block by block."""
     (v, m), (b, zero), (starts, rows, taps, steps, images) = room, bias, tables
     across = (starts.shape[1] + COLUMNS - 1) // COLUMNS
@@ -139,7 +139,7 @@ def convolve_strips(x, u, bias, y, room, tables, first, last):  # type: ignore[n
 
 
 @parallel_kernel
-def convolve(x, u, bias, y, room, tables, blocks, threads):  # type: ignore[no-untyped-def]
+def convolve(x, u, bias, y, room, tables, blocks, threads):
     """Fill y.
 
     u       frequencies of the weights, (16, filters, channels)
@@ -155,7 +155,7 @@ def convolve(x, u, bias, y, room, tables, blocks, threads):  # type: ignore[no-u
 
 
 @kernel
-def correlate_strips(x, y, zero, sums, room, tables, parts, first, last):  # type: ignore[no-untyped-def]
+def correlate_strips(x, y, zero, sums, room, tables, parts, first, last):
     """Strips first ... last - 1 of `correlate`, of as many tiles as its columns, counted block by block."""
     (v, d), (starts, columns, rows, taps, steps, images) = room, tables
     tiles = columns.shape[1]
@@ -177,7 +177,7 @@ def correlate_strips(x, y, zero, sums, room, tables, parts, first, last):  # typ
 
 
 @parallel_kernel
-def correlate(x, y, zero, sums, room, tables, parts, shares, blocks, threads):  # type: ignore[no-untyped-def]
+def correlate(x, y, zero, sums, room, tables, parts, shares, blocks, threads):
     """Fill sums (shares, 16, ...): tiles of G-transformed weights' cotangents, as `products.contraction` writes them.
 
     The strips are cut into so many shares, whatever the number of threads, and each is summed by one of them.

@@ -49,7 +49,7 @@ CHUNK = 64  # columns that `correlate` takes at a time: those of ROWS rows stay 
 if ROWS == 4:
 
     @kernel
-    def rows_of(table, i):  # type: ignore[no-untyped-def]
+    def rows_of(table, i):
         """ROWS entries of a table from i on; its last entry again where it ends."""
         last = table.size - 1
         return table[min(i, last)], table[min(i + 1, last)], table[min(i + 2, last)], table[min(i + 3, last)]
@@ -57,21 +57,21 @@ if ROWS == 4:
 else:
 
     @kernel
-    def rows_of(table, i):  # type: ignore[no-untyped-def]
+    def rows_of(table, i):
         """ROWS entries of a table from i on; its last entry again where it ends."""
         last = table.size - 1
         return table[min(i, last)], table[min(i + 1, last)]
 
 
 @kernel
-def columns_of(table, p):  # type: ignore[no-untyped-def]
+def columns_of(table, p):
     """COLUMNS entries of a table from p on; its last entry again where it ends."""
     last = table.size - 1
     return table[min(p, last)], table[min(p + 1, last)], table[min(p + 2, last)], table[min(p + 3, last)]
 
 
 @kernel
-def tile(x, w, sums, columns, rows, taps):  # type: ignore[no-untyped-def]
+def tile(x, w, sums, columns, rows, taps):
     """sums_pi + sum_t w[rows_i + taps[1, t]] x[columns_p + taps[0, t]]."""
     for t in range(taps.shape[1]):
         sums = outer(sums, load(x, shift(columns, taps[0, t])), spread(w, shift(rows, taps[1, t])))
@@ -79,7 +79,7 @@ def tile(x, w, sums, columns, rows, taps):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def contract_tiles(x, w, b, floor, y, tables, first, last):  # type: ignore[no-untyped-def]
+def contract_tiles(x, w, b, floor, y, tables, first, last):
     """Tiles first ... last - 1 of `contract`, counted block by block, row by row."""
     columns, rows, taps, steps = tables
     across = (columns.shape[1] + COLUMNS - 1) // COLUMNS
@@ -94,7 +94,7 @@ def contract_tiles(x, w, b, floor, y, tables, first, last):  # type: ignore[no-u
 
 
 @parallel_kernel
-def contract(x, w, b, floor, y, tables, blocks, threads):  # type: ignore[no-untyped-def]
+def contract(x, w, b, floor, y, tables, blocks, threads):
     """Fill y.
 
     floor   array of one number: 0 for a ReLU, -inf for none
@@ -110,7 +110,7 @@ def contract(x, w, b, floor, y, tables, blocks, threads):  # type: ignore[no-unt
 
 
 @kernel
-def scatter_block(x, w, zero, y, tables, block):  # type: ignore[no-untyped-def]
+def scatter_block(x, w, zero, y, tables, block):
     """One block of `scatter`."""
     columns, rows, taps, steps = tables
     x_from, y_from = block * steps[0], block * steps[1]
@@ -130,7 +130,7 @@ def scatter_block(x, w, zero, y, tables, block):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def scatter(x, w, zero, y, tables, blocks, threads):  # type: ignore[no-untyped-def]
+def scatter(x, w, zero, y, tables, blocks, threads):
     """Add to y; arguments as in `contract`. The blocks of y must not meet: each belongs to one thread."""
     for n in prange(threads):
         for block in range(n * blocks // threads, (n + 1) * blocks // threads):
@@ -138,7 +138,7 @@ def scatter(x, w, zero, y, tables, blocks, threads):  # type: ignore[no-untyped-
 
 
 @kernel
-def correlate_run(x, d, zero, sums, parts, tables, starts, run, first, last):  # type: ignore[no-untyped-def]
+def correlate_run(x, d, zero, sums, parts, tables, starts, run, first, last):
     """Add what columns run[0] ... run[1] - 1, shifted by `starts` in x and in d, give to tiles first ... last - 1."""
     columns, rows, taps = tables
     across = (taps.size + COLUMNS - 1) // COLUMNS
@@ -153,7 +153,7 @@ def correlate_run(x, d, zero, sums, parts, tables, starts, run, first, last):  #
 
 
 @kernel
-def correlate_tiles(x, d, zero, sums, parts, tables, blocks, first, last):  # type: ignore[no-untyped-def]
+def correlate_tiles(x, d, zero, sums, parts, tables, blocks, first, last):
     """Tiles first ... last - 1 of `correlate`, counted row by row."""
     columns, rows, taps, steps = tables
     for k in range(first * ROWS * COLUMNS, last * ROWS * COLUMNS):
@@ -166,7 +166,7 @@ def correlate_tiles(x, d, zero, sums, parts, tables, blocks, first, last):  # ty
 
 
 @parallel_kernel
-def correlate(x, d, zero, sums, parts, tables, blocks, threads):  # type: ignore[no-untyped-def]
+def correlate(x, d, zero, sums, parts, tables, blocks, threads):
     """Fill sums, tile by tile: entry i of row j of a tile follows entry j of column i. See `untiled`.
 
     tables  columns  offsets in x and in d, (2, P)    rows   offsets in d, and zeros, (2, M)
@@ -181,7 +181,7 @@ def correlate(x, d, zero, sums, parts, tables, blocks, threads):  # type: ignore
 
 
 @kernel
-def untiled(sums, g):  # type: ignore[no-untyped-def]
+def untiled(sums, g):
     """g[i, t] from the tiles of `correlate`."""
     across = (g.shape[1] + COLUMNS - 1) // COLUMNS
     for i in range(g.shape[0]):

@@ -19,7 +19,7 @@ from l0ref.fast.machine.policy import kernel, parallel_kernel
 
 
 @kernel
-def block_of_rows(rows, blocks, size, block, row_steps, lane_steps):  # type: ignore[no-untyped-def]
+def block_of_rows(rows, blocks, size, block, row_steps, lane_steps):
     """One block from its rows."""
     lanes = len(lane_steps)
     if size >= lanes:
@@ -34,7 +34,7 @@ def block_of_rows(rows, blocks, size, block, row_steps, lane_steps):  # type: ig
 
 
 @kernel
-def rows_of_block(blocks, rows, size, block, row_steps, lane_steps):  # type: ignore[no-untyped-def]
+def rows_of_block(blocks, rows, size, block, row_steps, lane_steps):
     """The rows of one block."""
     lanes = len(lane_steps)
     if size >= lanes:
@@ -49,7 +49,7 @@ def rows_of_block(blocks, rows, size, block, row_steps, lane_steps):  # type: ig
 
 
 @kernel
-def gather_part(data, order, rows, blocks, size, row_steps, lane_steps, first, last):  # type: ignore[no-untyped-def]
+def gather_part(data, order, rows, blocks, size, row_steps, lane_steps, first, last):
     """Blocks first ... last - 1 of `gather`."""
     lanes = len(lane_steps)
     for block in range(first, last):
@@ -66,7 +66,7 @@ def gather_part(data, order, rows, blocks, size, row_steps, lane_steps, first, l
 
 
 @parallel_kernel
-def gather(data, order, rows, blocks, size, row_steps, lane_steps, threads):  # type: ignore[no-untyped-def]
+def gather(data, order, rows, blocks, size, row_steps, lane_steps, threads):
     """Fill rows and blocks with the samples order[0], order[1], ... of data."""
     count = (order.size + len(lane_steps) - 1) // len(lane_steps)
     for n in prange(threads):
@@ -75,7 +75,7 @@ def gather(data, order, rows, blocks, size, row_steps, lane_steps, threads):  # 
 
 
 @parallel_kernel
-def to_rows(blocks, rows, size, count, row_steps, lane_steps, threads):  # type: ignore[no-untyped-def]
+def to_rows(blocks, rows, size, count, row_steps, lane_steps, threads):
     """Fill rows from so many blocks."""
     for n in prange(threads):
         for block in range(n * count // threads, (n + 1) * count // threads):
@@ -83,7 +83,7 @@ def to_rows(blocks, rows, size, count, row_steps, lane_steps, threads):  # type:
 
 
 @kernel
-def frame(plain, framed, border, lanes):  # type: ignore[no-untyped-def]
+def frame(plain, framed, border, lanes):
     """Images (planes, H, W lanes) into the middle of images with a border on every side, (top and bottom, sides)."""
     planes, height, width = plain.shape
     left = border[1] * lanes

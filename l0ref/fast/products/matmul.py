@@ -43,7 +43,7 @@ ZERO = {dtype: np.zeros(1, dtype) for dtype in "fd"}
 
 
 @kernel
-def across_part(a, b, zero, y, tables, first, last):  # type: ignore[no-untyped-def]
+def across_part(a, b, zero, y, tables, first, last):
     """Tiles first ... last - 1 of `across`, counted column by column."""
     rows, columns, taps = tables
     down = (rows.shape[1] + ROWS - 1) // ROWS
@@ -55,7 +55,7 @@ def across_part(a, b, zero, y, tables, first, last):  # type: ignore[no-untyped-
 
 
 @parallel_kernel
-def across(a, b, zero, y, tables, threads):  # type: ignore[no-untyped-def]
+def across(a, b, zero, y, tables, threads):
     """Fill y; all arrays are flat.
 
     tables  rows  offsets in a, in y and zeros, (3, N)    columns  offsets in b and in y, one for each vector, (2, P)
@@ -68,7 +68,7 @@ def across(a, b, zero, y, tables, threads):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def lay(rows, blocks, starts, size, row_steps, lane_steps, threads):  # type: ignore[no-untyped-def]
+def lay(rows, blocks, starts, size, row_steps, lane_steps, threads):
     """Fill one block, see `products.layout`, from the rows of `size` numbers that begin with each of the starts."""
     step = size * len(lane_steps)
     for n in prange(threads):
@@ -78,7 +78,7 @@ def lay(rows, blocks, starts, size, row_steps, lane_steps, threads):  # type: ig
 
 
 @kernel
-def dots(a, b, sums, rows, columns, size, lanes):  # type: ignore[no-untyped-def]
+def dots(a, b, sums, rows, columns, size, lanes):
     """sums_pi[l] + sum_k a[rows_i + k + l] b[columns_p + k + l], with k = 0, lanes, 2 lanes, ... below size."""
     for k in range(0, size, lanes):
         sums = outer(sums, load(b, shift(columns, k)), load(a, shift(rows, k)))
@@ -86,7 +86,7 @@ def dots(a, b, sums, rows, columns, size, lanes):  # type: ignore[no-untyped-def
 
 
 @kernel
-def along_part(a, b, zero, y, sums, parts, tables, sizes, first, last):  # type: ignore[no-untyped-def]
+def along_part(a, b, zero, y, sums, parts, tables, sizes, first, last):
     """Tiles first ... last - 1 of `along`, counted column by column. sums: room for the totals of a tile."""
     rows, columns = tables
     whole, rest, lanes = sizes
@@ -103,7 +103,7 @@ def along_part(a, b, zero, y, sums, parts, tables, sizes, first, last):  # type:
 
 
 @parallel_kernel
-def along(a, b, zero, y, sums, parts, tables, sizes, threads):  # type: ignore[no-untyped-def]
+def along(a, b, zero, y, sums, parts, tables, sizes, threads):
     """Fill y; all arrays are flat.
 
     a, b    the matrices, and what is left of each of their rows behind the last whole vector, with zeros behind it

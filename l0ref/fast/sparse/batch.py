@@ -30,7 +30,7 @@ OFTEN, OFTEN_FAR = 12, 4  # loads of a feature, above which it may be better cop
 
 
 @kernel
-def rows_to_block(rows, block, tail, size, row_steps, lane_steps, n):  # type: ignore[no-untyped-def]
+def rows_to_block(rows, block, tail, size, row_steps, lane_steps, n):
     """Block n from rows of `size` numbers. tail: room for a block; row_steps, lane_steps: see `steps_of`."""
     begin, end = n * len(lane_steps) * size, (n + 1) * len(lane_steps) * size
     if end <= rows.size:
@@ -42,7 +42,7 @@ def rows_to_block(rows, block, tail, size, row_steps, lane_steps, n):  # type: i
 
 
 @kernel
-def block_to_rows(block, rows, tail, size, row_steps, lane_steps, n):  # type: ignore[no-untyped-def]
+def block_to_rows(block, rows, tail, size, row_steps, lane_steps, n):
     """The way back of `rows_to_block`."""
     begin, end = n * len(lane_steps) * size, (n + 1) * len(lane_steps) * size
     if end <= rows.size:
@@ -53,7 +53,7 @@ def block_to_rows(block, rows, tail, size, row_steps, lane_steps, n):  # type: i
 
 
 @kernel
-def columns_to_blocks(x, blocks, count, lane_steps, first, last):  # type: ignore[no-untyped-def]
+def columns_to_blocks(x, blocks, count, lane_steps, first, last):
     """Features first ... last - 1 of all blocks, from features by `count` samples."""
     lanes = len(lane_steps)
     size, whole = x.size // count, count // lanes
@@ -67,7 +67,7 @@ def columns_to_blocks(x, blocks, count, lane_steps, first, last):  # type: ignor
 
 
 @kernel
-def blocks_to_columns(blocks, x, count, lane_steps, first, last):  # type: ignore[no-untyped-def]
+def blocks_to_columns(blocks, x, count, lane_steps, first, last):
     """The way back of `columns_to_blocks`."""
     lanes = len(lane_steps)
     size, whole = x.size // count, count // lanes
@@ -79,7 +79,7 @@ def blocks_to_columns(blocks, x, count, lane_steps, first, last):  # type: ignor
 
 
 @kernel
-def to_blocks_part(x, blocks, tail, sizes, row_steps, lane_steps, first, last):  # type: ignore[no-untyped-def]
+def to_blocks_part(x, blocks, tail, sizes, row_steps, lane_steps, first, last):
     """Blocks first ... last - 1 from rows or, if sizes gives a count of samples, features from columns.
 
     sizes  features, count or 0
@@ -93,7 +93,7 @@ def to_blocks_part(x, blocks, tail, sizes, row_steps, lane_steps, first, last): 
 
 
 @kernel
-def from_blocks_part(blocks, x, tail, sizes, row_steps, lane_steps, first, last):  # type: ignore[no-untyped-def]
+def from_blocks_part(blocks, x, tail, sizes, row_steps, lane_steps, first, last):
     """The way back of `to_blocks_part`."""
     if sizes[1]:
         blocks_to_columns(blocks, x, sizes[1], lane_steps, first, last)
@@ -104,7 +104,7 @@ def from_blocks_part(blocks, x, tail, sizes, row_steps, lane_steps, first, last)
 
 
 @parallel_kernel
-def to_blocks(x, blocks, tail, sizes, row_steps, lane_steps, units, threads):  # type: ignore[no-untyped-def]
+def to_blocks(x, blocks, tail, sizes, row_steps, lane_steps, units, threads):
     """`to_blocks_part` of all units: blocks, or features."""
     for n in prange(threads):
         first, last = n * units // threads, (n + 1) * units // threads
@@ -112,7 +112,7 @@ def to_blocks(x, blocks, tail, sizes, row_steps, lane_steps, units, threads):  #
 
 
 @parallel_kernel
-def from_blocks(blocks, x, tail, sizes, row_steps, lane_steps, units, threads):  # type: ignore[no-untyped-def]
+def from_blocks(blocks, x, tail, sizes, row_steps, lane_steps, units, threads):
     """`from_blocks_part` of all units: blocks, or features."""
     for n in prange(threads):
         first, last = n * units // threads, (n + 1) * units // threads

@@ -23,7 +23,7 @@ GROUP = 4  # vectors that are copied at a time
 
 
 @kernel
-def lay(x, laid, sizes, first):  # type: ignore[no-untyped-def]
+def lay(x, laid, sizes, first):
     """Copy a group of vectors of each feature, from vector `first` on."""
     count, vectors, lanes = sizes
     for f in range(x.size // count):
@@ -37,7 +37,7 @@ def lay(x, laid, sizes, first):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def multiply_groups(x, w, b, floor, y, laid, sizes, first, last):  # type: ignore[no-untyped-def]
+def multiply_groups(x, w, b, floor, y, laid, sizes, first, last):
     """Groups first ... last - 1 of `multiply_columns`."""
     count, group, lanes = sizes
     for g in range(first, last):
@@ -48,7 +48,7 @@ def multiply_groups(x, w, b, floor, y, laid, sizes, first, last):  # type: ignor
 
 
 @parallel_kernel
-def multiply_columns(x, w, b, floor, y, laid, sizes, threads):  # type: ignore[no-untyped-def]
+def multiply_columns(x, w, b, floor, y, laid, sizes, threads):
     """Fill y; w, b and floor as in `entries.contract`."""
     groups, room = (sizes[0] // sizes[2] + sizes[1] - 1) // sizes[1], laid.size // threads
     for n in prange(threads):

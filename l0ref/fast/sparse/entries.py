@@ -44,7 +44,7 @@ CHUNK = 128  # entries whose sums `sample` keeps at a time; 8 KB
 
 
 @kernel
-def share(indptr, groups, part, parts):  # type: ignore[no-untyped-def]
+def share(indptr, groups, part, parts):
     """Where part `part` of `parts` begins: group rows + row, so that all have about as many entries and rows."""
     rows = indptr.size - 1
     whole = np.int64(indptr[rows]) + rows
@@ -61,7 +61,7 @@ def share(indptr, groups, part, parts):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def contract_rows(x, w, b, floor, y, at, to, steps, first, last):  # type: ignore[no-untyped-def]
+def contract_rows(x, w, b, floor, y, at, to, steps, first, last):
     """Rows first ... last - 1 of one group. steps: width of a place in x, way from one row of y to the next."""
     values, indptr, places = w
     for i in range(first, last):
@@ -72,7 +72,7 @@ def contract_rows(x, w, b, floor, y, at, to, steps, first, last):  # type: ignor
 
 
 @kernel
-def contract_vectors(x, w, b, floor, y, vectors, steps, first, last):  # type: ignore[no-untyped-def]
+def contract_vectors(x, w, b, floor, y, vectors, steps, first, last):
     """Rows first ... last - 1 of evenly spaced vectors.
 
     vectors  how many; from one to the next in x and in y; where the first is in x and in y
@@ -99,7 +99,7 @@ def contract_vectors(x, w, b, floor, y, vectors, steps, first, last):  # type: i
 
 
 @kernel
-def contract_part(x, w, b, floor, y, blocks, steps, first, last):  # type: ignore[no-untyped-def]
+def contract_part(x, w, b, floor, y, blocks, steps, first, last):
     """Rows first ... last - 1 of `contract`, counted group by group."""
     rows, (count, s, t, most) = w[1].size - 1, blocks
     while first < last:
@@ -110,7 +110,7 @@ def contract_part(x, w, b, floor, y, blocks, steps, first, last):  # type: ignor
 
 
 @parallel_kernel
-def contract(x, w, b, floor, y, blocks, steps, threads):  # type: ignore[no-untyped-def]
+def contract(x, w, b, floor, y, blocks, steps, threads):
     """Fill y.
 
     w       values, indptr, places                          b  one number for each row
@@ -125,7 +125,7 @@ def contract(x, w, b, floor, y, blocks, steps, threads):  # type: ignore[no-unty
 
 
 @kernel
-def sample_rows(x, d, w, sums, at, to, steps, row, fresh):  # type: ignore[no-untyped-def]
+def sample_rows(x, d, w, sums, at, to, steps, row, fresh):
     """One group of the sums of some entries; return the last row they lie in, given the first one or one before.
 
     w      indptr, places, and the first of the entries and the end
@@ -151,7 +151,7 @@ def sample_rows(x, d, w, sums, at, to, steps, row, fresh):  # type: ignore[no-un
 
 
 @kernel
-def write_totals(sums, g, lane_steps, first, last):  # type: ignore[no-untyped-def]
+def write_totals(sums, g, lane_steps, first, last):
     """Entries first ... last - 1 of g from their sums, of which the first vector is left out."""
     lanes = len(lane_steps)
     sums[(last - first + 1) * lanes : (last - first + lanes) * lanes] = 0
@@ -166,7 +166,7 @@ def write_totals(sums, g, lane_steps, first, last):  # type: ignore[no-untyped-d
 
 
 @kernel
-def sample_vectors(x, d, w, sums, vectors, steps, row, fresh):  # type: ignore[no-untyped-def]
+def sample_vectors(x, d, w, sums, vectors, steps, row, fresh):
     """`sample_rows` of evenly spaced vectors, as in `contract_vectors`; fresh: whether the sums begin with them."""
     count, s, t, at, to = vectors
     v, end = 0, row
@@ -191,7 +191,7 @@ def sample_vectors(x, d, w, sums, vectors, steps, row, fresh):  # type: ignore[n
 
 
 @kernel
-def sample_part(x, d, w, sums, g, lane_steps, blocks, steps, first, last):  # type: ignore[no-untyped-def]
+def sample_part(x, d, w, sums, g, lane_steps, blocks, steps, first, last):
     """Entries first ... last - 1 of `sample`."""
     (indptr, places), (count, s, t, most), row = w, blocks, 0
     sums[: len(lane_steps)] = 0
@@ -205,7 +205,7 @@ def sample_part(x, d, w, sums, g, lane_steps, blocks, steps, first, last):  # ty
 
 
 @parallel_kernel
-def sample(x, d, w, sums, g, lane_steps, blocks, steps, threads):  # type: ignore[no-untyped-def]
+def sample(x, d, w, sums, g, lane_steps, blocks, steps, threads):
     """Fill g; blocks and steps as in `contract`, with d for y.
 
     w           indptr, places          sums  `chunk_room` numbers for each thread

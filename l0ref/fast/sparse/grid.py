@@ -25,13 +25,13 @@ from l0ref.fast.sparse.entries import contract_vectors, sample_vectors, write_to
 
 
 @kernel
-def contract_row(x, w, b, floor, y, grid, steps, at, to):  # type: ignore[no-untyped-def]
+def contract_row(x, w, b, floor, y, grid, steps, at, to):
     """One row of vectors of `contract`, the first of which is at `at` in x and at `to` in y."""
     contract_vectors(x, w, b, floor, y, (grid[1], grid[4], grid[5], at, to), steps, 0, w[1].size - 1)
 
 
 @kernel
-def contract_part(x, w, b, floor, y, blocks, grid, steps, first, last):  # type: ignore[no-untyped-def]
+def contract_part(x, w, b, floor, y, blocks, grid, steps, first, last):
     """Rows of vectors first ... last - 1 of `contract`, counted block by block."""
     for n in range(first, last):
         block, r = n // grid[0], n % grid[0]
@@ -40,7 +40,7 @@ def contract_part(x, w, b, floor, y, blocks, grid, steps, first, last):  # type:
 
 
 @parallel_kernel
-def contract(x, w, b, floor, y, blocks, grid, steps, threads):  # type: ignore[no-untyped-def]
+def contract(x, w, b, floor, y, blocks, grid, steps, threads):
     """Fill y.
 
     w      values, indptr, places      b  one number for each row of the matrix
@@ -52,13 +52,13 @@ def contract(x, w, b, floor, y, blocks, grid, steps, threads):  # type: ignore[n
 
 
 @kernel
-def sample_row(x, d, w, sums, grid, steps, at, to, row):  # type: ignore[no-untyped-def]
+def sample_row(x, d, w, sums, grid, steps, at, to, row):
     """Add one row of vectors to the sums of some entries, the first of which lies in `row`. w: see `sample_rows`."""
     sample_vectors(x, d, w, sums, (grid[1], grid[4], grid[5], at, to), steps, row, False)
 
 
 @kernel
-def sample_part(x, d, w, room, g, blocks, grid, steps, first, last):  # type: ignore[no-untyped-def]
+def sample_part(x, d, w, room, g, blocks, grid, steps, first, last):
     """Entries first ... last - 1 of `sample`. room: for their sums, and lane_steps."""
     (indptr, places), (sums, lane_steps), row = w, room, 0
     sums[: (last - first + 1) * len(lane_steps)] = 0
@@ -72,7 +72,7 @@ def sample_part(x, d, w, room, g, blocks, grid, steps, first, last):  # type: ig
 
 
 @parallel_kernel
-def sample(x, d, w, sums, g, lane_steps, blocks, grid, steps, threads):  # type: ignore[no-untyped-def]
+def sample(x, d, w, sums, g, lane_steps, blocks, grid, steps, threads):
     """Fill g.
 
     w           indptr, places          sums  `sums_room` numbers

@@ -34,7 +34,7 @@ from l0ref.fast.sparse.grid import contract_row, sample_row
 
 
 @kernel
-def frame(images, planes, runs, sizes):  # type: ignore[no-untyped-def]
+def frame(images, planes, runs, sizes):
     """Rows of pixels into planes."""
     _, unit, stride, _, _, lanes = sizes
     for r in range(runs.shape[1]):
@@ -49,7 +49,7 @@ def frame(images, planes, runs, sizes):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def unframe(planes, images, runs, sizes):  # type: ignore[no-untyped-def]
+def unframe(planes, images, runs, sizes):
     """The way back of `frame`; pixels that are in no plane become 0."""
     _, unit, stride, _, whole, lanes = sizes
     if not whole:
@@ -66,7 +66,7 @@ def unframe(planes, images, runs, sizes):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def lay(images, planes, spare, runs, sizes, row_steps, lane_steps, n):  # type: ignore[no-untyped-def]
+def lay(images, planes, spare, runs, sizes, row_steps, lane_steps, n):
     """Unit n into planes. spare: room for a block and for its rows."""
     block, tail = spare
     if sizes[1] == 1:
@@ -79,7 +79,7 @@ def lay(images, planes, spare, runs, sizes, row_steps, lane_steps, n):  # type: 
 
 
 @kernel
-def bring(planes, images, spare, runs, sizes, row_steps, lane_steps, n):  # type: ignore[no-untyped-def]
+def bring(planes, images, spare, runs, sizes, row_steps, lane_steps, n):
     """The way back of `lay`."""
     block, tail = spare
     if sizes[1] == 1:
@@ -92,14 +92,14 @@ def bring(planes, images, spare, runs, sizes, row_steps, lane_steps, n):  # type
 
 
 @kernel
-def contract_planes(x, w, b, floor, y, grid, steps):  # type: ignore[no-untyped-def]
+def contract_planes(x, w, b, floor, y, grid, steps):
     """Fill the planes y of one unit."""
     for r in range(grid[0]):
         contract_row(x, w, b, floor, y, grid, steps, r * grid[2], r * grid[3])
 
 
 @kernel
-def convolve_part(x, w, bias, y, room, tables, numbers, layout, first, last):  # type: ignore[no-untyped-def]
+def convolve_part(x, w, bias, y, room, tables, numbers, layout, first, last):
     """Units first ... last - 1 of `convolve`."""
     x_sizes, y_sizes, ends, grid, steps = layout[:6], layout[6:12], layout[12:16], layout[16:22], layout[22:]
     x_rows, y_rows, lane_steps = pick(tables[2], numbers), pick(tables[3], numbers), pick(tables[4], numbers)
@@ -113,7 +113,7 @@ def convolve_part(x, w, bias, y, room, tables, numbers, layout, first, last):  #
 
 
 @parallel_kernel
-def convolve(x, w, bias, y, room, tables, numbers, layout, units, threads):  # type: ignore[no-untyped-def]
+def convolve(x, w, bias, y, room, tables, numbers, layout, units, threads):
     """Fill the images y.
 
     w        values, indptr, places of the pixels under the weights
@@ -128,14 +128,14 @@ def convolve(x, w, bias, y, room, tables, numbers, layout, units, threads):  # t
 
 
 @kernel
-def sample_planes(x, d, w, sums, grid, steps, row):  # type: ignore[no-untyped-def]
+def sample_planes(x, d, w, sums, grid, steps, row):
     """Add one unit to the sums of some entries, the first of which lies in `row`. w: see `sample_rows`."""
     for r in range(grid[0]):
         sample_row(x, d, w, sums, grid, steps, r * grid[2], r * grid[3], row)
 
 
 @kernel
-def lay_both(x, d, room, tables, numbers, layout, thread, begin, first, last):  # type: ignore[no-untyped-def]
+def lay_both(x, d, room, tables, numbers, layout, thread, begin, first, last):
     """Units first ... last - 1 of x and d into planes, which begin with those of unit `begin`."""
     x_sizes, d_sizes, sizes = layout[:6], layout[6:12], layout[12:16]
     x_rows, d_rows, lane_steps = pick(tables[2], numbers), pick(tables[3], numbers), pick(tables[4], numbers)
@@ -149,7 +149,7 @@ def lay_both(x, d, room, tables, numbers, layout, thread, begin, first, last):  
 
 
 @kernel
-def sample_part(room, w, sums, layout, number, first, last):  # type: ignore[no-untyped-def]
+def sample_part(room, w, sums, layout, number, first, last):
     """Add `number` units to the sums of the entries first ... last - 1."""
     indptr, places = w
     sizes, grid, steps, row = layout[12:16], layout[16:22], layout[22:], 0
@@ -161,7 +161,7 @@ def sample_part(room, w, sums, layout, number, first, last):  # type: ignore[no-
 
 
 @parallel_kernel
-def sample(x, d, w, g, room, tables, numbers, layout, units, threads):  # type: ignore[no-untyped-def]
+def sample(x, d, w, g, room, tables, numbers, layout, units, threads):
     """Fill g from images x and d.
 
     w      indptr, places

@@ -27,7 +27,7 @@ GROUP = 4 if REGISTERS == 32 else 2  # blocks of samples that a tile is multipli
 
 
 @kernel
-def contract_rows(x, w, b, floor, y, starts, rows, sizes, first, last):  # type: ignore[no-untyped-def]
+def contract_rows(x, w, b, floor, y, starts, rows, sizes, first, last):
     """Rows of tiles first ... last - 1 of one group, ROWS rows of a tile at a time, or the rows left over one by one.
 
     starts  where the blocks of the group begin in x and in y
@@ -51,7 +51,7 @@ def contract_rows(x, w, b, floor, y, starts, rows, sizes, first, last):  # type:
 
 
 @kernel
-def contract_group(x, w, b, floor, y, at, to, sizes, first, last):  # type: ignore[no-untyped-def]
+def contract_group(x, w, b, floor, y, at, to, sizes, first, last):
     """Rows of tiles first ... last - 1 of one group."""
     wide, step = sizes[3], sizes[5]
     rows = (0, 1, 2, 3), (0, wide, 2 * wide, 3 * wide), (0, step, 2 * step, 3 * step)
@@ -60,7 +60,7 @@ def contract_group(x, w, b, floor, y, at, to, sizes, first, last):  # type: igno
 
 
 @kernel
-def contract_tiles(x, w, b, floor, y, blocks, sizes, first, last):  # type: ignore[no-untyped-def]
+def contract_tiles(x, w, b, floor, y, blocks, sizes, first, last):
     """Rows of tiles first ... last - 1 of `contract`, counted group by group. A group repeats the last block."""
     rows, s, t = w[1].size - 1, blocks[1], blocks[2]
     while first < last:
@@ -79,7 +79,7 @@ def contract_tiles(x, w, b, floor, y, blocks, sizes, first, last):  # type: igno
 
 
 @parallel_kernel
-def contract(x, w, b, floor, y, blocks, sizes, threads):  # type: ignore[no-untyped-def]
+def contract(x, w, b, floor, y, blocks, sizes, threads):
     """Fill y.
 
     w       values, indptr, columns of tiles      b  one number for each row      sizes  M, D, b_r, b_c and the steps
@@ -93,7 +93,7 @@ def contract(x, w, b, floor, y, blocks, sizes, threads):  # type: ignore[no-unty
 
 
 @kernel
-def stored_columns(w, places, i, sizes):  # type: ignore[no-untyped-def]
+def stored_columns(w, places, i, sizes):
     """Fill places with where the stored columns of a row of tiles are in x, tile after tile; return their number."""
     indptr, columns = w
     most, wide, width = sizes[1], sizes[3], sizes[4]
@@ -106,7 +106,7 @@ def stored_columns(w, places, i, sizes):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def write_tiles(totals_, g, places, at, first, sizes):  # type: ignore[no-untyped-def]
+def write_tiles(totals_, g, places, at, first, sizes):
     """ROWS x ROWS totals into g, where it is not padding.
 
     places  of the stored columns of these tiles, of which the last one repeats where the matrix ends
@@ -126,7 +126,7 @@ def write_tiles(totals_, g, places, at, first, sizes):  # type: ignore[no-untype
 
 
 @kernel
-def sample_part(x, d, w, room, g, parts, blocks, sizes, first, last):  # type: ignore[no-untyped-def]
+def sample_part(x, d, w, room, g, parts, blocks, sizes, first, last):
     """Rows of tiles first ... last - 1 of `sample`: ROWS rows at a time of as many stored columns, of any tiles."""
     sums, places = room
     tall, step, zeros, lanes = sizes[2], sizes[5], (0, 0, 0, 0), parts[0]
@@ -148,7 +148,7 @@ def sample_part(x, d, w, room, g, parts, blocks, sizes, first, last):  # type: i
 
 
 @parallel_kernel
-def sample(x, d, w, room, g, parts, blocks, sizes, threads):  # type: ignore[no-untyped-def]
+def sample(x, d, w, room, g, parts, blocks, sizes, threads):
     """Fill g, which is zero; blocks and sizes as in `contract`, with d for y.
 
     w      indptr, columns of tiles
@@ -164,7 +164,7 @@ def sample(x, d, w, room, g, parts, blocks, sizes, threads):  # type: ignore[no-
 
 
 @kernel
-def multiply_vectors(w, x, b, y, tall, lanes, first, last):  # type: ignore[no-untyped-def]
+def multiply_vectors(w, x, b, y, tall, lanes, first, last):
     """`multiply_part` for tiles of one column and as many rows as fill vectors, all inside the matrix."""
     values, indptr, columns = w
     for i in range(first, last):
@@ -176,7 +176,7 @@ def multiply_vectors(w, x, b, y, tall, lanes, first, last):  # type: ignore[no-u
 
 
 @kernel
-def multiply_part(w, x, b, y, sizes, lanes, first, last):  # type: ignore[no-untyped-def]
+def multiply_part(w, x, b, y, sizes, lanes, first, last):
     """Rows of tiles first ... last - 1 times a single sample x. sizes: M, D, b_r, b_c."""
     values, indptr, columns = w
     m, d, tall, wide = sizes
@@ -193,14 +193,14 @@ def multiply_part(w, x, b, y, sizes, lanes, first, last):  # type: ignore[no-unt
 
 
 @parallel_kernel
-def multiply(w, x, b, y, sizes, lanes, threads):  # type: ignore[no-untyped-def]
+def multiply(w, x, b, y, sizes, lanes, threads):
     """y = W x + b."""
     for n in prange(threads):
         multiply_part(w, x, b, y, sizes, lanes, share(w[1], 1, n, threads), share(w[1], 1, n + 1, threads))
 
 
 @kernel
-def outer_at(w, d, x, g, sizes):  # type: ignore[no-untyped-def]
+def outer_at(w, d, x, g, sizes):
     """g = d x^T at the stored tiles; g is zero. sizes: b_r, b_c."""
     indptr, columns = w
     tall, wide = sizes
@@ -213,7 +213,7 @@ def outer_at(w, d, x, g, sizes):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def turned(values, order, out, tall, wide):  # type: ignore[no-untyped-def]
+def turned(values, order, out, tall, wide):
     """Tile k of out is tile order_k of values, tall x wide, with its rows as columns."""
     for k in range(order.size):
         source, target = np.uint64(order[k] * tall * wide), np.uint64(k * tall * wide)

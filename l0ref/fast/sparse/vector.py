@@ -21,7 +21,7 @@ from l0ref.fast.sparse.entries import share
 
 
 @kernel
-def multiply_rows(w, x, b, y, first, last):  # type: ignore[no-untyped-def]
+def multiply_rows(w, x, b, y, first, last):
     """Rows first ... last - 1 of `multiply`."""
     values, indptr, columns = w
     for i in range(first, last):
@@ -44,14 +44,14 @@ def multiply_rows(w, x, b, y, first, last):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def multiply(w, x, b, y, threads):  # type: ignore[no-untyped-def]
+def multiply(w, x, b, y, threads):
     """Fill y."""
     for n in prange(threads):
         multiply_rows(w, x, b, y, share(w[1], 1, n, threads), share(w[1], 1, n + 1, threads))
 
 
 @kernel
-def outer_at(w, d, x, g):  # type: ignore[no-untyped-def]
+def outer_at(w, d, x, g):
     """Fill g. w: indptr, columns."""
     indptr, columns = w
     for i in range(d.size):
@@ -60,7 +60,7 @@ def outer_at(w, d, x, g):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def reordered(values, order, out):  # type: ignore[no-untyped-def]
+def reordered(values, order, out):
     """out_k = values[order_k]."""
     for k in range(order.size):
         out[k] = values[np.uint64(order[k])]

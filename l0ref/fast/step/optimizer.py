@@ -19,7 +19,7 @@ from l0ref.validate import Array
 
 
 @kernel
-def adam_entry(w, g, m, v, rates):  # type: ignore[no-untyped-def]
+def adam_entry(w, g, m, v, rates):
     """One entry of `adam_all`: w, m and v after the step."""
     m = rates[0] * m + rates[1] * g
     v = rates[2] * v + rates[3] * (g * g)
@@ -28,7 +28,7 @@ def adam_entry(w, g, m, v, rates):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def adam_all(w, g, m, v, rates, w_out, m_out, v_out):  # type: ignore[no-untyped-def]
+def adam_all(w, g, m, v, rates, w_out, m_out, v_out):
     """A step on every entry.
 
     rates  beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1^t, 1 - beta2^t, lr, eps, 1 - lr weight_decay
@@ -38,7 +38,7 @@ def adam_all(w, g, m, v, rates, w_out, m_out, v_out):  # type: ignore[no-untyped
 
 
 @kernel
-def adam_kept(w, g, m, v, rates, keep, w_out, m_out, v_out):  # type: ignore[no-untyped-def]
+def adam_kept(w, g, m, v, rates, keep, w_out, m_out, v_out):
     """A step on the entries to keep, and 0 for the others."""
     zero = w.dtype.type(0)
     for i in range(w.size):
@@ -50,7 +50,7 @@ def adam_kept(w, g, m, v, rates, keep, w_out, m_out, v_out):  # type: ignore[no-
 
 
 @kernel
-def momentum_entry(w, g, v, rates, nesterov):  # type: ignore[no-untyped-def]
+def momentum_entry(w, g, v, rates, nesterov):
     """One entry of `momentum_all`: w and v after the step."""
     v = rates[0] * v + g
     direction = g + rates[0] * v if nesterov else v
@@ -58,14 +58,14 @@ def momentum_entry(w, g, v, rates, nesterov):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def momentum_all(w, g, v, rates, nesterov, w_out, v_out):  # type: ignore[no-untyped-def]
+def momentum_all(w, g, v, rates, nesterov, w_out, v_out):
     """A step on every entry. rates: momentum, lr."""
     for i in range(w.size):
         w_out[i], v_out[i] = momentum_entry(w[i], g[i], v[i], rates, nesterov)
 
 
 @kernel
-def momentum_kept(w, g, v, rates, nesterov, keep, w_out, v_out):  # type: ignore[no-untyped-def]
+def momentum_kept(w, g, v, rates, nesterov, keep, w_out, v_out):
     """A step on the entries to keep, and 0 for the others."""
     zero = w.dtype.type(0)
     for i in range(w.size):

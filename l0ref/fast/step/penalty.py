@@ -34,7 +34,7 @@ TERMS = 13  # powers of r in e^r - 1: the next one is below 2e-17 of it; with 7,
 
 
 @kernel
-def decay64(t, series):  # type: ignore[no-untyped-def]
+def decay64(t, series):
     """`decay` in float64."""
     near = t if t < FAR else np.float64(FAR)
     k = np.floor(near * series[0] + series[3])
@@ -50,7 +50,7 @@ def decay64(t, series):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def decay32(t, series):  # type: ignore[no-untyped-def]
+def decay32(t, series):
     """`decay` in float32: a shorter series, and 2^-k as a product of two, since it may be below the normal numbers."""
     one = np.float32(1)
     near = t if t < np.float32(FAR32) else np.float32(FAR32)
@@ -72,14 +72,14 @@ def decay(t: Any, series: Any) -> Any:
 
 
 @overload(decay)
-def _decay_of_type(t, series):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def _decay_of_type(t, series):  # noqa: ARG001
     if series.dtype == types.float32:
         return lambda t, series: decay32(t, series)
     return lambda t, series: decay64(t, series)
 
 
 @kernel
-def pull_entry(w, e, rates):  # type: ignore[no-untyped-def]
+def pull_entry(w, e, rates):
     """price beta e sign(w) + 2 l2 w, 0 where w = 0. rates: beta, price beta, 2 l2."""
     slope = rates[1] * e
     slope = -slope if w < 0 else slope
@@ -87,7 +87,7 @@ def pull_entry(w, e, rates):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def laplace_slopes(w, g, rates, series, out):  # type: ignore[no-untyped-def]
+def laplace_slopes(w, g, rates, series, out):
     """out = g + pull."""
     for i in range(w.size):
         e, _ = decay(rates[0] * abs(w[i]), series)
@@ -95,7 +95,7 @@ def laplace_slopes(w, g, rates, series, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def laplace_both(w, g, rates, series, phi, out):  # type: ignore[no-untyped-def]
+def laplace_both(w, g, rates, series, phi, out):
     """out = g + pull, and phi = 1 - e^(-beta |w|)."""
     for i in range(w.size):
         e, phi[i] = decay(rates[0] * abs(w[i]), series)

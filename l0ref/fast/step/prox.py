@@ -35,7 +35,7 @@ OPERATIONS = 100  # what an entry costs, in multiply-adds
 
 
 @kernel
-def prox_entry(a, t, beta):  # type: ignore[no-untyped-def]
+def prox_entry(a, t, beta):
     """The prox of a >= 0."""
     tau = t * beta * beta
     if not (a > 0) or not (t > 0) or a == np.inf:
@@ -56,7 +56,7 @@ def prox_entry(a, t, beta):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def turn(x, z, t, beta, series):  # type: ignore[no-untyped-def]
+def turn(x, z, t, beta, series):
     """One turn of Newton's method on every entry."""
     for i in range(z.size):
         e, _ = decay64(beta * x[i], series)
@@ -66,7 +66,7 @@ def turn(x, z, t, beta, series):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def prox_of_part(w, t, x, beta, series):  # type: ignore[no-untyped-def]
+def prox_of_part(w, t, x, beta, series):
     """The prox of some entries; x is room for as many numbers."""
     largest = 0.0
     for i in range(w.size):
@@ -87,7 +87,7 @@ def prox_of_part(w, t, x, beta, series):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def prox_range(w, v, rates, series, room, first, last):  # type: ignore[no-untyped-def]
+def prox_range(w, v, rates, series, room, first, last):
     """Entries first ... last - 1 of `prox_all`."""
     beta, price, lr, correction, eps = rates[0], rates[1], rates[2], rates[3], rates[4]
     x, t = room[0], room[1]
@@ -103,7 +103,7 @@ def prox_range(w, v, rates, series, room, first, last):  # type: ignore[no-untyp
 
 
 @kernel
-def prox_by_steps_range(w, steps, beta, series, room, first, last):  # type: ignore[no-untyped-def]
+def prox_by_steps_range(w, steps, beta, series, room, first, last):
     """Entries first ... last - 1 of `prox_by_steps`."""
     x, t, fixed = room[0], room[1], steps.size == 1
     for a in range(first, last, PART):
@@ -114,7 +114,7 @@ def prox_by_steps_range(w, steps, beta, series, room, first, last):  # type: ign
 
 
 @parallel_kernel
-def prox_by_steps(w, steps, beta, series, room, threads):  # type: ignore[no-untyped-def]
+def prox_by_steps(w, steps, beta, series, room, threads):
     """w <- prox(w), in place. steps: t of every entry, or one for all; room: (threads, 2, PART) numbers."""
     for n in prange(threads):
         first, last = n * w.size // threads, (n + 1) * w.size // threads
@@ -122,7 +122,7 @@ def prox_by_steps(w, steps, beta, series, room, threads):  # type: ignore[no-unt
 
 
 @parallel_kernel
-def prox_all(w, v, rates, series, room, threads):  # type: ignore[no-untyped-def]
+def prox_all(w, v, rates, series, room, threads):
     """w <- prox(w), in place.
 
     v  Adam's, or empty        rates  beta, price, lr, 1 - beta2^t, eps        room  (threads, 2, PART) numbers

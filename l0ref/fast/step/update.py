@@ -52,7 +52,7 @@ class Flat:
 
 
 @kernel
-def pulled(w, g, pull, series):  # type: ignore[no-untyped-def]
+def pulled(w, g, pull, series):
     """g <- g + price phi'(w) + 2 l2 w. pull: beta, price beta, 2 l2."""
     for i in range(w.size):
         e, _ = decay(pull[0] * abs(w[i]), series)
@@ -60,28 +60,28 @@ def pulled(w, g, pull, series):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def shrunk(w, g, pull):  # type: ignore[no-untyped-def]
+def shrunk(w, g, pull):
     """g <- g + 2 l2 w."""
     for i in range(w.size):
         g[i] += pull[2] * w[i]
 
 
 @kernel
-def adam_here(w, g, m, v, rates):  # type: ignore[no-untyped-def]
+def adam_here(w, g, m, v, rates):
     """A step of `adam_all`, in place."""
     for i in range(w.size):
         w[i], m[i], v[i] = adam_entry(w[i], g[i], m[i], v[i], rates)
 
 
 @kernel
-def momentum_here(w, g, v, rates, nesterov):  # type: ignore[no-untyped-def]
+def momentum_here(w, g, v, rates, nesterov):
     """A step of `momentum_all`, in place."""
     for i in range(w.size):
         w[i], v[i] = momentum_entry(w[i], g[i], v[i], rates, nesterov)
 
 
 @kernel
-def kept(w, keep):  # type: ignore[no-untyped-def]
+def kept(w, keep):
     """w <- 0 where keep is False, even where w is not finite."""
     zero = w.dtype.type(0)
     for i in range(w.size):
@@ -89,7 +89,7 @@ def kept(w, keep):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def penalize(w, g, pull, first, last):  # type: ignore[no-untyped-def]
+def penalize(w, g, pull, first, last):
     """`pulled` or `shrunk` on entries first ... last - 1, segment by segment."""
     bounds, pulls, series = pull
     for s in range(pulls.shape[0]):
@@ -101,7 +101,7 @@ def penalize(w, g, pull, first, last):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def adam_part(w, g, m, v, keep, pull, rates, first, last):  # type: ignore[no-untyped-def]
+def adam_part(w, g, m, v, keep, pull, rates, first, last):
     """Entries first ... last - 1 of `adam_update`."""
     for a in range(first, last, PART):
         b = min(a + PART, last)
@@ -114,7 +114,7 @@ def adam_part(w, g, m, v, keep, pull, rates, first, last):  # type: ignore[no-un
 
 
 @kernel
-def momentum_part(w, g, v, keep, pull, rates, nesterov, first, last):  # type: ignore[no-untyped-def]
+def momentum_part(w, g, v, keep, pull, rates, nesterov, first, last):
     """Entries first ... last - 1 of `momentum_update`."""
     for a in range(first, last, PART):
         b = min(a + PART, last)
@@ -126,7 +126,7 @@ def momentum_part(w, g, v, keep, pull, rates, nesterov, first, last):  # type: i
 
 
 @parallel_kernel
-def adam_update(w, g, m, v, keep, pull, rates, threads):  # type: ignore[no-untyped-def]
+def adam_update(w, g, m, v, keep, pull, rates, threads):
     """A step of Adam or AdamW on everything. keep: bool, or empty; g is overwritten.
 
     pull    bounds  where segments begin, and the end of the last
@@ -139,7 +139,7 @@ def adam_update(w, g, m, v, keep, pull, rates, threads):  # type: ignore[no-unty
 
 
 @parallel_kernel
-def momentum_update(w, g, v, keep, pull, rates, nesterov, threads):  # type: ignore[no-untyped-def]
+def momentum_update(w, g, v, keep, pull, rates, nesterov, threads):
     """A step of SGD with momentum on everything; arguments as in `adam_update`, rates of `optimizer.momentum_all`."""
     for n in prange(threads):
         first, last = n * w.size // threads, (n + 1) * w.size // threads
