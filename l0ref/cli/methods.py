@@ -18,7 +18,8 @@ examples:
   l0ref compress --method lottery    run it
 """
 LEGEND = """\
-reads: w weights, a activations, g gradients, t trains. removes: weights, units
+reads: w weights, a activations, g gradients, t trains
+cuts: w single weights, u whole units or tiles
 [I] partly inferred, [U] partly unknown: l0ref methods NAME says what
 """
 
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def methods_text() -> str:
     """Return the table of all methods, 80 columns wide."""
-    rows = [("method", "kind", "reads", "removes", "", "paper")]
+    rows = [("method", "kind", "reads", "cuts", "", "paper")]
     for each in sorted(METHODS.values(), key=lambda m: (m.kind, m.name)):
         reads = " ".join(what[0] for what in each.reads)
         rows.append((each.name, each.kind, reads, each.grain[0], each.marks, each.paper))

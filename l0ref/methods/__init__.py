@@ -4,9 +4,23 @@
 the table.
 """
 
-from l0ref.methods import chance, clustering, connection_sensitivity, geometric_median, magnitude, merging
+from l0ref.methods import (
+    chance,
+    clustering,
+    connection_sensitivity,
+    coreset,
+    geometric_median,
+    global_filters,
+    magnitude,
+    matrix_pivoting,
+    merging,
+    on_the_fly,
+)
 from l0ref.methods.registry import METHODS, Method, Pruned, method
 
-FILES = (chance, clustering, connection_sensitivity, geometric_median, magnitude, merging)
+FILES = (  # importing a file registers its methods
+    chance, clustering, connection_sensitivity, coreset, geometric_median, global_filters, magnitude, matrix_pivoting,
+    merging, on_the_fly,
+)  # fmt: skip
 
 __all__ = ["FILES", "METHODS", "Method", "Pruned", "method"]

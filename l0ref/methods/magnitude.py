@@ -57,7 +57,7 @@ def class_uniform(
     scope   "global" meets the amount over the network exactly; "layer" rounds it in every layer
     record  threshold: the smallest |w| that stays, by layer
     """
-    ranks = {key: _quantiles(np.abs(model.params[key]), model.mask(key)) for key in model.weights}
+    ranks = {key: places(np.abs(model.params[key]), model.mask(key)) for key in model.weights}
     pruned = prune_by(model, ranks, amount=amount, scope=scope, min_keep=min_keep)
     return Pruned(pruned, {"threshold": _smallest_kept(pruned)})
 
@@ -133,7 +133,7 @@ def _std(w: Array) -> float:
     return float(w.std(dtype=np.float64)) if w.size else 0.0
 
 
-def _quantiles(size: Array, alive: Array) -> Array:
+def places(size: Array, alive: Array) -> Array:
     """The place of every entry among those of its layer, from 0 to below 1; what has gone comes first."""
     order = np.lexsort((size.ravel(), alive.ravel()))
     place = np.empty(size.size)

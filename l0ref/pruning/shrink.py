@@ -33,6 +33,7 @@ from l0ref.pruning.sweep import fold_constants, sweep
 from l0ref.validate import Array
 
 Units = NDArray[np.intp]
+Indices = Sequence[int] | Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ class Surgery:
         return dataclasses.replace(layer, in_channels=inputs, out_channels=outputs, groups=groups)
 
 
-def shrink(model: Model, units: Mapping[str, Sequence[int]] | None = None) -> Model:
+def shrink(model: Model, units: Mapping[str, Indices] | None = None) -> Model:
     """Return the model without the units named, as smaller arrays.
 
     units   {layer: indices of the units to remove}; None removes those that have no use, see `dead_units`
@@ -113,7 +114,7 @@ def shrink(model: Model, units: Mapping[str, Sequence[int]] | None = None) -> Mo
     return surgery(model, units).model
 
 
-def permute(model: Model, perms: Mapping[str, Sequence[int]]) -> Model:
+def permute(model: Model, perms: Mapping[str, Indices]) -> Model:
     """Return the model with hidden units and filters in another order: new unit j is unit perms[layer][j].
 
     Logits stay the same up to the order of sums.
@@ -129,7 +130,7 @@ def permute(model: Model, perms: Mapping[str, Sequence[int]]) -> Model:
     return Surgery(model, axes, order).model
 
 
-def surgery(model: Model, units: Mapping[str, Sequence[int]]) -> Surgery:
+def surgery(model: Model, units: Mapping[str, Indices]) -> Surgery:
     """Return what removing these units does to every array; see `shrink`."""
     axes = coupled_axes(model)
     gone = _by_axis(axes, {name: np.unique(_indices(name, ids)) for name, ids in units.items()}, "units")
@@ -146,7 +147,7 @@ def surgery(model: Model, units: Mapping[str, Sequence[int]]) -> Surgery:
     return Surgery(folded, axes, order)
 
 
-def mask_units(model: Model, units: Mapping[str, Sequence[int]]) -> Model:
+def mask_units(model: Model, units: Mapping[str, Indices]) -> Model:
     """Return the masked twin of `shrink(model, units)`: the same function, with the weights of those units zero.
 
     Incoming and outgoing weights are masked, and biases set to 0.

@@ -96,6 +96,14 @@ def already_gone(model: Model) -> dict[str, NDArray[np.bool_]]:
     return found
 
 
+def by_layer(units: Sequence[Unit]) -> dict[str, list[int]]:
+    """Return {axis: its units, in increasing order}, as `shrink` takes them."""
+    named: dict[str, list[int]] = {}
+    for axis, i in sorted(units):
+        named.setdefault(axis, []).append(i)
+    return named
+
+
 def places(scores: Mapping[str, Array]) -> dict[str, Array]:
     """Return scores as places within their axis, from 0 to below 1: every axis then loses the same fraction."""
     ranks = {axis: np.argsort(np.argsort(score, kind="stable"), kind="stable") for axis, score in scores.items()}
@@ -103,11 +111,8 @@ def places(scores: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _without(model: Model, units: Sequence[Unit]) -> Model:
-    named: dict[str, list[int]] = {}
-    for axis, i in units:
-        named.setdefault(axis, []).append(i)
     masks = {key: model.mask(key) for key in model.weights}
-    return mask_units(model, named) if units else model.replace(masks=masks)
+    return mask_units(model, by_layer(units)) if units else model.replace(masks=masks)
 
 
 def _fits(before: Model, after: Model, amount: float, scope: str, min_keep: int) -> bool:
