@@ -26,7 +26,7 @@ from l0ref.cli.write import (
     write_summary,
 )
 from l0ref.deploy.compact import compact
-from l0ref.deploy.costs import known_costs
+from l0ref.deploy.costs import Costs, known_costs
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.pruning import MAIN, Experiment, run_experiment
 from l0ref.pruning.experiment import check_cuts
@@ -46,16 +46,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Check everything that can be known, run the job for every seed, write the results and print the tables."""
     settings = settings_of(arguments)
     seeds = range(settings.seed, settings.seed + arguments.seeds)
-    known_costs()  # so that a file of another version is refused before, too
+    costs = known_costs()  # so that a file of another version is refused before, too
     out, is_named = Path(arguments.out or _default_out(settings)), arguments.out is not None
     single = len(seeds) == 1
     if not arguments.overwrite and single and any(out.glob(f"seed-*/{REPORT}")):
         raise ConfigError(f"out={str(out)!r} holds a result already; choose another folder or pass --overwrite")
     with claim(out, names=OURS, overwrite=arguments.overwrite, fresh=not is_named) as place:
         if single:
-            run_claimed(settings, place, arguments)
+            run_claimed(settings, place, arguments, costs)
         else:
-            run_seeds(settings, seeds, place, arguments)
+            run_seeds(settings, seeds, place, arguments, costs)
         if arguments.overwrite:
             _discard_seeds(place.folder, () if single else seeds)
     sys.stdout.write(f"results in {place.folder}\n")
@@ -81,7 +81,9 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     return settings
 
 
-def run_seeds(settings: Settings, seeds: range, place: Claim, arguments: argparse.Namespace) -> None:
+def run_seeds(
+    settings: Settings, seeds: range, place: Claim, arguments: argparse.Namespace, costs: Costs | None
+) -> None:
     """Run the seeds that are not finished in a folder of each, and write the summary of all."""
     jobs = {place.folder / f"seed-{seed}": dataclasses.replace(settings, seed=seed) for seed in seeds}
     reports = {} if arguments.overwrite else _finished(jobs)
@@ -95,7 +97,7 @@ def run_seeds(settings: Settings, seeds: range, place: Claim, arguments: argpars
             continue
         try:
             with claim(folder, names=OURS, overwrite=True) as own:  # what an interrupted job left is replaced
-                reports[folder] = run_claimed(one, own, arguments)
+                reports[folder] = run_claimed(one, own, arguments, costs)
         except (Exception, KeyboardInterrupt) as stop:
             if reports:
                 ready = ", ".join(str(report["seed"]) for report in reports.values())
@@ -110,14 +112,14 @@ def run_seeds(settings: Settings, seeds: range, place: Claim, arguments: argpars
         sys.stdout.write(aggregate_text(shown) + "\n\n")
 
 
-def run_claimed(settings: Settings, place: Claim, arguments: argparse.Namespace) -> dict[str, Any]:
+def run_claimed(settings: Settings, place: Claim, arguments: argparse.Namespace, costs: Costs | None) -> dict[str, Any]:
     """Run the job once into a claimed folder, publish and print it; return the report.
 
     Whatever ends the job early, the networks that training reached are kept, and the message says where.
     """
     kept = Kept(place.build)
     try:
-        experiment, report = run_seed(settings, kept, arguments)
+        experiment, report = run_seed(settings, kept, arguments, costs)
         try:
             if not arguments.no_figures:
                 shown = without_test(report) if arguments.hide_test else report
@@ -147,7 +149,9 @@ def _keep(kept: Kept, place: Claim, stop: BaseException) -> list[str]:
         return [f"{error.filename} could not be written: {error.strerror}", *kept.told(place.leave())]
 
 
-def run_seed(settings: Settings, kept: Kept, arguments: argparse.Namespace) -> tuple[Experiment, dict[str, Any]]:
+def run_seed(
+    settings: Settings, kept: Kept, arguments: argparse.Namespace, costs: Costs | None
+) -> tuple[Experiment, dict[str, Any]]:
     """Run the job once and write networks and numbers; return the experiment and its report."""
     folder = kept.folder
     data = settings.load()
@@ -173,7 +177,7 @@ def run_seed(settings: Settings, kept: Kept, arguments: argparse.Namespace) -> t
         progress="none" if arguments.quiet else "auto",
         every=1 if settings.epochs <= FEW_EPOCHS else 0,
     )
-    small = compact(experiment.runs[MAIN].model, costs=known_costs())
+    small = compact(experiment.runs[MAIN].model, costs=costs)
     files = write_compact(folder, small.model)
     report = summarize(experiment, data, config=config, seed=settings.seed, small=small, files=files)
     write_result(folder, experiment, report)
