@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from l0ref.archive import lock
 from l0ref.archive.folder import LOCK, MARKER, NEW, adopt, claim, discard, marker_of
 from l0ref.archive.lock import locked
 from l0ref.errors import ConfigError, DataError
@@ -283,6 +284,24 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     assert most[0] == 1
     assert taken[0] >= 200
     assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_file_removed_between_opening_and_locking_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, take, calls = tmp_path / LOCK, lock._lock, []
+
+    def late(handle: int) -> bool:
+        calls.append(handle)
+        if len(calls) == 1:  # its last holder has removed the file, and somebody else has made a new one
+            path.unlink()
+            path.write_text("0")
+        return take(handle)
+
+    monkeypatch.setattr(lock, "_lock", late)
+    with locked(path, name="x"), pytest.raises(ConfigError, match=r"^x is in use by process"), locked(path, name="x"):
+        pass
+    assert len(calls) == 3
 
 
 def test_fresh_folders_never_meet(tmp_path: Path) -> None:
