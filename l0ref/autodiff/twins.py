@@ -35,6 +35,7 @@ FUNCTIONS = {
     "laplace_gradient": "step.penalty",
     "laplace_prox": "step.prox",
     "momentum_step": "step.optimizer",
+    "swap_search": "layerwise.swaps",
     "times": "sparse.times",
 }
 

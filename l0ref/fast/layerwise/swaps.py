@@ -1,0 +1,122 @@
+"""The best of all swaps, again and again, in place: the compiled twin of `l0ref.layerwise.tableau.swap_search`.
+
+B is held transposed, (k, n), so that every inner loop runs over the many inputs outside of the support, one beside the
+other. The input that leaves takes the place of the one that joins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from l0ref.fast.machine.policy import kernel
+from l0ref.validate import Array
+
+
+@kernel
+def best_swap(A, B, w, r, s, least, row):
+    """Return (change of f, position of the member that goes, position of the input that joins) of the best swap."""
+    best, out, into = 0.0, -1, -1
+    for j in range(w.size):
+        d = 1.0 / A[j, j]
+        f, cost, b = w[j] * d, w[j] * w[j] * d, B[j]
+        for i in range(r.size):
+            left, x = s[i] + b[i] * b[i] * d, r[i] + b[i] * f
+            row[i] = cost - x * x / left if left > least[i] else np.inf
+        for i in range(r.size):
+            if row[i] < best:
+                best, out, into = row[i], j, i
+    return best, out, into
+
+
+@kernel
+def leave(A, B, w, r, s, j, a):
+    """Member j goes; its row and column are left as they were, and a holds what was its column of A."""
+    d = 1.0 / A[j, j]
+    f, b = w[j] * d, B[j]
+    for m in range(w.size):
+        a[m] = A[m, j]
+    for m in range(w.size):
+        if m != j:
+            g = a[m] * d
+            w[m] -= a[m] * f
+            for i in range(r.size):
+                B[m, i] -= g * b[i]
+            for o in range(w.size):
+                A[m, o] -= g * a[o]
+    for i in range(r.size):
+        r[i] += b[i] * f
+        s[i] += b[i] * b[i] * d
+    return d, f
+
+
+@kernel
+def enter(A, B, w, r, s, j, i, column, v):
+    """Input i takes the place of member j; column is what the other members leave of its column of G."""
+    t = 1.0 / s[i]
+    g = r[i] * t
+    for m in range(w.size):
+        v[m] = B[m, i]
+    for m in range(w.size):
+        if m != j:
+            x = v[m] * t
+            w[m] -= v[m] * g
+            for n in range(r.size):
+                B[m, n] -= x * column[n]
+            for o in range(w.size):
+                A[m, o] += x * v[o]
+            A[m, j] = A[j, m] = -x
+    for n in range(r.size):
+        B[j, n] = column[n] * t
+        r[n] -= column[n] * g
+        s[n] -= column[n] * column[n] * t
+    A[j, j], w[j] = t, g
+    return t, g
+
+
+@kernel
+def swap(G, S, N, A, B, w, r, s, j, i):
+    """Swap member j for input i; the tableau stays one of the new support."""
+    a, v, column = np.empty(w.size), np.empty(w.size), np.empty(r.size)
+    d, f = leave(A, B, w, r, s, j, a)
+    gone, e = S[j], N[i]
+    cross = G[gone, e]  # what the others leave of the entry of G between the two
+    for n in range(r.size):
+        column[n] = G[e, N[n]]
+    for m in range(w.size):
+        if m != j:
+            g = G[e, S[m]]
+            cross += a[m] * d * g
+            for n in range(r.size):
+                column[n] -= g * B[m, n]
+    t, g = enter(A, B, w, r, s, j, i, column, v)
+    for m in range(w.size):  # the place of i, where the one that left is now
+        B[m, i] = -a[m] * d - cross * t * v[m]
+    B[j, i] = cross * t
+    r[i], s[i] = f - cross * g, d - cross * cross * t
+    S[j], N[i] = e, gone
+
+
+@kernel
+def search(G, S, N, A, B, w, r, s, least, dependent, enough, changes):
+    """Swap until none lowers f by more than `enough`, or `changes` is full; return how many were made."""
+    row = np.empty(r.size)
+    for done in range(changes.size):
+        change, j, i = best_swap(A, B, w, r, s, least, row)
+        if not change < -enough:
+            return done
+        swap(G, S, N, A, B, w, r, s, j, i)
+        least[i] = dependent * G[N[i], N[i]]
+        changes[done] = change
+    return changes.size
+
+
+def swap_search(gram: Array, t: Any, *, limit: int, gain: float, dependent: float) -> tuple[tuple[Array, ...], Array]:
+    """As the truth does; the tableau is a tuple of its parts."""
+    S, N, A, B, w, r, s = (np.array(part, order="C") for part in t)
+    enough = gain * float(w @ gram[np.ix_(S, S)] @ w)
+    transposed, changes = np.ascontiguousarray(B.T), np.empty(max(limit, 0))
+    least = dependent * np.diag(gram)[N]
+    made = search(gram, S, N, A, transposed, w, r, s, least, dependent, enough, changes) if S.size and N.size else 0
+    return (S, N, A, np.ascontiguousarray(transposed.T), w, r, s), changes[:made]

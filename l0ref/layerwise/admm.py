@@ -1,0 +1,72 @@
+"""A first support for all neurons together: alternating directions with a hard threshold and a growing weight.
+
+With variables scaled by sqrt(G_jj), so that C = G / (d d') has a diagonal of ones:
+
+    W <- (Q + rho D - U) (C + rho I)^-1     D <- H_k(W + U / rho)     U <- U + rho (W - D)
+
+H_k keeps the k largest magnitudes, of every row or of all rows together. rho grows, the faster the more of the support
+still changes, and the steps end when it stands still. One eigendecomposition of C serves all steps.
+
+Ref  The scheme is that of ALPS (Meng et al., NeurIPS 2024) [I]; the schedule of rho was found by trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.layerwise.quadratic import Quadratic
+from l0ref.validate import Array
+
+Mask = NDArray[np.bool_]
+START, EVERY, STEPS, STILL = 0.1, 3, 200, 3  # rho at first; steps between two looks; the most; looks without a change
+
+
+def largest_of_rows(scores: Array, k: NDArray[np.intp]) -> Mask:
+    """Return a mask of the k[i] largest scores of row i."""
+    mask = np.zeros(scores.shape, bool)
+    for n in np.unique(k[k > 0]).tolist():
+        rows = np.flatnonzero(k == n)
+        best = np.argpartition(-scores[rows], n - 1, axis=1)[:, :n]
+        mask[rows[:, None], best] = True
+    return mask
+
+
+def largest_of_all(scores: Array, k: int) -> Mask:
+    """Return a mask of the k largest scores of all rows together."""
+    mask = np.zeros(scores.size, bool)
+    if k:
+        mask[np.argpartition(-scores.ravel(), k - 1)[:k]] = True
+    return mask.reshape(scores.shape)
+
+
+def admm_support(layer: Quadratic, keep: Callable[[Array], Mask]) -> tuple[Mask, list[int]]:
+    """Return the support where the steps end, and how many of its entries had changed at every look.
+
+    keep  H_k: scores (M, p), none below 0, to the mask of those that stay
+    """
+    if not layer.moments.size:
+        return np.zeros(layer.moments.shape, bool), []
+    d = np.sqrt(np.diag(layer.gram))
+    values, V = np.linalg.eigh(layer.gram / np.outer(d, d))
+    QV = (layer.moments / d) @ V
+    D, U, rho = layer.trained * d, np.zeros(layer.moments.shape), START
+    D = np.where(keep(np.abs(D)), D, 0.0)
+    last, changed, still = D != 0, [], 0
+    for step in range(1, STEPS + 1):
+        W = ((QV + (rho * D - U) @ V) / (np.maximum(values, 0.0) + rho)) @ V.T
+        Z = W + U / rho
+        mask = keep(np.abs(Z))
+        D = np.where(mask, Z, 0.0)
+        U += rho * (W - D)
+        if step % EVERY == 0:
+            changed.append(int(np.count_nonzero(mask != last)))
+            still = 0 if changed[-1] else still + 1
+            if still == STILL:
+                break
+            share = changed[-1] / max(int(mask.sum()), 1)
+            rho *= 1.3 if share > 0.1 else 1.2 if share > 0.005 else 1.1
+            last = mask
+    return mask, changed

@@ -1,0 +1,202 @@
+"""The l0-constrained problem of one layer as a quadratic: all that its samples are needed for.
+
+    min over W, b of   sum_i ||y_i - X w_i - b_i||^2 + lam ||w_i - v_i||^2      with few non-zeros in W
+
+    X (N, P)  what enters the layer       y_i (N)  what neuron i should answer, before its activation
+    w_i (P)   row i of W, (M, P)          v_i      its trained weights, or 0
+
+For any W the best bias is b_i = mean(y_i) - w_i' mean(X), so that centred X and y leave W alone:
+
+    f_i(w) = w'G w - 2 q_i'w + e_i        G = Xc'Xc + lam I,   q_i = Xc'yc_i + lam v_i,   e_i = ||yc_i||^2 + lam ||v_i||^2
+
+G is shared by all neurons and all methods, and nothing of size N is kept. On a support S the best weights are
+w_S = G_SS^-1 q_S, and f_i = e_i - q_S'w_S.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.errors import ArgumentError, ShapeError
+from l0ref.layerwise.sums import Sums
+from l0ref.validate import Array, float_array, nonnegative
+
+CONSTANT = 1e-9  # an input, or an output, with less than this part of the largest variance among them is constant
+ROUNDING = 1e-12  # and so is one whose variance is less than this part of its mean square
+DEPENDENT = 1e-11  # an input of which others leave less than this part unexplained adds nothing to them
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """The quadratic of one layer; see the text of the module. Make it with `from_samples` or `from_chunks`.
+
+    gram     (p, p) G over the p live inputs, float64 whatever the samples are
+    moments  (M, p) q          energy  (M) e          trained  (M, p) v, zero where there are none
+    live     (p) which of the P inputs vary; the others are worth nothing, as the bias does what they do
+    lam      the ridge: `ridge` times the mean of the diagonal of Xc'Xc
+    samples, x_mean (P), y_mean (M), y_square   of the samples: number, means, and the sum of all y^2
+    varies   (M) which outputs vary; the others are left to the bias, with q = v = e = 0
+    single   y had one axis; then weights and supports have one, too
+    dtype    of the samples, and of weights that are returned
+
+    Constant are inputs and outputs below `CONSTANT` of the largest variance, or below `ROUNDING` of their own mean
+    square. Methods take and return weights of all P inputs; `narrow` and `widen` go to the live ones and back.
+
+    >>> import numpy as np
+    >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 0.0]])
+    >>> layer = Quadratic.from_samples(X, 2 * X[:, 0] + 5, ridge=0.0)
+    >>> w = layer.refit(np.array([True, False]))
+    >>> w.tolist(), layer.objective(w), layer.bias(w)
+    ([2.0, 0.0], 0.0, 5.0)
+    """
+
+    gram: Array
+    moments: Array
+    energy: Array
+    trained: Array
+    live: NDArray[np.intp]
+    lam: float
+    samples: int
+    x_mean: Array
+    y_mean: Array
+    y_square: float
+    varies: NDArray[np.bool_]
+    single: bool
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def from_samples(cls, X: Array, y: Array, *, ridge: float = 1e-3, weights: Array | None = None) -> Self:
+        """Return the quadratic of samples X (N, P) and answers y (N, M) or (N).
+
+        ridge    lam over the mean of the diagonal of Xc'Xc. Without one, inputs that hardly vary get huge weights
+        weights  (M, P) or (P): what the ridge pulls to; 0 if None
+        """
+        return cls.from_chunks([(X, y)], ridge=ridge, weights=weights)
+
+    @classmethod
+    def from_chunks(
+        cls, chunks: Iterable[tuple[Array, Array]], *, ridge: float = 1e-3, weights: Array | None = None
+    ) -> Self:
+        """Return the same from pairs (X, y), a few samples at a time, of which only sums are kept."""
+        nonnegative("ridge", ridge)
+        sums = Sums.of(chunks)
+        xx, xy, yy = sums.centred()
+        variance = np.diag(xx)
+        live = np.flatnonzero(_varies(variance, sums.x_square))
+        varies = _varies(yy, sums.y_square)
+        gram = np.ascontiguousarray(xx[np.ix_(live, live)])
+        lam = float(ridge * variance[live].mean()) if live.size else 0.0
+        gram[np.diag_indices_from(gram)] += lam
+        trained = _trained(weights, len(yy), len(xx), sums.single)[:, live] * varies[:, None]
+        moments = xy[live].T * varies[:, None] + lam * trained
+        energy = yy * varies + lam * np.square(trained).sum(axis=1)
+        return cls(
+            gram, moments, energy, trained, live, lam, sums.n, sums.x_mean, sums.y_mean, float(sums.y_square.sum()),
+            varies, sums.single, sums.dtype,
+        )  # fmt: skip
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs, the constant ones included: the shape of W."""
+        return len(self.moments), len(self.x_mean)
+
+    def row(self, i: int) -> Self:
+        """Return the problem of neuron i alone."""
+        one = slice(i, i + 1)
+        parts = {name: getattr(self, name)[one] for name in ("moments", "energy", "trained", "y_mean", "varies")}
+        return replace(self, **parts, single=True)
+
+    def narrow(self, weights: Array) -> Array:
+        """Return weights, a support or scores of all inputs, (M, P) or (P), as (M, p) of the live ones."""
+        rows = np.asarray(weights)
+        expected = self.shape[1:] if self.single else self.shape
+        if rows.shape != expected:
+            raise ShapeError(f"weights have shape {rows.shape}, expected {expected}: one number for each input")
+        return rows.reshape(self.shape)[:, self.live]
+
+    def widen(self, rows: Array) -> Array:
+        """Return (M, p) of the live inputs as an array of all of them, 0 or False elsewhere."""
+        full = np.zeros(self.shape, bool if rows.dtype == np.bool_ else self.dtype)
+        full[:, self.live] = rows
+        return full[0] if self.single else full
+
+    def objective(self, weights: Array) -> Any:
+        """Return f of every neuron, (M), or of the only one, as a number: squared error and ridge."""
+        return self._shaped(self._squares(self.narrow(weights)))
+
+    def error(self, weights: Array) -> Any:
+        """Return the squared error of every neuron, the best bias taken, without the ridge."""
+        w = self.narrow(weights).astype(np.float64)
+        return self._shaped(np.maximum(self._squares(w) - self.lam * np.square(w - self.trained).sum(axis=1), 0.0))
+
+    def relative_error(self, weights: Array) -> float:
+        """Return ||Y - XW' - b||_F / ||Y||_F, Y with its mean; 0 if Y is 0."""
+        total = float(np.sum(self.error(weights)))
+        return float(np.sqrt(total / self.y_square)) if self.y_square else 0.0
+
+    def bias(self, weights: Array) -> Any:
+        """Return the best bias of every neuron for these weights."""
+        full = np.reshape(weights, self.shape).astype(np.float64)
+        return self._shaped((self.y_mean - full @ self.x_mean).astype(self.dtype))
+
+    def refit(self, support: Array) -> Array:
+        """Return the weights that minimise f where `support` is True, 0 elsewhere; constant inputs get 0.
+
+        Where the columns of a support depend on each other, it is the shortest of the many minimisers.
+        """
+        return self.widen(self.refit_live(self.narrow(support)))
+
+    def refit_live(self, support: Array) -> Array:
+        """Return the same, (M, p) to (M, p) in float64."""
+        w = np.zeros(support.shape)
+        for i, mask in enumerate(support):
+            s = np.flatnonzero(mask)
+            w[i, s] = least_squares(self.gram[np.ix_(s, s)], self.moments[i, s])
+        return w
+
+    def _squares(self, w: Array) -> Array:
+        w = w.astype(np.float64)
+        found: Array = self.energy - 2 * (self.moments * w).sum(axis=1) + ((w @ self.gram) * w).sum(axis=1)
+        return np.maximum(found, 0.0)
+
+    def _shaped(self, values: Array) -> Any:
+        return values[0].item() if self.single else values
+
+
+def least_squares(gram: Array, q: Array) -> Array:
+    """Return argmin w'G w - 2 q'w for a G (k, k) that may be singular: then the shortest one."""
+    if not q.size:
+        return q.copy()
+    if is_independent(gram):
+        return np.asarray(np.linalg.solve(gram, q))
+    return np.asarray(np.linalg.lstsq(gram, q, rcond=DEPENDENT)[0])
+
+
+def is_independent(gram: Array) -> bool:
+    """Return whether each column has a part, larger than `DEPENDENT`, that those before it do not explain."""
+    try:
+        pivots = np.square(np.diag(np.linalg.cholesky(gram)))
+    except np.linalg.LinAlgError:
+        return False
+    return bool((pivots > DEPENDENT * np.diag(gram)).all())
+
+
+def _varies(variance: Array, square: Array) -> NDArray[np.bool_]:
+    least = CONSTANT * variance.max(initial=0.0)
+    return np.asarray(variance > np.maximum(least, ROUNDING * square))
+
+
+def _trained(weights: Array | None, m: int, p: int, single: bool) -> Array:
+    if weights is None:
+        return np.zeros((m, p))
+    w = float_array("weights", weights)
+    if w.shape not in ((m, p), (p,) if single else (m, p)):
+        raise ShapeError(f"weights have shape {w.shape}, expected {(m, p)}: one row for each output")
+    if not np.isfinite(w).all():
+        raise ArgumentError("weights have values that are NaN or infinite; begin from a network that was trained")
+    return w.reshape(m, p).astype(np.float64)
