@@ -1,8 +1,8 @@
 """One layer with few weights: its problem as a quadratic, a solver, and proofs of how good a solution is.
 
-    Quadratic      the centred least-squares problem of a layer, from samples
-    solve          a good support and its weights, for every neuron or for the layer as a whole
-    Solution       what it returns
+Quadratic      the centred least-squares problem of a layer, from samples
+solve          a good support and its weights, for every neuron or for the layer as a whole
+Solution       what it returns
 """
 
 from l0ref.layerwise.quadratic import Quadratic

@@ -7,7 +7,7 @@
 
 For any W the best bias is b_i = mean(y_i) - w_i' mean(X), so that centred X and y leave W alone:
 
-    f_i(w) = w'G w - 2 q_i'w + e_i        G = Xc'Xc + lam I,   q_i = Xc'yc_i + lam v_i,   e_i = ||yc_i||^2 + lam ||v_i||^2
+    f_i(w) = w'G w - 2 q_i'w + e_i      G = Xc'Xc + lam I,  q_i = Xc'yc_i + lam v_i,  e_i = ||yc_i||^2 + lam ||v_i||^2
 
 G is shared by all neurons and all methods, and nothing of size N is kept. On a support S the best weights are
 w_S = G_SS^-1 q_S, and f_i = e_i - q_S'w_S.

@@ -49,9 +49,9 @@ class Sums:
     def _empty(cls, x: Array, y: Array) -> Sums:
         rows = y.reshape(len(y), -1)
         p, m = x.shape[1], rows.shape[1]
-        pivots = x.mean(axis=0, dtype=np.float64), rows.mean(axis=0, dtype=np.float64)
-        room = [np.zeros(shape) for shape in (p, m, (p, p), (p, m), m, p, m)]
-        return cls(0, *pivots, *room, y.ndim == 1, x.dtype)
+        room: Any = [np.zeros(shape) for shape in (p, m, (p, p), (p, m), m, p, m)]
+        x_pivot, y_pivot = x.mean(axis=0, dtype=np.float64), rows.mean(axis=0, dtype=np.float64)
+        return cls(0, x_pivot, y_pivot, *room, single=y.ndim == 1, dtype=x.dtype)
 
     def _add(self, x: Array, y: Array) -> None:
         a, b = x.astype(np.float64) - self.x_pivot, y.astype(np.float64) - self.y_pivot
@@ -88,5 +88,5 @@ def _checked(X: Array, Y: Array) -> tuple[Array, Array]:
         raise ShapeError(f"X has shape {x.shape} and y {y.shape}, expected (N, P), and (N, M) or (N)")
     for name, values in (("X", x), ("y", y)):
         if bad := int((~np.isfinite(values)).sum()):
-            raise ArgumentError(f"{name} has {bad} values of {values.size} that are NaN or infinite; drop those samples")
+            raise ArgumentError(f"{name} has {bad} of {values.size} values NaN or infinite; drop those samples")
     return x, y

@@ -75,7 +75,7 @@ def drop_costs(t: Tableau) -> Array:
 def add_gains(gram: Array, t: Tableau) -> Array:
     """Return what f falls by when an input joins (n); -1 for one that the members explain."""
     free = t.s > DEPENDENT * np.diag(gram)[t.outside]
-    return np.divide(t.r**2, t.s, out=np.full(t.s.shape, -1.0), where=free)
+    return np.asarray(np.divide(t.r**2, t.s, out=np.full(t.s.shape, -1.0), where=free))
 
 
 def swap_changes(gram: Array, t: Tableau, dependent: float = DEPENDENT) -> Array:
@@ -133,7 +133,8 @@ def swap_search(gram: Array, t: Any, *, limit: int, gain: float, dependent: floa
 
     Returns the last tableau and the change of f by every swap; at most `limit` of them are made.
     """
-    t, changes = Tableau(*t), []
+    t = Tableau(*t)
+    changes: list[float] = []
     explained = float(t.w @ gram[np.ix_(t.inside, t.inside)] @ t.w)  # = w'q_S
     while t.inside.size and t.outside.size and len(changes) < limit:
         prices = swap_changes(gram, t, dependent)
