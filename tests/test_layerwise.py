@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -280,7 +280,7 @@ def test_stages_never_lose_and_the_record_tells_them(rng):
     found = solve(Quadratic.from_samples(X, Y), 25, scope="layer", seed=0)
     r = found.record
     stages = [r["admm"], r["swapped"], r["exchanged"], r["kicked"]]
-    assert all(b <= a * (1 + 1e-9) for a, b in zip(stages, stages[1:], strict=False))
+    assert all(b <= a * (1 + 1e-9) for a, b in pairwise(stages))
     assert found.objective == pytest.approx(r["kicked"], rel=1e-9)
     assert r["admm"] + sum(c.sum() for c in r["swaps"].values()) == pytest.approx(r["swapped"], rel=1e-9)
     assert set(r) == {"changed", "admm", "swaps", "swapped", "moved", "exchanged", "won", "kicked"}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from l0ref.fast import compiled
+from l0ref.autodiff.op import compiled
 from l0ref.layerwise.admm import Mask
 from l0ref.layerwise.quadratic import DEPENDENT, Quadratic
 from l0ref.layerwise.tableau import (

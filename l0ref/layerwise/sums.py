@@ -49,9 +49,10 @@ class Sums:
     def _empty(cls, x: Array, y: Array) -> Sums:
         rows = y.reshape(len(y), -1)
         p, m = x.shape[1], rows.shape[1]
-        room: Any = [np.zeros(shape) for shape in (p, m, (p, p), (p, m), m, p, m)]
+        room = [np.zeros(shape) for shape in (p, m, (p, p), (p, m), m, p, m)]
         x_pivot, y_pivot = x.mean(axis=0, dtype=np.float64), rows.mean(axis=0, dtype=np.float64)
-        return cls(0, x_pivot, y_pivot, *room, single=y.ndim == 1, dtype=x.dtype)
+        parts: Any = (x_pivot, y_pivot, *room, y.ndim == 1, x.dtype)
+        return cls(0, *parts)
 
     def _add(self, x: Array, y: Array) -> None:
         a, b = x.astype(np.float64) - self.x_pivot, y.astype(np.float64) - self.y_pivot

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from l0ref.fast import compiled
+from l0ref.autodiff.op import compiled
 from l0ref.layerwise.quadratic import DEPENDENT, is_independent
 from l0ref.validate import Array
 
