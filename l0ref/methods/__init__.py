@@ -1,10 +1,11 @@
 """Published methods, one file each: what goes, and what becomes of the rest.
 
 `METHODS` is the table of all of them; `Cut(method=...)` and `l0ref compress --method` name one. `l0ref methods` prints
-the table.
+the table. Importing a file registers its methods.
 """
 
-from l0ref.methods import (
+from l0ref.methods import (  # noqa: F401
+    brain_surgery,
     chance,
     clustering,
     connection_sensitivity,
@@ -15,12 +16,10 @@ from l0ref.methods import (
     matrix_pivoting,
     merging,
     on_the_fly,
+    thinet,
+    unit_criteria,
+    wanda,
 )
 from l0ref.methods.registry import METHODS, Method, Pruned, method
 
-FILES = (  # importing a file registers its methods
-    chance, clustering, connection_sensitivity, coreset, geometric_median, global_filters, magnitude, matrix_pivoting,
-    merging, on_the_fly,
-)  # fmt: skip
-
-__all__ = ["FILES", "METHODS", "Method", "Pruned", "method"]
+__all__ = ["METHODS", "Method", "Pruned", "method"]

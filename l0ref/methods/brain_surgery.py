@@ -1,0 +1,206 @@
+"""The second-order family: OBD and OBS on the loss of the network, L-OBS and ExactOBS on the output of each layer.
+
+    obd         s = h_qq w_q^2 / 2                       nothing moves
+    obs         cost w_q^2 / (2 [H^-1]_qq), elimination of each neuron with the H of its own weights
+    l_obs       the same cost with H = mean [x; 1][x; 1]' of the layer, sorted once
+    exact_obs   the same H, eliminated step by step; rows of a layer compete by the rise of each step
+
+Elimination is in `methods.elimination`, H in `pruning.curvature`. Biases belong to H, are never pruned, and move.
+
+Ref  LeCun, Denker, Solla 1990; Hassibi, Stork 1993; Dong, Chen, Pan 2017 (arXiv 1705.07565), after the authors' code;
+     Frantar, Singh, Alistarh 2022 (arXiv 2208.11580), the last as general knowledge [I].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from l0ref.data import Splits
+from l0ref.methods.elimination import damped, moved, path
+from l0ref.methods.registry import Pruned, calibration, method
+from l0ref.nn import Model
+from l0ref.pruning.curvature import grams, hessian_diagonals, neuron_hessians
+from l0ref.pruning.prune import prune_by
+from l0ref.pruning.score import SCORES
+from l0ref.validate import Array, nonnegative
+
+
+@method(
+    "obd", paper="LeCun, Denker, Solla 1990", kind="score", reads=("weights", "activations", "gradients"),
+    records=("scores",), random=True,
+)  # fmt: skip
+def obd(
+    model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
+    samples: int = 1000,
+) -> Pruned:  # fmt: skip
+    """Mask the weights with the least h_qq w_q^2 / 2, h the diagonal of the Hessian of the loss.
+
+    samples  of the training set, drawn with `seed`
+    record   scores by weight array
+
+    Departs from the paper: h is the diagonal of the Gauss-Newton matrix, not of its recursion for h.
+    """
+    diagonals = hessian_diagonals(model, calibration(model, data, samples=samples, seed=seed))
+    scores = {}
+    for key in model.weights:
+        w, h = model.params[key], diagonals[key.removesuffix(".weight")][:, :-1]
+        scores[key] = (h.reshape(w.shape) * np.square(w, dtype=np.float64) / 2).astype(w.dtype)
+    return Pruned(prune_by(model, scores, amount=amount, scope=scope, min_keep=min_keep), {"scores": scores})
+
+
+@method(
+    "obs", paper="Hassibi, Stork 1993", kind="layerwise", reads=("weights", "activations", "gradients"),
+    records=("rises",), random=True,
+)  # fmt: skip
+def obs(
+    model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
+    samples: int = 1000, damping: float = 1e-3,
+) -> Pruned:  # fmt: skip
+    """Eliminate weights of the least rise of the loss, while the others of the same neuron move.
+
+    samples  of the training set, drawn with `seed`
+    damping  added to H, times the mean of its diagonal
+    record   rises: by weight array, the predicted rise of the loss at the step each weight would go
+
+    Departs from the paper: H has one block for each neuron, the Gauss-Newton matrix of its incoming weights.
+    """
+    nonnegative("damping", damping)
+    found = neuron_hessians(model, calibration(model, data, samples=samples, seed=seed))
+    hessians = {(name, f): damped(h, damping) for name, f, h in found}
+    rises = _rises(model, hessians)
+    pruned = prune_by(model, rises, amount=amount, scope=scope, min_keep=min_keep)
+    return Pruned(_moved(model, pruned, hessians), {"rises": rises})
+
+
+@method(
+    "exact_obs", paper="Frantar, Singh, Alistarh 2022", kind="layerwise", reads=("weights", "activations"),
+    records=("rises",), marks="[I]", random=True,
+)  # fmt: skip
+def exact_obs(
+    model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
+    samples: int = 1000, damping: float = 1e-3,
+) -> Pruned:  # fmt: skip
+    """Eliminate weights of the least rise of the squared error of their layer's output.
+
+    samples, damping  as of obs
+    record            rises: by weight array, the rise of the error at the step each weight would go
+
+    Errors of different layers do not compare: with scope="global" every layer loses as many weights as magnitude
+    pruning of the network takes from it.
+    """
+    hessians = _layer_hessians(model, data, samples, seed, damping)
+    rises = _rises(model, hessians)
+    return Pruned(_by_layer(model, rises, hessians, amount, scope, min_keep), {"rises": rises})
+
+
+@method(
+    "l_obs", paper="Dong, Chen, Pan 2017", kind="layerwise", reads=("weights", "activations"), records=("scores",),
+    random=True,
+)  # fmt: skip
+def l_obs(
+    model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
+    samples: int = 1000, damping: float = 1e-6,
+) -> Pruned:  # fmt: skip
+    """Mask weights with the least w_q^2 / (2 [H^-1]_qq), scored once, and move the others.
+
+    samples, damping  as of obs
+    record            scores by weight array
+
+    Weights go in the order of their scores, each with the move -w_q / [H^-1]_qq H^-1_:q of the first H^-1, w_q as it
+    is by then; what has gone is set to 0 again. Budgets of the layers are those of exact_obs.
+    Departs from the authors' code: H^-1 is damped and direct, not a recursion that begins with 10^6 I.
+    """
+    hessians = _layer_hessians(model, data, samples, seed, damping)
+    inverses = {name: np.linalg.inv(h) for name, h in _one_of_each(hessians).items()}
+    scores = {}
+    for key in model.weights:
+        w = model.params[key].astype(np.float64)
+        diagonal = np.diag(inverses[key.removesuffix(".weight")])[:-1]
+        scores[key] = np.square(w) / (2 * diagonal.reshape(w.shape[1:]))
+    pruned = _masked_by_layer(model, scores, amount, scope, min_keep)
+    params = dict(pruned.params)
+    for key in model.weights:
+        name, keep = key.removesuffix(".weight"), pruned.masks[key].reshape(len(pruned.masks[key]), -1)
+        rows, order = _rows(model, name), scores[key].reshape(keep.shape)
+        a = inverses[name]
+        for f in np.flatnonzero(~keep.all(axis=1)):
+            gone = np.flatnonzero(~keep[f])
+            gone = gone[np.argsort(order[f, gone], kind="stable")]
+            for place, q in enumerate(gone, start=1):
+                rows[f] -= rows[f, q] / a[q, q] * a[:, q]
+                rows[f, gone[:place]] = 0.0
+        _set_rows(params, model, name, rows)
+    return Pruned(pruned.replace(params=params), {"scores": scores})
+
+
+def _layer_hessians(
+    model: Model, data: Splits, samples: int, seed: int, damping: float
+) -> dict[tuple[str, int], Array]:
+    """The H of the layer for each of its rows, one array shared by all of them."""
+    nonnegative("damping", damping)
+    found = grams(model, calibration(model, data, samples=samples, seed=seed))
+    shared = {name: damped(h, damping) for name, h in found.items()}
+    return {(name, f): h for name, h in shared.items() for f in range(len(model.params[f"{name}.weight"]))}
+
+
+def _one_of_each(hessians: Mapping[tuple[str, int], Array]) -> dict[str, Array]:
+    return {name: h for (name, f), h in hessians.items() if f == 0}
+
+
+def _rows(model: Model, name: str) -> Array:
+    """(F, K + 1) weights and, last, bias, 0 where the layer has none; float64."""
+    w = model.params[f"{name}.weight"]
+    bias = model.params.get(f"{name}.bias", np.zeros(len(w)))
+    return np.concatenate([w.reshape(len(w), -1), bias[:, None]], axis=1).astype(np.float64)
+
+
+def _set_rows(params: dict[str, Array], model: Model, name: str, rows: Array) -> None:
+    w = model.params[f"{name}.weight"]
+    params[f"{name}.weight"] = rows[:, :-1].reshape(w.shape).astype(w.dtype)
+    if f"{name}.bias" in params:
+        params[f"{name}.bias"] = rows[:, -1].astype(w.dtype)
+
+
+def _rises(model: Model, hessians: Mapping[tuple[str, int], Array]) -> dict[str, Array]:
+    """For each weight the largest rise of f up to the step at which its row's elimination takes it, in float64.
+
+    Made non-decreasing along the path of a row, a ranking takes the first steps of every row.
+    """
+    found = {key: np.zeros(model.params[key].shape) for key in model.weights}
+    for (name, f), h in hessians.items():
+        key = f"{name}.weight"
+        gone = np.append(~model.mask(key)[f].ravel(), f"{name}.bias" not in model.params)
+        order, rise = path(h, _rows(model, name)[f], gone=gone, fixed=1)
+        steps = np.maximum.accumulate(rise)
+        row = found[key].reshape(len(found[key]), -1)[f]
+        row[order] = steps + np.arange(len(steps)) * np.spacing(steps.max(initial=0.0))  # ties in the order of the path
+    return found
+
+
+def _moved(model: Model, pruned: Model, hessians: Mapping[tuple[str, int], Array]) -> Model:
+    params = dict(pruned.params)
+    for name in dict.fromkeys(name for name, _ in hessians):
+        rows, keep = _rows(model, name), pruned.masks[f"{name}.weight"]
+        kept = np.concatenate([keep.reshape(len(keep), -1), np.ones((len(keep), 1), bool)], axis=1)
+        kept[:, -1] = f"{name}.bias" in model.params
+        _set_rows(params, model, name, np.stack([moved(hessians[name, f], rows[f], kept[f]) for f in range(len(rows))]))
+    return pruned.replace(params=params)
+
+
+def _masked_by_layer(model: Model, scores: Mapping[str, Array], amount: float, scope: str, min_keep: int) -> Model:
+    """Masks by scores that compare within a layer: each loses as many weights as magnitude pruning takes from it."""
+    plan = prune_by(model, SCORES["magnitude"](model, None), amount=amount, scope=scope, min_keep=min_keep)
+    found = model
+    for key in model.weights:
+        drop = int((~plan.masks[key]).sum())
+        found = prune_by(found, {key: scores[key]}, amount=drop)
+    return found
+
+
+def _by_layer(
+    model: Model, rises: Mapping[str, Array], hessians: Mapping[tuple[str, int], Array], amount: float, scope: str,
+    min_keep: int,
+) -> Model:  # fmt: skip
+    return _moved(model, _masked_by_layer(model, rises, amount, scope, min_keep), hessians)

@@ -1,0 +1,70 @@
+"""Weights of one neuron eliminated one after the other, the others moving to make up for it (OBS).
+
+    f(w) = 1/2 (w - w0)' H (w - w0),   A = H^-1 over the weights that are left
+
+    cost of q    w_q^2 / (2 A_qq)                       the rise of f when w_q becomes 0 and the others move
+    move         w <- w - w_q / A_qq A_:q
+    downdate     A <- A - A_:q A_q: / A_qq              row and column q become 0: q has gone
+
+What is left after any number of steps is the minimum of f over its support, so it can be had at once:
+w_S = w0_S + H_SS^-1 H_SN w0_N.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.validate import Array
+
+
+def damped(h: Array, damping: float) -> Array:
+    """Return H + damping * mean(diag H) I; the identity where H is 0, so that nothing is divided by 0."""
+    level = float(np.trace(h)) / len(h)
+    return h + np.eye(len(h)) * (damping * level if level > 0 else 1.0)
+
+
+def path(h: Array, w: Array, *, gone: NDArray[np.bool_], fixed: int = 0) -> tuple[NDArray[np.intp], Array]:
+    """Return (the order in which weights go, the rise of f at each step), cheapest first at every step.
+
+    h      (K, K), positive definite        w  (K) weights
+    gone   (K) those that went before: they go at no cost, and are not in the order
+    fixed  this many at the end, biases, never go
+    """
+    a, w = np.linalg.inv(h), w.astype(np.float64).copy()
+    left = np.arange(len(w))
+    for before in np.flatnonzero(gone):
+        w, a = _eliminated(w, a, int(before))
+    keep = ~gone
+    left, w, a = left[keep], w[keep], a[np.ix_(keep, keep)]
+    order, rises = [], []
+    last = len(h) - fixed
+    alive = np.ones(len(left), bool)
+    while (free := alive & (left < last)).any():
+        diagonal = np.where(free, np.diag(a), 1.0)
+        cost = np.where(free, np.square(w) / (2 * diagonal), np.inf)
+        q = int(cost.argmin())
+        order.append(int(left[q]))
+        rises.append(float(cost[q]))
+        w, a = _eliminated(w, a, q)
+        alive[q] = False
+        if alive.sum() < 0.8 * len(alive):  # drop rows of zeros, so that later steps are cheaper
+            left, w, a, alive = left[alive], w[alive], a[np.ix_(alive, alive)], alive[alive]
+    return np.array(order, np.intp), np.array(rises)
+
+
+def moved(h: Array, w: Array, keep: NDArray[np.bool_]) -> Array:
+    """Return the minimum of f over weights that are 0 where `keep` is False."""
+    out = np.where(keep, w, 0.0)
+    if keep.any() and not keep.all():
+        out[keep] += np.linalg.solve(h[np.ix_(keep, keep)], h[np.ix_(keep, ~keep)] @ w[~keep])
+    return out
+
+
+def _eliminated(w: Array, a: Array, q: int) -> tuple[Array, Array]:
+    column = a[:, q] / a[q, q]
+    w = w - w[q] * column
+    a = a - np.outer(column, a[q])
+    w[q] = 0.0
+    a[q] = a[:, q] = 0.0
+    return w, a

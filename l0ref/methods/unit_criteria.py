@@ -1,0 +1,117 @@
+"""Three numbers for a unit: how often it is silent, what its output is worth, what reads it.
+
+    apoz     share of exact zeros of its output over samples and places; the largest go
+    taylor   |a dL/da|, averaged over places and samples, over the l2 norm of its layer; the smallest go
+    nisp     s = sum over readers of |w| s_reader, from s = 1 at the outputs of the network; the smallest go
+
+a is the output of the unit's activation. For a ReLU unit the sum over samples of a dL/da is the derivative of L with
+respect to a gate on the unit, and equals the sum of w dL/dw over its incoming weights and bias.
+
+Ref  Hu, Peng, Tai, Tang 2016 (arXiv 1607.03250); Molchanov et al. 2017 (arXiv 1611.06440); Yu et al. 2018 (arXiv
+     1711.05908). Formulas of the first and the last are general knowledge of the papers [I].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from l0ref.autodiff.tensor import grad
+from l0ref.data import Splits
+from l0ref.methods.registry import Pruned, calibration, method
+from l0ref.nn import Model
+from l0ref.ops import cross_entropy
+from l0ref.pruning.axes import coupled_axes
+from l0ref.pruning.signals import chunks, signals
+from l0ref.pruning.units import free_axes, places, prune_units
+from l0ref.validate import Array, choose
+
+
+@method(
+    "apoz", paper="Hu et al. 2016", kind="structured", reads=("weights", "activations"), grain="unit",
+    records=("scores",), marks="[I]", random=True,
+)  # fmt: skip
+def apoz(
+    model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
+    samples: int = 1000,
+) -> Pruned:  # fmt: skip
+    """Remove the units whose output is most often exactly 0; one ranking over all layers.
+
+    samples  of the training set, drawn with `seed`
+    record   scores: share of zeros by layer
+
+    Departs from the paper: a fixed amount goes, not what lies more than a standard deviation above the mean.
+    """
+    few = calibration(model, data, samples=samples, seed=seed)
+    zeros = {axis: np.zeros(size) for axis, size in free_axes(model).items()}
+    for part in chunks(few):
+        found = signals(model, part.x)
+        for axis, total in zeros.items():
+            silent = _by_unit(found.activated[axis].data == 0)
+            total += silent.mean(axis=2).sum(axis=0) / len(few)
+    busy = {axis: -share for axis, share in zeros.items()}
+    return Pruned(prune_units(model, busy, amount=amount, scope=scope, min_keep=min_keep), {"scores": zeros})
+
+
+@method(
+    "taylor", paper="Molchanov et al. 2017", kind="structured", reads=("weights", "activations", "gradients"),
+    grain="unit", records=("scores",), marks="[I]", random=True,
+)  # fmt: skip
+def taylor(
+    model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
+    samples: int = 1000, absolute: str = "sample",
+) -> Pruned:  # fmt: skip
+    """Remove the units with the least |a dL/da|, one ranking over all layers after each was divided by its l2 norm.
+
+    samples   of the training set, drawn with `seed`
+    absolute  where the absolute value is taken: of the mean over places of each "sample", or of the mean over all of
+              it, "sum", the derivative of a gate. Both conventions are in use [I]
+    record    scores: before they are divided, by layer
+    """
+    scores = taylor_scores(model, data, samples=samples, seed=seed, absolute=absolute)
+    even = {axis: s / (float(np.sqrt(np.square(s).sum())) or 1.0) for axis, s in scores.items()}
+    return Pruned(prune_units(model, even, amount=amount, scope=scope, min_keep=min_keep), {"scores": scores})
+
+
+def taylor_scores(model: Model, data: Splits, *, samples: int, seed: int, absolute: str) -> dict[str, Array]:
+    """Return the criterion of every unit by layer; see `taylor`."""
+    choose("absolute", absolute, ("sample", "sum"))
+    few = calibration(model, data, samples=samples, seed=seed)
+    total = {axis: np.zeros(size) for axis, size in free_axes(model).items()}
+    for part in chunks(few):
+        found = signals(model, part.x)
+        wrt = [found.activated[axis] for axis in total]
+        slopes = grad(cross_entropy(found.logits, part.y, reduction="sum"), wrt)
+        for axis, a, slope in zip(total, wrt, slopes, strict=True):
+            each = _by_unit(a.data * slope).mean(axis=2, dtype=np.float64) / len(few)
+            total[axis] += (np.abs(each) if absolute == "sample" else each).sum(axis=0)
+    return {axis: np.abs(t) for axis, t in total.items()}
+
+
+@method(
+    "nisp", paper="Yu et al. 2018", kind="structured", reads=("weights",), grain="unit", records=("scores",),
+    marks="[I]",
+)  # fmt: skip
+def nisp(model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0) -> Pruned:
+    """Remove the units whose importance, carried back from the outputs, is least; every layer the same fraction.
+
+    record  scores: importance by layer
+
+    Departs from the paper: every output of the network begins with 1, not with a rank of features of the last layer.
+    """
+    axes = coupled_axes(model)
+    scores = {axis: np.zeros(size) for axis, size in axes.sizes.items()}
+    last = next(use.writes for use in reversed(axes.uses) if use.weighs)
+    scores[last] += 1.0
+    for use in reversed([use for use in axes.uses if use.weighs and use.reads != use.writes]):
+        w = np.abs(model.params[f"{use.layer.name}.weight"]).astype(np.float64)
+        groups = getattr(use.layer, "groups", 1)
+        parts = zip(w.reshape(groups, len(w) // groups, -1), scores[use.writes].reshape(groups, -1), strict=True)
+        inputs = axes.sizes[use.reads] // groups
+        scores[use.reads] += np.concatenate([(s @ part).reshape(inputs, -1).sum(axis=1) for part, s in parts])
+    own = {axis: scores[axis] for axis in free_axes(model)}
+    return Pruned(prune_units(model, places(own), amount=amount, scope=scope, min_keep=min_keep), {"scores": own})
+
+
+def _by_unit(a: Array) -> Array:
+    """Outputs (N, units) or (N, units, H, W) as (N, units, places)."""
+    return a.reshape(*a.shape[:2], -1)

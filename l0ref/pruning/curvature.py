@@ -1,0 +1,83 @@
+"""Second derivatives of the loss, neuron by neuron: the Gauss-Newton matrix of a unit's incoming weights.
+
+    H_f = 1/N sum_n sum_c g_nc g_nc'       g_nc = sum_p delta_ncfp [x_np; 1]
+
+x_np is what the row of weights meets at place p (one place in a Linear layer), 1 is the bias, and delta_nc the
+derivative of the logits, multiplied by column c of S_n, with respect to the pre-activation; S S' = diag(p) - p p' is
+the Hessian of the cross-entropy in the logits, S = diag(sqrt p) - p sqrt(p)'. A network of ReLUs is piecewise linear
+in the weights of one layer, so there H_f is the Hessian itself, but at kinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from l0ref.autodiff.tensor import grad
+from l0ref.data import Dataset
+from l0ref.nn import Model
+from l0ref.pruning.signals import chunks, columns, signals, weighted_layers, with_ones
+from l0ref.validate import Array
+
+
+def grams(model: Model, data: Dataset) -> dict[str, Array]:
+    """Return by layer the mean over samples and places of [x; 1][x; 1]', (K + 1, K + 1) in float64."""
+    layers, total = weighted_layers(model), dict[str, Array]()
+    for part in chunks(data):
+        found = signals(model, part.x)
+        for name, layer in layers.items():
+            cols = with_ones(columns(layer, found.entering[name].data.astype(np.float64)))
+            flat = cols.reshape(-1, cols.shape[2])
+            total[name] = total.get(name, 0.0) + flat.T @ flat / (len(data) * cols.shape[1])
+    return total
+
+
+def slopes(model: Model, data: Dataset) -> dict[str, tuple[Array, Array]]:
+    """Return by layer ([x; 1] (N, P, K + 1), delta (N, C, F, P)) over all samples; see the text of the module."""
+    layers = weighted_layers(model)
+    parts: dict[str, list[tuple[Array, Array]]] = {name: [] for name in layers}
+    for part in chunks(data):
+        found = signals(model, part.x)
+        z = found.logits.data - found.logits.data.max(axis=1, keepdims=True)
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        root = np.sqrt(p)
+        factor = np.eye(p.shape[1], dtype=p.dtype) * root[:, None, :] - p[:, :, None] * root[:, None, :]
+        wrt = [found.leaving[name] for name in layers]
+        bars = [grad(found.logits, wrt, y_bar=np.ascontiguousarray(factor[:, :, c])) for c in range(p.shape[1])]
+        for i, (name, layer) in enumerate(layers.items()):
+            delta = np.stack([bar[i].reshape(*bar[i].shape[:2], -1) for bar in bars], axis=1)
+            parts[name].append((with_ones(columns(layer, found.entering[name].data)), delta))
+    return {
+        name: (np.concatenate([c for c, _ in pairs]).astype(np.float64), np.concatenate([d for _, d in pairs]))
+        for name, pairs in parts.items()
+    }
+
+
+def hessian_diagonals(model: Model, data: Dataset) -> dict[str, Array]:
+    """Return by layer the diagonal of every H_f, (F, K + 1)."""
+    found = {}
+    for name, (cols, delta) in slopes(model, data).items():
+        if cols.shape[1] == 1:
+            found[name] = np.square(delta[:, :, :, 0]).sum(axis=1).T @ np.square(cols[:, 0]) / len(cols)
+        else:
+            rows = (np.square(g).mean(axis=0) * delta.shape[1] for g in _gradients(cols, delta))
+            found[name] = np.stack(list(rows))
+    return found
+
+
+def neuron_hessians(model: Model, data: Dataset) -> Iterator[tuple[str, int, Array]]:
+    """Yield (layer, f, H_f (K + 1, K + 1)) for every row of weights of every layer."""
+    for name, (cols, delta) in slopes(model, data).items():
+        if cols.shape[1] == 1:
+            for f, weight in enumerate(np.square(delta[:, :, :, 0]).sum(axis=1).T):
+                yield name, f, (cols[:, 0] * weight[:, None]).T @ cols[:, 0] / len(cols)
+        else:
+            for f, g in enumerate(_gradients(cols, delta)):
+                yield name, f, g.T @ g / len(cols)
+
+
+def _gradients(cols: Array, delta: Array) -> Iterator[Array]:
+    """For every f, the g_nc as rows (N C, K + 1)."""
+    for f in range(delta.shape[2]):
+        yield (delta[:, :, f] @ cols).reshape(-1, cols.shape[2])

@@ -1,0 +1,242 @@
+"""OBD, OBS, L-OBS, ExactOBS and their curvature, against differences, brute force and identities."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l0ref.data import Splits
+from l0ref.errors import ArgumentError
+from l0ref.methods import METHODS, Pruned
+from l0ref.methods.elimination import damped, moved, path
+from l0ref.nn import Model
+from l0ref.pruning.curvature import grams, hessian_diagonals, neuron_hessians
+from l0ref.pruning.gradients import loss_gradients
+from l0ref.pruning.signals import columns, signals, weighted_layers
+from l0ref.validate import Array
+from tests.method_contract import networks
+
+
+def run(name: str, model: Model, data: Splits, amount: float, seed: int = 0, **options: Any) -> Pruned:
+    return METHODS[name].run(model, data, amount=amount, seed=seed, **options)
+
+
+def spd(rng: np.random.Generator, n: int = 7) -> Array:
+    x = rng.standard_normal((30, n))
+    return x.T @ x / 30 + 0.05 * np.eye(n)
+
+
+def rise(h: Array, start: Array, w: Array) -> float:
+    return float((w - start) @ h @ (w - start) / 2)
+
+
+# --- elimination ------------------------------------------------------------------------------------------------------
+
+
+def test_the_rise_obs_predicts_is_the_rise_there_is_and_never_above_obd(rng: np.random.Generator) -> None:
+    h, w = spd(rng), rng.standard_normal(7)
+    inverse = np.linalg.inv(h)
+    for q in range(7):
+        keep = np.arange(7) != q
+        after = moved(h, w, keep)
+        assert after[q] == 0
+        np.testing.assert_allclose(after, w - w[q] / inverse[q, q] * inverse[:, q], rtol=1e-10, atol=1e-12)
+        predicted = w[q] ** 2 / (2 * inverse[q, q])
+        assert rise(h, w, after) == pytest.approx(predicted, rel=1e-9)
+        assert predicted <= h[q, q] * w[q] ** 2 / 2
+    group = np.array([1, 4, 5])
+    after = moved(h, w, ~np.isin(np.arange(7), group))
+    closed = w[group] @ np.linalg.solve(inverse[np.ix_(group, group)], w[group]) / 2
+    assert rise(h, w, after) == pytest.approx(float(closed), rel=1e-9)
+
+
+def test_every_step_of_the_path_is_the_cheapest_by_brute_force(rng: np.random.Generator) -> None:
+    h, w = spd(rng), rng.standard_normal(7)
+    order, rises = path(h, w, gone=np.zeros(7, bool), fixed=1)
+    assert sorted(order.tolist()) == list(range(6))
+    keep, reached = np.ones(7, bool), 0.0
+    for q, step in zip(order, rises, strict=True):
+        costs = {}
+        for j in np.flatnonzero(keep[:6]):
+            trial = keep.copy()
+            trial[j] = False
+            costs[int(j)] = rise(h, w, moved(h, w, trial))
+        assert int(q) == min(costs, key=costs.__getitem__)
+        assert reached + step == pytest.approx(costs[int(q)], rel=1e-8)
+        reached, keep[q] = costs[int(q)], False
+
+
+def test_what_went_before_is_eliminated_first_and_costs_nothing(rng: np.random.Generator) -> None:
+    h, w = spd(rng), rng.standard_normal(7)
+    gone = np.array([True, False, False, True, False, False, False])
+    w[gone] = 0.0
+    order, rises = path(h, w, gone=gone)
+    left = np.flatnonzero(~gone)
+    reduced, expected = path(h[np.ix_(left, left)], w[left], gone=np.zeros(5, bool))
+    assert order.tolist() == left[reduced].tolist()
+    np.testing.assert_allclose(rises, expected, rtol=1e-8)
+
+
+def test_damping_is_relative_and_zero_becomes_the_identity(rng: np.random.Generator) -> None:
+    h = spd(rng)
+    np.testing.assert_allclose(damped(h, 0.5) - h, np.eye(7) * np.trace(h) / 14, atol=1e-15)
+    np.testing.assert_array_equal(damped(np.zeros((3, 3)), 0.5), np.eye(3))
+    order, rises = path(np.eye(1), np.array([2.0]), gone=np.zeros(1, bool))
+    assert (order.tolist(), rises.tolist()) == ([0], [2.0])
+    assert path(np.eye(1), np.array([2.0]), gone=np.ones(1, bool))[0].size == 0
+
+
+# --- curvature --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_the_matrix_of_a_neuron_is_the_hessian_of_the_loss(network: str) -> None:
+    model, data = networks()[network]  # of ReLUs, and one layer of tanh before the last, whose Hessian is not exact
+    few = data.train.take(np.arange(9))
+    exact = {"mlp": ("fc1", "fc2", "fc3"), "cnn": ("fc2",)}[network]
+    checked = 0
+    for name, f, h in neuron_hessians(model, few):
+        if name not in exact or f > 2:
+            continue
+        key, step = f"{name}.weight", 1e-6
+        size = model.params[key][0].size
+        for q in (0, size - 1):
+            change = np.zeros_like(model.params[key])
+            change.reshape(len(change), -1)[f, q] = step
+            ends = [
+                loss_gradients(model.replace(params={**model.params, key: model.params[key] + s * change}), few)
+                for s in (1, -1)
+            ]
+            column = np.append((ends[0][key] - ends[1][key]).reshape(len(change), -1)[f],
+                               (ends[0][f"{name}.bias"] - ends[1][f"{name}.bias"])[f]) / (2 * step)  # fmt: skip
+            np.testing.assert_allclose(h[:, q], column, rtol=1e-5, atol=1e-8)
+            checked += 1
+    assert checked >= 6
+
+
+def test_convolutions_have_the_gauss_newton_matrix_of_their_summed_slopes() -> None:
+    model, data = networks()["cnn"]
+    few = data.train.take(np.arange(4))
+    key = "conv2.weight"
+    logits = lambda m: m.logits(few.x)  # noqa: E731
+    size, step = model.params[key][0].size, 1e-6
+    slopes = np.zeros((4, 3, size))
+    for q in range(size):
+        change = np.zeros_like(model.params[key])
+        change.reshape(len(change), -1)[1, q] = step
+        up, down = (model.replace(params={**model.params, key: model.params[key] + s * change}) for s in (1, -1))
+        slopes[:, :, q] = (logits(up) - logits(down)) / (2 * step)
+    z = logits(model)
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    by_hand = sum(s.T @ (np.diag(pi) - np.outer(pi, pi)) @ s for s, pi in zip(slopes, p, strict=True)) / 4
+    h = next(h for name, f, h in neuron_hessians(model, few) if (name, f) == ("conv2", 1))
+    np.testing.assert_allclose(h[:-1, :-1], by_hand, rtol=1e-5, atol=1e-9)
+    assert np.abs(by_hand).max() > 1e-4
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_diagonals_are_those_of_the_matrices(network: str) -> None:
+    model, data = networks()[network]
+    diagonals = hessian_diagonals(model, data.train)
+    for name, f, h in neuron_hessians(model, data.train):
+        np.testing.assert_allclose(diagonals[name][f], np.diag(h), rtol=1e-9, atol=1e-15)
+
+
+def test_grams_are_means_over_samples_and_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = networks()["cnn"]
+    monkeypatch.setattr("l0ref.pruning.signals.CHUNK", 7)
+    found = grams(model, data.train)
+    entering = signals(model, data.train.x).entering["conv2"].data
+    padded = np.pad(entering, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    total, number = np.zeros((37, 37)), 0
+    for n, i, j in itertools.product(range(len(padded)), range(4), range(4)):
+        x = np.append(padded[n, :, i : i + 3, j : j + 3].ravel(), 1.0)
+        total, number = total + np.outer(x, x), number + 1
+    np.testing.assert_allclose(found["conv2"], total / number, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_columns_times_weights_is_what_leaves(network: str) -> None:
+    model, data = networks()[network]
+    found = signals(model, data.train.x)
+    for name, layer in weighted_layers(model).items():
+        w, b = model.params[f"{name}.weight"], model.params[f"{name}.bias"]
+        y = columns(layer, found.entering[name].data) @ w.reshape(len(w), -1).T + b
+        leaving = found.leaving[name].data.reshape(len(y), len(w), -1).swapaxes(1, 2)
+        np.testing.assert_allclose(y, leaving, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(found.logits.data, model.logits(data.train.x), rtol=1e-10, atol=1e-12)
+
+
+# --- the methods ------------------------------------------------------------------------------------------------------
+
+
+def test_obd_scores_are_half_h_times_w_squared() -> None:
+    model, data = networks()["mlp"]
+    found = run("obd", model, data, 0.5)
+    for name, f, h in neuron_hessians(model, data.train):
+        w = model.params[f"{name}.weight"][f]
+        np.testing.assert_allclose(found.record["scores"][f"{name}.weight"][f], np.diag(h)[:-1] * w**2 / 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["obs", "exact_obs"])
+def test_what_stays_is_the_minimum_over_the_support(name: str) -> None:
+    model, data = networks()["mlp"]
+    found = run(name, model, data, 0.5, damping=0.01)
+    if name == "obs":
+        hessians = {(layer, f): damped(h, 0.01) for layer, f, h in neuron_hessians(model, data.train)}
+    else:
+        hessians = {(k, f): damped(h, 0.01) for k, h in grams(model, data.train).items() for f in range(3)}
+    for (layer, f), h in hessians.items():
+        key = f"{layer}.weight"
+        start = np.append(model.params[key][f], model.params[f"{layer}.bias"][f])
+        end = np.append(found.model.params[key][f], found.model.params[f"{layer}.bias"][f])
+        slope = h @ (end - start)  # 0 wherever the weight is free
+        assert np.abs(slope[:-1][found.model.masks[key][f]]).max(initial=0.0) < 1e-9
+        assert abs(slope[-1]) < 1e-9
+
+
+def test_exact_obs_beats_what_it_stands_for_on_its_own_layers() -> None:
+    model, data = networks()["mlp"]
+    h = grams(model, data.train)
+    errors = {}
+    for name in ("magnitude", "l_obs", "exact_obs"):
+        found = run(name, model, data, 0.6).model
+        total = 0.0
+        for key in model.weights:
+            layer = key.removesuffix(".weight")
+            change = np.column_stack([found.params[k] - model.params[k] for k in (key, f"{layer}.bias")])
+            total += float(np.einsum("fk,kl,fl->", change, h[layer], change))
+        errors[name] = total
+        if name != "magnitude":
+            plain = run("magnitude", model, data, 0.6).model
+            assert [int(found.masks[k].sum()) for k in model.weights] == [
+                int(plain.masks[k].sum()) for k in model.weights
+            ]
+    assert errors["exact_obs"] < errors["l_obs"] < errors["magnitude"]
+
+
+def test_l_obs_moves_by_one_column_of_the_inverse() -> None:
+    model, data = networks()["mlp"]
+    found = run("l_obs", model, data, 1, damping=0.01)
+    key = next(k for k in model.weights if not found.model.masks[k].all())
+    f, q = np.argwhere(~found.model.masks[key])[0]
+    layer = key.removesuffix(".weight")
+    h = damped(grams(model, data.train)[layer], 0.01)
+    row = np.append(model.params[key][f], model.params[f"{layer}.bias"][f])
+    expected = moved(h, row, np.arange(len(row)) != q)
+    np.testing.assert_allclose(found.model.params[key][f], expected[:-1], rtol=1e-8, atol=1e-12)
+    assert found.model.params[f"{layer}.bias"][f] == pytest.approx(expected[-1], rel=1e-8)
+
+
+def test_grouped_convolutions_are_refused_by_methods_that_need_rows() -> None:
+    from l0ref import nn
+
+    layers = (nn.Conv2d("conv1", 2, 4, 3, groups=2), nn.Flatten("flat"), nn.Linear("fc", 64, 3))
+    model = Model.init(layers, input_shape=(2, 6, 6), seed=0, dtype=np.float64)
+    data = networks()["cnn"][1]
+    with pytest.raises(ArgumentError, match=r"^layer 'conv1' has groups, whose rows meet different inputs"):
+        run("exact_obs", model, data, 0.5)
