@@ -51,7 +51,7 @@ def methods_text() -> str:
         reads = " ".join(what[0] for what in each.reads)
         rows.append((each.name, each.kind, reads, each.grain[0], each.marks, each.paper))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]) for row in rows]
+    lines = [" ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]) for row in rows]
     return "\n".join(lines) + "\n\n" + LEGEND
 
 
