@@ -129,6 +129,8 @@ def test_a_broken_operation_fails_the_command(
         (["my_cases:needs"], "TARGET='my_cases:needs' raised TypeError"),
         (["ops", "--seed", "-1"], "--seed -1 must be 0 or greater"),
         (["ops", "--max-entries", "0"], "--max-entries 0 must be at least 1"),
+        (["ops", "--json", "nodir/x"], "--json nodir/x cannot be written: its folder is missing"),
+        (["ops", "--figure", "."], "--figure . cannot be written: it is a folder"),
         (["my_cases:prox", "--figure", "p.png"], "--figure: there is no gradient check to draw"),
     ],
 )

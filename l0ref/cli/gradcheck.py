@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from l0ref.archive import json_bytes, write_atomic
+from l0ref.cli.write import check_file
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.nn import MODELS
 from l0ref.report.figures import load_matplotlib
@@ -52,6 +53,8 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the target, print what was found, and return 0 if everything is right, else 1."""
+    check_file("json", arguments.json)
+    check_file("figure", arguments.figure)
     try:
         reports = reports_of(arguments.target, _options(arguments))
     except ArgumentError as error:

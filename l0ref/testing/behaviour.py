@@ -6,7 +6,6 @@ repeatable     a second call at the same inputs gives the same
 proportional   TIMES times the cotangent gives TIMES times the gradient, as J^T y_bar must
 undisturbed    the same, when the function is evaluated elsewhere between its forward and its backward pass
 fresh          the arrays it returned first have not changed since
-right_nearby   it is right at a second point too, not only where it was called first
 """
 
 from __future__ import annotations
@@ -17,16 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from l0ref.errors import GradientError
-from l0ref.testing.compare import Rules
-from l0ref.testing.differences import OutOfDomain
 from l0ref.testing.measure import Measure
+from l0ref.testing.nearby import near
 from l0ref.testing.problem import Arrays
-from l0ref.testing.scale import random_moves, scales
 from l0ref.validate import Array
 
 TIMES = -1024.0  # exact in sums and products, and large enough for a gradient that is clipped to show it
 ULPS = 64.0  # rounding allowed all the same, in units in the last place of the largest entry
-NEAR = 2.0**-6  # distance of the second point, of the scale of each entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +35,6 @@ class Behaviour:
     """
 
     measure: Measure
-    rules: Rules
     gradient: Callable[[Arrays, Array], list[Array]]
     kept: Sequence[Array]
     nondet_tol: float
@@ -77,7 +72,7 @@ class Behaviour:
         if problem.interrupted is None:
             return
         try:
-            found = self.measure.calls.interrupted(problem.point, self.near(), self.measure.y_bar)
+            found = self.measure.calls.interrupted(problem.point, near(problem, self.rng), self.measure.y_bar)
         except GradientError:  # the function does not exist there
             return
         for name, a, b in zip(problem.names, self.kept, found, strict=True):
@@ -96,45 +91,6 @@ class Behaviour:
                     f"aliasing: the gradient of {name} returned first changed when the next one was computed; "
                     "return a fresh array each time"
                 )
-
-    def right_nearby(self) -> Iterator[str]:
-        """Compare at a point nearby, along one direction through all inputs; then, to name one, through each."""
-        point, names = self.near(), self.measure.problem.names
-        inputs = self.measure.problem.point
-        moves = [scales(x) * random_moves(x.size, self.rng).reshape(x.shape) for x in inputs]
-        try:
-            found = self.gradient(point, self.measure.y_bar)
-            off = self._off(point, found, moves)
-            each = [self._off(point, found, moves, only=i) for i in range(len(names))] if off else []
-        except (GradientError, ArithmeticError, OutOfDomain):
-            return
-        if off:
-            blamed = [name for name, wrong in zip(names, each, strict=True) if wrong] or names
-            yield (
-                "stale values: the gradient is right at the given inputs and wrong at inputs nearby, in "
-                f"{' and in '.join(blamed)} (along a random direction off by {off:.1e} of its size), as if something "
-                "was saved by an earlier call"
-            )
-
-    def near(self) -> list[Array]:
-        """A second point, entries under a mask left where they are."""
-        problem = self.measure.problem
-        shift = [scales(x) * self.rng.uniform(-1, 1, x.shape) * NEAR for x in problem.point]
-        return [
-            (x + s * problem.hints.masks.get(name, True)).astype(problem.dtype).astype(x.dtype)
-            for name, x, s in zip(problem.names, problem.point, shift, strict=True)
-        ]
-
-    def _off(self, point: Arrays, found: Arrays, moves: Arrays, *, only: int | None = None) -> float:
-        """Error along the moves (of one input only) as a share of the size of its terms; 0 if none can be seen."""
-        chosen = [m if only in (None, i) else None for i, m in enumerate(moves)]
-        along = self.measure.direction(chosen, point=point)
-        terms = [g.astype(np.float64) * m for g, m in zip(found, chosen, strict=True) if m is not None]
-        size = float(np.sqrt(sum(float(np.square(t).sum()) for t in terms)))
-        off = abs(sum(float(t.sum()) for t in terms) - along.numeric)
-        allowed = 4 * float(self.rules.allowed(size, size, along.noise, size))
-        seen = along.gap == 0 and along.noise <= self.rules.rough * size and off > allowed
-        return off / size if seen else 0.0
 
 
 def apart(a: Array, b: Array) -> float:

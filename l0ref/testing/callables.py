@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from l0ref.errors import ArgumentError, DTypeError, GradientError, ShapeError
 from l0ref.testing.engine import check
 from l0ref.testing.problem import Arrays, Hints, Problem, quote
-from l0ref.testing.report import GradcheckReport
-from l0ref.testing.settings import Settings
+from l0ref.testing.settings import Options, Settings
+from l0ref.testing.verdict import GradcheckReport
 from l0ref.validate import Array, float_array, same_dtype
 
 
@@ -23,15 +23,7 @@ def check_gradient(
     *,
     elementwise: bool = False,
     scales: Mapping[str, float] | None = None,
-    eps: float | None = None,
-    atol: float | None = None,
-    rtol: float | None = None,
-    fast_mode: bool = False,
-    nondet_tol: float = 0.0,
-    kinks: str = "report",
-    seed: int = 0,
-    max_entries: int | None = None,
-    raise_exception: bool = True,
+    **options: Unpack[Options],
 ) -> GradcheckReport:
     """Check that `gradient` is the gradient of `value`: two plain callables, in NumPy, PyTorch, JAX or C.
 
@@ -42,7 +34,7 @@ def check_gradient(
                  move at once, so that a thousand cost as much as one; whether the rest stays still is not checked
     scales       {name: number} that a faulty gradient may have forgotten, such as {"beta": 5.0}; only for the diagnosis
 
-    The other arguments are those of `gradcheck`. Where `value` takes complex numbers and is analytic, the slope
+    The options are those of `gradcheck`. Where `value` takes complex numbers and is analytic, the slope
     comes from a complex step, exact to the last digits. float32 x: `value` is evaluated in float64.
 
     >>> import numpy as np
@@ -51,9 +43,9 @@ def check_gradient(
     >>> report.passed, report.parameters[0].diagnosis
     (False, 'looks like a factor 2 too small: a forgotten or superfluous 1/2, or a part counted twice')
     """
-    settings = Settings(eps, atol, rtol, fast_mode, nondet_tol, kinks, seed, max_entries)
-    problem = pair_problem(value, gradient, x, elementwise=elementwise, scales=scales, eps=eps)
-    return check(problem, settings, raise_exception=raise_exception)
+    settings = Settings.of(**options)
+    problem = pair_problem(value, gradient, x, elementwise=elementwise, scales=scales, eps=settings.eps)
+    return check(problem, settings)
 
 
 def pair_problem(
@@ -115,10 +107,10 @@ def pair_problem(
 
 
 Pack = Callable[[Arrays], Any]
-Unpack = Callable[[Any], list[Any]]
+Parts = Callable[[Any], list[Any]]
 
 
-def _layout(x: Any) -> tuple[tuple[str, ...], list[Array], Pack, Unpack]:
+def _layout(x: Any) -> tuple[tuple[str, ...], list[Array], Pack, Parts]:
     """Names and copies of the arrays in x; how to make such a thing of arrays, and arrays of such a thing."""
     if isinstance(x, Mapping):
         keys = tuple(x)

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from l0ref.testing.findings import BAD_KINK, KINK, OK, WEAK, WRONG, Finding
 from l0ref.testing.kinks import as_documented
-from l0ref.testing.report import BAD_KINK, KINK, OK, WEAK, WRONG, Finding
 from l0ref.validate import Array
 
 ROUGH, ROUGH_GIVEN = 1e-5, 0.05  # of the scale; the second for a step that the caller chose

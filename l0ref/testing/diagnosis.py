@@ -6,33 +6,17 @@ first that explains all compared entries is named; a gradient that none explains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from l0ref.testing.compare import Rows
-from l0ref.testing.problem import Hints
-from l0ref.validate import Array
+from l0ref.testing.evidence import Evidence, fits, near, ratio, wrong
+from l0ref.testing.placement import at_end, by_sign, few, of_another, partly_zero, rearranged
 
-CLOSE = 1e-4  # a pattern fits if it explains every entry to this share of the largest,
-BETTER = 0.02  # and to this share of what is wrong
-RIGHT = 1e-8  # relative error of an entry that counts as right
 SINGLE = 1e-6  # relative errors below this are those of float32
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What there is to go by: the gradient of one parameter, differences of some of its entries, and hints.
-
-    unmasked  True if the gradient is not exactly 0 somewhere under its mask
-    """
-
-    name: str
-    gradient: Array
-    rows: Rows | None
-    hints: Hints
-    unmasked: bool = False
+CLEAR = 20.0  # times the noise: how large an error must be before its shape is looked at
+SPARE = 2  # entries that a fitted error must explain beyond the numbers fitted
 
 
 def diagnose(evidence: Evidence) -> str:
@@ -41,10 +25,12 @@ def diagnose(evidence: Evidence) -> str:
         return (
             "looks like it is off by the mask: not exactly 0 where the mask is False; multiply the gradient by the mask"
         )
-    if evidence.rows is None or not evidence.rows.index.size:
+    rows = evidence.rows
+    if rows is None or not rows.index.size:
         return ""
-    for pattern in PATTERNS if _wrong(evidence.rows).any() else (_at_kinks,):
-        for text in pattern(evidence, evidence.rows):
+    smooth = bool(wrong(rows).any())
+    for pattern in (_not_finite, *(PATTERNS if smooth else (_at_kinks,))):
+        for text in pattern(evidence, rows):
             return f"looks like {text}"
     return ""
 
@@ -64,33 +50,44 @@ def _zero(_: Evidence, rows: Rows) -> Iterator[str]:
 
 
 def _sign(_: Evidence, rows: Rows) -> Iterator[str]:
-    if _fits(rows, -rows.numeric):
+    if fits(rows, -rows.numeric):
         yield "the wrong sign: minus the true gradient"
 
 
+def _sign_lost(_: Evidence, rows: Rows) -> Iterator[str]:
+    if fits(rows, np.abs(rows.numeric)):
+        yield "a lost sign: the absolute value of the true gradient"
+
+
 def _factor(evidence: Evidence, rows: Rows) -> Iterator[str]:
-    ratio = _ratio(rows)
-    if ratio is None:
+    c = ratio(rows)
+    if c is None:
         return
-    hints = evidence.hints
-    for c, text in ((2.0, "a factor 2 too large"), (0.5, "a factor 2 too small")):
-        if _near(ratio, c) and not any(size == 2 for size in hints.sizes.values()):
+    hints, single = evidence.hints, np.count_nonzero(rows.numeric[~rows.kink]) < 2
+    axes = {f"length of axis {k}": n for k, n in enumerate(evidence.gradient.shape) if n > 2}
+    for value, text in ((2.0, "a factor 2 too large"), (0.5, "a factor 2 too small")):
+        if near(c, value) and not any(size == 2 for size in hints.sizes.values()):
             yield f"{text}: a forgotten or superfluous 1/2, or a part counted twice"
-    for name, size in hints.sizes.items():
-        if size > 1 and _near(ratio, size):
-            yield f"a missing mean: {size} times too large, and {size} is the {name}; divide by N"
-        if size > 1 and _near(ratio, 1 / size):
-            yield f"a mean where a sum belongs: {size} times too small, and {size} is the {name}; do not divide by N"
+    yield from _counted(c, hints.sizes)
     for name, scale in hints.scales.items():
-        for power, text in (
-            (1, "times"),
-            (-1, "divided by"),
-            (2, "times the square of"),
-            (-2, "divided by the square of"),
-        ):
-            if scale not in (0, 1) and _near(ratio, scale**power):
+        for power, text in POWERS.items():
+            if scale not in (0, 1) and near(c, scale**power):
                 yield f"scaled by {name}: the true gradient {text} {name} = {scale:g}"
-    yield f"a constant factor: {ratio:.9g} times the true gradient"
+    yield from _counted(c, axes)
+    if not single:  # one number is always a multiple of another
+        yield f"a constant factor: {c:.9g} times the true gradient"
+
+
+def _counted(c: float, sizes: Mapping[str, int]) -> Iterator[str]:
+    """A mean and a sum confused, over one of these numbers of entries."""
+    for name, size in sizes.items():
+        if size > 1 and near(c, size):
+            yield f"a missing mean: {size} times too large, and {size} is the {name}; divide by N"
+        if size > 1 and near(c, 1 / size):
+            yield f"a mean where a sum belongs: {size} times too small, and {size} is the {name}; do not divide by N"
+
+
+POWERS = {1: "times", -1: "divided by", 2: "times the square of", -2: "divided by the square of"}
 
 
 def _term(evidence: Evidence, rows: Rows) -> Iterator[str]:
@@ -103,57 +100,47 @@ def _term(evidence: Evidence, rows: Rows) -> Iterator[str]:
                 (-0.5, "half of what it should be"),
                 (-2, "subtracted"),
             ):
-                if part.any() and _fits(rows, rows.numeric + times * part):
+                if part.any() and fits(rows, rows.numeric + times * part):
                     yield f"a wrong term: the gradient of the {name} is {text}"
 
 
-def _rearranged(evidence: Evidence, rows: Rows) -> Iterator[str]:
-    """The right numbers in the wrong places; needs all entries."""
-    shape = evidence.gradient.shape
-    if rows.index.size != evidence.gradient.size or evidence.gradient.size < 2:
+def _shaped(evidence: Evidence, rows: Rows) -> Iterator[str]:
+    """An error that is a multiple of the true gradient, of one or of x: one number for all, or one per slice."""
+    shape, error = evidence.gradient.shape, rows.analytic - rows.numeric
+    if not evidence.whole or np.abs(error).max() < CLEAR * rows.noise.max():
         return
-    true = rows.numeric.reshape(shape)
-    if len(shape) >= 2:
-        turned = np.swapaxes(true, -1, -2)
-        if _fits(rows, turned.ravel()) or _fits(rows, true.T.ravel()):
-            yield "a transposed gradient: the right numbers with two axes exchanged"
-        if len(shape) >= 4 and _fits(rows, true[..., ::-1, ::-1].ravel()):
-            yield "a kernel that is not flipped, or flipped once too often: the last two axes are reversed"
-    for axis in range(len(shape)):
-        if shape[axis] > 1:
-            if _fits(rows, np.flip(true, axis).ravel()):
-                yield f"axis {axis} reversed"
-            for by in (1, -1):
-                if _fits(rows, np.roll(true, by, axis).ravel()):
-                    yield f"off by one along axis {axis}: a stride, padding or index that starts one too early or late"
-    if _fits(rows, true.ravel()[::-1]):
-        yield "all entries in reverse order"
-    for axis in range(len(shape)):
-        for how, text in ((np.mean, "averaged"), (np.sum, "summed")):
-            if shape[axis] > 1 and _fits(rows, np.broadcast_to(how(true, axis=axis, keepdims=True), shape).ravel()):
-                yield f"the wrong axis: the true gradient {text} along axis {axis}"
+    alone = tuple(range(len(shape)))
+    for over in (alone, *((axis,) for axis in alone if len(shape) > 1)):
+        along = "" if over == alone else f" along axis {over[0]}"
+        for basis, text in (
+            (rows.numeric, "a missing or superfluous factor: the ratio to the true gradient is constant"),
+            (np.ones(error.size), "a missing or superfluous term: the error is constant"),
+            (evidence.x.reshape(-1).astype(np.float64), f"a term in {evidence.name}: the error is proportional to it"),
+        ):
+            b, e = basis.reshape(shape), error.reshape(shape)
+            square = np.square(b).sum(axis=over, keepdims=True)
+            c = np.divide((b * e).sum(axis=over, keepdims=True), square, out=np.zeros(square.shape), where=square > 0)
+            if np.count_nonzero(b) - np.count_nonzero(square) >= SPARE and fits(rows, rows.numeric + (c * b).ravel()):
+                values = c.ravel() + (basis is rows.numeric)
+                yield f"{text}{along} ({', '.join(f'{v:.4g}' for v in values[:3])}{', ...' * (values.size > 3)})"
 
 
-def _partly_zero(_: Evidence, rows: Rows) -> Iterator[str]:
-    wrong = _wrong(rows)
-    if wrong.sum() > 1 and not rows.analytic[wrong].any():
-        yield f"it is off by the mask: 0 at {int(wrong.sum())} entries where the function moves, right elsewhere"
-    if wrong.sum() > 1 and (np.abs(rows.numeric[wrong]) <= rows.noise[wrong]).all():
-        yield f"it is off by the mask: not 0 at {int(wrong.sum())} entries along which the function does not move"
-
-
-def _one_sample(_: Evidence, rows: Rows) -> Iterator[str]:
+def _suspected(evidence: Evidence, rows: Rows) -> Iterator[str]:
+    """One copy of a broadcast, the output for the input: what only the function itself can tell."""
     for text, part in rows.parts.items():
-        if _fits(rows, part):
+        if fits(rows, part):
+            yield text
+    for text, whole in evidence.suspects.items():
+        if fits(rows, whole.reshape(-1)[rows.index]):
             yield text
 
 
 def _precision(_: Evidence, rows: Rows) -> Iterator[str]:
     use = ~rows.kink
     scale = float(np.abs(rows.numeric[use]).max(initial=0.0))
-    wrong = float(np.abs(rows.analytic - rows.numeric)[use].max(initial=0.0))
-    if 0 < wrong <= SINGLE * scale and _wrong(rows).any():
-        yield f"float32 on the way: right to {wrong / scale:.0e}, as if it had been rounded to single precision"
+    error = float(np.abs(rows.analytic - rows.numeric)[use].max(initial=0.0))
+    if 0 < error <= SINGLE * scale and wrong(rows).any():
+        yield f"float32 on the way: right to {error / scale:.0e}, as if it had been rounded to single precision"
 
 
 def _at_kinks(_: Evidence, rows: Rows) -> Iterator[str]:
@@ -161,42 +148,7 @@ def _at_kinks(_: Evidence, rows: Rows) -> Iterator[str]:
         yield "another choice at kinks: the documented value is 0 between opposite slopes, else between the slopes"
 
 
-def _few(_: Evidence, rows: Rows) -> Iterator[str]:
-    wrong = int(_wrong(rows).sum())
-    if 0 < wrong <= max(1, rows.index.size // 10) and rows.index.size > 1:
-        yield f"single entries: {wrong} of {rows.index.size} compared are wrong, the others right"
-
-
 PATTERNS: tuple[Pattern, ...] = (
-    _not_finite, _zero, _sign, _term, _factor, _rearranged, _one_sample, _partly_zero, _precision, _few,
+    _zero, _sign, _sign_lost, _term, _factor, rearranged, _suspected, partly_zero, of_another, _shaped, _precision,
+    by_sign, at_end, few,
 )  # fmt: skip
-
-
-def _fits(rows: Rows, pattern: Array) -> bool:
-    """Whether the gradient follows the pattern at every compared entry, kinks aside."""
-    use = ~rows.kink
-    a, p = rows.analytic[use], pattern[use]
-    scale, wrong = float(np.abs(p).max(initial=0.0)), float(np.abs(a - rows.numeric[use]).max(initial=0.0))
-    near = np.abs(a - p) <= min(CLOSE * scale, BETTER * wrong) + rows.noise[use]
-    return bool(use.any() and scale > 0 and near.all())
-
-
-def _ratio(rows: Rows) -> float | None:
-    """The one number analytic / numeric, if there is one."""
-    use = ~rows.kink
-    a, n = rows.analytic[use], rows.numeric[use]
-    square = float(n @ n)
-    if square == 0:
-        return None
-    ratio = float(a @ n) / square
-    return ratio if ratio != 0 and _fits(rows, ratio * rows.numeric) else None
-
-
-def _near(ratio: float, c: float) -> bool:
-    return abs(ratio - c) <= 1e-3 * abs(c)
-
-
-def _wrong(rows: Rows) -> Array:
-    size = np.maximum(np.abs(rows.analytic), np.abs(rows.numeric))
-    near = np.abs(rows.analytic - rows.numeric) <= RIGHT * size + rows.noise
-    return np.asarray(~(near & np.isfinite(rows.analytic)) & ~rows.kink)

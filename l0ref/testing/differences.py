@@ -5,7 +5,8 @@ For a function y(t) along a line, with a step h and u = h / 2,
     D(h) = (8 (y(h) - y(-h)) - (y(2h) - y(-2h))) / 12h            errs by h^4 y^(5) / 30
     D    = D(u) + (D(u) - D(h)) / 15                              Richardson: the h^4 term cancels
 
-and |D(u) - D(h)| bounds what is left of the error. Rounding adds about eps |y| / h. The one-sided slopes
+and |D(u) - D(h)| bounds what is left of the error. Rounding adds about eps |y| / h, and eps |y''| where the terms
+of the slope cancel. The one-sided slopes
 
     right = 2 (y(u) - y(0)) / u - (y(h) - y(0)) / h               errs by h^2; left likewise
 
@@ -31,6 +32,7 @@ from l0ref.validate import Array
 FIRST, RATIO, RUNGS = 2.0**-10, 8.0, 6  # the first step, the ratio of a step to the next, how many are tried
 BENT = 0.1  # share of a jump by which the slopes on one side may differ
 ROUNDING = 8.0  # units in the last place by which a value may be off, over-estimated
+CURVED = 16.0  # the same for the slope one scale away, whose terms cancel at a stationary point
 
 
 class OutOfDomain(GradientError):
@@ -85,6 +87,7 @@ def rung(line: Line, y0: Array, h: float, *, eps: float, rtol: float) -> Rung:
     size = np.maximum(np.abs(y0), np.abs(values).max(axis=0))
     rounding = eps * (ROUNDING * size + np.abs(numeric)) / h  # the second: x + h is rounded as well
     spread = np.abs(fine - coarse)
+    curved = CURVED * eps * np.abs(far[0] - 2 * y0 + far[1]) / h**2
     right = 2 * (near[0] - y0) / u - (far[0] - y0) / h
     left = 2 * (y0 - near[1]) / u - (y0 - far[1]) / h
     jump, fuzz = right - left, 8 * rounding
@@ -95,7 +98,7 @@ def rung(line: Line, y0: Array, h: float, *, eps: float, rtol: float) -> Rung:
     return Rung(
         h,
         numeric,
-        2 * spread + rounding,
+        2 * spread + rounding + curved,
         left,
         right,
         jump,

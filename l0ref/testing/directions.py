@@ -9,8 +9,8 @@ import numpy as np
 
 from l0ref.testing.compare import Rules
 from l0ref.testing.differences import OutOfDomain
+from l0ref.testing.findings import OK, WRONG, Finding
 from l0ref.testing.measure import Measure
-from l0ref.testing.report import OK, WRONG, Finding
 from l0ref.testing.scale import random_moves
 from l0ref.validate import Array
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from l0ref.errors import DTypeError, GradientError, ShapeError
 from l0ref.testing.behaviour import Behaviour, apart
 from l0ref.testing.compare import Rows, is_flat, judge, unmasked
-from l0ref.testing.diagnosis import Evidence, diagnose
+from l0ref.testing.diagnosis import diagnose
 from l0ref.testing.directions import STRICT, directions, locate
+from l0ref.testing.evidence import Evidence
+from l0ref.testing.findings import WEAK, Finding, ParameterReport, badness
 from l0ref.testing.measure import Measure
+from l0ref.testing.nearby import RIGHT, WRONG, Nearby, stale
 from l0ref.testing.problem import Calls, Problem
-from l0ref.testing.report import WEAK, Finding, GradcheckReport, ParameterReport, badness, failure
 from l0ref.testing.settings import Settings
+from l0ref.testing.suspects import at_output
+from l0ref.testing.ties import coupled
+from l0ref.testing.verdict import GradcheckReport, failure
 from l0ref.validate import Array
 
 
-def check(problem: Problem, settings: Settings, *, raise_exception: bool) -> GradcheckReport:
+def check(problem: Problem, settings: Settings) -> GradcheckReport:
     """Check a problem and return the report, or raise GradcheckFailure if it did not pass."""
     report = Checker(problem, settings).run()
-    if raise_exception and not report:
+    if settings.raise_exception and not report:
         raise failure(report)
     return report
 
@@ -36,6 +42,7 @@ class Checker:
         self.rng = np.random.default_rng(settings.seed)
         self.problems: list[str] = []
         self.notes: list[str] = []
+        self.rows: dict[int, Rows] = {}
         self.mode = "fast" if settings.fast_mode else "full"
 
     def run(self) -> GradcheckReport:
@@ -49,17 +56,21 @@ class Checker:
         self.y_bar = self._cotangent(y0)
         held = self._gradient(point, self.y_bar)
         kept = [g.copy() for g in held]
+        if not self.problems:
+            self._value_again(y0)
         if self.problems:
             return self._report(())
         self.measure = Measure(self.problem, self.calls, y0, self.y_bar, eps=self.settings.eps, rtol=self.rules.rtol)
-        reports = [self._parameter(i, g) for i, g in enumerate(kept)]
-        behaviour = Behaviour(self.measure, self.rules, self._gradient, kept, self.settings.nondet_tol, self.rng)
+        reports = [self._parameter(i, g, kept) for i, g in enumerate(kept)]
+        behaviour = Behaviour(self.measure, self._gradient, kept, self.settings.nondet_tol, self.rng)
         self.problems += behaviour.repeatable()
-        if all(r.passed for r in reports):
-            self._refuse_vacuous(reports)
-            if not self.problems:
-                self.problems += [*behaviour.undisturbed(), *behaviour.right_nearby(), *behaviour.proportional()]
-                self.problems += behaviour.fresh(held)
+        if any(r.failed for r in reports):
+            self.problems += behaviour.proportional()
+            return self._report(reports)
+        self.problems += coupled(self.measure, self.rules, self.rows)
+        reports = self._look_nearby(reports)
+        if all(r.passed for r in reports) and not self.problems:
+            self.problems += [*behaviour.undisturbed(), *behaviour.proportional(), *behaviour.fresh(held)]
         return self._report(reports)
 
     def _value_twice(self) -> Array:
@@ -76,6 +87,13 @@ class Checker:
                 "fix the seed of whatever it draws, inside the function"
             )
         return first
+
+    def _value_again(self, y0: Array) -> None:
+        if (far := apart(y0, self.calls.value(self.problem.point))) > self.settings.nondet_tol:
+            self.problems.append(
+                "the gradient changes what the value reads: after one call of the gradient the value at the same "
+                f"inputs differs by {far:.3g}; work on copies of saved arrays"
+            )
 
     def _cotangent(self, y0: Array) -> Array:
         """Random signs, sizes between 1/2 and 3/2: a row of ones would hide a gradient of a soft-max."""
@@ -96,7 +114,7 @@ class Checker:
                 raise DTypeError(f"the gradient of {name} has dtype {g.dtype}; return float32 or float64 numbers")
         return found
 
-    def _parameter(self, i: int, gradient: Array) -> ParameterReport:
+    def _parameter(self, i: int, gradient: Array, others: Sequence[Array]) -> ParameterReport:
         """Compare one input: by directions, by entries, or by both."""
         name, x = self.problem.names[i], self.problem.point[i]
         mask = self.problem.hints.masks.get(name)
@@ -113,30 +131,30 @@ class Checker:
             elif self.settings.fast_mode:
                 self.mode = "fast, then full"
         if directed and self.settings.fast_mode:
-            return self._summary(i, gradient, findings, None, free.size, 0)
+            return self._summary(i, others, findings, None, free.size, 0)
         chosen = free
         if sampled and most is not None:
             chosen = np.sort(self.rng.choice(free, most, replace=False))
             if not directed:
                 wrong = locate(self.measure, self.rules, self.rng, i, gradient, free, most=most)
                 chosen = np.union1d(chosen, wrong)
-        rows = self.measure.entries(i, chosen, gradient)
+        rows = self.rows[i] = self.measure.entries(i, chosen, gradient)
         findings += judge(rows, self.rules, name=name, shape=x.shape)
         if sampled and not directed and not any(f.failed for f in findings):
             findings += [f for f in along or () if f.excess > 1 / STRICT]
         compared = free.size if directed else chosen.size
         at_kinks = int(rows.kink.sum()) if self.rules.kinks == "skip" else 0
-        return self._summary(i, gradient, findings, rows, compared - at_kinks, free.size - compared + at_kinks)
+        return self._summary(i, others, findings, rows, compared - at_kinks, free.size - compared + at_kinks)
 
     def _summary(
-        self, i: int, gradient: Array, findings: list[Finding], rows: Rows | None, checked: int, skipped: int
+        self, i: int, found: Sequence[Array], findings: list[Finding], rows: Rows | None, checked: int, skipped: int
     ) -> ParameterReport:
-        name, x = self.problem.names[i], self.problem.point[i]
+        name, x, gradient = self.problem.names[i], self.problem.point[i], found[i]
         mask = self.problem.hints.masks.get(name)
         loose = unmasked(name, gradient, mask)
         findings = sorted([*findings, *loose], key=badness)
-        evidence = Evidence(name, gradient, rows, self.problem.hints, bool(loose))
         compared = [f for f in findings if f.index is not None]
+        some = rows is not None and rows.index.size > 0
         return ParameterReport(
             name=name,
             shape=x.shape,
@@ -145,21 +163,58 @@ class Checker:
             checked=checked,
             skipped=skipped,
             masked=int(x.size - np.count_nonzero(mask)) if mask is not None else 0,
-            diagnosis=diagnose(evidence) if any(f.failed for f in findings) else "",
-            flat=rows is not None and rows.index.size > 0 and is_flat(rows) and len(compared) == len(findings),
+            diagnosis=self._diagnosis(i, found, rows, bool(loose)) if any(f.failed for f in findings) else "",
+            flat=some and rows is not None and is_flat(rows) and len(compared) == len(findings),
             rough=2 * sum(f.status == WEAK for f in compared) > len(compared),
+            only_kinks=some and rows is not None and bool(rows.kink.all()),
         )
 
-    def _refuse_vacuous(self, reports: Sequence[ParameterReport]) -> None:
-        flat = [r.name for r in reports if r.flat]
-        moving = [r.name for r in reports if not r.flat and r.shape.count(0) == 0]
-        if flat and (self.problem.flat_is_vacuous or not moving):
+    def _diagnosis(self, i: int, found: Sequence[Array], rows: Rows | None, loose: bool) -> str:
+        names = self.problem.names
+        others = {name: g for j, (name, g) in enumerate(zip(names, found, strict=True)) if j != i}
+        suspects = at_output(self.measure, self._gradient, rows) if rows is not None else {}
+        point = self.problem.point[i]
+        return diagnose(Evidence(names[i], point, found[i], rows, self.problem.hints, loose, others, suspects))
+
+    def _look_nearby(self, reports: list[ParameterReport]) -> list[ParameterReport]:
+        """Decide at a second point what the first leaves open, and find what was kept from an earlier call."""
+        open_ = [i for i, r in enumerate(reports) if r.undecided]
+        if self.problems or any(r.rough and not r.undecided for r in reports):
+            return reports
+        sight = Nearby(self.measure, self.rules, self._gradient, self.rng).look(open_)
+        blamed = [self.problem.names[i] for i, v in sight.each.items() if v == WRONG]
+        flat = [reports[i].name for i in open_ if reports[i].flat]
+        moving = len(flat) < sum(r.shape.count(0) == 0 for r in reports)
+        if sight.verdict == WRONG or blamed:
+            self.problems.append(stale(blamed or self.problem.names, sight.off, [reports[i].name for i in open_]))
+        elif not moving and not any(sight.each[i] == RIGHT or reports[i].rough for i in open_):
             raise GradientError(
-                f"{flat[0]}: vacuous check, the value does not move along any of its entries, so a gradient of "
-                "zero proves nothing (the sum of a soft-max is always 1, say); choose other inputs or another output"
+                f"{flat[0]}: vacuous check, the value does not move along any of its entries, nor at inputs nearby, so "
+                "a gradient of zero proves nothing (the sum of a soft-max is always 1, say); choose other inputs or "
+                "another output"
             )
-        if flat:
-            self.notes.append(f"the value does not move along {', '.join(flat)}: the gradient is zero, and should be")
+        for i in open_:
+            self._say_open(reports[i], sight.each[i])
+        return [replace(r, rough=r.rough and sight.each.get(i) != RIGHT) for i, r in enumerate(reports)]
+
+    def _say_open(self, r: ParameterReport, verdict: str) -> None:
+        """Say of an input that the given point leaves open what was done about it."""
+        if r.flat and verdict != WRONG and (verdict == RIGHT or not r.rough):
+            how = (
+                "compared at inputs nearby, where it does"
+                if verdict == RIGHT
+                else "the gradient is zero, and should be"
+            )
+            self.notes.append(f"the value does not move along {r.name}: {how}")
+        elif r.only_kinks and verdict == RIGHT:
+            self.notes.append(
+                f"nothing was checked at the given {r.name}: every entry stands on a kink; compared at inputs nearby"
+            )
+        elif r.only_kinks and verdict != WRONG and self.rules.kinks != "accept":
+            self.problems.append(
+                f"nothing was checked: every entry of {r.name} stands on a kink, where any value between the slopes is "
+                "acceptable, and nothing can be seen nearby; choose other inputs, or pass kinks='accept'"
+            )
 
     def _report(self, reports: Sequence[ParameterReport]) -> GradcheckReport:
         self.problems = [*self.calls.written.values(), *self.problems]

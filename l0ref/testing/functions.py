@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -12,42 +12,22 @@ from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.errors import GradientError, ShapeError
 from l0ref.testing.engine import check
 from l0ref.testing.problem import Arrays, Hints, Problem, quote
-from l0ref.testing.report import GradcheckReport
-from l0ref.testing.settings import Settings
+from l0ref.testing.settings import Options, Settings
+from l0ref.testing.verdict import GradcheckReport
 from l0ref.validate import Array, float_array, same_dtype
 
 
 def gradcheck(
     func: Callable[..., Tensor],
     inputs: Any,
-    *,
-    eps: float | None = None,
-    atol: float | None = None,
-    rtol: float | None = None,
-    fast_mode: bool = False,
-    nondet_tol: float = 0.0,
-    kinks: str = "report",
-    seed: int = 0,
-    max_entries: int | None = None,
-    raise_exception: bool = True,
+    **options: Unpack[Options],
 ) -> GradcheckReport:
     """Check the gradient of `func`, a function of Tensors that returns one Tensor; the arguments are PyTorch's.
 
-    func             called with one Tensor per input; must give the same result every time
-    inputs           Tensor or array, or a sequence of them, float64 or float32
-    eps              step of the differences; None: chosen for each entry, from 2^-10 of its scale downwards
-    atol             absolute tolerance; None: none, so a small gradient is checked as strictly as a large one
-    rtol             relative tolerance; None: 1e-8 in float64, 1e-4 in float32. The estimated error of the
-                     differences is allowed on top
-    fast_mode        random directions and cotangents, zero-mean, instead of every entry; what they cannot settle
-                     (a fault, a kink) is checked entry by entry
-    nondet_tol       how far two calls at the same inputs may differ
-    kinks            "report": name kinks and accept their documented value, 0 between opposite slopes, else
-                     anything between the slopes; "skip": leave them out; "fail": a kink fails the check
-    seed             of cotangent, directions and sampled entries
-    max_entries      compare at most so many entries per input, drawn at random, besides directions through all
-                     of them; None: all
-    raise_exception  raise GradcheckFailure with the report's text, instead of returning a report that is false
+    func     called with one Tensor per input; must give the same result every time
+    inputs   Tensor or array, or a sequence of them, float64 or float32
+    options  eps, atol, rtol, fast_mode, nondet_tol, kinks, seed, max_entries, raise_exception: see
+             `l0ref.testing.settings.Settings`
 
     float32 inputs are checked against differences of `func` in float64; if it cannot compute in float64 it is
     refused unless `eps` is given. A check that would prove nothing is refused with GradientError.
@@ -59,9 +39,9 @@ def gradcheck(
       x[1]: analytic 0, numeric ..., left 0, right ..., ...: a kink; the value is an accepted one
       ...
     """
-    settings = Settings(eps, atol, rtol, fast_mode, nondet_tol, kinks, seed, max_entries)
+    settings = Settings.of(**options)
     names, arrays = _inputs(func, inputs)
-    return check(function_problem(func, names, arrays, eps=eps), settings, raise_exception=raise_exception)
+    return check(function_problem(func, names, arrays, eps=settings.eps), settings)
 
 
 def function_problem(

@@ -114,7 +114,8 @@ class Measure:
         numeric, noise = along.numeric, along.noise
         parts = y_bar * s.left, y_bar * s.right  # contributions of each component of y
         matters = along.gap > self.rtol * abs(numeric) + noise
-        exact = None if matters else self._complex(which, i, length, numeric, noise)
+        still = abs(numeric) <= noise  # terms cancel, and a complex step would make much of their rounding
+        exact = None if matters or still else self._complex(which, i, length, numeric, noise)
         if exact is not None:
             numeric, noise = exact, 16 * self.spacing * abs(exact)
         with np.errstate(invalid="ignore"):  # infinite slopes of both signs
@@ -126,12 +127,18 @@ class Measure:
         return (*(v / length for v in values), float(matters), step, size / length, float(exact is not None))
 
     def _parts(self, lengths: Array) -> dict[str, Array]:
-        """The slopes that would come out if only the first or last index of an axis of y were counted."""
+        """The slopes that would come out if only a part of the Jacobian were counted, or none of it."""
         shape = self.calls.shape
         if not self.shares or not shape or len(self.shares) != lengths.size:
             return {}
-        each = (np.array(self.shares) / lengths[:, None]).reshape(lengths.size, *shape)
-        found = {}
+        flat = np.array(self.shares) / lengths[:, None]
+        each = flat.reshape(lengths.size, *shape)
+        found: dict[str, Array] = {}
+        if flat.shape[0] == flat.shape[1] > 1:  # as many inputs as outputs
+            found["the cotangent itself: it is passed on without the derivative of this function"] = self.y_bar
+            found["the diagonal of the Jacobian alone: the effect on other entries of the result is missing"] = (
+                flat.diagonal()
+            )
         for axis in range(len(shape)):
             for place, word in ((0, "first"), (-1, "last")):
                 if shape[axis] > 1:
@@ -150,7 +157,7 @@ class Measure:
             middle = np.where(s.kink, np.nan_to_num((s.left + s.right) / 2, nan=0.0), s.numeric) / length
         noise, exact = s.noise / length, self._complex_all(length)
         if exact is not None:
-            close = ~s.kink & (np.abs(exact - middle) <= noise + 1e-6 * np.abs(middle))
+            close = ~s.kink & (np.abs(middle) > noise) & (np.abs(exact - middle) <= noise + 1e-6 * np.abs(middle))
             middle = np.where(close, exact, middle)
             noise = np.where(close, 16 * self.spacing * np.abs(exact), noise)
         left, right = (np.where(s.kink, side / length, middle) for side in (s.left, s.right))

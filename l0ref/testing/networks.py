@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from l0ref.optim.sgd import SGD
 from l0ref.penalty import Penalty
 from l0ref.testing.engine import check
 from l0ref.testing.problem import Arrays, Hints, Problem, quote
-from l0ref.testing.report import GradcheckReport
-from l0ref.testing.settings import Settings
+from l0ref.testing.settings import Options, Settings
+from l0ref.testing.verdict import GradcheckReport
 from l0ref.validate import Array, float_array
 
 Gradient = Callable[[dict[str, Array]], Mapping[str, Any]]
+MOST = 20  # entries compared per array unless asked otherwise
 
 
 def check_model(
@@ -32,22 +33,15 @@ def check_model(
     gradient: Gradient | None = None,
     training: bool = True,
     label_smoothing: float = 0.0,
-    eps: float | None = None,
-    atol: float | None = None,
-    rtol: float | None = None,
-    fast_mode: bool = False,
-    nondet_tol: float = 0.0,
-    kinks: str = "report",
-    seed: int = 0,
-    max_entries: int | None = 20,
-    raise_exception: bool = True,
+    **options: Unpack[Options],
 ) -> GradcheckReport:
     """Check the training gradient of a network with respect to every parameter, in float64.
 
         J(w) = mean cross-entropy of the batch (x, y) + penalty,   with w replaced by mask * w
 
-    The gradient under test is what training uses: that of the tape, the penalty added, masked. It is read from
-    the momentum of one step of `optim.SGD`. Under a mask it must be exactly 0.
+    The gradient under test is the truth of training: that of the tape, the penalty added, masked, read from the
+    momentum of one step of `optim.SGD`. Training itself runs compiled chains where it can, which the suite holds
+    to this gradient. Under a mask it must be exactly 0.
 
     model            converted to float64; its running statistics stay as they are
     x, y             a batch: inputs (N, ...) and class labels (N,)
@@ -55,10 +49,10 @@ def check_model(
     gradient         another gradient to check instead, yours: {name: array} -> {name: array}
     training         use batch statistics and dropout; the dropout mask is drawn anew from `seed` at every call
     label_smoothing  of the cross-entropy
-    max_entries      entries compared per array; the rest is covered by directions through the whole array, and if
-                     one fails the entries to blame are searched for
+    options          those of `gradcheck`. `max_entries` is 20 here: the rest is covered by directions through the
+                     whole array, and if one fails the entries to blame are searched for
 
-    The other arguments are those of `gradcheck`. A parameter that cannot move the loss, such as a bias before
+    A parameter that cannot move the loss, such as a bias before
     batch normalisation, must have a gradient of zero, and is named in a note.
 
     >>> import numpy as np
@@ -68,11 +62,13 @@ def check_model(
     >>> check_model(net, rng.normal(size=(5, 4)), rng.integers(2, size=5), penalty=Penalty(alpha=0.1)).passed
     True
     """
-    settings = Settings(eps, atol, rtol, fast_mode, nondet_tol, kinks, seed, max_entries)
+    options.setdefault("max_entries", MOST)
+    settings = Settings.of(**options)
     problem = model_problem(
-        model, x, y, penalty=penalty, gradient=gradient, training=training, label_smoothing=label_smoothing, seed=seed
-    )
-    return check(problem, settings, raise_exception=raise_exception)
+        model, x, y, penalty=penalty, gradient=gradient, training=training, label_smoothing=label_smoothing,
+        seed=settings.seed,
+    )  # fmt: skip
+    return check(problem, settings)
 
 
 def model_problem(
@@ -118,7 +114,6 @@ def model_problem(
         gradient=slope,
         dtype=np.dtype(np.float64),
         cotangent=False,
-        flat_is_vacuous=False,
         hints=objective.hints(),
     )
 
@@ -142,7 +137,7 @@ class Objective:
         return float(loss) + self.penalty.terms(kept, self.penalty.factors(self.model)).total
 
     def gradient(self, params: Mapping[str, Array]) -> dict[str, Array]:
-        """The training gradient: the momentum after one step of SGD, whose start is zero."""
+        """The truth of the training gradient: the momentum after one step of SGD, whose start is zero."""
         kept = self._masked(params)
         tensors = {k: Tensor(w) for k, w in kept.items()}
         grads = dict(zip(tensors, grad(self._loss(tensors), list(tensors.values())), strict=True))

@@ -51,7 +51,6 @@ class Problem:
     cotangent    draw a random y_bar; otherwise it is one
     elementwise  y has the shape of the only input, and each entry of y depends on its own entry only
     complex_value   the value for complex arrays, for the complex step; None if there is none
-    flat_is_vacuous refuse an input along which nothing moves
     interrupted     (arrays, others, y_bar) -> what `gradient` gives if the value is evaluated at the others after
                     the forward pass and before the backward pass; None if the two cannot be told apart
     """
@@ -65,7 +64,6 @@ class Problem:
     cotangent: bool = True
     elementwise: bool = False
     complex_value: Callable[[Arrays], Any] | None = None
-    flat_is_vacuous: bool = True
     interrupted: Callable[[Arrays, Arrays, Array], list[Any]] | None = None
     hints: Hints = field(default_factory=Hints)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from l0ref.testing.render import number
+from l0ref.testing.findings import number
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,31 @@
-"""Gradient check reports as text for people, and numbers as JSON allows them."""
+"""Gradient check reports as text for people."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from l0ref.testing.report import Finding, GradcheckReport, ParameterReport
+from l0ref.testing.findings import Finding, ParameterReport
 
 
-def number(value: float) -> float | str:
-    """Return a finite number as it is, others as "inf", "-inf" or "nan", which JSON has no numbers for."""
-    return float(value) if math.isfinite(value) else str(float(value))
-
-
-def text_of(report: GradcheckReport, *, most: int) -> str:
+def text_of(
+    headline: str,
+    problems: Sequence[str],
+    parameters: Sequence[ParameterReport],
+    findings: Sequence[Finding],
+    notes: Sequence[str],
+    *,
+    most: int,
+) -> str:
     """Return a gradient check report as text; `most` bounds the entries shown."""
-    lines = [_headline(report)]
-    lines += [f"  {problem}" for problem in report.problems]
-    lines += [f"  {p.name}: {p.diagnosis}" for p in report.parameters if p.diagnosis]
-    notable = [f for f in report.findings if f.status != "ok"]
+    lines = [headline, *(f"  {problem}" for problem in problems)]
+    lines += [f"  {p.name}: {p.diagnosis}" for p in parameters if p.diagnosis]
+    notable = [f for f in findings if f.status != "ok"]
     shown = _chosen(notable, most)
     lines += [_sentence(f) for f in shown]
     hidden = len(notable) - len(shown)
     lines += [f"  ... and {hidden} more"] if hidden > 0 else []
-    lines += _table([("parameter", *COLUMNS), *(_row(p) for p in report.parameters)]) if report.parameters else []
-    lines += [f"  note: {note}" for note in report.notes]
+    lines += _table([("parameter", *COLUMNS), *(_row(p) for p in parameters)]) if parameters else []
+    lines += [f"  note: {note}" for note in notes]
     return "\n".join(lines)
 
 
@@ -42,16 +41,6 @@ def _chosen(findings: Sequence[Finding], most: int) -> list[Finding]:
 
 
 COLUMNS = ("shape", "checked", "skipped", "masked", "at kinks", "unresolved", "wrong", "worst error")
-
-
-def _headline(report: GradcheckReport) -> str:
-    verdict = "the gradient is right" if report.passed else "the gradient is WRONG"
-    if not report.passed and not any(p.failed for p in report.parameters):
-        verdict = "the check FAILED"
-    counts = f"{report.checked} entries checked, {report.skipped} skipped, {report.at_kinks} at kinks"
-    return (
-        f"gradcheck of {report.target}: {verdict} ({counts}; {report.mode}, rtol {report.rtol:.0e}, seed {report.seed})"
-    )
 
 
 def _sentence(f: Finding) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -12,12 +12,42 @@ from l0ref.testing.compare import Rules
 from l0ref.validate import choose, count, nonnegative, positive
 
 RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}
-KINKS = ("report", "skip", "fail")
+KINKS = ("report", "accept", "skip", "fail")
+
+
+class Options(TypedDict, total=False):
+    """The options of every gradient check, as keyword arguments; defaults are those of `Settings`."""
+
+    eps: float | None
+    atol: float | None
+    rtol: float | None
+    fast_mode: bool
+    nondet_tol: float
+    kinks: str
+    seed: int
+    max_entries: int | None
+    raise_exception: bool
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The options all checks share; see `l0ref.testing.gradcheck` for their meaning."""
+    """The options of a gradient check.
+
+    eps              step of the differences; None: chosen for each entry, from 2^-10 of its scale downwards
+    atol             absolute tolerance; None: none, so a small gradient is checked as strictly as a large one
+    rtol             relative tolerance; None: 1e-8 in float64, 1e-4 in float32. The estimated error of the
+                     differences is allowed on top
+    fast_mode        random directions and cotangents, zero-mean, instead of every entry; what they cannot settle
+                     (a fault, a kink) is checked entry by entry
+    nondet_tol       how far two calls at the same inputs may differ
+    kinks            "report": name kinks and accept their documented value, 0 between opposite slopes, else
+                     anything between the slopes; "accept": the same, and a check whose entries all stand on
+                     kinks passes too; "skip": leave kinks out; "fail": a kink fails the check
+    seed             of cotangent, directions and sampled entries
+    max_entries      compare at most this many entries per input, drawn at random, besides directions through all
+                     of them; None: all
+    raise_exception  raise GradcheckFailure with the report's text, instead of returning a report that is false
+    """
 
     eps: float | None = None
     atol: float | None = None
@@ -27,6 +57,15 @@ class Settings:
     kinks: str = "report"
     seed: int = 0
     max_entries: int | None = None
+    raise_exception: bool = True
+
+    @classmethod
+    def of(cls, **options: Unpack[Options]) -> Settings:
+        """Return the settings of keyword arguments; an unknown one is refused by its name."""
+        known = Options.__annotations__
+        if unknown := [name for name in options if name not in known]:
+            raise TypeError(f"{unknown[0]!r} is no option of a gradient check; the options are {', '.join(known)}")
+        return cls(**options)
 
     def __post_init__(self) -> None:
         if self.eps is not None:

@@ -8,9 +8,9 @@ import numpy as np
 
 from l0ref.autodiff.tensor import Tensor, apply
 from l0ref.testing import check_gradient, gradcheck
-from l0ref.testing.report import GradcheckReport
 from l0ref.testing.samples import KINKS
 from l0ref.testing.suites import check_kink
+from l0ref.testing.verdict import GradcheckReport
 from l0ref.validate import Array
 from tests.faults.points import Pair, Target
 

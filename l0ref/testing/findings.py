@@ -1,13 +1,10 @@
-"""What a gradient check found: one Finding per entry, grouped by parameter, and the verdict."""
+"""What a gradient check found: one Finding per entry, grouped by parameter."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-from l0ref.errors import L0RefError
-from l0ref.testing.render import number, text_of
 
 OK, WRONG, KINK, BAD_KINK, WEAK = "ok", "wrong", "kink", "wrong at kink", "unresolved"
 FAULTS = (WRONG, BAD_KINK)
@@ -77,6 +74,8 @@ class ParameterReport:
     masked              entries under a mask, whose gradient must be exactly 0
     diagnosis           what kind of fault it looks like; "" if there is none
     flat                True if the value does not move along any entry, and the gradient says so too
+    rough               True if the differences are too rough to confirm most of the entries
+    only_kinks          True if every compared entry stands on a kink
     """
 
     name: str
@@ -89,6 +88,7 @@ class ParameterReport:
     diagnosis: str = ""
     flat: bool = False
     rough: bool = False
+    only_kinks: bool = False
 
     @property
     def at_kinks(self) -> int:
@@ -106,6 +106,11 @@ class ParameterReport:
         return sum(f.status == WEAK for f in self.findings)
 
     @property
+    def undecided(self) -> bool:
+        """Whether the given point cannot tell a right gradient from a wrong one."""
+        return self.flat or self.only_kinks
+
+    @property
     def passed(self) -> bool:
         """Whether nothing is wrong here, and enough could be decided."""
         return self.failed == 0 and not self.rough
@@ -120,92 +125,10 @@ class ParameterReport:
             "passed": self.passed,
             **{name: getattr(self, name) for name in counts},
             "flat": self.flat,
+            "only_kinks": self.only_kinks,
             "diagnosis": self.diagnosis,
             "findings": [finding.to_json() for finding in self.findings],
         }
-
-
-@dataclass(frozen=True)
-class GradcheckReport:
-    """The result of a gradient check; true if it passed.
-
-    target      what was checked
-    mode        "full": entry by entry; "fast": random directions; "fast, then full": directions failed
-    parameters  one ParameterReport per input, in their order
-    problems    sentences about what is wrong beside single entries: two backward passes that differ, an
-                input that was written, memory that is handed out twice; any of them fails the check
-    notes       sentences that decide nothing: what the callable printed, which parameters are flat
-    kinks       "report", "skip" or "fail"
-    """
-
-    target: str
-    mode: str
-    seed: int
-    rtol: float
-    atol: float
-    kinks: str
-    parameters: tuple[ParameterReport, ...]
-    problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default_factory=tuple)
-
-    def __bool__(self) -> bool:
-        return self.passed
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems and all(p.passed for p in self.parameters)
-
-    @property
-    def checked(self) -> int:
-        """Entries covered, over all parameters."""
-        return sum(p.checked for p in self.parameters)
-
-    @property
-    def skipped(self) -> int:
-        """Entries not compared, over all parameters."""
-        return sum(p.skipped for p in self.parameters)
-
-    @property
-    def at_kinks(self) -> int:
-        """Entries at kinks, over all parameters."""
-        return sum(p.at_kinks for p in self.parameters)
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """All findings, worst first."""
-        return tuple(sorted((f for p in self.parameters for f in p.findings), key=badness))
-
-    def text(self, *, most: int = 8) -> str:
-        """Return the report as lines for people: verdict, problems, a row per parameter, the `most` worst entries."""
-        return text_of(self, most=most)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the whole report as JSON-able values, findings worst first within each parameter."""
-        plain = ("target", "mode", "seed", "rtol", "atol", "kinks", "passed", "checked", "skipped", "at_kinks")
-        return {
-            "schema_version": 1,
-            **{name: getattr(self, name) for name in plain},
-            "problems": list(self.problems),
-            "notes": list(self.notes),
-            "parameters": [p.to_json() for p in self.parameters],
-        }
-
-    def __str__(self) -> str:
-        return self.text()
-
-
-class GradcheckFailure(L0RefError, AssertionError):
-    """A gradient is wrong; the message is the report's text, and `report` holds the report."""
-
-    report: Any = None
-
-
-def failure(report: Any) -> GradcheckFailure:
-    """Return the exception for a report that did not pass."""
-    error = GradcheckFailure(report.text())
-    error.report = report
-    return error
 
 
 def badness(finding: Finding) -> tuple[int, float]:
@@ -213,3 +136,8 @@ def badness(finding: Finding) -> tuple[int, float]:
     rank = (BAD_KINK, WRONG, WEAK, KINK, OK).index(finding.status)
     excess = finding.excess if not math.isnan(finding.excess) else math.inf
     return (min(rank, 1), -excess) if rank <= 1 else (rank, -excess)
+
+
+def number(value: float) -> float | str:
+    """Return a finite number as it is, others as "inf", "-inf" or "nan", which JSON has no numbers for."""
+    return float(value) if math.isfinite(value) else str(float(value))
