@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from l0ref.testing.compare import Rows
-from l0ref.testing.evidence import Evidence, fits, near, ratio, wrong
+from l0ref.testing.evidence import BETTER, CLOSE, RIGHT, Evidence, fits, near, ratio, wrong
 from l0ref.testing.placement import at_end, by_sign, few, of_another, partly_zero, rearranged
 
 SINGLE = 1e-6  # relative errors below this are those of float32
@@ -109,6 +109,10 @@ def _shaped(evidence: Evidence, rows: Rows) -> Iterator[str]:
     shape, error = evidence.gradient.shape, rows.analytic - rows.numeric
     if not evidence.whole or np.abs(error).max() < CLEAR * rows.noise.max():
         return
+    cotangent = []
+    if evidence.y_bar is not None and evidence.y_bar.shape == shape:
+        cotangent = [(evidence.y_bar.reshape(-1), "a term in the cotangent: the error is proportional to it")]
+    floor = RIGHT * np.abs(rows.numeric).max()
     alone = tuple(range(len(shape)))
     for over in (alone, *((axis,) for axis in alone if len(shape) > 1)):
         along = "" if over == alone else f" along axis {over[0]}"
@@ -116,20 +120,26 @@ def _shaped(evidence: Evidence, rows: Rows) -> Iterator[str]:
             (rows.numeric, "a missing or superfluous factor: the ratio to the true gradient is constant"),
             (np.ones(error.size), "a missing or superfluous term: the error is constant"),
             (evidence.x.reshape(-1).astype(np.float64), f"a term in {evidence.name}: the error is proportional to it"),
+            *cotangent,
         ):
             b, e = basis.reshape(shape), error.reshape(shape)
             square = np.square(b).sum(axis=over, keepdims=True)
             c = np.divide((b * e).sum(axis=over, keepdims=True), square, out=np.zeros(square.shape), where=square > 0)
-            if np.count_nonzero(b) - np.count_nonzero(square) >= SPARE and fits(rows, rows.numeric + (c * b).ravel()):
+            near_it = np.abs(e - c * b) <= BETTER * np.abs(c * b) + rows.noise.reshape(shape) + floor
+            if np.count_nonzero(b) - np.count_nonzero(square) >= SPARE and near_it.all():
                 values = c.ravel() + (basis is rows.numeric)
                 yield f"{text}{along} ({', '.join(f'{v:.4g}' for v in values[:3])}{', ...' * (values.size > 3)})"
 
 
-def _suspected(evidence: Evidence, rows: Rows) -> Iterator[str]:
-    """One copy of a broadcast, the output for the input: what only the function itself can tell."""
+def _part(_: Evidence, rows: Rows) -> Iterator[str]:
+    """A part of the Jacobian."""
     for text, part in rows.parts.items():
         if fits(rows, part):
             yield text
+
+
+def _suspect(evidence: Evidence, rows: Rows) -> Iterator[str]:
+    """What only asking again can tell."""
     for text, whole in evidence.suspects.items():
         if fits(rows, whole.reshape(-1)[rows.index]):
             yield text
@@ -148,7 +158,22 @@ def _at_kinks(_: Evidence, rows: Rows) -> Iterator[str]:
         yield "another choice at kinks: the documented value is 0 between opposite slopes, else between the slopes"
 
 
+def _factor_in_places(_: Evidence, rows: Rows) -> Iterator[str]:
+    bad = wrong(rows)
+    n, moving = int(bad.sum()), bad & (np.abs(rows.numeric) > rows.noise)
+    if 1 < n < bad.size and moving.sum() == n:
+        ratios = rows.analytic[bad] / rows.numeric[bad]
+        if np.ptp(ratios) <= CLOSE * np.abs(ratios).max():
+            c = float(ratios.mean())
+            yield f"a factor in places: {c:.9g} times the true gradient at {n} of {bad.size} entries, right elsewhere"
+
+
+def _unmoved(evidence: Evidence, _: Rows) -> Iterator[str]:
+    if evidence.unmoved:
+        yield "an inner derivative is missing: the gradient stays the same at inputs nearby, where the slopes do not"
+
+
 PATTERNS: tuple[Pattern, ...] = (
-    _zero, _sign, _sign_lost, _term, _factor, rearranged, _suspected, partly_zero, of_another, _shaped, _precision,
-    by_sign, at_end, few,
+    _zero, _sign, _sign_lost, _term, _factor, rearranged, _precision, _suspect, by_sign, _part, partly_zero,
+    of_another, _shaped, at_end, few, _factor_in_places, _unmoved,
 )  # fmt: skip

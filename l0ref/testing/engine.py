@@ -18,7 +18,7 @@ from l0ref.testing.measure import Measure
 from l0ref.testing.nearby import RIGHT, WRONG, Nearby, stale
 from l0ref.testing.problem import Calls, Problem
 from l0ref.testing.settings import Settings
-from l0ref.testing.suspects import at_output
+from l0ref.testing.suspects import suspects, unmoved
 from l0ref.testing.ties import coupled
 from l0ref.testing.verdict import GradcheckReport, failure
 from l0ref.validate import Array
@@ -172,9 +172,11 @@ class Checker:
     def _diagnosis(self, i: int, found: Sequence[Array], rows: Rows | None, loose: bool) -> str:
         names = self.problem.names
         others = {name: g for j, (name, g) in enumerate(zip(names, found, strict=True)) if j != i}
-        suspects = at_output(self.measure, self._gradient, rows) if rows is not None else {}
-        point = self.problem.point[i]
-        return diagnose(Evidence(names[i], point, found[i], rows, self.problem.hints, loose, others, suspects))
+        asked = suspects(self.measure, self._gradient, i, rows) if rows is not None else {}
+        y_bar = self.measure.y_bar.reshape(self.calls.shape) if self.problem.cotangent else None
+        still = unmoved(self.measure, self._gradient, i, found[i], self.rng)
+        point, hints = self.problem.point[i], self.problem.hints
+        return diagnose(Evidence(names[i], point, found[i], rows, hints, loose, others, asked, y_bar, still))
 
     def _look_nearby(self, reports: list[ParameterReport]) -> list[ParameterReport]:
         """Decide at a second point what the first leaves open, and find what was kept from an earlier call."""

@@ -24,6 +24,8 @@ class Evidence:
     unmasked  True if the gradient is not exactly 0 somewhere under its mask
     others    {name: gradient under test} of the other parameters
     suspects  {what is wrong: the gradient that it would give}, flat
+    y_bar     the cotangent, in the shape of the value; None if it is just 1
+    unmoved   True if the gradient is the same at inputs nearby, where the slopes of the value are others
     """
 
     name: str
@@ -34,6 +36,8 @@ class Evidence:
     unmasked: bool = False
     others: Mapping[str, Array] = field(default_factory=dict)
     suspects: Mapping[str, Array] = field(default_factory=dict)
+    y_bar: Array | None = None
+    unmoved: bool = False
 
     @property
     def whole(self) -> bool:
@@ -63,7 +67,7 @@ def ratio(rows: Rows) -> float | None:
 
 def near(a: float, c: float) -> bool:
     """Whether a measured factor is the factor c."""
-    return abs(a - c) <= 1e-3 * abs(c)
+    return abs(a - c) <= 2e-4 * abs(c)
 
 
 def wrong(rows: Rows) -> Array:

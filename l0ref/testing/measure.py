@@ -144,7 +144,8 @@ class Measure:
                 if shape[axis] > 1:
                     part = np.take(each, place, axis=axis + 1).reshape(lengths.size, -1).sum(axis=1)
                     text = (
-                        f"a missing broadcast sum: only the {word} of {shape[axis]} copies along axis {axis} is counted"
+                        f"a missing sum: of {shape[axis]} entries along axis {axis} of the result only the {word} is "
+                        "counted, as where a broadcast is not summed or a loop ends early"
                     )
                     found[text] = part
         return found
