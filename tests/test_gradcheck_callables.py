@@ -230,7 +230,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("all reversed", lambda w: 3 * w[::-1, ::-1] ** 2, "all entries in reverse order"),
     ("rolled", lambda w: 3 * np.roll(w, 1, 1) ** 2, "off by one along axis 1"),
     ("wrong order", lambda w: (3 * w.T**2).reshape(w.shape), "a transposed gradient"),
-    ("masked", lambda w: 3 * w**2 * (w > 0), "off by the mask: 0 at 2 entries"),
+    ("masked", lambda w: 3 * w**2 * [[0, 1, 1], [1, 0, 1]], "off by the mask: 0 at 2 entries"),
     ("one entry", lambda w: 3 * w**2 + (w == 2.0), "single entries: 1 of 6"),
     ("float32", lambda w: (3 * w**2).astype(np.float32), "float32 on the way"),
     ("nan", lambda w: np.where(w == 2.0, np.nan, 3 * w**2), "1 of 6 compared entries are not finite"),
