@@ -89,7 +89,7 @@ def judge(rows: Rows, rules: Rules, *, name: str, shape: tuple[int, ...]) -> lis
     limit = FLAT * rows.size if still else np.full(off.shape, rules.rough * scale)
     weak = rows.noise > limit
     slack = np.where(np.isfinite(rows.noise), allowed, 0.0)
-    fine = as_documented(rows.analytic, rows.left, rows.right, rows.low, rows.high, slack)
+    fine = as_documented(rows.analytic, rows.numeric, rows.left, rows.right, rows.low, rows.high, slack)
     status = np.select(
         [rows.kink & fine & (rules.kinks != "fail"), rows.kink, ~(off <= allowed), weak],
         [KINK, BAD_KINK, WRONG, WEAK],

@@ -63,16 +63,22 @@ def slopes(line: Line, y0: Array, *, first: float, eps: float, rtol: float, rung
     return Slopes(numeric, noise, left, right, kink, step)
 
 
-def as_documented(value: Array, left: Array, right: Array, low: Array, high: Array, slack: Array) -> Array:
+def as_documented(
+    value: Array, middle: Array, left: Array, right: Array, low: Array, high: Array, slack: Array
+) -> Array:
     """Whether the value at a kink is 0 for opposite slopes, else in [low, high]; `slack` allows for rounding.
 
+    middle       two-sided slope: what is left of two slopes that cancel, or of two vertical ones
     left, right  slopes of the whole function; low, high sums of the smaller and larger slopes of its parts
     """
     with np.errstate(invalid="ignore", over="ignore"):
         total, gap = left + right, np.abs(right - left)
-        opposite = np.where(np.isfinite(total), np.abs(total) <= OPPOSITE * gap + slack, left == -right)
+        opposite = np.where(
+            np.isfinite(total), np.abs(total) <= OPPOSITE * gap + slack, (left == -right) & (np.abs(middle) <= slack)
+        )
     between = (value >= low - slack) & (value <= high + slack)
-    return np.asarray(np.where(opposite, np.abs(value) <= slack, between))
+    zero = np.minimum(np.abs(value), np.abs(value - middle)) <= slack  # or the little that is not opposite
+    return np.asarray(np.where(opposite, zero, between))
 
 
 def _best(found: list[Rung]) -> Array:

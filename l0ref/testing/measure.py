@@ -15,6 +15,8 @@ from l0ref.testing.scale import scales
 from l0ref.validate import Array
 
 TINY = 1e-20  # step of the complex step: no difference is formed, so nothing cancels
+NARROW = 2.0**-8  # an entry this much smaller than its length may need a length of its own,
+DOUBT = 1e-6  # if its slope has a kink or more noise than this share of it
 MOST_SHARES = 200_000  # numbers kept for the diagnosis
 
 
@@ -30,7 +32,8 @@ class Along(NamedTuple):
         s = self.slopes
         with np.errstate(invalid="ignore"):
             middle = np.where(s.kink, (s.left + s.right) / 2, s.numeric)
-        return float(self.y_bar @ np.where(np.isnan(middle), 0.0, middle))  # inf - inf: opposite vertical slopes
+        middle = np.where(np.isnan(middle), s.numeric, middle)  # inf - inf: what is left of opposite vertical slopes
+        return float(self.y_bar @ middle)
 
     @property
     def noise(self) -> float:
@@ -41,7 +44,14 @@ class Along(NamedTuple):
     def gap(self) -> float:
         """The largest jump of the slope at a kink, infinite at a vertical one; 0 without a kink."""
         s = self.slopes
-        return float(np.abs(self.y_bar * (s.right - s.left))[s.kink].max(initial=0.0))
+        with np.errstate(invalid="ignore"):  # inf - inf: both sides of an entry are vertical
+            jump = np.abs(self.y_bar * (s.right - s.left))
+        return float(np.nan_to_num(jump, nan=np.inf)[s.kink].max(initial=0.0))
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a kink or much noise was found, which a smaller step might resolve."""
+        return bool(self.slopes.kink.any()) or self.noise > DOUBT * abs(self.numeric)
 
 
 def spacing_of(problem: Problem, calls: Calls, y0: Array) -> float:
@@ -105,12 +115,14 @@ class Measure:
         )  # fmt: skip
 
     def _entry(self, which: int, i: int, length: float) -> tuple[float, ...]:
-        move = np.zeros(self.problem.point[which].shape)
-        move.flat[i] = length
-        along = self.direction([move if j == which else None for j in range(len(self.problem.point))])
+        along = self._along_entry(which, i, length)
+        own = float(scales(self.problem.point[which].reshape(-1)[i : i + 1])[0])
+        if self.step is None and own < NARROW * length and along.doubtful:
+            again = self._along_entry(which, i, own)
+            along, length = (again, own) if not again.doubtful else (along, length)
         s, y_bar = along.slopes, along.y_bar
         if self.y0.size * self.problem.point[which].size <= MOST_SHARES:
-            self.shares.append(y_bar * s.numeric)
+            self.shares.append(y_bar * s.numeric / length)
         numeric, noise = along.numeric, along.noise
         parts = y_bar * s.left, y_bar * s.right  # contributions of each component of y
         matters = along.gap > self.rtol * abs(numeric) + noise
@@ -126,12 +138,17 @@ class Measure:
         values = (numeric, noise, left, right, low, high)
         return (*(v / length for v in values), float(matters), step, size / length, float(exact is not None))
 
+    def _along_entry(self, which: int, i: int, length: float) -> Along:
+        move = np.zeros(self.problem.point[which].shape)
+        move.flat[i] = length
+        return self.direction([move if j == which else None for j in range(len(self.problem.point))])
+
     def _parts(self, lengths: Array) -> dict[str, Array]:
         """The slopes that would come out if only a part of the Jacobian were counted, or none of it."""
         shape = self.calls.shape
         if not self.shares or not shape or len(self.shares) != lengths.size:
             return {}
-        flat = np.array(self.shares) / lengths[:, None]
+        flat = np.array(self.shares)
         each = flat.reshape(lengths.size, *shape)
         found: dict[str, Array] = {}
         if flat.shape[0] == flat.shape[1] > 1:  # as many inputs as outputs
