@@ -8,7 +8,7 @@ import numpy as np
 
 from l0ref.autodiff.op import compiled
 from l0ref.errors import ArgumentError
-from l0ref.optim.base import Elementwise, memory_fraction, plain
+from l0ref.optim.base import Elementwise, flushed, flushed_weights, memory_fraction, plain
 from l0ref.validate import Array, nonnegative, positive
 
 
@@ -21,13 +21,16 @@ def adam_step(
     v <- beta2 v + (1 - beta2) g^2      v_hat = v / (1 - beta2^t)
     w <- w - lr m_hat / (sqrt(v_hat) + eps)
 
+    At the end w is without what `flushed_weights` removes, m and v are `flushed`.
+
     The hyper-parameters are Python numbers, so 1 - beta2 is formed in double precision also for float32
     arrays; in float32 it would be off by 1.3e-5 of its size.
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * (g * g)
     m_hat = m / (1 - beta1**t)
-    return w - adam_metric(v, lr=lr, beta2=beta2, eps=eps, t=t) * m_hat, m, v
+    w = w - adam_metric(v, lr=lr, beta2=beta2, eps=eps, t=t) * m_hat
+    return flushed_weights(w), flushed(m), flushed(v)
 
 
 def adam_metric(v: Array, *, lr: float, beta2: float, eps: float, t: int) -> Array:

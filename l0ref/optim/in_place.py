@@ -14,7 +14,7 @@ import numpy as np
 
 from l0ref.autodiff import twins
 from l0ref.optim.adam import Adam, AdamW
-from l0ref.optim.base import Optimizer, State, check, check_slope, rate_of
+from l0ref.optim.base import Optimizer, State, check, check_slope, flushed_weights, rate_of
 from l0ref.optim.proximal import Proximal
 from l0ref.optim.sgd import SGD
 from l0ref.penalty import Pull
@@ -80,7 +80,7 @@ class InPlace:
             w = self.params[key]
             slots = tuple(self._views(slot)[key] for slot in self._flat.slots)
             if not isinstance(phi, Laplace):
-                w[...] = phi.prox(w, o.step_sizes(slots, lr=lr, t=t) * price)
+                w[...] = flushed_weights(phi.prox(w, o.step_sizes(slots, lr=lr, t=t) * price))
             elif o.metric == "optimizer" and isinstance(inner, Adam):
                 step = (lr, 1 - inner.betas[1] ** t, inner.eps)
                 self._proximal.laplace_prox_here(

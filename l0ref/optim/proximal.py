@@ -8,7 +8,7 @@ import numpy as np
 
 from l0ref.errors import ArgumentError
 from l0ref.optim.adam import Adam
-from l0ref.optim.base import Arrays, Elementwise, Optimizer, State, rate_of
+from l0ref.optim.base import Arrays, Elementwise, Optimizer, State, flushed_weights, rate_of
 from l0ref.penalty import Pull
 from l0ref.validate import Array, choose
 
@@ -20,7 +20,7 @@ class Proximal(Optimizer):
     """A step of another optimiser on L + l2 sum w^2, then the prox of the l0 term.
 
     w <- step of `optimizer` with the gradient of L + l2 sum w^2
-    w <- argmin_x 1/2 (x - w)^2 + s C_l alpha phi(x)      on weights only, entry by entry
+    w <- argmin_x 1/2 (x - w)^2 + s C_l alpha phi(x)      on weights only, entry by entry; then `flushed_weights`
 
     optimizer  SGD, Adam or AdamW; its slots never see the l0 term
     metric     what s is:
@@ -90,7 +90,7 @@ class Proximal(Optimizer):
         rate = rate_of(self, lr)
         slots = {key: tuple(after.slots[name][key] for name in self.optimizer.slot_names) for key in pull.prices}
         steps = {key: self.step_sizes(slots[key], lr=rate, t=after.step) for key in pull.prices}
-        return {**new, **pull.prox(new, steps)}, after
+        return {**new, **{key: flushed_weights(w) for key, w in pull.prox(new, steps).items()}}, after
 
     def step_sizes(self, slots: tuple[Array, ...], *, lr: float, t: int) -> float | Array:
         """Return s of the prox for one array, from its slots after step t; 0 where they are NaN.

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from l0ref.autodiff.op import compiled
 from l0ref.errors import ArgumentError
-from l0ref.optim.base import Elementwise, memory_fraction, plain
+from l0ref.optim.base import Elementwise, flushed, flushed_weights, memory_fraction, plain
 from l0ref.validate import Array, positive
 
 
 def sgd_step(w: Array, g: Array, *, lr: float) -> Array:
-    """w <- w - lr g."""
-    return w - lr * g
+    """w <- w - lr g, without what `flushed_weights` removes."""
+    return flushed_weights(w - lr * g)
 
 
 def momentum_step(
@@ -20,12 +20,14 @@ def momentum_step(
 ) -> tuple[Array, Array]:
     """v <- momentum v + g,   w <- w - lr d   with d = v, or d = g + momentum v under Nesterov.
 
+    At the end w is without what `flushed_weights` removes, and v is `flushed`.
+
     PyTorch's convention: v holds gradients, not displacements, so a new learning rate acts at once,
     and a constant gradient moves w by lr g / (1 - momentum) per step in the long run.
     """
     v = momentum * v + g
     d = g + momentum * v if nesterov else v
-    return w - lr * d, v
+    return flushed_weights(w - lr * d), flushed(v)
 
 
 @dataclass(frozen=True)

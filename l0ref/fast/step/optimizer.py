@@ -12,10 +12,18 @@ results are equal bit for bit. Hyper-parameters travel in one small array of the
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from l0ref.fast.machine.policy import kernel
 from l0ref.validate import Array
+
+
+@kernel
+def flushed(x, least):
+    """x, or 0 where |x| < least."""
+    return np.float32(0) if abs(x) < least else x
 
 
 @kernel
@@ -24,14 +32,15 @@ def adam_entry(w, g, m, v, rates):
     m = rates[0] * m + rates[1] * g
     v = rates[2] * v + rates[3] * (g * g)
     step = rates[6] / (np.sqrt(v / rates[5]) + rates[7])
-    return w * rates[8] - step * (m / rates[4]), m, v
+    w = w * rates[8] - step * (m / rates[4])
+    return flushed(w, rates[9]), flushed(m, rates[10]), flushed(v, rates[10])
 
 
 @kernel
 def adam_all(w, g, m, v, rates, w_out, m_out, v_out):
     """A step on every entry.
 
-    rates  beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1^t, 1 - beta2^t, lr, eps, 1 - lr weight_decay
+    rates  beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1^t, 1 - beta2^t, lr, eps, 1 - lr weight_decay, and `limits`
     """
     for i in range(w.size):
         w_out[i], m_out[i], v_out[i] = adam_entry(w[i], g[i], m[i], v[i], rates)
@@ -54,12 +63,12 @@ def momentum_entry(w, g, v, rates, nesterov):
     """One entry of `momentum_all`: w and v after the step."""
     v = rates[0] * v + g
     direction = g + rates[0] * v if nesterov else v
-    return w - rates[1] * direction, v
+    return flushed(w - rates[1] * direction, rates[2]), flushed(v, rates[3])
 
 
 @kernel
 def momentum_all(w, g, v, rates, nesterov, w_out, v_out):
-    """A step on every entry. rates: momentum, lr."""
+    """A step on every entry. rates: momentum, lr, and `limits`."""
     for i in range(w.size):
         w_out[i], v_out[i] = momentum_entry(w[i], g[i], v[i], rates, nesterov)
 
@@ -107,8 +116,8 @@ def adamw_step(
     keep: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """As `l0ref.optim.adamw_step`: the decay stands beside the gradient, not inside it."""
-    averages = (beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1**t, 1 - beta2**t)
-    inputs = (*_flat(w, g, m, v), np.array((*averages, lr, eps, 1 - lr * weight_decay), w.dtype))
+    rates = adam_rates(w.dtype, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, t=t)
+    inputs = (*_flat(w, g, m, v), rates)
     out = [np.empty(w.shape, w.dtype) for _ in range(3)]
     if keep is None:
         adam_all(*inputs, *_flat(*out))
@@ -121,13 +130,30 @@ def momentum_step(
     w: Array, g: Array, v: Array, *, lr: float, momentum: float, nesterov: bool = False, keep: Array | None = None
 ) -> tuple[Array, Array]:
     """As `l0ref.optim.momentum_step`: return (w, v)."""
-    inputs = (*_flat(w, g, v), np.array((momentum, lr), w.dtype), bool(nesterov))
+    inputs = (*_flat(w, g, v), momentum_rates(w.dtype, lr=lr, momentum=momentum), bool(nesterov))
     out = [np.empty(w.shape, w.dtype) for _ in range(2)]
     if keep is None:
         momentum_all(*inputs, *_flat(*out))
     else:
         momentum_kept(*inputs, keep.reshape(-1), *_flat(*out))
     return out[0], out[1]
+
+
+def adam_rates(dtype: Any, *, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, t: int) -> Array:
+    """Return the rates of `adam_all`."""
+    averages = (beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1**t, 1 - beta2**t)
+    return np.array((*averages, lr, eps, 1 - lr * weight_decay, *limits(dtype)), dtype)
+
+
+def momentum_rates(dtype: Any, *, lr: float, momentum: float) -> Array:
+    """Return the rates of `momentum_all`."""
+    return np.array((momentum, lr, *limits(dtype)), dtype)
+
+
+def limits(dtype: Any) -> tuple[float, float]:
+    """Return the magnitudes below which weights and slots are 0 after a step: tiny / eps, a power of 2, and tiny."""
+    tiny = float(np.finfo(dtype).tiny)
+    return tiny / float(np.finfo(dtype).eps), tiny
 
 
 def _flat(*arrays: Array) -> list[Array]:

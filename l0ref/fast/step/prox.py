@@ -23,6 +23,7 @@ import numpy as np
 from numba import prange
 
 from l0ref.fast.machine.policy import kernel, parallel_kernel, threads_for
+from l0ref.fast.step.optimizer import flushed, limits
 from l0ref.fast.step.penalty import decay64, series_of
 from l0ref.surrogates.base import checked_steps
 from l0ref.validate import Array, float_array
@@ -100,6 +101,8 @@ def prox_range(w, v, rates, series, room, first, last):
             for i in range(part.size):
                 t[i] = price * (lr / (np.sqrt(np.float64(second[i]) / correction) + eps))
         prox_of_part(part, t, x, beta, series)
+        for i in range(part.size):
+            part[i] = flushed(part[i], rates[5])
 
 
 @kernel
@@ -123,21 +126,21 @@ def prox_by_steps(w, steps, beta, series, room, threads):
 
 @parallel_kernel
 def prox_all(w, v, rates, series, room, threads):
-    """w <- prox(w), in place.
+    """w <- prox(w), in place, 0 where that is below the least weight.
 
-    v  Adam's, or empty        rates  beta, price, lr, 1 - beta2^t, eps        room  (threads, 2, PART) numbers
+    v  Adam's, or empty    rates  beta, price, lr, 1 - beta2^t, eps, least w    room  (threads, 2, PART) numbers
     """
     for n in prange(threads):
         prox_range(w, v, rates, series, room[n], n * w.size // threads, (n + 1) * w.size // threads)
 
 
 def laplace_prox_here(w: Array, v: Array, *, beta: float, price: float, step: tuple[float, float, float]) -> None:
-    """Take the prox of every entry of w, flat, in place.
+    """Take the prox of every entry of w, flat, in place; what is too small afterwards is 0, as after every step.
 
     v     Adam's second moment, flat, or an empty array
     step  lr, 1 - beta2^t, eps; of these only lr counts if v is empty
     """
-    rates, series = np.array([beta, price, *step]), series_of(np.float64)
+    rates, series = np.array([beta, price, *step, limits(w.dtype)[0]]), series_of(np.float64)
     threads = threads_for(OPERATIONS * w.size)
     room = np.empty((threads, 2, PART))
     if threads > 1:

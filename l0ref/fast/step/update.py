@@ -17,11 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numba import prange
 
 from l0ref.fast.machine.policy import kernel, parallel_kernel, threads_for
-from l0ref.fast.step.optimizer import adam_entry, momentum_entry
+from l0ref.fast.step.optimizer import adam_entry, adam_rates, momentum_entry, momentum_rates
 from l0ref.fast.step.penalty import decay, pull_entry, series_of
 from l0ref.validate import Array
 
@@ -150,14 +149,14 @@ def adam_step_here(
     flat: Flat, *, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, t: int
 ) -> None:
     """As `l0ref.optim.adamw_step` on everything, penalty and mask included."""
-    averages = (beta1, 1 - beta1, beta2, 1 - beta2, 1 - beta1**t, 1 - beta2**t)
-    rates = np.array((*averages, lr, eps, 1 - lr * weight_decay), flat.w.dtype)
+    kind = flat.w.dtype
+    rates = adam_rates(kind, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, t=t)
     _run(adam_update, flat, rates)
 
 
 def momentum_step_here(flat: Flat, *, lr: float, momentum: float, nesterov: bool) -> None:
     """As `l0ref.optim.momentum_step` on everything, penalty and mask included."""
-    _run(momentum_update, flat, np.array((momentum, lr), flat.w.dtype), bool(nesterov))
+    _run(momentum_update, flat, momentum_rates(flat.w.dtype, lr=lr, momentum=momentum), bool(nesterov))
 
 
 def _run(update: Any, flat: Flat, *settings: Any) -> None:
