@@ -134,7 +134,13 @@ def same_dtype(**arrays: Array) -> np.dtype[Any]:
 
 def labels(name: str, value: Any, *, shape: tuple[int, ...], classes: int) -> NDArray[np.intp]:
     """Return class labels as integers of the given shape, each in [0, classes); none may have any type, as [] does."""
+    if _is_text(value):
+        remedy = f"number them with names, {name} = np.unique({name}, return_inverse=True)"
+        raise DTypeError(f"{name} holds strings, expected whole numbers; {remedy}")
     array = as_array(name, value)
+    if array.shape != shape and array.ndim == 2 and array.shape == (*shape, classes):
+        remedy = f"turn one-hot rows into labels with {name}.argmax(axis=1)"
+        raise ShapeError(f"{name} has shape {array.shape}, expected {shape}, a label for each row of scores; {remedy}")
     if array.dtype.kind == "f" and np.isnan(array).any():
         raise ArgumentError(f"{name} has {int(np.isnan(array).sum())} NaN; drop those samples or mend their labels")
     if array.size and array.dtype.kind not in "iu":
@@ -145,6 +151,15 @@ def labels(name: str, value: Any, *, shape: tuple[int, ...], classes: int) -> ND
         worst = int(array.max()) if array.max() >= classes else int(array.min())
         raise ArgumentError(f"{name} holds the class index {worst}, outside [0, {classes}); count classes from 0")
     return array.astype(np.intp, copy=False)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether an array or a list has strings in it."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return False  # ragged
+    return array.dtype.kind in "SU" or (array.dtype.kind == "O" and any(isinstance(v, str) for v in array.flat))
 
 
 def fitting_masks(masks: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:

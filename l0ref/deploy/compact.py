@@ -48,12 +48,16 @@ class Choice:
     seconds_sparse: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CompactModel:
     """A model with sparse layers, and how each weight array was decided on."""
 
     model: Model
     choices: tuple[Choice, ...]
+
+    def __repr__(self) -> str:
+        """The table of the model, and a line for each choice."""
+        return "\n".join([repr(self.model), *(f"{c.name} {c.form}: {c.why}" for c in self.choices)])
 
 
 def compact(model: Model, *, costs: Costs | None = None, batch_size: int = 128) -> CompactModel:

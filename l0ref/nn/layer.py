@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from l0ref.autodiff.tensor import Tensor
-from l0ref.errors import ConfigError, ShapeError
+from l0ref.errors import ArgumentError, ConfigError, ShapeError
 from l0ref.sparse import BlockPattern, Pattern
 from l0ref.validate import Array
 
@@ -32,6 +32,16 @@ class Layer:
     """
 
     name: str
+
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        """Refuse a layer without a name before anything else: PyTorch's layers have none, and begin with a size."""
+        name = args[0] if args else fields.get("name", "")
+        if not isinstance(name, str):
+            raise ArgumentError(
+                f"name={name!r} of a {cls.__name__} must be a string; name the layer first, as in "
+                f"{cls.__name__}('layer1', {', '.join(map(repr, args)) or '...'})"
+            )
+        return super().__new__(cls)
 
     def __init_subclass__(cls) -> None:
         if cls.__name__ in LAYERS:

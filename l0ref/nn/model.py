@@ -28,14 +28,16 @@ from l0ref.nn.layer import AnyPattern, Layer, Shape, from_json, to_json
 from l0ref.nn.sequence import leaves, run, shapes
 from l0ref.nn.sparse import SparseConv2d, SparseLinear
 from l0ref.streams import stream
+from l0ref.tables import table
 from l0ref.validate import FLOATS, Array, count, fitting_masks, float_array
 
 FEW = 8  # samples for which the tape is as fast as a compiled chain, which always fills a vector,
 LITTLE = 10_000  # unless its dense layers have few multiply-adds: 1.2 ns each there, some 10 us a layer on the tape
+SCREEN = 20  # layers that a network is printed with
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # what a model file can hold as the name of an array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A network with its parameters; see the module's text for the fields.
 
@@ -55,6 +57,7 @@ class Model:
     buffers: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "input_shape", _input_shape(self.input_shape))
         _check_names(self.architecture)
         shapes(self.architecture, self.input_shape)
         _check_arrays("params", self.params, self._shapes)
@@ -67,10 +70,25 @@ class Model:
         """Return a model with freshly drawn parameters; the same seed gives the same bits."""
         if np.dtype(dtype) not in FLOATS:
             raise DTypeError(f"dtype={np.dtype(dtype)} must be float32 or float64")
-        rng = stream(seed, "init")
+        shape, rng = _input_shape(input_shape), stream(seed, "init")
         params = {k: v for layer in architecture for k, v in layer.parameters(rng=rng, dtype=dtype).items()}
         buffers = {k: v for layer in architecture for k, v in layer.buffers(dtype=dtype).items()}
-        return cls(tuple(architecture), tuple(input_shape), params, {}, buffers)
+        return cls(tuple(architecture), shape, params, {}, buffers)
+
+    def __repr__(self) -> str:
+        """A line about the whole and a table of the layers; of more than a screen of them the first and the last."""
+        rows = []
+        for layer, shape in zip(self.architecture, shapes(self.architecture, self.input_shape)[1:], strict=True):
+            sizes = layer.sizes()
+            kept = sum(int(np.count_nonzero(self.params[key])) for key in sizes)
+            counts = [f"{sum(sizes.values()):,}", f"{kept:,}"] if sizes else ["", ""]
+            rows.append([layer.name, type(layer).__name__, "x".join(map(str, shape)), *counts])
+        if len(rows) > SCREEN:
+            rows[SCREEN // 2 : -SCREEN // 2] = [[f"... {len(rows) - SCREEN} more", "", "", "", ""]]
+        kept = sum(int(np.count_nonzero(self.params[key])) for key in self.weights)
+        inputs = "x".join(map(str, self.input_shape))
+        about = f"Model({self.size:,} weights, {kept:,} of them not 0, {self.dtype}, inputs {inputs})"
+        return f"{about}\n{table(['layer', 'kind', 'output', 'weights', 'not 0'], rows, left=2)}"
 
     def replace(self, **changes: Any) -> Model:
         """Return a copy with other `params`, `masks` or `buffers`; weights are set to zero where masks say so."""
@@ -241,6 +259,14 @@ def _array_shapes(architecture: Sequence[Layer], what: str) -> dict[str, Shape]:
         )
         found |= {k: v.shape for k, v in arrays.items()}
     return found
+
+
+def _input_shape(value: Any) -> Shape:
+    if not isinstance(value, tuple | list):
+        raise ArgumentError(
+            f"input_shape={value!r} must be a tuple, without the batch axis: (D,) for vectors, (C, H, W) for images"
+        )
+    return tuple(value)
 
 
 def _check_names(architecture: Sequence[Layer]) -> None:

@@ -30,6 +30,7 @@ def fit(
     epochs: int,
     seed: int,
     batch_size: int = Recipe.batch_size,
+    drop_last: bool = Recipe.drop_last,
     optimizer: Optimizer | None = None,
     schedule: Schedule | None = None,
     penalty: Penalty | None = None,
@@ -51,6 +52,8 @@ def fit(
     """Train a model and return the trained one with its history; `model` itself is not changed.
 
     epochs, batch_size  passes over `data`, samples per step; the order is a function of (seed, epoch)
+    drop_last           leave out the last batch of an epoch where it is smaller than the others: batch normalisation
+                        of (N, C) cannot take a batch of one sample, and is refused before training
     optimizer           Adam(lr=1e-3) by default; under masks, pruned weights stay exactly zero
     schedule            factor of the learning rate at each step; constant by default. ReduceOnPlateau
                         reads the `monitor` of the epochs so far

@@ -19,7 +19,7 @@ import numpy as np
 
 from l0ref import metrics
 from l0ref.data import Dataset, batch_count, orders
-from l0ref.errors import ArgumentError, Diverged, Interrupted
+from l0ref.errors import ArgumentError, Diverged, Interrupted, ShapeError
 from l0ref.nn import Model
 from l0ref.schedules import ReduceOnPlateau
 from l0ref.training.history import History
@@ -64,6 +64,29 @@ class Trainer:
                     remedy = "" if name == "data" else ", or None"
                     raise ArgumentError(f"{name} is empty; pass at least one sample{remedy}")
                 self.model.check_input(f"{name}.x", data.x)
+        self.check_last_batch()
+
+    def check_last_batch(self) -> None:
+        """Refuse what leaves no batch, and a last batch of one sample where a layer cannot train on that."""
+        size, n = self.recipe.batch_size, len(self.data)
+        if self.samples == 0:
+            raise ArgumentError(
+                f"drop_last=True leaves nothing of {n} samples in batches of {size}; use a smaller batch"
+            )
+        if (self.samples - 1) % size == 0 and self.recipe.epochs:
+            try:
+                self.model.forward(self.data.x[:1], training=True, rng=np.random.default_rng(0))
+            except ShapeError as error:
+                raise ArgumentError(
+                    f"batch_size={size} leaves one sample of {n} for the last batch, on which this network cannot "
+                    f"train ({str(error).split(';')[0]}); pass drop_last=True or another batch_size"
+                ) from None
+
+    @property
+    def samples(self) -> int:
+        """Samples of an epoch."""
+        n = len(self.data)
+        return n - n % self.recipe.batch_size if self.recipe.drop_last else n
 
     def check_monitor(self) -> None:
         """Refuse a recipe that reads a monitor which is not there, or the wrong way round."""
@@ -80,7 +103,7 @@ class Trainer:
     def start(self) -> TrainingState:
         """The state before the first step: the model's arrays, an optimiser without memory."""
         m, epochs = self.model, self.recipe.epochs
-        steps = epochs * batch_count(len(self.data), batch_size=self.recipe.batch_size)
+        steps = epochs * batch_count(self.samples, batch_size=self.recipe.batch_size)
         return TrainingState(
             m.params, m.masks, m.buffers, self.recipe.optimizer.init(m.params), 0, steps, self.first_epoch
         )
@@ -111,7 +134,8 @@ class Trainer:
     def run_epoch(self, state: TrainingState) -> tuple[TrainingState, dict[str, Any]]:
         """Take the steps that are left of the epoch: the state after them and the epoch's row of the history."""
         r, steps = self.recipe, state.steps
-        numbers = orders(len(self.data), batch_size=r.batch_size, seed=self.seed, epoch=state.epoch)
+        n, seed, epoch = len(self.data), self.seed, state.epoch
+        numbers = orders(n, batch_size=r.batch_size, seed=seed, epoch=epoch, drop_last=r.drop_last)
         strength = math.nan
         rate = self.rates(state)
         self.steps.begin(state)
@@ -161,7 +185,7 @@ class Trainer:
 
     def row(self, state: TrainingState) -> dict[str, Any]:
         """The history's row for an epoch whose last step led to `state`."""
-        last, loss_data = state.step - 1, state.loss_sum / len(self.data)
+        last, loss_data = state.step - 1, state.loss_sum / self.samples
         strength = self.recipe.warmup(last, steps=state.steps)
         terms = self.recipe.penalty.terms(state.params, self.factors)
         l0, l2 = strength * sum(terms.l0.values()), sum(terms.l2.values())

@@ -8,7 +8,7 @@ from l0ref.errors import ArgumentError
 from l0ref.optim import Adam, Optimizer
 from l0ref.penalty import Penalty
 from l0ref.schedules import Constant, Cosine, Schedule
-from l0ref.validate import between, choose, count, nonnegative
+from l0ref.validate import between, choose, count, flag, nonnegative
 
 MONITORS = {"val_loss": 1.0, "val_acc1": -1.0}  # sign that makes smaller better
 
@@ -27,6 +27,7 @@ class Recipe:
     penalty: Penalty = field(default_factory=Penalty)
     warmup: Schedule = field(default_factory=Constant)
     batch_size: int = 64
+    drop_last: bool = False
     label_smoothing: float = 0.0
     select: str = "last"
     monitor: str = "val_loss"
@@ -37,6 +38,7 @@ class Recipe:
         checked = {
             "epochs": count("epochs", self.epochs),
             "batch_size": count("batch_size", self.batch_size, least=1),
+            "drop_last": flag("drop_last", self.drop_last),
             "label_smoothing": between("label_smoothing", self.label_smoothing, 0.0, 1.0),
             "select": choose("select", self.select, ("last", "best")),
             "monitor": choose("monitor", self.monitor, MONITORS),
