@@ -27,13 +27,12 @@ from l0ref.nn.compiled import Spare
 from l0ref.nn.layer import AnyPattern, Layer, Shape, from_json, to_json
 from l0ref.nn.sequence import leaves, run, shapes
 from l0ref.nn.sparse import SparseConv2d, SparseLinear
+from l0ref.nn.summary import summary
 from l0ref.streams import stream
-from l0ref.tables import table
 from l0ref.validate import FLOATS, Array, count, fitting_masks, float_array
 
 FEW = 8  # samples for which the tape is as fast as a compiled chain, which always fills a vector,
 LITTLE = 10_000  # unless its dense layers have few multiply-adds: 1.2 ns each there, some 10 us a layer on the tape
-SCREEN = 20  # layers that a network is printed with
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # what a model file can hold as the name of an array
 
 
@@ -76,19 +75,7 @@ class Model:
         return cls(tuple(architecture), shape, params, {}, buffers)
 
     def __repr__(self) -> str:
-        """A line about the whole and a table of the layers; of more than a screen of them the first and the last."""
-        rows = []
-        for layer, shape in zip(self.architecture, shapes(self.architecture, self.input_shape)[1:], strict=True):
-            sizes = layer.sizes()
-            kept = sum(int(np.count_nonzero(self.params[key])) for key in sizes)
-            counts = [f"{sum(sizes.values()):,}", f"{kept:,}"] if sizes else ["", ""]
-            rows.append([layer.name, type(layer).__name__, "x".join(map(str, shape)), *counts])
-        if len(rows) > SCREEN:
-            rows[SCREEN // 2 : -SCREEN // 2] = [[f"... {len(rows) - SCREEN} more", "", "", "", ""]]
-        kept = sum(int(np.count_nonzero(self.params[key])) for key in self.weights)
-        inputs = "x".join(map(str, self.input_shape))
-        about = f"Model({self.size:,} weights, {kept:,} of them not 0, {self.dtype}, inputs {inputs})"
-        return f"{about}\n{table(['layer', 'kind', 'output', 'weights', 'not 0'], rows, left=2)}"
+        return summary(self)
 
     def replace(self, **changes: Any) -> Model:
         """Return a copy with other `params`, `masks` or `buffers`; weights are set to zero where masks say so."""
