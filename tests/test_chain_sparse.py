@@ -26,7 +26,7 @@ from l0ref.fast.chain.places import Activation
 from l0ref.fast.machine.target import lanes
 from l0ref.fast.products import launch as products
 from l0ref.nn import compiled
-from l0ref.nn.compiled import Spare, chain_of
+from l0ref.nn.compiled import chain_of, kept_chain
 from l0ref.penalty import Penalty
 from l0ref.sparse import BlockPattern, Pattern
 from l0ref.training import TrainingState, fit, steps
@@ -367,37 +367,36 @@ def test_a_model_runs_its_outputs_on_one_chain(monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_chain_is_lent_to_one_at_a_time(rng: np.random.Generator) -> None:
     _, model = pruned("one linear layer", np.float64, rng)
-    spare, row = Spare(), (model.architecture, model.input_shape)
     with backend("numba"):
         with (
-            spare.lent(*row, capacity=9, dtype=model.dtype) as first,
-            spare.lent(*row, capacity=9, dtype=model.dtype) as second,
+            kept_chain(model, capacity=9) as first,
+            kept_chain(model, capacity=9) as second,
         ):
             assert first is not second
-        with spare.lent(*row, capacity=9, dtype=model.dtype) as again:
+        with kept_chain(model, capacity=9) as again:
             assert again is second
-        with backend("numpy"), spare.lent(*row, capacity=9, dtype=model.dtype) as none:
+        with backend("numpy"), kept_chain(model, capacity=9) as none:
             assert none is None
-        with spare.lent(*row, capacity=9, dtype=model.dtype) as again:
+        with kept_chain(model, capacity=9) as again:
             assert again is second
 
 
 def test_only_the_networks_used_last_keep_a_chain() -> None:
     """And none that is gone."""
-    model, spares = network("one linear layer", np.float64), [Spare() for _ in range(compiled.SPARES + 1)]
+    models = [network("one linear layer", np.float64) for _ in range(compiled.SPARES + 1)]
 
-    def used(spare: Spare) -> Any:
-        with spare.lent(model.architecture, model.input_shape, capacity=9, dtype=model.dtype) as found:
+    def used(model: nn.Model) -> Any:
+        with kept_chain(model, capacity=9) as found:
             return weakref.ref(found)
 
     with backend("numba"):
-        chains = [used(spare) for spare in spares[:-1]]
-        assert used(spares[0])() is chains[0]() is not None  # now the last one
-        used(spares[-1])
+        chains = [used(model) for model in models[:-1]]
+        assert used(models[0])() is chains[0]() is not None  # now the last one
+        used(models[-1])
         assert chains[1]() is None
-        assert used(spares[0])() is chains[0]()
+        assert used(models[0])() is chains[0]()
         assert chains[2]() is not None
-        del spares[2]
+        del models[2]
         assert chains[2]() is None
 
 

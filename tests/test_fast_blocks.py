@@ -91,21 +91,6 @@ def test_no_samples_make_no_blocks(dtype: Any) -> None:
 
 
 @each_dtype
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (4, 5, 1), (0, 3, 4)])
-@pytest.mark.parametrize("border", [(0, 0), (1, 2), (2, 0), (0, 1)])
-def test_frame(border: tuple[int, int], shape: tuple[int, int, int], dtype: Any, rng: np.random.Generator) -> None:
-    planes, height, width = shape
-    (top, side), n = border, lanes(dtype)
-    plain = rng.normal(size=(planes, height, width * n)).astype(dtype)
-    framed = np.full((planes, height + 2 * top, (width + 2 * side) * n), np.nan, dtype)
-    blocks.frame(plain, framed, border, n)
-    want = np.full((planes, height + 2 * top, width + 2 * side, n), np.nan, dtype)
-    for c, h, w, k in np.ndindex(planes, height, width, n):
-        want[c, top + h, side + w, k] = plain[c, h, w * n + k]
-    np.testing.assert_array_equal(framed, want.reshape(framed.shape))
-
-
-@each_dtype
 def test_an_activation_knows_its_places(dtype: Any) -> None:
     n = lanes(dtype)
     a = Activation((3, 2, 5), blocks=4, dtype=dtype)

@@ -107,28 +107,23 @@ def test_decay_has_all_its_digits_in_float64(rng: np.random.Generator) -> None:
     """Against the C library, itself within 1 unit in the last place."""
     _, series = penalty._numbers(np.ones(1), 1.0, 1.0, 0.0)
     for t in [*TIMES, 700.0, 707.9, *rng.uniform(0, 1, 200).tolist(), *(10.0 ** rng.uniform(-12, 2.8, 200)).tolist()]:
-        e, rest = penalty.decay(np.float64(t), series)
-        assert abs(e - math.exp(-t)) <= 2.5 * math.ulp(math.exp(-t))
-        assert abs(rest + math.expm1(-t)) <= 2.5 * math.ulp(math.expm1(-t))
+        assert abs(penalty.decay(np.float64(t), series) - math.exp(-t)) <= 2.5 * math.ulp(math.exp(-t))
 
 
 def test_decay_has_all_its_digits_in_float32(rng: np.random.Generator) -> None:
     _, series = penalty._numbers(np.ones(1, np.float32), 1.0, 1.0, 0.0)
     for exact in [*TIMES, 87.0, *rng.uniform(0, 1, 200).tolist(), *(10.0 ** rng.uniform(-12, 1.9, 200)).tolist()]:
         t = np.float32(exact)
-        e, rest = penalty.decay(t, series)
-        assert abs(float(e) - math.exp(-float(t))) <= 1.5 * np.spacing(np.float32(math.exp(-float(t))))
-        assert abs(float(rest) + math.expm1(-float(t))) <= 1.5 * np.spacing(np.float32(-math.expm1(-float(t))))
+        e = float(penalty.decay(t, series))
+        assert abs(e - math.exp(-float(t))) <= 1.5 * np.spacing(np.float32(math.exp(-float(t))))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_decay_far_out(dtype: Any) -> None:
     _, series = penalty._numbers(np.ones(1, dtype), 1.0, 1.0, 0.0)
     for t in (708.0, 709.0, 1e4, 1e30, np.inf):
-        e, rest = penalty.decay(dtype(t), series)
-        assert 0 <= e <= 3.4e-308
-        assert rest == 1
-    assert np.isnan(penalty.decay(dtype(np.nan), series)).all()
+        assert 0 <= penalty.decay(dtype(t), series) <= 3.4e-308
+    assert np.isnan(penalty.decay(dtype(np.nan), series))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -137,49 +132,28 @@ def test_laplace_equals_the_penalty(shape: tuple[int, ...], dtype: Any, rng: np.
     for beta, price, l2 in ((5.0, 4e-5, 1e-4), (0.3, 2.0, 0.0), (20.0, 0.0, 0.1)):
         w, g = draw(shape, 2, dtype, rng)
         pulled = Pull(Laplace(beta), {"w": price}, l2).gradient({"w": w})["w"]
-        total, phi, squares = penalty.laplace_step(w, g, beta=beta, price=price, l2=l2)
         rtol = 1e-14 if dtype == np.float64 else 1e-6
         nothing = np.zeros_like(g)
-        for a in (total, penalty.laplace_gradient(w, g, beta=beta, price=price, l2=l2)):
-            assert (a.dtype, a.shape) == (dtype, shape)
-            np.testing.assert_allclose(a, g + pulled, rtol=rtol, atol=rtol * np.abs(g).max(initial=0.0))
-            assert not np.shares_memory(a, w)
-            assert not np.shares_memory(a, g)
+        total = penalty.laplace_gradient(w, g, beta=beta, price=price, l2=l2)
+        assert (total.dtype, total.shape) == (dtype, shape)
+        np.testing.assert_allclose(total, g + pulled, rtol=rtol, atol=rtol * np.abs(g).max(initial=0.0))
+        assert not np.shares_memory(total, w)
+        assert not np.shares_memory(total, g)
         alone = penalty.laplace_gradient(w, nothing, beta=beta, price=price, l2=l2)
         np.testing.assert_allclose(alone, pulled, rtol=rtol, atol=0)
-        want = [
-            math.fsum(-math.expm1(-float(dtype(beta) * abs(x))) for x in w.ravel()),
-            math.fsum(x * x for x in w.ravel().tolist()),
-        ]
-        np.testing.assert_allclose([phi, squares], want, rtol=rtol, atol=0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_laplace_at_zero_and_at_tiny_and_huge_weights(dtype: Any) -> None:
     w = np.array([0.0, -0.0, 1e-30, -1e-30, 100.0, -100.0], dtype)
     g = np.array([3.0, 0.0, 0.0, 0.0, 0.0, 0.0], dtype)
-    total, phi, squares = penalty.laplace_step(w, g, beta=5.0, price=2.0)
+    total = penalty.laplace_gradient(w, g, beta=5.0, price=2.0)
     np.testing.assert_allclose(total, [3, 0, 10, -10, 0, 0], rtol=1e-6, atol=1e-200)
     assert total[0] == 3
     assert total[1] == 0
-    np.testing.assert_allclose([phi, squares], [2.0, 2e4], rtol=1e-15)
-    tiny, _, _ = penalty.laplace_step(w[2:4], g[2:4], beta=5.0, price=2.0)
-    _, value, _ = penalty.laplace_step(w[2:4], g[2:4], beta=5.0, price=2.0)
-    np.testing.assert_allclose(value, 1e-29, rtol=1e-6)  # nothing is lost where 1 - exp() would give 0
-    assert tiny[0] == -tiny[1]
-
-
-def test_laplace_sums_are_taken_in_float64() -> None:
-    one, many = (np.full(n, 0.1, np.float32) for n in (1, 1001))
-    _, phi_one, _ = penalty.laplace_step(one, one, beta=5.0, price=1.0)
-    _, phi, squares = penalty.laplace_step(many, many, beta=5.0, price=1.0)
-    np.testing.assert_allclose([phi, squares], [1001 * phi_one, 1001 * float(one[0]) ** 2], rtol=1e-13)
+    assert total[2] == -total[3]
 
 
 def test_laplace_keeps_nan_visible() -> None:
-    w, g = np.array([1.0, np.nan]), np.zeros(2)
-    total, phi, squares = penalty.laplace_step(w, g, beta=5.0, price=1.0, l2=1.0)
+    total = penalty.laplace_gradient(np.array([1.0, np.nan]), np.zeros(2), beta=5.0, price=1.0)
     assert np.isnan(total).tolist() == [False, True]
-    assert np.isnan(penalty.laplace_gradient(w, g, beta=5.0, price=1.0)).tolist() == [False, True]
-    assert math.isnan(phi)
-    assert math.isnan(squares)

@@ -13,7 +13,7 @@ from l0ref.deploy.compact import sparse_twin
 from l0ref.deploy.costs import KINDS, Costs, Line, terms
 from l0ref.fast.machine.target import lanes
 from l0ref.nn import Conv2d, Layer, Linear, Model
-from l0ref.nn.model import FEW
+from l0ref.nn.compiled import FEW
 from l0ref.validate import Array, count
 
 DENSITIES = (0.5, 0.2, 0.05, 0.01)

@@ -20,8 +20,7 @@ import numpy as np
 from l0ref.deploy.costs import Costs
 from l0ref.errors import ArgumentError
 from l0ref.nn import Conv2d, Layer, Linear, Model, Residual, SparseConv2d, SparseLinear
-from l0ref.nn.compiled import chain_of
-from l0ref.nn.model import FEW
+from l0ref.nn.compiled import FEW, chain_of, is_lean
 from l0ref.sparse import Pattern
 from l0ref.validate import Array, count
 
@@ -120,7 +119,7 @@ def _in_one_pass(model: Model, choices: tuple[Choice, ...], costs: Costs) -> tup
     smaller = [c for c in choices if c.bytes_sparse < c.bytes_dense]
     twin = sparse_twin(model, only=[c.name for c in smaller])
     chain = chain_of(twin.architecture, twin.input_shape, capacity=1, dtype=twin.dtype)
-    if not smaller or not twin.is_lean or chain is None:
+    if not smaller or not is_lean(twin) or chain is None:
         return choices
     dense, sparse = ([float(getattr(c, name) or 0) for c in smaller] for name in ("seconds_dense", "seconds_sparse"))
     calls = [costs.few[model.kinds[c.name]].sparse[0] for c in smaller]

@@ -24,7 +24,7 @@ import numpy as np
 from l0ref.archive import json_bytes, read_json, write_atomic
 from l0ref.errors import ConfigError
 from l0ref.nn import Model
-from l0ref.nn.model import FEW
+from l0ref.nn.compiled import FEW
 from l0ref.sparse import Pattern
 from l0ref.validate import count
 

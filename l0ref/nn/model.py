@@ -23,7 +23,7 @@ import numpy as np
 from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError, ConfigError, DTypeError, ShapeError
 from l0ref.masks import masked
-from l0ref.nn.compiled import Spare
+from l0ref.nn.compiled import chain_is_faster, kept_chain
 from l0ref.nn.layer import AnyPattern, Layer, Shape, from_json, to_json
 from l0ref.nn.sequence import leaves, run, shapes
 from l0ref.nn.sparse import SparseConv2d, SparseLinear
@@ -31,8 +31,6 @@ from l0ref.nn.summary import summary
 from l0ref.streams import stream
 from l0ref.validate import FLOATS, Array, count, fitting_masks, float_array
 
-FEW = 8  # samples for which the tape is as fast as a compiled chain, which always fills a vector,
-LITTLE = 10_000  # unless its dense layers have few multiply-adds: 1.2 ns each there, some 10 us a layer on the tape
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # what a model file can hold as the name of an array
 
 
@@ -177,10 +175,10 @@ class Model:
         x = float_array("x", x)
         self.check_input("x", x)
         rows = min(count("batch_size", batch_size, least=1), max(len(x), 1))
-        if self._runs_compiled(x, rows):
+        if chain_is_faster(self, x, rows=rows):
             _check_arrays("params", self.params, self._shapes)  # kernels trust them, and a dict can be written to
             _check_one_dtype({"params": self.params})
-            with self._spare.lent(self.architecture, self.input_shape, capacity=rows, dtype=self.dtype) as chain:
+            with kept_chain(self, capacity=rows) as chain:
                 if chain is not None:
                     orders = (np.arange(i, min(i + rows, len(x))) for i in range(0, len(x), rows))
                     return np.concatenate([chain.logits(self.params, x, order) for order in orders])
@@ -188,28 +186,10 @@ class Model:
         starts = range(0, max(len(x), 1), rows)
         return np.concatenate([self.forward(x[i : i + rows], params=values)[0].data for i in starts])
 
-    def _runs_compiled(self, x: Array, rows: int) -> bool:
-        """Whether a compiled chain, if there is one, takes such inputs, and is the faster one for so many."""
-        return x.dtype == self.dtype and x.flags.c_contiguous and len(x) > 0 and (rows >= FEW or self.is_lean)
-
-    @property
-    def is_lean(self) -> bool:
-        """Whether so little of it is dense that even a few samples run on a compiled chain, if there is one."""
-        return self._dense_work <= LITTLE
-
-    @cached_property
-    def _dense_work(self) -> int:
-        """Multiply-adds of the layers that store all their weights, for one sample."""
-        return sum(self.positions[k] * size for k, size in self.sizes.items() if k not in self.patterns)
-
     @cached_property
     def _shapes(self) -> dict[str, Shape]:
         """Shapes of the parameters, by name."""
         return self._expected("parameters")
-
-    @cached_property
-    def _spare(self) -> Spare:
-        return Spare()
 
     def predict(self, x: Array, *, batch_size: int = 256) -> Array:
         """Return the class with the largest output for each row of `x`; among equals the lowest class."""

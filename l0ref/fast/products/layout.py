@@ -82,18 +82,6 @@ def to_rows(blocks, rows, size, count, row_steps, lane_steps, threads):
             rows_of_block(blocks, rows, size, block, row_steps, lane_steps)
 
 
-@kernel
-def frame(plain, framed, border, lanes):
-    """Images (planes, H, W lanes) into the middle of images with a border on every side, (top and bottom, sides)."""
-    planes, height, width = plain.shape
-    left = border[1] * lanes
-    for n in range(planes):
-        for h in range(height):
-            row, source = framed[n, h + border[0], left : left + width], plain[n, h]
-            for w in range(width):
-                row[w] = source[w]
-
-
 @cache
 def steps_of(features: int, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the way to each row, and to each lane, of a block, as the kernels read them."""

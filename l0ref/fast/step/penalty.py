@@ -1,17 +1,14 @@
-"""Laplace penalty of one weight array: value and gradient, in one pass over the weights.
+"""Gradient of the Laplace penalty of one weight array, in one pass over the weights.
 
-    value     sum_i phi(w_i),  phi(w) = 1 - e^(-beta |w|)        squares    sum_i w_i^2
-    gradient  g_i + price beta e^(-beta |w_i|) sign(w_i) + 2 l2 w_i,  exactly g_i where w_i = 0
+    g_i + price beta e^(-beta |w_i|) sign(w_i) + 2 l2 w_i,  exactly g_i where w_i = 0
 
-Why it is fast: the exponential is a polynomial that the compiler evaluates for many weights at once; the one of the C
-library, called from a kernel, takes about five times as long. One polynomial serves both, value and slope: with
-t = beta |w| = k log 2 - r, k whole and |r| <= log(2) / 2, and p = e^r - 1,
+Why it is fast: the exponential is a polynomial that the compiler evaluates for many weights at once. The C library's
+exponential, called from a kernel, takes about five times as long. With t = beta |w| = k log 2 - r, k an integer and
+|r| <= log(2) / 2, and p = e^r - 1,
 
-    e^-t = 2^-k + 2^-k p          1 - e^-t = (1 - 2^-k) - 2^-k p
+    e^-t = 2^-k + 2^-k p
 
-Nothing cancels in the second, as for small t it is -p; so both are within 1.5 units in the last place.
-
-These are plain functions for `l0ref.penalty`, not twins of an operation.
+within 1.5 units in the last place.
 """
 
 from __future__ import annotations
@@ -45,14 +42,13 @@ def decay64(t, series):
     p = series[7] + r * (series[8] + r * p)
     p = series[5] + r * (series[6] + r * p)
     p = r + r * r * (series[3] + r * (series[4] + r * p))
-    scale = np.int64((1023 - np.int64(k)) << 52).view(np.float64)  # 2^-k, put together from its bits
-    return scale + scale * p, (1 - scale) - scale * p
+    scale = np.int64((1023 - np.int64(k)) << 52).view(np.float64)  # 2^-k, assembled from its bits
+    return scale + scale * p
 
 
 @kernel
 def decay32(t, series):
     """`decay` in float32: a shorter series, and 2^-k as a product of two, since it may be below the normal numbers."""
-    one = np.float32(1)
     near = t if t < np.float32(FAR32) else np.float32(FAR32)
     k = np.floor(near * series[0] + series[3])
     r = (k * series[1] - (near if t == t else t)) + k * series[2]
@@ -63,11 +59,11 @@ def decay32(t, series):
     half = np.int32(whole >> np.int32(1))
     scale = np.int32((np.int32(127) - half) << np.int32(23)).view(np.float32)
     scale *= np.int32((np.int32(127) - np.int32(whole - half)) << np.int32(23)).view(np.float32)
-    return scale + scale * p, (one - scale) - scale * p
+    return scale + scale * p
 
 
 def decay(t: Any, series: Any) -> Any:
-    """e^-t and 1 - e^-t, for t >= 0 or NaN. series: 1/log 2, log 2 in two parts, 1/2!, 1/3!, ... 1/13!."""
+    """e^-t, for t >= 0 or NaN. series: 1/log 2, log 2 in two parts, 1/2!, 1/3!, ... 1/13!."""
     return (decay32 if series.dtype == np.float32 else decay64)(t, series)
 
 
@@ -81,24 +77,18 @@ def _decay_of_type(t, series):  # noqa: ARG001
 @kernel
 def pull_entry(w, e, rates):
     """price beta e sign(w) + 2 l2 w, 0 where w = 0. rates: beta, price beta, 2 l2."""
-    slope = rates[1] * e
+    price_beta, twice_l2 = rates[1], rates[2]
+    slope = price_beta * e
     slope = -slope if w < 0 else slope
-    return (w if w == 0 else slope) + rates[2] * w
+    return (w if w == 0 else slope) + twice_l2 * w
 
 
 @kernel
 def laplace_slopes(w, g, rates, series, out):
     """out = g + pull."""
+    beta = rates[0]
     for i in range(w.size):
-        e, _ = decay(rates[0] * abs(w[i]), series)
-        out[i] = g[i] + pull_entry(w[i], e, rates)
-
-
-@kernel
-def laplace_both(w, g, rates, series, phi, out):
-    """out = g + pull, and phi = 1 - e^(-beta |w|)."""
-    for i in range(w.size):
-        e, phi[i] = decay(rates[0] * abs(w[i]), series)
+        e = decay(beta * abs(w[i]), series)
         out[i] = g[i] + pull_entry(w[i], e, rates)
 
 
@@ -109,15 +99,8 @@ def laplace_gradient(w: Array, g: Array, *, beta: float, price: float, l2: float
     return out
 
 
-def laplace_step(w: Array, g: Array, *, beta: float, price: float, l2: float = 0.0) -> tuple[Array, float, float]:
-    """Return the `laplace_gradient`, sum phi(w) and sum w^2; the sums are taken in float64."""
-    out, phi = np.empty(w.shape, w.dtype), np.empty(w.size, w.dtype)
-    laplace_both(w.reshape(-1), g.reshape(-1), *_numbers(w, beta, price, l2), phi, out.reshape(-1))
-    return out, float(phi.sum(dtype=np.float64)), float(np.square(w, dtype=np.float64).sum())
-
-
 def series_of(dtype: Any) -> Array:
-    """The numbers `decay` computes with."""
+    """Constants of `decay`."""
     high = 0.693145751953125 if dtype == np.float32 else 0.6931471803691238  # few enough bits: k high is exact
     parts = [1 / log(2), high, float(LOG2 - Fraction(high))]
     return np.array(parts + [1 / factorial(j) for j in range(2, TERMS + 1)], dtype)

@@ -54,7 +54,7 @@ class Flat:
 def pulled(w, g, pull, series):
     """g <- g + price phi'(w) + 2 l2 w. pull: beta, price beta, 2 l2."""
     for i in range(w.size):
-        e, _ = decay(pull[0] * abs(w[i]), series)
+        e = decay(pull[0] * abs(w[i]), series)
         g[i] += pull_entry(w[i], e, pull)
 
 
