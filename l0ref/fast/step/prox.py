@@ -60,7 +60,7 @@ def prox_entry(a, t, beta):
 def turn(x, z, t, beta, series):
     """One turn of Newton's method on every entry."""
     for i in range(z.size):
-        e, _ = decay64(beta * x[i], series)
+        e = decay64(beta * x[i], series)
         pull = t[i] * beta * e
         new = x[i] - (x[i] - abs(z[i]) + pull) / (1 - beta * pull)
         x[i] = 0.0 if new <= 0 else new
