@@ -19,10 +19,16 @@ from tests.cases import CASES
 from tests.house import FLOORS, LONG, RULES, registry_gaps
 from tests.house_files import ROOT, File, faults, repository
 from tests.house_imports import no_circles
+from tests.house_reach import all_reached
 from tests.house_verdicts import can_fail
 
 FILES = repository()
-ALL_RULES = {**RULES, "can_fail": can_fail(FILES), "no_circles": no_circles(FILES)}
+ALL_RULES = {
+    **RULES,
+    "all_reached": all_reached(FILES),
+    "can_fail": can_fail(FILES),
+    "no_circles": no_circles(FILES),
+}
 OPEN_CIRCLES: set[str] = set()  # the files of circles that are still there
 
 # rule, path, source, what the rule says
@@ -38,6 +44,20 @@ PLANTED = [
     ("floors", "l0ref/errors.py", "from l0ref.masks import keep_mask", "errors (floor 0) imports masks from above"),
     ("floors", "l0ref/novelty.py", "", "l0ref/novelty has no floor"),
     ("floors", "l0ref/nn/zoo.py", "import l0ref.novelty", "imports novelty from above"),
+    ("all_reached", "l0ref/masks/a.py", "def unwanted():\n    'Doc.'", "unwanted is reached from no public name"),
+    ("all_reached", "l0ref/masks/a.py", "@kernel\ndef unwanted(x): unwanted(x)", "unwanted is reached from no public"),
+    (
+        "all_reached",
+        "l0ref/fast/step/a.py",
+        "class Layer:\n    def unwanted(self): pass",
+        "unwanted is reached from no",
+    ),
+    (
+        "all_reached",
+        "l0ref/masks/a.py",
+        "from m import unwanted\ndef unwanted_(): pass",
+        "unwanted_ is reached from no",
+    ),
     ("no_circles", "l0ref/validate.py", "import l0ref.masks.amounts", "amounts.py -> l0ref/validate.py"),
     (
         "no_circles",
@@ -159,6 +179,18 @@ CLEAN = [
     ("floors", "l0ref/report/page.py", "from l0ref.version import __version__\nfrom l0ref import data"),
     ("floors", "l0ref/__main__.py", "from l0ref.cli import main"),
     ("floors", "tests/test_a.py", "import l0ref"),
+    ("all_reached", "l0ref/masks/a.py", "def wanted(): pass\nTABLE = {'a': 'wanted'}"),
+    (
+        "all_reached",
+        "l0ref/masks/a.py",
+        "@register\ndef listed(): wanted()\ndef wanted(): deeper()\ndef deeper(): pass",
+    ),
+    (
+        "all_reached",
+        "l0ref/masks/a.py",
+        "class A(logging.Handler):\n    def heard(self): pass\n    def __len__(self): pass",
+    ),
+    ("all_reached", "tests/test_a.py", "def unwanted(): pass"),
     ("no_circles", "l0ref/nn/novelty.py", "from l0ref import ops, streams\nfrom l0ref.nn import Model"),
     ("no_circles", "tests/cases/__init__.py", "from tests.cases import CASES"),
     ("absolute_imports", "l0ref/nn/zoo.py", "from l0ref.nn.layers import Linear"),
@@ -229,7 +261,7 @@ def test_repository_keeps_the_rule(rule):
 def judged(rule, path, source):
     """What a rule finds in one sample file, judged beside the repository."""
     sample = File(path, source)
-    made = {"can_fail": can_fail, "no_circles": no_circles}
+    made = {"all_reached": all_reached, "can_fail": can_fail, "no_circles": no_circles}
     return faults(made[rule]([*FILES, sample]) if rule in made else RULES[rule], [sample])
 
 
