@@ -1,4 +1,4 @@
-"""Where activations stand in a chain: in blocks of as many samples as a vector has lanes."""
+"""Layout of the activations of a chain: in blocks of as many samples as a vector has lanes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Shape = tuple[int, int, int]
 
 
 class Activation:
-    """What flows between two stages, for so many blocks of samples.
+    """The array between two stages, for a number of blocks of samples.
 
     shape  of one sample: (channels, height, width)
     value  (blocks, *shape, lanes), flat

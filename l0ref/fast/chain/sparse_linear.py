@@ -16,7 +16,7 @@ from l0ref.validate import Array
 
 
 class SparseLinearStage:
-    """One layer; what is stored of W (outputs, inputs), and b (outputs), are given anew at every call, flat.
+    """One layer; the stored entries of W (outputs, inputs) and b (outputs) are passed to every call, flat.
 
     x, y  activations before and after; the cotangent of y is overwritten by `backward`
     """
@@ -45,11 +45,11 @@ class SparseLinearStage:
     def backward(
         self, weight: Array, weight_bar: Array, bias_bar: Array, *, count: int, wants_x: bool, has_rows: bool
     ) -> None:
-        """Fill the cotangents of what is stored of W and of b, and that of x if it is wanted, from that of y."""
+        """Fill the cotangents of the stored entries of W and of b, and that of x if it is wanted, from that of y."""
         x, y, blocks = self.x, self.y, -(-count // self.x.lanes)
         shape = (-1, self.outputs, x.lanes)
         gates.gate(y.value.reshape(shape)[:blocks], y.bar.reshape(shape)[:blocks], self.floor, bias_bar, self.room)
-        weight_bar[...] = 0  # what of a tile is outside of the matrix is not written
+        weight_bar[...] = 0  # the part of a tile outside of the matrix is not written
         steps, threads = (x.lanes, x.lanes), self._threads(blocks)
         self.matrix.sample(y.bar, x.value, weight_bar, (blocks, x.step, y.step), steps, threads=threads)
         if wants_x:

@@ -43,7 +43,7 @@ def image_rows(x, blocks, rows, width, image_steps, lane_steps, sizes, block, co
 
 @kernel
 def pixel_rows(blocks, x, rows, width, image_steps, lane_steps, sizes, block, count):
-    """The way back of `image_rows`."""
+    """The inverse of `image_rows`."""
     lanes, first = len(lane_steps), block * len(lane_steps)
     for r in range(rows.shape[1]):
         target, source = rows[0, r] + first * sizes[0], rows[1, r] + block * sizes[1]
@@ -114,7 +114,7 @@ class Layout:
 
     @contextmanager
     def room(self) -> Iterator[Array]:
-        """Lend memory for the blocks, which holds anything."""
+        """Lend memory for the blocks; its contents are undefined."""
         with scratch(self.blocks * self.step, self.dtype) as blocks:
             yield blocks
 

@@ -1,7 +1,7 @@
 """Compiled twin of `MaxPool2d`: one pass finds the largest pixel of every window and where it was.
 
 Why it is fast: the truth compares every pixel of every window with the maximum, as arrays; here a window is read once,
-and what is kept of it is one byte, the place of the winner in the window. The backward pass reads that byte and adds
+and one byte is kept of it, the place of the winner in the window. The backward pass reads that byte and adds
 one number to one pixel. Windows of 2 x 2 at stride 2, the usual ones, have a kernel without inner loops: with the
 distances known, the compiler handles many windows at once.
 

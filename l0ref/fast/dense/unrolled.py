@@ -130,7 +130,7 @@ class Blocks:
         return self.by_group(columns, prod(self.k[1:]))
 
     def by_group(self, a: Array, rows: int) -> Array:
-        """A matrix of so many rows for each group."""
+        """One matrix of `rows` rows for each group."""
         matrices: Array = a.reshape(self.groups, rows, a.size // (self.groups * rows))
         return matrices
 

@@ -5,7 +5,7 @@
     tiles_out   y = A^T m A + b      2 x 2 outputs, for each filter
     slopes_in   d = A y_bar A^T      of a tile of 2 x 2 cotangents, for each filter
 
-Activations stand in blocks as in `dense.images`, and a number is a vector: so many samples at once. Frequency
+Activations stand in blocks as in `dense.images`, and a number is a vector: as many samples as it has lanes. Frequency
 xi = 4 j + i stands for entry (i, j) of a tile; v and m hold frequencies by channels or filters by tiles.
 
 Why it is fast: COLUMNS tiles at a time go through all three steps of a convolution, so that v and m stay in the second
@@ -24,7 +24,7 @@ from l0ref.fast.products.contraction import columns_of, correlate_run, rows_of, 
 
 @kernel
 def stretch(a, n, parts):
-    """Part n of an array that is cut into so many."""
+    """Part n of an array that is cut into `parts` equal parts."""
     return a[n * a.size // parts : (n + 1) * a.size // parts]
 
 
@@ -79,7 +79,7 @@ def tiles_in(x, v, at, image, tiles, first):
 
 @kernel
 def slopes_in(y, d, at, image, tiles, first):
-    """Fill so many tiles of d (16, filters, tiles) from the cotangents of outputs; arguments as in `tiles_in`."""
+    """Fill COLUMNS tiles of d (16, filters, tiles) from the cotangents of outputs; arguments as in `tiles_in`."""
     filters, plane, line, lanes = image[0], image[1], image[2], image[3]
     for f in range(filters):
         for p in range(COLUMNS):
@@ -180,7 +180,7 @@ def correlate_strips(x, y, zero, sums, room, tables, parts, first, last):
 def correlate(x, y, zero, sums, room, tables, parts, shares, blocks, threads):
     """Fill sums (shares, 16, ...): tiles of G-transformed weights' cotangents, as `products.contraction` writes them.
 
-    The strips are cut into so many shares, whatever the number of threads, and each is summed by one of them.
+    The strips are cut into `shares` parts, independently of the number of threads; one thread sums each.
 
     room    v (threads, 16, channels, tiles, lanes), and d (threads, 16, filters, tiles, lanes)
     tables  starts   where tiles begin in x and in y, (2, T)

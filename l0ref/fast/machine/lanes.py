@@ -1,4 +1,4 @@
-"""Vectors of lanes: the words in which the kernels of this package speak to the vector units of the processor.
+"""Vectors of lanes: the operations with which kernels use the vector unit of the processor.
 
 A vector holds `lanes(dtype)` numbers and lives in one register. Kernels handle a few vectors at a time, as a tuple,
 and name places in a flat array by offsets, also as tuples. In the formulas l runs over the lanes:

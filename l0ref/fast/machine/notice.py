@@ -16,7 +16,7 @@ logger = logging.getLogger("l0ref.fast")
 
 
 class Notice(event.Listener):
-    """Hears of every compilation of this process; speaks once, when it is a kernel of this package."""
+    """Listens to every compilation of this process; warns once, at the first kernel of this package."""
 
     def __init__(self) -> None:
         self.is_given = False

@@ -1,7 +1,7 @@
-"""Memory that is asked for once and kept.
+"""Memory that is allocated once and reused.
 
-    room      for the length of a call, by name: the next call under this name gets the same numbers back
-    Loan      for as long as somebody holds it, then for the next one
+    room      for the length of a call, by name: the next call with this name gets the same memory
+    Loan      for as long as it is referenced, then free for the next loan
     scratch   a loan for a `with` block
 
 All of it is flat and begins at a multiple of LINE bytes. Each thread keeps its own.
@@ -31,7 +31,7 @@ _kept = threading.local()
 
 
 def room(name: str, size: int, dtype: Any) -> Array:
-    """Return `size` numbers, which hold what the last room of this name held."""
+    """Return `size` numbers; their contents are left over from the previous room of this name."""
     kept: Array | None = _kept.__dict__.get(name + dtype.char)
     if kept is None or kept.size < size:
         kept = _kept.__dict__[name + dtype.char] = zeros(size, dtype)
@@ -39,7 +39,7 @@ def room(name: str, size: int, dtype: Any) -> Array:
 
 
 class Loan:
-    """Numbers that hold anything, in `array`, until the loan is forgotten; nothing may read them after that."""
+    """Memory in `array`, with undefined contents, valid as long as the loan is referenced."""
 
     __slots__ = ("_memory", "array")
 
@@ -63,7 +63,7 @@ class Loan:
 
 @contextmanager
 def scratch(size: int, dtype: Any) -> Iterator[Array]:
-    """Lend `size` numbers, which hold anything."""
+    """Lend `size` numbers with undefined contents."""
     loan = Loan(size, dtype)
     yield loan.array
 

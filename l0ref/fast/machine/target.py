@@ -1,4 +1,4 @@
-"""What the processor's vector unit looks like: how many numbers fit into a register, and how many registers it has."""
+"""The processor's vector unit: numbers in a register, and number of registers."""
 
 from __future__ import annotations
 

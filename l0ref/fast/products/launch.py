@@ -1,4 +1,4 @@
-"""The kernels of `products.contraction`, each with as many threads as its work is worth."""
+"""The kernels of `products.contraction`, each on a number of threads that fits its work."""
 
 from __future__ import annotations
 

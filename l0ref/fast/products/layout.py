@@ -76,7 +76,7 @@ def gather(data, order, rows, blocks, size, row_steps, lane_steps, threads):
 
 @parallel_kernel
 def to_rows(blocks, rows, size, count, row_steps, lane_steps, threads):
-    """Fill rows from so many blocks."""
+    """Fill rows from `count` blocks."""
     for n in prange(threads):
         for block in range(n * count // threads, (n + 1) * count // threads):
             rows_of_block(blocks, rows, size, block, row_steps, lane_steps)

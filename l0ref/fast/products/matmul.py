@@ -106,7 +106,7 @@ def along_part(a, b, zero, y, sums, parts, tables, sizes, first, last):
 def along(a, b, zero, y, sums, parts, tables, sizes, threads):
     """Fill y; all arrays are flat.
 
-    a, b    the matrices, and what is left of each of their rows behind the last whole vector, with zeros behind it
+    a, b    the matrices, and the rest of each row behind its last whole vector, padded with zeros
     sums    room for the totals of one tile for each thread
     parts   0, lanes, 2 lanes, ...: where the vectors of a tile's totals go
     tables  rows     offsets in a, in its rests, in y, and zeros, (4, N)

@@ -43,7 +43,7 @@ def rows_to_block(rows, block, tail, size, row_steps, lane_steps, n):
 
 @kernel
 def block_to_rows(block, rows, tail, size, row_steps, lane_steps, n):
-    """The way back of `rows_to_block`."""
+    """The inverse of `rows_to_block`."""
     begin, end = n * len(lane_steps) * size, (n + 1) * len(lane_steps) * size
     if end <= rows.size:
         rows_of_block(block, rows[begin:end], size, 0, row_steps, lane_steps)
@@ -68,7 +68,7 @@ def columns_to_blocks(x, blocks, count, lane_steps, first, last):
 
 @kernel
 def blocks_to_columns(blocks, x, count, lane_steps, first, last):
-    """The way back of `columns_to_blocks`."""
+    """The inverse of `columns_to_blocks`."""
     lanes = len(lane_steps)
     size, whole = x.size // count, count // lanes
     for d in range(first, last):
@@ -94,7 +94,7 @@ def to_blocks_part(x, blocks, tail, sizes, row_steps, lane_steps, first, last):
 
 @kernel
 def from_blocks_part(blocks, x, tail, sizes, row_steps, lane_steps, first, last):
-    """The way back of `to_blocks_part`."""
+    """The inverse of `to_blocks_part`."""
     if sizes[1]:
         blocks_to_columns(blocks, x, sizes[1], lane_steps, first, last)
     else:
@@ -158,7 +158,7 @@ class Batch:
         return self.x.nbytes > CACHE or not fits_vectors(self.x)
 
     def memory(self) -> Loan:
-        """Return `laid`, or memory for it: who fills that sets `laid`, and not before it is filled."""
+        """Return `laid`, or memory for it: the caller fills it and then sets `laid`."""
         return self.laid or Loan(self.x.size // self.count * self.blocks * self.width, self.x.dtype)
 
     def on_the_way(self, blocks: Array, y: Array, out: Array) -> Rows:
@@ -178,7 +178,7 @@ class Batch:
 
 
 def is_often(loads: float, nbytes: int) -> bool:
-    """Whether features of activations that take so many bytes are loaded often enough to copy them."""
+    """Whether features of activations of `nbytes` bytes are loaded often enough for a copy to pay."""
     return loads > (OFTEN if nbytes <= CACHE else OFTEN_FAR)
 
 
@@ -197,5 +197,5 @@ def _move(move: Any, source: Array, target: Array, shape: tuple[int, ...], rows:
 
 
 def blocks_for(count: int, width: int) -> int:
-    """Return how many blocks of `width` samples so many samples fill."""
+    """Return the number of blocks of `width` samples that hold `count` samples."""
     return -(-count // width)

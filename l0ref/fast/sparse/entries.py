@@ -21,7 +21,7 @@ some are found in the first cache. What counted, for 300 x 784 weights and 128 s
     groups of 8 where blocks stand side by side: 512 bytes in a row, few of which lie across two lines  -20 %
     loops in one function: where a kernel is called for each row, arrays are counted in and out      -30 %, few samples
 
-Two sums for each vector, taken by turns, are not faster; neither is x packed as vectors of 32 or 64 samples.
+Two alternating sums per vector are not faster; neither is x packed as vectors of 32 or 64 samples.
 
 `sample` takes 8 blocks at a time in either case, keeps a vector of sums for each entry and adds up its lanes at the
 end, for as many entries at a time as there are lanes, whichever rows they belong to. To sum that many entries of one

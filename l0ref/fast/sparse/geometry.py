@@ -1,4 +1,4 @@
-"""Where everything is in a convolution with a sparse kernel: what `sparse.planes` reads from tables.
+"""Geometry of a convolution with a sparse kernel: the tables that `sparse.planes` reads.
 
 Axis letters as in `l0ref.ops.windows`. A and B are the rows and columns of a plane of x: P and Q, and as many more as
 windows reach beyond their first pixel.
@@ -46,7 +46,7 @@ class Frame:
 
     @property
     def planes(self) -> int:
-        """How many there are."""
+        """Number of planes."""
         return self.image[0] * prod(self.stride)
 
     @property
@@ -103,7 +103,7 @@ class Pass:
 
     @cached_property
     def tables(self) -> tuple[Table, ...]:
-        """What the kernels read of both frames: runs, and the steps of a block."""
+        """Tables of both frames that the kernels read: runs, and the steps of a block."""
         number = np.arange(self.lanes)
         rows = (prod(frame.image) * number for frame in (self.source, self.target))
         return self.source.runs(self.unit), self.target.runs(self.unit), *rows, self.lanes * number
@@ -119,20 +119,21 @@ class Pass:
         return first, second, third
 
     @cached_property
-    def _layout(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        frames = self.source.sizes(self.unit, self.lanes) + self.target.sizes(self.unit, self.lanes)
-        return frames, (*self.grid, self.unit, self.target.plane * self.unit, self.lanes)
+    def _layout(self) -> tuple[tuple[int, ...], ...]:
+        frames = self.source.sizes(self.unit, self.lanes), self.target.sizes(self.unit, self.lanes)
+        return *frames, self.grid, (self.unit, self.target.plane * self.unit, self.lanes)
 
-    def layout(self, *memory: int) -> tuple[int, ...]:
-        """Return all sizes in the order in which the kernels read them."""
-        return *self._layout[0], *memory, *self._layout[1]
+    def layout(self, *memory: int) -> tuple[tuple[int, ...], ...]:
+        """Return all sizes as the kernels unpack them."""
+        x_sizes, y_sizes, grid, steps = self._layout
+        return x_sizes, y_sizes, memory, grid, steps
 
     def units(self, images: int) -> int:
-        """How many units so many images make."""
+        """Number of units in a number of images."""
         return -(-images // self.unit)
 
     def work(self, images: int) -> int:
-        """Multiply-adds, and what takes as long: to lay out the planes of both frames."""
+        """Cost in multiply-adds, the layout of the planes of both frames included."""
         vectors = LOADED * self.places.size * self.grid[0] * self.grid[1]
         numbers = MOVE * (prod(self.source.image) + prod(self.target.image))
         return vectors * self.lanes * self.units(images) + numbers * images
@@ -166,7 +167,7 @@ class Geometry:
         return p, q
 
     def forward(self, unit: int) -> Pass:
-        """Y from x and the weights."""
+        """The pass that computes y from x and the weights."""
         (p, q), (a, b) = self.windows_on, self._grid()
         source = Frame(self.image, self.windows.stride, self.windows.padding, (a, b), b, a * b)
         _, plane, down, right = self._entries()
@@ -175,7 +176,7 @@ class Geometry:
         return Pass(source, target, self.pattern.indptr, narrow(places), unit, self.lanes, rows)
 
     def backward(self, unit: int) -> Pass:
-        """X_bar from y_bar and the weights: those that reach a plane of x are its row."""
+        """The pass that computes x_bar from y_bar: the row of a plane of x holds the weights that reach it."""
         (p, q), (a, b), (tall, wide) = self.windows_on, self._grid(), self.reach
         pitch = q + 2 * wide
         plane_of_y = (p + 2 * tall) * pitch
@@ -204,7 +205,7 @@ class Geometry:
     def _target(self, image: Shape, style: tuple[Pair, Pair], grid: Pair, pitch: int, unit: int) -> tuple[Frame, Grid]:
         """Planes to be filled, from planes whose rows are `pitch` pixels apart, and the rows of vectors they take."""
         (height, width), lanes = grid, self.lanes
-        if unit == 1:  # all rows at once, and what is between them
+        if unit == 1:  # all rows at once, with the gaps between them
             vectors = -(-((height - 1) * pitch + width) // lanes)
             return Frame(image, *style, grid, pitch, vectors * lanes), (1, vectors, 0, 0, lanes, lanes)
         whole, apart = (1, height * width, 0, 0), (height, width, pitch * lanes, width * lanes)
@@ -214,7 +215,7 @@ class Geometry:
 
 @lru_cache(maxsize=KEPT)
 def passes(geometry: Geometry, unit: int) -> tuple[Pass, Pass]:
-    """Return the forward and the backward pass, for pixels of so many numbers."""
+    """Return the forward and the backward pass for pixels of `unit` numbers."""
     return geometry.forward(unit), geometry.backward(unit)
 
 

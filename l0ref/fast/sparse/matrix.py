@@ -1,8 +1,8 @@
-"""A sparse matrix times a batch, as compiled functions: what the twins of the sparse operations are made of.
+"""A sparse matrix times a batch, as compiled functions from which the twins of the sparse operations are built.
 
-    multiply             y[m, n] = b[m] + sum_d w[m, d] x[d, n]        over what is stored
+    multiply             y[m, n] = b[m] + sum_d w[m, d] x[d, n]        over the stored entries
     multiply_transposed  x[d, n] = sum_m w[m, d] y[m, n]
-    sample               g[m, d] = sum_n y[m, n] x[d, n]               where something is stored
+    sample               g[m, d] = sum_n y[m, n] x[d, n]               at the stored entries
 
 Activations are a `Batch`. One that takes part in two products is laid out in blocks once. Features whose samples are
 whole vectors are written where they belong, and read where they stand if that is seldom; a single sample is left as it
@@ -58,7 +58,7 @@ def multiply_transposed(pattern: AnyPattern, values: Array, y: Batch) -> Array:
 
 
 def sample(pattern: AnyPattern, y: Batch, x: Batch) -> Array:
-    """Return what is stored of Y X^T, of Y^T X if samples are rows, or of y x^T for vectors, like the values."""
+    """Return the stored entries of Y X^T, Y^T X if samples are rows, y x^T for vectors, shaped like the values."""
     matrix, g = operand(pattern), np.zeros(pattern.values_shape, x.x.dtype)
     if x.count == 1:
         matrix.outer(flat(y.x), flat(x.x), g.reshape(-1))

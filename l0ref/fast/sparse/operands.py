@@ -1,7 +1,7 @@
 """The kernels for sparse matrices by what the matrix stores: single entries, or tiles. Both have the same uses.
 
     multiply   y = W x + b for one sample            contract   the same for blocks of samples
-    outer      g = d x^T at what is stored           sample     the same, added up over blocks of samples
+    outer      g = d x^T at the entries           sample     the same, added up over blocks of samples
     rows       contract for samples in rows, laid out on the way
     columns    contract for samples in columns, copied on the way: of single entries
     turned     the values of the transposed matrix   loads      how often a feature is loaded, on average
@@ -10,7 +10,7 @@
 
 Activations are flat arrays, or blocks of `sparse.batch`. `blocks` says how many there are and how far it is
 from one to the next in x and in y (or d), `steps` how far from one feature to the next in x and in y (or d).
-How many threads a product takes is for the caller to say, who knows what comes before and after: `work`.
+The caller chooses the number of threads, from `work` and the products around this one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Entries:
         return self.pattern.nnz / max(self.pattern.shape[1], 1)
 
     def work(self, samples: int) -> int:
-        """What takes as long as the products."""
+        """Cost of the products, in multiply-adds."""
         return LOADED * self.pattern.nnz * samples
 
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
@@ -115,11 +115,11 @@ class Tiles:
 
     @property
     def loads(self) -> float:
-        """Entries of a column over the rows of a tile, which are multiplied by what is loaded once."""
+        """Entries of a column over the rows of a tile, which are multiplied by one load."""
         return prod(self.pattern.values_shape) / (self.pattern.blocksize[0] * max(self.pattern.shape[1], 1))
 
     def work(self, samples: int) -> int:
-        """The products."""
+        """Number of multiply-adds."""
         return prod(self.pattern.values_shape) * samples
 
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:

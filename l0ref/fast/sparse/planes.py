@@ -15,7 +15,7 @@ window to window, so that this holds for each of them.
     grid    of vectors; see `grid`
     steps   numbers of a pixel; from one plane of y to the next; lanes
     tables  runs of x and of y; the way to each row, and to each lane, of a block of x, of y, and of either
-    layout  sizes of x, sizes of y, four sizes of memory, grid and steps, one after another
+    layout  sizes of x, sizes of y, four sizes of memory, grid, steps: a tuple of each
 
 Why it is fast: what belongs to one unit fits the second cache, so the images are read once and the results written
 once; the rest is as in `entries`, with up to eight vectors of a row of windows for each weight.
@@ -50,7 +50,7 @@ def frame(images, planes, runs, sizes):
 
 @kernel
 def unframe(planes, images, runs, sizes):
-    """The way back of `frame`; pixels that are in no plane become 0."""
+    """The inverse of `frame`; pixels that are in no plane become 0."""
     _, unit, stride, _, whole, lanes = sizes
     if not whole:
         images[:] = 0
@@ -80,7 +80,7 @@ def lay(images, planes, spare, runs, sizes, row_steps, lane_steps, n):
 
 @kernel
 def bring(planes, images, spare, runs, sizes, row_steps, lane_steps, n):
-    """The way back of `lay`."""
+    """The inverse of `lay`."""
     block, tail = spare
     if sizes[1] == 1:
         unframe(planes, images[n * sizes[0] : (n + 1) * sizes[0]], runs, sizes)
@@ -101,15 +101,16 @@ def contract_planes(x, w, b, floor, y, grid, steps):
 @kernel
 def convolve_part(x, w, bias, y, room, tables, numbers, layout, first, last):
     """Units first ... last - 1 of `convolve`."""
-    x_sizes, y_sizes, ends, grid, steps = layout[:6], layout[6:12], layout[12:16], layout[16:22], layout[22:]
-    x_rows, y_rows, lane_steps = pick(tables[2], numbers), pick(tables[3], numbers), pick(tables[4], numbers)
-    (b, floor), planes, out = bias, room[: ends[0]], room[ends[0] : ends[1]]
-    spare = room[ends[1] : ends[2]], room[ends[2] : ends[3]]
+    x_sizes, y_sizes, (end_x, end_y, end_block, end_tail), grid, steps = layout
+    x_runs, y_runs, x_table, y_table, lane_table = tables
+    x_rows, y_rows, lane_steps = pick(x_table, numbers), pick(y_table, numbers), pick(lane_table, numbers)
+    (b, floor), planes, out = bias, room[:end_x], room[end_x:end_y]
+    spare = room[end_y:end_block], room[end_block:end_tail]
     planes[:] = 0
     for n in range(first, last):
-        lay(x, planes, spare, tables[0], x_sizes, x_rows, lane_steps, n)
+        lay(x, planes, spare, x_runs, x_sizes, x_rows, lane_steps, n)
         contract_planes(planes, w, b, floor, out, grid, steps)
-        bring(out, y, spare, tables[1], y_sizes, y_rows, lane_steps, n)
+        bring(out, y, spare, y_runs, y_sizes, y_rows, lane_steps, n)
 
 
 @parallel_kernel
@@ -137,26 +138,28 @@ def sample_planes(x, d, w, sums, grid, steps, row):
 @kernel
 def lay_both(x, d, room, tables, numbers, layout, thread, begin, first, last):
     """Units first ... last - 1 of x and d into planes, which begin with those of unit `begin`."""
-    x_sizes, d_sizes, sizes = layout[:6], layout[6:12], layout[12:16]
-    x_rows, d_rows, lane_steps = pick(tables[2], numbers), pick(tables[3], numbers), pick(tables[4], numbers)
-    own = room[2][thread * sizes[3] : (thread + 1) * sizes[3]]
-    spare = own[: sizes[2]], own[sizes[2] :]
+    x_sizes, d_sizes, (x_size, d_size, block, own_size), _, _ = layout
+    x_runs, d_runs, x_table, d_table, lane_table = tables
+    x_rows, d_rows, lane_steps = pick(x_table, numbers), pick(d_table, numbers), pick(lane_table, numbers)
+    x_room, d_room, spare_room, _ = room
+    own = spare_room[thread * own_size : (thread + 1) * own_size]
+    spare = own[:block], own[block:]
     for n in range(first, last):
-        x_planes = room[0][(n - begin) * sizes[0] : (n - begin + 1) * sizes[0]]
-        d_planes = room[1][(n - begin) * sizes[1] : (n - begin + 1) * sizes[1]]
-        lay(x, x_planes, spare, tables[0], x_sizes, x_rows, lane_steps, n)
-        lay(d, d_planes, spare, tables[1], d_sizes, d_rows, lane_steps, n)
+        x_planes = x_room[(n - begin) * x_size : (n - begin + 1) * x_size]
+        d_planes = d_room[(n - begin) * d_size : (n - begin + 1) * d_size]
+        lay(x, x_planes, spare, x_runs, x_sizes, x_rows, lane_steps, n)
+        lay(d, d_planes, spare, d_runs, d_sizes, d_rows, lane_steps, n)
 
 
 @kernel
 def sample_part(room, w, sums, layout, number, first, last):
     """Add `number` units to the sums of the entries first ... last - 1."""
-    indptr, places = w
-    sizes, grid, steps, row = layout[12:16], layout[16:22], layout[22:], 0
+    (indptr, places), (_, _, (x_size, d_size, _, _), grid, steps), row = w, layout, 0
+    x_room, d_room, _, _ = room
     while row < indptr.size - 2 and indptr[row + 1] <= first:
         row += 1
     for n in range(number):
-        x, d = room[0][n * sizes[0] : (n + 1) * sizes[0]], room[1][n * sizes[1] : (n + 1) * sizes[1]]
+        x, d = x_room[n * x_size : (n + 1) * x_size], d_room[n * d_size : (n + 1) * d_size]
         sample_planes(x, d, (indptr, places, first, last), sums, grid, steps, row)
 
 

@@ -29,11 +29,14 @@ def flushed(x, least):
 @kernel
 def adam_entry(w, g, m, v, rates):
     """One entry of `adam_all`: w, m and v after the step."""
-    m = rates[0] * m + rates[1] * g
-    v = rates[2] * v + rates[3] * (g * g)
-    step = rates[6] / (np.sqrt(v / rates[5]) + rates[7])
-    w = w * rates[8] - step * (m / rates[4])
-    return flushed(w, rates[9]), flushed(m, rates[10]), flushed(v, rates[10])
+    beta1, rest1, beta2, rest2 = rates[0], rates[1], rates[2], rates[3]
+    correction1, correction2, lr, eps, shrink = rates[4], rates[5], rates[6], rates[7], rates[8]
+    least, tiny = rates[9], rates[10]
+    m = beta1 * m + rest1 * g
+    v = beta2 * v + rest2 * (g * g)
+    step = lr / (np.sqrt(v / correction2) + eps)
+    w = w * shrink - step * (m / correction1)
+    return flushed(w, least), flushed(m, tiny), flushed(v, tiny)
 
 
 @kernel
@@ -61,9 +64,10 @@ def adam_kept(w, g, m, v, rates, keep, w_out, m_out, v_out):
 @kernel
 def momentum_entry(w, g, v, rates, nesterov):
     """One entry of `momentum_all`: w and v after the step."""
-    v = rates[0] * v + g
-    direction = g + rates[0] * v if nesterov else v
-    return flushed(w - rates[1] * direction, rates[2]), flushed(v, rates[3])
+    momentum, lr, least, tiny = rates[0], rates[1], rates[2], rates[3]
+    v = momentum * v + g
+    direction = g + momentum * v if nesterov else v
+    return flushed(w - lr * direction, least), flushed(v, tiny)
 
 
 @kernel

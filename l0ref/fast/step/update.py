@@ -5,7 +5,7 @@
     w, m, v <- 0 where the mask says so
 
 Why it is fast: apart, these passes read w three times and write g once in between; here every array is read and written
-once, and no memory is asked for. The entries are those of the steps that are not in place, so that the results are
+once, and no memory is allocated. The entries are those of the steps that are not in place, so that the results are
 equal bit for bit.
 
 All parameters of a network stand one after another in one array, cut into segments at `bounds`; each segment has a
