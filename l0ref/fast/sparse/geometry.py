@@ -123,10 +123,10 @@ class Pass:
         frames = self.source.sizes(self.unit, self.lanes), self.target.sizes(self.unit, self.lanes)
         return *frames, self.grid, (self.unit, self.target.plane * self.unit, self.lanes)
 
-    def layout(self, *memory: int) -> tuple[tuple[int, ...], ...]:
+    def layout(self, *memory: int) -> tuple[int, ...]:
         """Return all sizes as the kernels unpack them."""
         x_sizes, y_sizes, grid, steps = self._layout
-        return x_sizes, y_sizes, memory, grid, steps
+        return *x_sizes, *y_sizes, *memory, *grid, *steps
 
     def units(self, images: int) -> int:
         """Number of units in a number of images."""

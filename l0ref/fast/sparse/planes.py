@@ -15,7 +15,7 @@ window to window, so that this holds for each of them.
     grid    of vectors; see `grid`
     steps   numbers of a pixel; from one plane of y to the next; lanes
     tables  runs of x and of y; the way to each row, and to each lane, of a block of x, of y, and of either
-    layout  sizes of x, sizes of y, four sizes of memory, grid, steps: a tuple of each
+    layout  sizes of x, sizes of y, four sizes of memory, grid and steps, one after another: see `sections`
 
 Why it is fast: what belongs to one unit fits the second cache, so the images are read once and the results written
 once; the rest is as in `entries`, with up to eight vectors of a row of windows for each weight.
@@ -31,6 +31,12 @@ from l0ref.fast.machine.policy import kernel, parallel_kernel
 from l0ref.fast.sparse.batch import block_to_rows, rows_to_block
 from l0ref.fast.sparse.entries import write_totals
 from l0ref.fast.sparse.grid import contract_row, sample_row
+
+
+@kernel
+def sections(layout):
+    """The parts of a layout, which is flat because a loop over threads takes no tuple of tuples."""
+    return layout[:6], layout[6:12], layout[12:16], layout[16:22], layout[22:]
 
 
 @kernel
@@ -101,7 +107,7 @@ def contract_planes(x, w, b, floor, y, grid, steps):
 @kernel
 def convolve_part(x, w, bias, y, room, tables, numbers, layout, first, last):
     """Units first ... last - 1 of `convolve`."""
-    x_sizes, y_sizes, (end_x, end_y, end_block, end_tail), grid, steps = layout
+    x_sizes, y_sizes, (end_x, end_y, end_block, end_tail), grid, steps = sections(layout)
     x_runs, y_runs, x_table, y_table, lane_table = tables
     x_rows, y_rows, lane_steps = pick(x_table, numbers), pick(y_table, numbers), pick(lane_table, numbers)
     (b, floor), planes, out = bias, room[:end_x], room[end_x:end_y]
@@ -138,7 +144,7 @@ def sample_planes(x, d, w, sums, grid, steps, row):
 @kernel
 def lay_both(x, d, room, tables, numbers, layout, thread, begin, first, last):
     """Units first ... last - 1 of x and d into planes, which begin with those of unit `begin`."""
-    x_sizes, d_sizes, (x_size, d_size, block, own_size), _, _ = layout
+    x_sizes, d_sizes, (x_size, d_size, block, own_size), _, _ = sections(layout)
     x_runs, d_runs, x_table, d_table, lane_table = tables
     x_rows, d_rows, lane_steps = pick(x_table, numbers), pick(d_table, numbers), pick(lane_table, numbers)
     x_room, d_room, spare_room, _ = room
@@ -154,7 +160,7 @@ def lay_both(x, d, room, tables, numbers, layout, thread, begin, first, last):
 @kernel
 def sample_part(room, w, sums, layout, number, first, last):
     """Add `number` units to the sums of the entries first ... last - 1."""
-    (indptr, places), (_, _, (x_size, d_size, _, _), grid, steps), row = w, layout, 0
+    (indptr, places), (_, _, (x_size, d_size, _, _), grid, steps), row = w, sections(layout), 0
     x_room, d_room, _, _ = room
     while row < indptr.size - 2 and indptr[row + 1] <= first:
         row += 1
