@@ -67,35 +67,10 @@ def test_step_equals_the_plain_one_bit_for_bit(
         assert_same(fast(*turned, **options), plain(*turned, **options), dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("name", "count", "options"), STEPS)
-def test_step_under_a_mask_equals_the_plain_one_on_masked_arrays(
-    name: str, count: int, options: dict[str, Any], dtype: Any, rng: np.random.Generator
-) -> None:
-    plain: Callable[..., tuple[Array, ...]] = getattr(optim, name)
-    fast: Callable[..., tuple[Array, ...]] = getattr(optimizer, name)
-    for shape in SHAPES:
-        for keep in (rng.random(shape) < 0.5, np.ones(shape, bool), np.zeros(shape, bool)):
-            arrays = draw(shape, count, dtype, rng)
-            masked = [np.where(keep, a, dtype(0)) for a in arrays]
-            assert_same(fast(*arrays, **options, keep=keep), plain(*masked, **options), dtype)
-
-
-@pytest.mark.parametrize(("name", "count", "options"), STEPS)
-def test_mask_beats_nan_and_infinity(name: str, count: int, options: dict[str, Any]) -> None:
-    arrays = [np.array([1.0, bad, 2.0]) for bad in (np.nan, np.inf, -np.inf, np.nan)[:count]]
-    with np.errstate(invalid="ignore"):  # where the compiler is off, NumPy would warn about what is masked
-        results = getattr(optimizer, name)(*arrays, **options, keep=np.array([True, False, True]))
-    for a in results:
-        assert a[1] == 0
-        assert np.isfinite(a).all()
-
-
-def test_steps_have_the_signatures_of_the_plain_ones_and_keep() -> None:
+def test_steps_have_the_signatures_of_the_plain_ones() -> None:
     for name in ("adam_step", "adamw_step", "momentum_step"):
         plain, fast = (list(inspect.signature(getattr(m, name)).parameters.values()) for m in (optim, optimizer))
-        assert [(p.name, p.kind, p.default) for p in fast[:-1]] == [(p.name, p.kind, p.default) for p in plain]
-        assert (fast[-1].name, fast[-1].default) == ("keep", None)
+        assert [(p.name, p.kind, p.default) for p in fast] == [(p.name, p.kind, p.default) for p in plain]
 
 
 # --- the Laplace penalty ----------------------------------------------------------------------------------------------

@@ -1,8 +1,4 @@
-"""Compiled steps of the optimisers, with the signatures of the plain ones in `l0ref.optim` and one option more.
-
-    keep   bool array shaped like w, or None: where it is False, w and all slots become exactly 0, even those that were
-           infinite or NaN. The plain optimisers mask what goes into a step; as a step maps zeros to zeros, masking
-           what comes out is the same.
+"""Compiled steps of the optimisers, with the signatures of the plain ones in `l0ref.optim`.
 
 Why they are fast: the plain Adam step makes a dozen arrays of the size of w and goes to memory for each; here each
 entry is read once, taken through the whole formula in registers, and written once, several entries at a time. The
@@ -50,18 +46,6 @@ def adam_all(w, g, m, v, rates, w_out, m_out, v_out):
 
 
 @kernel
-def adam_kept(w, g, m, v, rates, keep, w_out, m_out, v_out):
-    """A step on the entries to keep, and 0 for the others."""
-    zero = w.dtype.type(0)
-    for i in range(w.size):
-        kept = keep[i]
-        w_new, m_new, v_new = adam_entry(w[i], g[i], m[i], v[i], rates)
-        w_out[i] = w_new if kept else zero
-        m_out[i] = m_new if kept else zero
-        v_out[i] = v_new if kept else zero
-
-
-@kernel
 def momentum_entry(w, g, v, rates, nesterov):
     """One entry of `momentum_all`: w and v after the step."""
     momentum, lr, least, tiny = rates[0], rates[1], rates[2], rates[3]
@@ -77,17 +61,6 @@ def momentum_all(w, g, v, rates, nesterov, w_out, v_out):
         w_out[i], v_out[i] = momentum_entry(w[i], g[i], v[i], rates, nesterov)
 
 
-@kernel
-def momentum_kept(w, g, v, rates, nesterov, keep, w_out, v_out):
-    """A step on the entries to keep, and 0 for the others."""
-    zero = w.dtype.type(0)
-    for i in range(w.size):
-        kept = keep[i]
-        w_new, v_new = momentum_entry(w[i], g[i], v[i], rates, nesterov)
-        w_out[i] = w_new if kept else zero
-        v_out[i] = v_new if kept else zero
-
-
 def adam_step(
     w: Array,
     g: Array,
@@ -99,10 +72,9 @@ def adam_step(
     beta2: float,
     eps: float,
     t: int,
-    keep: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """As `l0ref.optim.adam_step`: return (w, m, v) after step number t = 1, 2, ..."""
-    return adamw_step(w, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=0.0, t=t, keep=keep)
+    return adamw_step(w, g, m, v, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=0.0, t=t)
 
 
 def adamw_step(
@@ -117,29 +89,22 @@ def adamw_step(
     eps: float,
     weight_decay: float,
     t: int,
-    keep: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """As `l0ref.optim.adamw_step`: the decay stands beside the gradient, not inside it."""
     rates = adam_rates(w.dtype, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, t=t)
     inputs = (*_flat(w, g, m, v), rates)
     out = [np.empty(w.shape, w.dtype) for _ in range(3)]
-    if keep is None:
-        adam_all(*inputs, *_flat(*out))
-    else:
-        adam_kept(*inputs, keep.reshape(-1), *_flat(*out))
+    adam_all(*inputs, *_flat(*out))
     return out[0], out[1], out[2]
 
 
 def momentum_step(
-    w: Array, g: Array, v: Array, *, lr: float, momentum: float, nesterov: bool = False, keep: Array | None = None
+    w: Array, g: Array, v: Array, *, lr: float, momentum: float, nesterov: bool = False
 ) -> tuple[Array, Array]:
     """As `l0ref.optim.momentum_step`: return (w, v)."""
     inputs = (*_flat(w, g, v), momentum_rates(w.dtype, lr=lr, momentum=momentum), bool(nesterov))
     out = [np.empty(w.shape, w.dtype) for _ in range(2)]
-    if keep is None:
-        momentum_all(*inputs, *_flat(*out))
-    else:
-        momentum_kept(*inputs, keep.reshape(-1), *_flat(*out))
+    momentum_all(*inputs, *_flat(*out))
     return out[0], out[1]
 
 
