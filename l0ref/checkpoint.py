@@ -79,7 +79,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 def _check_sizes(architecture: Sequence[Layer], arrays: Mapping[str, Any], patterns: Mapping[str, Any]) -> None:
     """Refuse a dense layer that declares other weights than the file holds, before Model makes as many."""
     for layer in leaves(architecture):
-        for key, size in layer.sizes().items():
+        for key, (_, size) in layer.weights().items():
             if key not in patterns and key in arrays and arrays[key].size != size:
                 raise ShapeError(f"params[{key!r}] has shape {arrays[key].shape}, its layer declares {size} weights")
 

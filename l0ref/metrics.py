@@ -44,6 +44,7 @@ import numpy as np
 
 from l0ref.data import Dataset
 from l0ref.errors import ArgumentError
+from l0ref.masks import removed
 from l0ref.nn import Model
 from l0ref.ops import cross_entropy
 from l0ref.validate import Array
@@ -89,7 +90,7 @@ def layers(model: Model) -> list[dict[str, Any]]:
 
 def pruned_count(model: Model) -> int:
     """Return how many weights the masks of a model remove."""
-    return sum(int((~mask).sum()) for mask in model.masks.values())
+    return removed(model.masks)
 
 
 def bytes_dense(model: Model) -> int:

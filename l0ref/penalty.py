@@ -112,24 +112,6 @@ class PenaltyTerms:
 
 
 @dataclass(frozen=True)
-class PenaltyRow:
-    """One weight array in the breakdown of a penalty.
-
-    key, size   name and number of entries, pruned ones included
-    factor      layer weight C_l
-    l0, l2      the two terms of this array
-    share       (l0 + l2) / total penalty, in [0, 1]; 0 where the total is 0
-    """
-
-    key: str
-    size: int
-    factor: float
-    l0: float
-    l2: float
-    share: float
-
-
-@dataclass(frozen=True)
 class Pull:
     """A penalty as one training step meets it: sum over keys of price sum phi(w) + l2 sum w^2.
 
@@ -249,23 +231,6 @@ class Penalty:
     def value(self, model: HasWeights) -> float:
         """Return the whole penalty of a model: what it adds to the data loss."""
         return self.terms(model.params, self.factors(model)).total
-
-    def breakdown(self, model: HasWeights) -> tuple[PenaltyRow, ...]:
-        """Return one row per weight array, in the order of the layers."""
-        factors = self.factors(model)
-        terms = self.terms(model.params, factors)
-        total = terms.total
-        return tuple(
-            PenaltyRow(
-                key=key,
-                size=model.sizes[key],
-                factor=factor,
-                l0=terms.l0[key],
-                l2=terms.l2[key],
-                share=(terms.l0[key] + terms.l2[key]) / total if total else 0.0,
-            )
-            for key, factor in factors.items()
-        )
 
 
 def _array(params: Mapping[str, Array], key: str) -> Array:

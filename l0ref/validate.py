@@ -77,6 +77,15 @@ def flag(name: str, value: bool) -> bool:
     return bool(value)
 
 
+def portion(share: float, n: int) -> int:
+    """Return a share of n things as a whole number of them, floor(share n + 0.5): halves go up.
+
+    >>> portion(0.5, 5), portion(0.1, 14)
+    (3, 1)
+    """
+    return math.floor(float(share) * n + 0.5)
+
+
 def pair(name: str, value: int | tuple[int, int], *, least: int = 0) -> tuple[int, int]:
     """Return (vertical, horizontal) from one whole number or a pair of them, as PyTorch reads both."""
     values = tuple(value) if isinstance(value, tuple | list) else (value, value)

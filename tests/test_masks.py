@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l0ref.errors import ArgumentError, DTypeError, LayerCollapse, ShapeError
-from l0ref.masks import amount_for_compression, keep_mask, kept_count_for_compression, largest_amount
+from l0ref.masks import amount_for_compression, keep_mask, kept_count_for_compression, largest_amount, removed
+from l0ref.validate import portion
 
 DTYPES = [np.float32, np.float64]
 
@@ -394,3 +395,21 @@ def test_largest_amount_messages(options, said):
 def test_largest_amount_with_nan_at_the_start():
     with pytest.raises(ArgumentError, match=r"^limit=1.0 is below the loss nan at start=0"):
         largest_amount(lambda _: math.nan, n=3, limit=1.0)
+
+
+@pytest.mark.parametrize(
+    ("masks", "count"),
+    [({}, 0), ({"a": np.zeros((0, 3), bool)}, 0), ({"a": np.ones(3, bool)}, 0), ({"a": np.arange(6) % 3 > 0}, 2)],
+)
+def test_removed_counts_what_masks_do_not_keep(masks, count):
+    assert removed(masks) == count
+    assert type(removed(masks)) is int
+
+
+@pytest.mark.parametrize(
+    ("share", "n", "count"),
+    [(0.0, 7, 0), (1.0, 7, 7), (0.5, 7, 4), (0.5, 5, 3), (0.49, 1, 0), (0.5, 1, 1), (0.3, 0, 0), (0.25, 4, 1)],
+)  # fmt: skip
+def test_portion_rounds_halves_up(share, n, count):
+    assert portion(share, n) == count
+    assert type(portion(share, n)) is int

@@ -177,21 +177,6 @@ def test_large_beta_counts_and_small_beta_is_l1(rng: np.random.Generator) -> Non
     assert l1 == pytest.approx(np.abs(w).sum(), rel=1e-8, abs=0)
 
 
-def test_breakdown_rows() -> None:
-    model = network()
-    penalty = Penalty(alpha=1e-3, l2=1e-2, groups="kind")
-    rows, factors = penalty.breakdown(model), penalty.factors(model)
-    terms = penalty.terms(model.params, factors)
-    assert [r.key for r in rows] == list(model.weights)
-    assert [r.size for r in rows] == [18, 72, 12]
-    assert [r.factor for r in rows] == list(factors.values())
-    assert [(r.l0, r.l2) for r in rows] == [(terms.l0[k], terms.l2[k]) for k in model.weights]
-    for row in rows:
-        assert row.share == pytest.approx((row.l0 + row.l2) / penalty.value(model), rel=1e-14, abs=0)
-    assert math.fsum(r.share for r in rows) == pytest.approx(1.0, rel=1e-14)
-    assert [r.share for r in Penalty().breakdown(model)] == [0.0, 0.0, 0.0]
-
-
 # --- gradient ---------------------------------------------------------------------------------------------------------
 
 
@@ -302,4 +287,4 @@ def test_prox_without_price_or_step_moves_nothing(price: float, step: Any) -> No
 
 def test_totals_of_no_layers() -> None:
     assert PenaltyTerms({}, {}).total == 0.0
-    assert Penalty(alpha=1.0).breakdown(SimpleNamespace(params={}, weights=(), kinds={}, sizes={})) == ()
+    assert Penalty(alpha=1.0).value(SimpleNamespace(params={}, weights=(), kinds={}, sizes={})) == 0.0

@@ -15,6 +15,7 @@ import l0ref
 from l0ref import nn, optim, schedules
 from l0ref.data import Dataset
 from l0ref.errors import ArgumentError
+from l0ref.nn.loss import Pass, loss_and_gradient
 from l0ref.penalty import Penalty
 from l0ref.training import History, Recipe, Trainer, TrainingState, fit
 
@@ -198,3 +199,39 @@ def test_recipe_refuses_a_setting_before_any_training(settings: dict[str, Any], 
 def test_recipe_holds_plain_numbers() -> None:
     recipe = Recipe(np.int64(2), label_smoothing=np.float64(0.1), threshold=np.float32(0.5))  # type: ignore[arg-type]
     assert [type(v) for v in (recipe.epochs, recipe.label_smoothing, recipe.threshold)] == [int, float, float]
+
+
+# --- the loss and its gradient ----------------------------------------------------------------------------------------
+
+
+def test_loss_and_gradient_against_differences() -> None:
+    """Five-point differences along a random direction, with dropout drawn alike and batch statistics."""
+    model = nn.Model.init(LAYERS, input_shape=(8,), seed=0, dtype=np.float64)
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(9, 8)), rng.integers(0, 3, 9)
+    way = {k: rng.normal(size=w.shape) for k, w in model.params.items()}
+
+    def at(t: float) -> Pass:
+        params = {k: w + t * way[k] for k, w in model.params.items()}
+        drawn = np.random.default_rng(0)
+        return loss_and_gradient(LAYERS, params, model.buffers, x, y, label_smoothing=0.1, rng=drawn)
+
+    h = 1e-4
+    found = at(0.0)
+    slope = (8 * (at(h).loss - at(-h).loss) - (at(2 * h).loss - at(-2 * h).loss)) / (12 * h)
+    np.testing.assert_allclose(sum((found.grads[k] * way[k]).sum() for k in way), slope, rtol=1e-7)
+    assert list(found.grads) == list(model.params)
+    shifted = found.logits - found.logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    target = 0.9 * np.eye(3)[y] + 0.1 / 3
+    np.testing.assert_allclose(found.loss, -(target * log_p).sum(axis=1).mean(), rtol=1e-12)
+    assert set(found.buffers) == set(model.buffers)
+    assert (found.buffers["bn.running_mean"] != model.buffers["bn.running_mean"]).all()
+
+
+def test_loss_outside_training_uses_no_dropout_and_changes_no_buffer() -> None:
+    model = nn.Model.init(LAYERS, input_shape=(8,), seed=0, dtype=np.float64)
+    x, y = np.random.default_rng(3).normal(size=(4, 8)), np.array([0, 1, 2, 0])
+    found = loss_and_gradient(LAYERS, model.params, model.buffers, x, y, training=False)
+    np.testing.assert_allclose(found.logits, model.logits(x), rtol=1e-12)
+    np.testing.assert_array_equal(found.buffers["bn.running_mean"], model.buffers["bn.running_mean"])

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from l0ref import nn, ops, optim
-from l0ref.autodiff.tensor import Tensor, grad
+from l0ref import nn, optim
 from l0ref.errors import ArgumentError, ShapeError
 from l0ref.interop.extras import need_torch
 from l0ref.interop.penalty_side import PenaltySide
@@ -17,6 +16,7 @@ from l0ref.interop.result import Comparison, Row, compared, scalar
 from l0ref.interop.torch_side import TorchSide, torch_optimizer_like
 from l0ref.masks import masked
 from l0ref.nn import Layer, Model
+from l0ref.nn.loss import loss_and_gradient
 from l0ref.nn.sequence import leaves
 from l0ref.optim import Optimizer, Proximal
 from l0ref.penalty import Penalty
@@ -164,13 +164,11 @@ class _Run:
         self, params: dict[str, Array], buffers: dict[str, Array], target: Array
     ) -> tuple[Array, Array, dict[str, Array], dict[str, Array]]:
         """Our logits, loss, gradient of the loss under masks, and new statistics."""
-        tensors = {k: Tensor(w) for k, w in params.items()}
-        at = replace(self.model, params=params, buffers=buffers)
         rng = np.random.default_rng(0)  # a Dropout layer needs one even with p = 0
-        logits, new = at.forward(self.side.inputs, params=tensors, training=self.training, rng=rng)
-        loss = ops.cross_entropy(logits, target)
-        grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
-        return logits.data, loss.data, grads | {k: masked(grads[k], m) for k, m in self.model.masks.items()}, new
+        logits, loss, grads, new = loss_and_gradient(
+            self.model.architecture, params, buffers, self.side.inputs, target, training=self.training, rng=rng
+        )
+        return logits, loss, grads | {k: masked(grads[k], m) for k, m in self.model.masks.items()}, new
 
 
 def rounding(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> dict[str, Array]:

@@ -114,7 +114,7 @@ def _check_unshared(held: Sequence[Held]) -> None:
 
 def _infer(layers: Sequence[Layer]) -> Shape:
     """Shape of one sample, from the layers alone."""
-    first = next((layer for layer in leaves(layers) if hasattr(layer, "num_features") or layer.kinds()), None)
+    first = next((layer for layer in leaves(layers) if hasattr(layer, "num_features") or layer.weights()), None)
     before = layers[: layers.index(first)] if first in layers else ()
     if isinstance(first, nn.Linear | nn.BatchNorm1d) and not any(isinstance(layer, nn.Flatten) for layer in before):
         return (first.in_features if isinstance(first, nn.Linear) else first.num_features,)

@@ -14,10 +14,11 @@ in C order). Pruned stays pruned. Nothing here looks at weights or losses: magni
     block_mask   tiles of b_r x b_c entries, by their norm; n, amount and drop count tiles
     nm_mask      N of every M entries along the input axis, 2:4 for instance
     masked       an array under a mask
+    removed      how many entries masks remove
 """
 
 from l0ref.masks.amounts import amount_for_compression, kept_count_for_compression, largest_amount
-from l0ref.masks.applied import masked
+from l0ref.masks.applied import masked, removed
 from l0ref.masks.blocks import block_mask
 from l0ref.masks.nm import nm_mask
 from l0ref.masks.ranking import Mask, keep_mask
@@ -31,4 +32,5 @@ __all__ = [
     "largest_amount",
     "masked",
     "nm_mask",
+    "removed",
 ]

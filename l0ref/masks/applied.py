@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from l0ref.validate import Array
@@ -17,3 +19,13 @@ def masked(a: Array, keep: Array | None) -> Array:
     [1.0, 0.0, 0.0]
     """
     return a if keep is None else np.where(keep, a, a.dtype.type(0))
+
+
+def removed(masks: Mapping[str, Array]) -> int:
+    """Return how many entries masks remove, by any names.
+
+    >>> import numpy as np
+    >>> removed({"fc1.weight": np.array([True, False]), "fc2.weight": np.array([False])})
+    2
+    """
+    return sum(mask.size - int(np.count_nonzero(mask)) for mask in masks.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, DTypeError, LayerCollapse, ShapeError
-from l0ref.validate import Array, choose, count, float_array, real, same_dtype
+from l0ref.validate import Array, choose, count, float_array, portion, real, same_dtype
 
 Mask = NDArray[np.bool_]
 
@@ -187,7 +186,7 @@ def drop_count(amount: Any, n: int, unit: str, where: str) -> int:
             raise ArgumentError(
                 f"amount={amount!r} must lie in [0, 1]: a float is a fraction, not a percentage; an int is a count"
             )
-        return math.floor(float(amount) * n + 0.5)
+        return portion(float(amount), n)
     if count("amount", amount) > n:
         raise ArgumentError(f"amount={amount!r} exceeds the {n} {unit} there are{where}; a float would be a fraction")
     return int(amount)

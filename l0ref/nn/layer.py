@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from math import prod
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -19,6 +20,18 @@ from l0ref.sparse import BlockPattern, Pattern
 from l0ref.validate import Array
 
 AnyPattern = Pattern | BlockPattern
+
+
+class Weight(NamedTuple):
+    """What one weight array is.
+
+    kind  "linear" or "conv"
+    size  number of weights, those that a sparse layer does not store included
+    """
+
+    kind: str
+    size: int
+
 
 LAYERS: dict[str, type[Layer]] = {}
 Shape = tuple[int, ...]
@@ -72,21 +85,20 @@ class Layer:
         """Shape of the result for an input of `shape`, both without the batch axis; refuse a misfit."""
         return shape
 
-    def positions(self, shape: Shape) -> dict[str, int]:
-        """How often each weight is used in one forward pass over an input of `shape`, by weight array.
+    def weights(self) -> dict[str, Weight]:
+        """Weight arrays, by full name; none by default.
 
-        The keys are the arrays that are penalised, pruned and counted: weights of Linear and Conv2d
-        layers, never biases or batch normalisation.
+        These are the arrays that are penalised, pruned and counted: weights of linear and convolution layers, never
+        biases or batch normalisation.
         """
         return {}
 
-    def kinds(self) -> dict[str, str]:
-        """Kind of each weight array: "linear" or "conv"."""
-        return {}
+    def positions(self, shape: Shape) -> dict[str, int]:
+        """How often each weight is used in one forward pass over an input of `shape`, by weight array.
 
-    def sizes(self) -> dict[str, int]:
-        """Number of weights of each weight array, those that a sparse layer does not store included."""
-        return {}
+        Once for every position of the output grid, which is once for a linear layer.
+        """
+        return {key: prod(self.output_shape(shape)[1:]) for key in self.weights()}
 
     def misfit(self, shape: Shape, expected: str) -> ShapeError:
         """Return the error for an input this layer cannot take."""

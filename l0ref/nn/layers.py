@@ -16,7 +16,7 @@ import numpy as np
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
 from l0ref.nn.initializers import INITIALIZERS
-from l0ref.nn.layer import Layer, Shape
+from l0ref.nn.layer import Layer, Shape, Weight
 from l0ref.validate import Array, between, choose, count, flag, pair
 
 Pair = int | tuple[int, int]
@@ -56,17 +56,9 @@ class Linear(Layer):
             raise self.misfit(shape, f"({self.in_features},); put a Flatten layer before it if the input has more axes")
         return (self.out_features,)
 
-    def positions(self, shape: Shape) -> dict[str, int]:
-        """Each weight is used once per sample."""
-        return {f"{self.name}.weight": 1}
-
-    def kinds(self) -> dict[str, str]:
-        """One weight array of kind "linear"."""
-        return {f"{self.name}.weight": "linear"}
-
-    def sizes(self) -> dict[str, int]:
-        """Entries of W."""
-        return {f"{self.name}.weight": self.in_features * self.out_features}
+    def weights(self) -> dict[str, Weight]:
+        """W, of kind "linear"."""
+        return {f"{self.name}.weight": Weight("linear", self.in_features * self.out_features)}
 
 
 @dataclass(frozen=True)
@@ -117,18 +109,11 @@ class Conv2d(Layer):
             raise self.misfit(shape, f"an image, with padding, of at least the kernel's size {self.kernel_size}")
         return (self.out_channels, *grid)
 
-    def positions(self, shape: Shape) -> dict[str, int]:
-        """Each weight is used once for every position of the output grid."""
-        return {f"{self.name}.weight": prod(self.output_shape(shape)[1:])}
-
-    def kinds(self) -> dict[str, str]:
-        """One weight array of kind "conv"."""
-        return {f"{self.name}.weight": "conv"}
-
-    def sizes(self) -> dict[str, int]:
-        """Entries of w."""
+    def weights(self) -> dict[str, Weight]:
+        """w, of kind "conv"."""
         window = prod(pair("kernel_size", self.kernel_size))
-        return {f"{self.name}.weight": self.out_channels * (self.in_channels // self.groups) * window}
+        size = self.out_channels * (self.in_channels // self.groups) * window
+        return {f"{self.name}.weight": Weight("conv", size)}
 
 
 @dataclass(frozen=True)

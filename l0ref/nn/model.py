@@ -86,7 +86,7 @@ class Model:
     @cached_property
     def kinds(self) -> dict[str, str]:
         """Kind of each weight array, "linear" or "conv", in the order of the layers."""
-        return {k: v for layer in self.architecture for k, v in layer.kinds().items()}
+        return {k: w.kind for layer in self.architecture for k, w in layer.weights().items()}
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -104,7 +104,7 @@ class Model:
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Number of weights of each weight array, pruned ones and those a sparse layer does not store included."""
-        return {k: v for layer in self.architecture for k, v in layer.sizes().items()}
+        return {k: w.size for layer in self.architecture for k, w in layer.weights().items()}
 
     @cached_property
     def patterns(self) -> dict[str, AnyPattern]:

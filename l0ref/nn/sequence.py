@@ -11,7 +11,7 @@ import numpy as np
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ConfigError
-from l0ref.nn.layer import Layer, Shape
+from l0ref.nn.layer import Layer, Shape, Weight
 from l0ref.validate import Array
 
 Result = tuple[Tensor, dict[str, Array]]
@@ -105,10 +105,6 @@ class Residual(Layer):
                 found |= layer.positions(inner)
         return found
 
-    def kinds(self) -> dict[str, str]:
-        """Kinds of the weights of all inner layers."""
-        return {k: v for part in self.parts for k, v in part.kinds().items()}
-
-    def sizes(self) -> dict[str, int]:
-        """Numbers of the weights of all inner layers."""
-        return {k: v for part in self.parts for k, v in part.sizes().items()}
+    def weights(self) -> dict[str, Weight]:
+        """Weights of all inner layers."""
+        return {k: v for part in self.parts for k, v in part.weights().items()}

@@ -15,7 +15,7 @@ import numpy as np
 from l0ref import sparse
 from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError, ShapeError
-from l0ref.nn.layer import AnyPattern, Layer, Shape
+from l0ref.nn.layer import AnyPattern, Layer, Shape, Weight
 from l0ref.nn.layers import Conv2d, Linear, Pair
 from l0ref.sparse.checks import is_pattern
 from l0ref.sparse.matmul import check_pattern
@@ -58,17 +58,9 @@ class SparseLinear(Layer):
         """(in) -> (out)."""
         return self.dense.output_shape(shape)
 
-    def positions(self, shape: Shape) -> dict[str, int]:
-        """Each weight is used once per sample."""
-        return self.dense.positions(shape)
-
-    def kinds(self) -> dict[str, str]:
-        """One weight array of kind "linear"."""
-        return self.dense.kinds()
-
-    def sizes(self) -> dict[str, int]:
-        """Entries of W, stored or not."""
-        return {f"{self.name}.weight": self.in_features * self.out_features}
+    def weights(self) -> dict[str, Weight]:
+        """The weights of the dense layer, stored or not."""
+        return self.dense.weights()
 
     @property
     def dense(self) -> Linear:
@@ -127,17 +119,9 @@ class SparseConv2d(Layer):
         """(C, H, W) -> (F, P, Q), as for `Conv2d`."""
         return self.dense.output_shape(shape)
 
-    def positions(self, shape: Shape) -> dict[str, int]:
-        """Each weight is used once for every position of the output grid."""
-        return self.dense.positions(shape)
-
-    def kinds(self) -> dict[str, str]:
-        """One weight array of kind "conv"."""
-        return self.dense.kinds()
-
-    def sizes(self) -> dict[str, int]:
-        """Entries of the kernel, stored or not."""
-        return {f"{self.name}.weight": prod(self.kernel_shape)}
+    def weights(self) -> dict[str, Weight]:
+        """The weights of the dense layer, stored or not."""
+        return self.dense.weights()
 
     @property
     def dense(self) -> Conv2d:

@@ -16,7 +16,7 @@ from l0ref.methods.registry import METHODS, Pruned, measured
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune
 from l0ref.pruning.score import SCORES
-from l0ref.validate import between, choose, count, nonnegative, real
+from l0ref.validate import between, choose, count, nonnegative, portion, real
 
 LAYER_STEPS = 10_000  # how finely a tolerance cuts with scope="layer"
 
@@ -80,7 +80,7 @@ class Cut:
         sizes = list(model.sizes.values())
         for part in [sizes] if self.scope == "global" else [[size] for size in sizes]:
             n, most = sum(part), sum(size - min(size, max(self.min_keep, 1)) for size in part)
-            drop = math.floor(self.amount * n + 0.5) if isinstance(self.amount, float) else self.amount
+            drop = portion(self.amount, n) if isinstance(self.amount, float) else self.amount
             if drop > most:
                 kept = f"min_keep={self.min_keep}" if self.min_keep else "one weight left in each layer"
                 where = "" if self.scope == "global" else " of one layer"

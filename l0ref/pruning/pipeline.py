@@ -16,7 +16,6 @@ Departs  The pruning rule, the number of rounds and the fine-tuning recipe of th
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import Any
 from l0ref import metrics
 from l0ref.data import Splits
 from l0ref.errors import ConfigError
+from l0ref.masks import removed
 from l0ref.methods.registry import METHODS
 from l0ref.metrics import pruned_count
 from l0ref.nn import Model
@@ -32,7 +32,7 @@ from l0ref.pruning.cut import Cut
 from l0ref.pruning.sweep import sweep
 from l0ref.schedules import LogLinearKept, Schedule
 from l0ref.training import History, Recipe, TrainingState, follow
-from l0ref.validate import count
+from l0ref.validate import count, portion
 
 LARGEST = "largest |w| removed"  # what gradual pruning carries in the state
 
@@ -181,8 +181,7 @@ def prune_gradually(
 
     def after_step(state: TrainingState) -> TrainingState | None:
         target = ramp(state.step, steps=state.steps)
-        gone = sum(int((~mask).sum()) for mask in state.masks.values())
-        if math.floor(target * dense.stage.model.size + 0.5) <= gone:
+        if portion(target, dense.stage.model.size) <= removed(state.masks):
             return None
         model = state.model(dense.stage.model)
         pruned = dataclasses.replace(cut, amount=target).apply(model, data, seed=seed).model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from l0ref.masks import keep_mask
+from l0ref.masks import keep_mask, removed
 from l0ref.masks.ranking import drop_count
 from l0ref.nn import Model
 from l0ref.pruning.score import SCORES
@@ -57,7 +57,7 @@ def prune_by(
     masks = {key: model.mask(key) for key in model.weights}
     for keys in ranked:
         current = {key: masks[key] for key in keys}
-        n, gone = sum(m.size for m in current.values()), sum(int((~m).sum()) for m in current.values())
-        if drop_count(amount, n, "entries", "") > gone:
+        n = sum(m.size for m in current.values())
+        if drop_count(amount, n, "entries", "") > removed(current):
             masks |= keep_mask({key: scores[key] for key in keys}, amount=amount, min_keep=min_keep, current=current)
     return model.replace(masks=masks)

@@ -13,13 +13,12 @@ time option given as a float is a fraction of T; given as an int, a number of st
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from typing import ClassVar
 
 from l0ref.errors import ArgumentError
-from l0ref.validate import between, choose, count
+from l0ref.validate import between, choose, count, portion
 
 SCHEDULES: dict[str, type[Schedule]] = {}
 
@@ -86,4 +85,4 @@ def check_time(name: str, value: float) -> None:
 
 def in_steps(value: float, steps: int) -> int:
     """Read a time option: an int is a number of steps, a float the fraction floor(value * steps + 0.5) steps."""
-    return math.floor(value * steps + 0.5) if isinstance(value, float) else int(value)
+    return portion(value, steps) if isinstance(value, float) else int(value)

@@ -3,8 +3,7 @@
 Both take a `TrainingState` in and give one out; in between, the tape makes a new state at every step, the chain works
 in place. The tape's step is the definition:
 
-    y, loss      forward pass of the batch, mean cross-entropy
-    grads        d loss / d params
+    loss, grads  mean cross-entropy of the batch and d loss / d params: `loss_and_gradient`
     params       the optimiser's step against grads and the pull of the penalty, under the masks
 """
 
@@ -14,12 +13,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from l0ref import ops
-from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset
 from l0ref.nn import Model
 from l0ref.nn.compiled import chain_of
-from l0ref.nn.sequence import run
+from l0ref.nn.loss import loss_and_gradient
 from l0ref.optim import Optimizer
 from l0ref.optim.base import check_like
 from l0ref.optim.in_place import InPlace, steps_in_place
@@ -68,21 +65,22 @@ class TapeSteps:
     def take(self, order: Array, *, lr: float, pull: Pull) -> float:
         task, state = self.task, self._state
         x, y = task.data.x[order], task.data.y[order]
-        tensors = {k: Tensor(p) for k, p in state.params.items()}
-        logits, changed = run(task.model.architecture, Tensor(x), tensors, state.buffers, training=True, rng=self._rng)
-        loss = ops.cross_entropy(logits, y, label_smoothing=task.label_smoothing)
-        grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
-        params, slots = task.optimizer.step(state.params, grads, state.slots, lr=lr, masks=state.masks, pull=pull)
+        found = loss_and_gradient(
+            task.model.architecture, state.params, state.buffers, x, y,
+            label_smoothing=task.label_smoothing, rng=self._rng,
+        )  # fmt: skip
+        loss = float(found.loss)
+        params, slots = task.optimizer.step(state.params, found.grads, state.slots, lr=lr, masks=state.masks, pull=pull)
         self._state = dataclasses.replace(
             state,
             params=params,
             slots=slots,
-            buffers={**state.buffers, **changed},
+            buffers=found.buffers,
             step=state.step + 1,
             batch=state.batch + 1,
-            loss_sum=state.loss_sum + float(loss) * len(order),
+            loss_sum=state.loss_sum + loss * len(order),
         )
-        return float(loss)
+        return loss
 
     def state(self) -> TrainingState:
         return dataclasses.replace(self._state, dropout=self._rng.bit_generator.state)

@@ -1,0 +1,57 @@
+"""The data loss of a network and its gradient: what a training step computes first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from l0ref import ops
+from l0ref.autodiff.tensor import Tensor, grad
+from l0ref.nn.layer import Layer
+from l0ref.nn.sequence import run
+from l0ref.validate import Array
+
+
+class Pass(NamedTuple):
+    """A batch through a network and back.
+
+    logits   (N, classes)
+    loss     L, a mean over the batch; an array without axes
+    grads    {key: dL / d params[key]}
+    buffers  all of them, as they are afterwards
+    """
+
+    logits: Array
+    loss: Array
+    grads: dict[str, Array]
+    buffers: dict[str, Array]
+
+
+def loss_and_gradient(
+    architecture: Sequence[Layer],
+    params: Mapping[str, Array],
+    buffers: Mapping[str, Array],
+    x: Array,
+    y: Array,
+    *,
+    label_smoothing: float = 0.0,
+    training: bool = True,
+    rng: np.random.Generator | None = None,
+) -> Pass:
+    """Return the loss of a batch, and its gradient with respect to every parameter, both on the tape.
+
+        L(params) = 1/N sum_n cross_entropy(network(x_n; params), y_n)
+
+    x, y             (N, ...) samples, (N,) class labels
+    label_smoothing  share of the target spread evenly over all classes
+    training, rng    use batch statistics and dropout, which `rng` drives
+
+    Neither the penalty nor a mask takes part: both meet the gradient in the optimiser.
+    """
+    tensors = {key: Tensor(w) for key, w in params.items()}
+    logits, changed = run(architecture, Tensor(x), tensors, buffers, training=training, rng=rng)
+    loss = ops.cross_entropy(logits, y, label_smoothing=label_smoothing)
+    grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
+    return Pass(logits.data, loss.data, grads, {**buffers, **changed})
