@@ -18,15 +18,16 @@ from l0ref.errors import ArgumentError
 from l0ref.nn.loss import Pass, loss_and_gradient
 from l0ref.penalty import Penalty
 from l0ref.training import History, Recipe, Trainer, TrainingState, fit
+from l0ref.training.steps import ChainSteps
 
 LAYERS = (
-    nn.Linear("fc1", 8, 12),
-    nn.BatchNorm1d("bn", 12),
+    nn.Linear("fc1", 32, 20),
+    nn.BatchNorm1d("bn", 20),
     nn.ReLU("r"),
     nn.Dropout("d", 0.3),
-    nn.Linear("fc2", 12, 3),
+    nn.Linear("fc2", 20, 3),
 )
-PLAIN = (nn.Linear("fc1", 8, 12), nn.ReLU("r"), nn.Linear("fc2", 12, 3))
+PLAIN = (nn.Linear("fc1", 32, 20), nn.ReLU("r"), nn.Linear("fc2", 20, 3))
 PENALTY = Penalty(alpha=1e-3, l2=1e-3)
 ADAM, MOMENTUM = optim.Adam(lr=0.01), optim.SGD(lr=0.05, momentum=0.9)
 RECIPES = {
@@ -41,18 +42,18 @@ RECIPES = {
 
 def samples(n: int, seed: int) -> Dataset:
     rng = np.random.default_rng(seed)
-    return Dataset(rng.normal(size=(n, 8)).astype(np.float32), rng.integers(0, 3, n), 3, "noise")
+    return Dataset(rng.normal(size=(n, 32)).astype(np.float32), rng.integers(0, 3, n), 3, "noise")
 
 
 def prune_more(state: TrainingState) -> TrainingState:
     """A mask that grows step by step, and a sum that a hook carries."""
-    keep = np.arange(96).reshape(12, 8) >= state.step
+    keep = np.arange(640).reshape(20, 32) >= state.step
     total = state.carried.get("total", 0.0) + float(np.abs(state.params["fc1.weight"]).sum())
     return dataclasses.replace(state, carried={"total": total}).with_masks({"fc1.weight": keep})
 
 
 def trainer(recipe: Recipe, layers: tuple[nn.Layer, ...], **hooks: Any) -> Trainer:
-    model = nn.Model.init(layers, input_shape=(8,), seed=0)
+    model = nn.Model.init(layers, input_shape=(32,), seed=0)
     return Trainer(recipe, model, samples(24, 1), 5, validation=samples(20, 2), phase="train", **hooks)
 
 
@@ -86,6 +87,8 @@ def resumed(recipe: Recipe, layers: tuple[nn.Layer, ...], state: TrainingState) 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_training_goes_on_from_any_state(recipe: Recipe, layers: tuple[nn.Layer, ...], backend: str) -> None:
     with l0ref.backend(backend):
+        on_a_chain = isinstance(trainer(recipe, layers).steps, ChainSteps)
+        assert on_a_chain == (backend == "numba" and layers is PLAIN)
         unbroken, states = trained(recipe, layers)
         assert len(unbroken[1]) >= 3
         for state in states[::3] + states[-1:]:  # four steps make an epoch: every place in one
@@ -114,7 +117,7 @@ def forgetful(state: TrainingState) -> dict[str, Any]:
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(TrainingState)])
 def test_every_part_of_the_state_is_needed(field: str) -> None:
-    recipe = dataclasses.replace(RECIPES["momentum, best"], epochs=3)
+    recipe = dataclasses.replace(RECIPES["momentum, best"], epochs=4)
     unbroken, states = trained(recipe, LAYERS)
     best = unbroken[3]
     state = next(s for s in states if s.epoch == best + 1 and s.batch == 2)
@@ -124,6 +127,17 @@ def test_every_part_of_the_state_is_needed(field: str) -> None:
     except ArgumentError:
         return
     assert found != unbroken
+
+
+def test_dropout_starts_anew_in_every_epoch() -> None:
+    """So that two fits of one epoch make one of two, where the optimiser remembers nothing."""
+    layers = tuple(layer for layer in LAYERS if layer.name != "bn")
+    model = nn.Model.init(layers, input_shape=(32,), seed=0)
+    options: dict[str, Any] = {"seed": 3, "optimizer": optim.SGD(lr=0.1), "batch_size": 7}
+    whole, _ = fit(model, samples(24, 1), epochs=2, **options)
+    half, _ = fit(model, samples(24, 1), epochs=1, **options)
+    rest, _ = fit(half, samples(24, 1), epochs=1, first_epoch=2, **options)
+    assert all(np.array_equal(whole.params[k], rest.params[k]) for k in whole.params)
 
 
 def test_state_holds_plain_values_only() -> None:
@@ -142,14 +156,15 @@ def test_state_says_where_it_stands() -> None:
     seen: list[tuple[int, int, int, int]] = []
     sums: list[float] = []
 
-    def note(state: TrainingState) -> None:
+    def note(state: TrainingState) -> TrainingState:
         seen.append((state.step, state.epoch, state.batch, len(state.history)))
         sums.append(state.loss_sum)
+        return dataclasses.replace(state)  # so that the steps go on from a state of ours
 
     def close(state: TrainingState, row: Mapping[str, Any]) -> None:
         assert row["loss_data"] == state.loss_sum / 10 == sums[-1] / 10
 
-    model = nn.Model.init(PLAIN, input_shape=(8,), seed=0)
+    model = nn.Model.init(PLAIN, input_shape=(32,), seed=0)
     for backend in ("numba", "numpy"):
         with l0ref.backend(backend):
             fit(model, samples(10, 1), epochs=2, seed=0, batch_size=4, after_step=note, after_epoch=close)
@@ -163,7 +178,7 @@ def test_what_hooks_carried_is_in_the_history() -> None:
     def counted(state: TrainingState) -> TrainingState:
         return dataclasses.replace(state, carried={"steps": state.carried.get("steps", 0) + 1})
 
-    model = nn.Model.init(PLAIN, input_shape=(8,), seed=0)
+    model = nn.Model.init(PLAIN, input_shape=(32,), seed=0)
     _, history = fit(model, samples(10, 1), epochs=2, seed=0, batch_size=4, after_step=counted)
     assert history.carried == {"steps": 6}
 
@@ -206,9 +221,9 @@ def test_recipe_holds_plain_numbers() -> None:
 
 def test_loss_and_gradient_against_differences() -> None:
     """Five-point differences along a random direction, with dropout drawn alike and batch statistics."""
-    model = nn.Model.init(LAYERS, input_shape=(8,), seed=0, dtype=np.float64)
+    model = nn.Model.init(LAYERS, input_shape=(32,), seed=0, dtype=np.float64)
     rng = np.random.default_rng(3)
-    x, y = rng.normal(size=(9, 8)), rng.integers(0, 3, 9)
+    x, y = rng.normal(size=(9, 32)), rng.integers(0, 3, 9)
     way = {k: rng.normal(size=w.shape) for k, w in model.params.items()}
 
     def at(t: float) -> Pass:
@@ -230,8 +245,8 @@ def test_loss_and_gradient_against_differences() -> None:
 
 
 def test_loss_outside_training_uses_no_dropout_and_changes_no_buffer() -> None:
-    model = nn.Model.init(LAYERS, input_shape=(8,), seed=0, dtype=np.float64)
-    x, y = np.random.default_rng(3).normal(size=(4, 8)), np.array([0, 1, 2, 0])
+    model = nn.Model.init(LAYERS, input_shape=(32,), seed=0, dtype=np.float64)
+    x, y = np.random.default_rng(3).normal(size=(4, 32)), np.array([0, 1, 2, 0])
     found = loss_and_gradient(LAYERS, model.params, model.buffers, x, y, training=False)
     np.testing.assert_allclose(found.logits, model.logits(x), rtol=1e-12)
     np.testing.assert_array_equal(found.buffers["bn.running_mean"], model.buffers["bn.running_mean"])
