@@ -159,6 +159,6 @@ def _phi(model: Model, name: str, x: Array) -> Array:
     for layer in layers[place + 1 :]:
         if isinstance(layer, ELEMENTWISE):
             return np.asarray(layer.forward(Tensor(x[None]), {}, {}, training=False, rng=None)[0].data[0])
-        if layer.kinds():
+        if layer.weights():
             break
     return x

@@ -102,7 +102,7 @@ def _walk(
         x, _ = layer.forward(x, values, buffers, training=False, rng=None)
         if last is not None and isinstance(layer, ELEMENTWISE):
             found[last][2] = x
-        last = next((key for key in layer.kinds() if key in wanted), None)
+        last = next((key for key in layer.weights() if key in wanted), None)
         if last is not None:
             found[last] = [before, x, x]
     return x
@@ -110,7 +110,7 @@ def _walk(
 
 def layer_of(model: Model, key: str) -> Linear | Conv2d:
     """Return the layer whose weight is `key`; refuse one that stores only part of its weights."""
-    layer = next((layer for layer in leaves(model.architecture) if key in layer.kinds()), None)
+    layer = next((layer for layer in leaves(model.architecture) if key in layer.weights()), None)
     if not isinstance(layer, Linear | Conv2d):
         known = ", ".join(k for k in model.weights if k not in model.patterns)
         raise ArgumentError(f"key={key!r} is not the weight of a Linear or Conv2d layer; choose from {known or 'none'}")
