@@ -16,7 +16,7 @@ def summary(model: Any) -> str:
     """Return a line about a Model and a table of its layers; of more than a screen of them the first and the last."""
     rows = []
     for layer, shape in zip(model.architecture, shapes(model.architecture, model.input_shape)[1:], strict=True):
-        sizes = layer.sizes()
+        sizes = {key: weight.size for key, weight in layer.weights().items()}
         counts = [f"{sum(sizes.values()):,}", f"{_not_zero(model, sizes):,}"] if sizes else ["", ""]
         rows.append([layer.name, type(layer).__name__, "x".join(map(str, shape)), *counts])
     if len(rows) > SCREEN:
