@@ -16,6 +16,8 @@ from l0ref.methods import (  # noqa: F401
     matrix_pivoting,
     merging,
     on_the_fly,
+    prune_while_training,
+    slr,
     thinet,
     unit_criteria,
     wanda,
