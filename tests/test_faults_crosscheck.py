@@ -18,6 +18,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed; install the extra
 pytest.importorskip("autograd", reason="autograd is not installed; install the extra `crosscheck`")
 
 from tests.faults.others import OTHERS
+from tests.history.run import cases, others
 
 pytestmark = [pytest.mark.crosscheck, pytest.mark.slow]
 
@@ -34,6 +35,16 @@ def test_what_a_checker_finds_is_what_the_page_says(checker: str, every: int) ->
         if misses(checker, p, refused) != (recorded == "all" or place(p) in recorded):
             wrong.append(p.id)
     assert wrong == [], "run python -m tests.faults"
+
+
+@pytest.mark.parametrize(("checker", "every"), [("torch", 3), ("torch fast", 3), ("autograd", 1)])
+def test_what_a_checker_says_of_history_is_what_the_page_says(checker: str, every: int) -> None:
+    counts, some = read()["history"], cases()[::every]
+    missed = [case.name for case in some if others(case, checker, wrong=True)]
+    refused = [case.name for case in some if not others(case, checker, wrong=False)]
+    asked = {case.name for case in some}
+    assert missed == [name for name in counts["missed"][checker] if name in asked]
+    assert refused == [name for name in counts["refused"][checker] if name in asked]
 
 
 @pytest.mark.parametrize("checker", OTHERS)

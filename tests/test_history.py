@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from tests.history import run
+from tests.faults.count import read
+from tests.history import page, run
 from tests.history.case import CASES, FORMS
 from tests.history.run import KINDS, cases, other_form, own
 
@@ -75,3 +76,20 @@ def test_every_call_makes_functions_with_memory_of_their_own() -> None:
     for case in cases("memory"):
         assert [own(case, wrong=True)[0], own(case, wrong=False)[0]] == [False, True]
     assert run.cases() == [case for kind in KINDS for case in cases(kind.__name__.rsplit(".", 1)[-1])]
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_is_told_with_an_example_of_its_own() -> None:
+    assert list(page.WAYS) == [module.__name__.rsplit(".", 1)[-1] for module in KINDS]
+    kinds = {case.name: case.kind for case in CASES}
+    assert {example: kind for kind, (_, example, _) in page.WAYS.items()}.items() <= kinds.items()
+
+
+def test_what_other_checkers_miss_has_its_reason_and_l0ref_misses_nothing() -> None:
+    counts = read()["history"]
+    strange = {c: set(counts["missed"][c]) | set(counts["refused"][c]) for c in counts["missed"]}
+    assert strange["l0ref"] == strange["l0ref fast"] == set()
+    assert set().union(*strange.values()) == set(page.WHY)
+    assert {case.name for case in CASES} >= set(page.WHY)

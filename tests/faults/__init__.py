@@ -15,7 +15,7 @@ kinds       all of them, and the corpus: every kind in every place where it is a
 own         l0ref's checker run on a planted fault
 others      PyTorch's gradcheck and autograd's check_grads run on the same fault (extra `crosscheck`)
 count       which checker finds which fault; kept in counts.json
-table       docs/faults.md, made from the counts
+table       docs/faults.md, made from the counts; its opening is that of `tests.history`
 
     python -m tests.faults          count again with all checkers; rewrite counts.json and docs/faults.md
 

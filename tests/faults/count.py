@@ -6,6 +6,7 @@
     truth      {checker: true gradients it refuses, "Relu at a kink"}
     kinds      {kind: {"planted": how many, "missed": {checker: where, "Linear 1" for its input 1}}}; "all" for all
     unseen     the same for the kinds of `tests.faults.limits`
+    history    the same for gradients that were really wrong; see `tests.history.page`
     unguided   how many faults at kinks l0ref finds without the documented values
 
 A fault counts as found only if the checker accepts the truth at the same point: one that refuses both tells nothing.
@@ -24,6 +25,7 @@ from tests.faults.kinds import corpus, unseen
 from tests.faults.others import OTHERS, Check
 from tests.faults.plant import Planted, targets
 from tests.faults.points import Target
+from tests.history import page as history
 
 HOME = Path(__file__).parent / "counts.json"
 CHECKERS: dict[str, Check] = {"l0ref": own.full, "l0ref fast": own.fast, **OTHERS}
@@ -43,6 +45,7 @@ def count() -> dict[str, Any]:
         "truth": {name: [title(t) for t in refused] for name, refused in truth.items()},
         "kinds": {**by_kind(corpus(), missed)},
         "unseen": {**by_kind(unseen(), missed)},
+        "history": history.count(),
         "unguided": sum(not own.undocumented(p.pair(), p.target) for p in kinks),
     }
 

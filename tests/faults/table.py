@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.faults.kinds import FAMILIES, of_family
 from tests.faults.plant import Kind
+from tests.history import page as history
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 SHOWN = {
@@ -78,7 +79,7 @@ TITLES = {
 
 def page(counts: dict[str, Any]) -> str:
     """Return docs/faults.md as text."""
-    parts = [_opening(counts), _totals(counts), _reasons()]
+    parts = [history.page(counts["history"]), _opening(counts), _totals(counts), _reasons()]
     parts += [_family(family, counts["kinds"]) for family in FAMILIES if family != "limits"]
     return "\n".join([*parts, _limits(counts), CLOSING])
 
@@ -112,13 +113,13 @@ def _totals(counts: dict[str, Any]) -> str:
 
 def _reasons() -> str:
     lines = [f"- ({letter}) {text}" for letter, text in REASONS.items()]
-    return "\n".join(["## Why a fault is missed", "", *lines, "", "## Kind by kind", "", LEGEND, ""])
+    return "\n".join(["### Why a fault is missed", "", *lines, "", "### Kind by kind", "", LEGEND, ""])
 
 
 def _family(family: str, kinds: dict[str, Any]) -> str:
     rows = [["what is wrong", "planted", *SHOWN.values(), "why"]]
     rows += [_row(kind, kinds[kind.name], WHY.get(kind.name, "")) for kind in of_family(family)]
-    return f"### {TITLES[family]}\n\n{_table(rows)}"
+    return f"#### {TITLES[family]}\n\n{_table(rows)}"
 
 
 def _row(kind: Kind, counted: dict[str, Any], why: str) -> list[str]:
@@ -141,7 +142,7 @@ def _table(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:], ""])
 
 
-OPENING = """# Planted faults
+OPENING = """## Planted faults
 
 Does a gradient checker find what is wrong? {planted} faults of {kinds} kinds were planted in the true gradients of all
 {operations} operations and {surrogates} surrogates of l0ref, in each of their {inputs} inputs where the kind makes a
@@ -164,7 +165,7 @@ counts, and l0ref to finding every fault.
 LEGEND = """Planted: in how many inputs of operations and surrogates. Under each checker: how many of these it found.
 (a) to (k): the reasons above why it, or another, missed some."""
 
-LIMITS = """## What l0ref does not see
+LIMITS = """### What l0ref does not see
 
 {table}
 Fast mode compares sums over all entries. An error below 1e-9 of the size of the whole gradient passes, even if it is
@@ -175,12 +176,12 @@ otherwise anything between the two, so of the {kinks} faults at kinks it finds {
 by `l0ref gradcheck ops`, which knows what each operation should return. `check_gradient` gets value and gradient as two
 callables and cannot look at what a forward pass saved for its backward pass.
 
-The corpus was written by the people who wrote the checker, and a fault nobody thought of is not in it.
+The planted faults were thought of by the people who wrote the checker; those that were really wrong, above, were not.
 """
 
-CLOSING = """## What the corpus changed here
+CLOSING = """### What both corpora changed here
 
-On its first run l0ref's checker missed faults too, and was mended:
+On their first run l0ref's checker missed faults too, and was corrected:
 
 - fast mode accepted an infinite entry, and two entries exchanged in one case of twelve, because its directions moved
   all entries by the same amount;
@@ -189,5 +190,9 @@ On its first run l0ref's checker missed faults too, and was mended:
   function;
 - a gradient that dropped the negative part of its cotangent passed where all random signs happened to be positive;
 - the message about stale values did not say in which input, and where one input had many wrong entries the message
-  showed none of the other's.
+  showed none of the other's;
+- tied entries that each got the whole gradient passed, because each was tested alone; so did a gradient of zero where
+  every entry stood on a kink;
+- a true gradient was refused at a stationary point, beside a flat array, at a vertical slope beside a smooth term, and
+  where one entry was far smaller than the others of its array.
 """

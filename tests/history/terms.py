@@ -83,7 +83,7 @@ def layer_norm_subtracts_twice():
 
 @operation(
     "mlpack/mlpack#1923",
-    "batch norm adds up the upstream gradient where its mean belongs",
+    "batch norm adds up the upstream gradient where its mean belongs [I]",
     says="missing or superfluous term: the error is constant along axis 0",
     because="sum minus mean is one number in each column",
 )
