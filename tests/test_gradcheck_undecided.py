@@ -11,6 +11,10 @@ from l0ref import Tensor, ops
 from l0ref.autodiff.tensor import apply
 from l0ref.errors import GradientError
 from l0ref.testing import GradcheckReport, check_gradient, gradcheck
+from l0ref.testing.callables import pair_problem
+from l0ref.testing.measure import Measure
+from l0ref.testing.nearby import Nearby
+from l0ref.testing.problem import Calls
 from l0ref.testing.settings import Options, Settings
 from l0ref.validate import Array
 
@@ -72,6 +76,15 @@ def test_pairs_are_found_where_not_all_entries_share_the_kink() -> None:
     assert report_of(value, lambda x: np.array([x[0] >= x[1], x[1] > x[0], np.sign(x[2])], float), x)
     wrong = report_of(value, lambda x: np.array([x[0] >= x[1], x[1] >= x[0], np.sign(x[2])], float), x)
     assert "tied entries: x[0], x[1] share" in wrong.problems[0]
+
+
+@pytest.mark.parametrize("tied", [(0, 1), (0, 2), (1, 3)])
+def test_pairs_of_neighbours_and_pairs_apart(tied: tuple[int, int]) -> None:
+    i, j = tied
+    rest = [k for k in range(4) if k not in tied]
+    value = lambda x: max(x[i], x[j]) + np.abs(x[rest]).sum()  # noqa: E731
+    report = report_of(value, lambda x: np.where(np.isin(np.arange(4), rest), np.sign(x), 1.0), np.zeros(4))
+    assert f"tied entries: x[{i}], x[{j}] share" in report.problems[0]
 
 
 @pytest.mark.parametrize("g", [(0, 0), (1, 0), (1, -1), (0, -1), (0.5, -0.25)])
@@ -140,6 +153,50 @@ def test_one_input_on_kinks_beside_a_smooth_one() -> None:
     assert report_of(value, lambda p: {"a": (p["a"] > 0) * 1.0, "b": 2 * p["b"]}, x)
     report = report_of(value, lambda p: {"a": 0 * p["a"], "b": 2 * p["b"]}, x)
     assert "the gradient is wrong, in a (" in report.problems[0]
+
+
+def nearby_of(value: Any, gradient: Any, x: Array) -> Nearby:
+    problem = pair_problem(value, gradient, x)
+    calls = Calls(problem)
+    measure = Measure(problem, calls, calls.value(problem.point), np.ones(()), eps=None, rtol=1e-8)
+    return Nearby(measure, Settings().rules(problem.dtype), calls.gradient, np.random.default_rng(0))
+
+
+def test_a_kink_nearby_shows_nothing_and_another_point_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(*points: float) -> dict[int, str]:
+        beside = iter([[np.full(2, p)] for p in points])
+        monkeypatch.setattr("l0ref.testing.nearby.near", lambda *_: next(beside))
+        return nearby_of(lambda x: np.abs(x - 1).sum(), lambda x: np.sign(x - 1), np.zeros(2)).look([0]).each
+
+    assert at(1.0, 1.0, 1.0) == {0: "unseen"}
+    assert at(1.0, 1.0, 0.5) == {0: "right"}
+    assert at(0.5) == {0: "right"}
+
+
+# --- slopes that are hard to see --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("small", [1e-6, -1e-8])
+def test_an_entry_far_smaller_than_its_array(small: float) -> None:
+    c = np.array([1 / small, 1e-6])
+    x = np.array([0.5 * small, 1e6])
+    assert report_of(lambda x: np.tanh(c * x).sum(), lambda x: c * (1 - np.tanh(c * x) ** 2), x)
+
+
+@pytest.mark.parametrize(("at_zero", "right"), [(0.3, True), (0.0, True), (0.31, False), (-0.3, False)])
+def test_a_vertical_slope_beside_a_smooth_term(at_zero: float, right: bool) -> None:
+    def gradient(w: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(w == 0, at_zero, 0.3 + 0.5 * np.sign(w) / np.sqrt(np.abs(w)))
+
+    report = report_of(lambda w: (np.sqrt(np.abs(w)) + 0.3 * w).sum(), gradient, np.array([0.0, 0.5]))
+    assert bool(report) == right
+
+
+def test_nearly_opposite_slopes_keep_what_they_leave() -> None:
+    value = lambda w: (np.abs(w) + 1e-7 * w).sum()  # noqa: E731
+    assert report_of(value, lambda w: np.sign(w) + 1e-7, np.array([0.0, 0.5]))
+    assert not report_of(value, lambda w: np.sign(w) + 1e-7 * np.where(w == 0, 3, 1), np.array([0.0, 0.5]))
 
 
 # --- stationary points ------------------------------------------------------------------------------------------------
