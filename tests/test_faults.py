@@ -103,7 +103,8 @@ def complained_of(report: GradcheckReport) -> set[str]:
     A broken tie names every entry that shares it: which of them has too much is a matter of the documented value.
     """
     above = report.text().split("\n  parameter ")[0].splitlines()
-    text = "\n".join(line for line in above if not line.endswith("an accepted one") and "tied entries: " not in line)
+    accepted = ("an accepted one", "tied entries: ")
+    text = "\n".join(line.split(" it equals that of ")[0] for line in above if not any(a in line for a in accepted))
     names = [p.name for p in report.parameters]
     return {name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)}
 
