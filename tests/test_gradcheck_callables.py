@@ -253,6 +253,51 @@ def test_last_axes_exchanged_in_a_stack() -> None:
     assert report.parameters[0].diagnosis.startswith("looks like a transposed gradient")
 
 
+def test_one_number_is_no_constant_factor() -> None:
+    square = lambda x: float((x**2).sum())  # noqa: E731
+    for x in (np.array([1.5]), np.array([0.0, 1.5, 0.0])):
+        report = report_of(square, lambda x: 3.4 * x, x)
+        assert "constant factor" not in report.parameters[0].diagnosis
+    assert (
+        report_of(square, lambda x: -2 * x, np.array([1.5]))
+        .parameters[0]
+        .diagnosis.startswith("looks like the wrong sign")
+    )
+
+
+def test_an_entry_that_is_right_rules_out_a_factor_of_all() -> None:
+    x = np.array([1e3, 0.5, -0.25, 0.75])
+    report = report_of(lambda x: float((x**2).sum()), lambda x: 2 * x * np.where(x > 100, 1.001, 1), x)
+    assert report.parameters[0].diagnosis.startswith("looks like a border: wrong only at the first index of axis 0")
+
+
+def test_not_finite_comes_first_at_kinks_too() -> None:
+    with np.errstate(invalid="ignore"):
+        report = report_of(lambda x: np.abs(x).sum(), lambda x: x / np.abs(x), np.array([0.0, 1.0]))
+    assert "overflows or is undefined: 1 of 2" in report.parameters[0].diagnosis
+
+
+@pytest.mark.parametrize(
+    ("bad", "where"),
+    [
+        ([0, 1, 1, 1, 1], "first"),
+        ([1, 1, 1, 1, 0], "last"),
+        ([0, 1, 1, 1, 0], "first and last"),
+    ],
+)
+def test_ends_of_an_axis(bad: list[int], where: str) -> None:
+    x = np.array([0.5, -0.3, 1.0, 0.7, -0.9])
+    fault = lambda x: 3 * x**2 + np.where(np.array(bad) == 0, x**3 + 0.3, 0)  # noqa: E731
+    diagnosis = report_of(cubes, fault, x).parameters[0].diagnosis
+    assert diagnosis.startswith(f"looks like a border: wrong only at the {where} index of axis 0")
+
+
+def test_two_entries_show_no_shape() -> None:
+    """With as many numbers fitted as there are entries, anything would fit."""
+    report = report_of(cubes, lambda w: 3 * w**2 + np.array([[0.3, 0.7]]), np.array([[0.5, -0.8]]))
+    assert report.parameters[0].diagnosis == ""
+
+
 def test_unknown_fault_gets_no_name() -> None:
     report = report_of(cubes, lambda w: np.cos(5 * w) + w)
     assert not report
