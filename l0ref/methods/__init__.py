@@ -12,6 +12,7 @@ from l0ref.methods import (  # noqa: F401
     coreset,
     geometric_median,
     global_filters,
+    l0_constrained,
     magnitude,
     matrix_pivoting,
     merging,

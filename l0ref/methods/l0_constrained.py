@@ -1,0 +1,208 @@
+"""Layer by layer under an l0 constraint, in the spirit of Phan, Nguyen, Nguyen, Kalagnanam (ICDM 2020).
+
+    min over W, b of   1/2n ||sigma(X W' + b) - Y||_F^2     subject to at most k non-zeros in W, or in each row of W
+
+X enters the layer, Y left it before pruning. Two of the paper's models, as far as its abstract tells them [U]:
+
+    any activation    the support from the linear problem, ||X W' + b - Z||, Z before the activation, by
+                      `layerwise.solve`; then Gauss-Newton steps through sigma on that support
+    ReLU              samples with y > 0 are fitted, those with y = 0 must stay at 0 ("hard") or are charged for what is
+                      above it ("soft"); proven optimal by cutting planes, for layers of few inputs
+
+Objectives, constraints, cuts and budgets of the paper are unknown [U]; those here are ours [I], and so are the driver
+(cascade: the inputs are those of the pruned network, the answers those of the trained one) and the ridge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from l0ref.autodiff.tensor import Tensor, grad
+from l0ref.data import Splits
+from l0ref.layerwise import Quadratic, solve
+from l0ref.layerwise.cuts import Neuron, cutting_planes
+from l0ref.methods.registry import Pruned, calibration, method
+from l0ref.nn import Layer, Model
+from l0ref.nn.activations import ELEMENTWISE, ReLU
+from l0ref.nn.sequence import leaves
+from l0ref.pruning.prune import prune_by
+from l0ref.pruning.score import SCORES
+from l0ref.pruning.trace import answers, layer_of, patches, trace
+from l0ref.validate import Array, choose, count, nonnegative
+
+FORMS = ("linear", "soft", "hard")
+STIFF = 1e6  # gamma of cutting planes, over the mean square of an input: the ridge is small beside it
+
+
+@method(
+    "l0_constrained", paper="Phan et al. 2020", kind="layerwise", reads=("weights", "activations"),
+    records=("error", "activated"), marks="[I][U]", random=True,
+)  # fmt: skip
+def l0_constrained(
+    model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
+    samples: int = 3000, ridge: float = 1e-3, scheme: str = "cascade", newton: int = 5, form: str = "linear",
+) -> Pruned:  # fmt: skip
+    """Keep in each layer the weights that together answer most like the layer did; see the text of the module.
+
+    scope    with "global" every layer keeps as many weights as magnitude pruning of the network leaves it
+    samples  of the training set, drawn with `seed`
+    ridge    of the linear problem, pulling to the trained weights, see `Quadratic`
+    scheme   "cascade", or "parallel": every layer sees the inputs of the trained network
+    newton   Gauss-Newton steps at most, each taken only if it lowers the error behind the activation
+    form     "linear" for every activation, or "soft" and "hard": cutting planes in layers followed by a ReLU (extra
+             `exact`, at most 16 inputs, weights of each neuron as many as magnitude pruning leaves it)
+    record   error: by layer, ||X W' + b - Z|| / ||Z||; activated: ||sigma(X W' + b) - Y|| / ||Y||
+    """
+    choose("scheme", scheme, ("cascade", "parallel"))
+    choose("form", form, FORMS)
+    few = calibration(model, data, samples=samples, seed=seed)
+    plan = prune_by(model, SCORES["magnitude"](model, None), amount=amount, scope=scope, min_keep=min_keep)
+    found, error, activated = model, {}, {}
+    for key in model.weights:
+        layer = layer_of(model, key)
+        x, z = _rows(found if scheme == "cascade" else model, model, key, few.x)
+        task = _Task(model, key, x, z, _activation(model, key))
+        if form != "linear" and isinstance(task.activation, ReLU):
+            w, b = task.proven(plan.masks[key], form)
+        else:
+            w = task.solved(plan.masks[key], ridge=nonnegative("ridge", ridge), seed=seed)
+            w, b = task.refined(w, count("newton", newton))
+        mask = _filled(w, plan.masks[key], model, key)
+        error[key], activated[key] = task.errors(w, b)
+        params = {**found.params, key: w.reshape(model.params[key].shape).astype(model.dtype)}
+        if f"{layer.name}.bias" in params:
+            params[f"{layer.name}.bias"] = b.astype(model.dtype)
+        found = found.replace(params=params, masks={**found.masks, key: mask})
+    return Pruned(found, {"error": error, "activated": activated})
+
+
+def _rows(now: Model, trained: Model, key: str, x: Array) -> tuple[Array, Array]:
+    """Inputs of a layer in the network as it is now, and its pre-activations in the trained one, as rows."""
+    layer = layer_of(trained, key)
+    inputs = [patches(layer, s[key].inputs) for s in trace(now, x, keys=[key])]
+    wanted = [answers(layer, s[key].preactivations) for s in trace(trained, x, keys=[key])]
+    return np.concatenate(inputs).astype(np.float64), np.concatenate(wanted).astype(np.float64)
+
+
+def _activation(model: Model, key: str) -> Layer | None:
+    """The activation directly behind a layer, if there is one."""
+    layers = list(leaves(model.architecture))
+    place = next(i for i, layer in enumerate(layers) if key in layer.kinds())
+    after = layers[place + 1] if place + 1 < len(layers) else None
+    return after if isinstance(after, ELEMENTWISE) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """One layer: inputs x (N, P), wanted pre-activations z (N, M), and the activation behind them."""
+
+    model: Model
+    key: str
+    x: Array
+    z: Array
+    activation: Layer | None
+
+    @property
+    def trained(self) -> Array:
+        w = self.model.params[self.key]
+        return w.reshape(len(w), -1).astype(np.float64)
+
+    @property
+    def has_bias(self) -> bool:
+        return self.key.removesuffix("weight") + "bias" in self.model.params
+
+    def bias(self) -> Array:
+        """The trained bias, or 0."""
+        name = self.key.removesuffix("weight") + "bias"
+        return self.model.params[name].astype(np.float64) if self.has_bias else np.zeros(self.z.shape[1])
+
+    def solved(self, plan: Array, *, ridge: float, seed: int) -> Array:
+        """Weights of the linear problem: of the whole layer, or row by row where weights had gone before."""
+        before = self.model.mask(self.key).reshape(len(plan), -1)
+        layer = Quadratic.from_samples(self.x, self.z, ridge=ridge, weights=self.trained)
+        if before.all():
+            return solve(layer, int(plan.sum()), scope="layer", seed=seed).weights
+        each = plan.reshape(len(plan), -1).sum(axis=1)
+        return np.stack([solve_within(layer.row(i), int(k), before[i], seed=seed) for i, k in enumerate(each)])
+
+    def proven(self, plan: Array, form: str) -> tuple[Array, Array]:
+        """Weights and biases of every neuron by cutting planes; the bias is one more input, in every support."""
+        w, b = np.zeros(self.trained.shape), np.zeros(len(self.trained))
+        keep, always = plan.reshape(len(plan), -1), int(self.has_bias)
+        before = self.model.mask(self.key).reshape(keep.shape)
+        for i, y in enumerate(np.maximum(self.z, 0.0).T):
+            live = np.flatnonzero(before[i])
+            inputs = np.concatenate([self.x[:, live], np.ones((len(self.x), always))], axis=1)
+            gamma = STIFF / max(float(np.square(inputs).sum(axis=0).mean()), np.finfo(float).tiny)
+            found = cutting_planes(Neuron.of(inputs, y, gamma=gamma, form=form), int(keep[i].sum()), always=always)
+            w[i, live] = found.weights[: len(live)]
+            b[i] = found.weights[-1] if always else 0.0
+        return w, b
+
+    def act(self, z: Array) -> tuple[Array, Array]:
+        """Return sigma(z) and sigma'(z)."""
+        if self.activation is None:
+            return z, np.ones_like(z)
+        t = Tensor(z)
+        y, _ = self.activation.forward(t, {}, {}, training=False, rng=None)
+        return y.data, grad(y, [t], y_bar=np.ones_like(z))[0]
+
+    def errors(self, w: Array, b: Array) -> tuple[float, float]:
+        """||X W' + b - Z|| / ||Z||, and the same behind the activation."""
+        z = self.x @ w.reshape(self.trained.shape).T + b
+        pairs = ((z, self.z), (self.act(z)[0], self.act(self.z)[0]))
+        one, other = (float(np.linalg.norm(a - y)) / (float(np.linalg.norm(y)) or 1.0) for a, y in pairs)
+        return one, other
+
+    def refined(self, w: Array, steps: int) -> tuple[Array, Array]:
+        """Return weights and biases after Gauss-Newton steps through sigma on the support of w."""
+        w = w.reshape(self.trained.shape).astype(np.float64)
+        b = (self.z - self.x @ w.T).mean(axis=0) if self.has_bias else self.bias()
+        for i in range(len(w) if self.activation is not None else 0):
+            w[i], b[i] = self._newton(i, w[i], b[i], steps)
+        return w, b
+
+    def _newton(self, i: int, w: Array, b: Any, steps: int) -> tuple[Array, float]:
+        s = np.flatnonzero(w)
+        ones = np.ones((len(self.x), int(self.has_bias)))
+        inputs, wanted = np.concatenate([self.x[:, s], ones], axis=1), self.act(self.z[:, i])[0]
+        v = np.append(w[s], b) if self.has_bias else w[s]
+        offset = 0.0 if self.has_bias else b
+        best = float(np.square(self.act(inputs @ v + offset)[0] - wanted).sum())
+        for _ in range(steps if len(v) else 0):
+            y, slope = self.act(inputs @ v + offset)
+            jacobian = inputs * slope[:, None]
+            step = np.linalg.lstsq(jacobian, wanted - y, rcond=1e-8)[0]
+            for damping in (1.0, 0.5, 0.25, 0.125):
+                after = float(np.square(self.act(inputs @ (v + damping * step) + offset)[0] - wanted).sum())
+                if after < best:
+                    break
+            else:
+                break
+            v, best = v + damping * step, after
+        w = w.copy()
+        w[s] = v[: len(s)]
+        return w, float(v[-1]) if self.has_bias else float(b)
+
+
+def solve_within(row: Quadratic, k: int, allowed: Array, *, seed: int) -> Array:
+    """Return the weights of one neuron with at most k of the allowed inputs."""
+    inside = allowed[row.live]
+    part = dataclasses.replace(
+        row, gram=np.ascontiguousarray(row.gram[np.ix_(inside, inside)]), moments=row.moments[:, inside],
+        trained=row.trained[:, inside], live=row.live[inside],
+    )  # fmt: skip
+    return solve(part, k, seed=seed).weights
+
+
+def _filled(w: Array, plan: Array, model: Model, key: str) -> Array:
+    """A mask of exactly as many weights as the plan: those of w, then, where w has fewer, the largest trained ones."""
+    trained, alive = np.abs(model.params[key]), model.mask(key)
+    used = (w.reshape(plan.shape) != 0) & alive
+    order = np.lexsort((-trained.ravel(), ~used.ravel(), ~alive.ravel()))
+    mask = np.zeros(plan.size, bool)
+    mask[order[: int(plan.sum())]] = True
+    return mask.reshape(plan.shape)

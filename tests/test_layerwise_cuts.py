@@ -1,0 +1,113 @@
+"""Cutting planes against brute force over all supports, in all three forms; duality, slopes, cuts and bounds."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from l0ref.errors import ArgumentError
+from l0ref.layerwise.cuts import FORMS, Neuron, _cut, cutting_planes
+from l0ref.validate import Array
+
+optimize = pytest.importorskip("scipy.optimize", reason="needs SciPy: the extra exact")
+
+
+def problem(rng: np.random.Generator, form: str, *, p: int = 8, n: int = 30) -> Neuron:
+    X = rng.standard_normal((n, p))
+    y = X @ rng.standard_normal(p) + 0.3 * rng.standard_normal(n)
+    return Neuron.of(X, y if form == "linear" else np.maximum(y, 0.0), gamma=0.7, form=form)
+
+
+def by_hand(neuron: Neuron, support: tuple[int, ...]) -> float:
+    """The objective minimised over the weights of a support by a general optimiser."""
+    A, B = neuron.A[:, list(support)], neuron.B[:, list(support)]
+
+    def objective(w: Array) -> float:
+        over = np.maximum(B @ w, 0.0) if neuron.form == "soft" else np.zeros(1)
+        return float(((neuron.y - A @ w) ** 2).sum() + (over**2).sum() + (w**2).sum() / neuron.gamma) / 2
+
+    limits = [optimize.LinearConstraint(B, -np.inf, 0.0)] if neuron.form == "hard" and len(B) else []
+    method = {"constraints": limits, "method": "SLSQP", "options": {"maxiter": 500, "ftol": 1e-14}}
+    found = optimize.minimize(objective, np.zeros(len(support)), **method)
+    return float(found.fun)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_values_are_minima(form: str, rng: np.random.Generator) -> None:
+    neuron = problem(rng, form)
+    for support in ((0, 3), (1, 2, 5), (4,)):
+        s = np.isin(np.arange(8), support)
+        found = neuron.value(s)
+        assert found.c == pytest.approx(by_hand(neuron, support), rel=1e-6)
+        assert not found.weights[~s].any()
+        np.testing.assert_allclose(found.weights[s], neuron.gamma * found.r[s], rtol=1e-7, atol=1e-9)
+        if form == "hard":
+            assert (neuron.B @ found.weights).max() <= 1e-9
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_primal_is_dual(form: str, rng: np.random.Generator) -> None:
+    neuron = problem(rng, form)
+    s = np.array([1, 0, 1, 1, 0, 0, 1, 0], float)
+    found = neuron.value(s)
+    a = neuron.y - neuron.A @ found.weights
+    over = np.maximum(neuron.B @ found.weights, 0.0) if form == "soft" else np.zeros(0)
+    dual = a @ neuron.y - (a @ a + over @ over) / 2 - neuron.gamma / 2 * (s * found.r**2).sum()
+    assert found.c == pytest.approx(float(dual), rel=1e-9)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_slopes_are_differences(form: str, rng: np.random.Generator) -> None:
+    neuron = problem(rng, form)
+    s = rng.uniform(0.3, 0.9, 8)
+    slope = -neuron.gamma / 2 * neuron.value(s).r ** 2
+    for j in range(8):
+        step = 1e-6 * (np.arange(8) == j)
+        difference = (neuron.value(s + step).c - neuron.value(s - step).c) / 2e-6
+        assert difference == pytest.approx(slope[j], rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_cut_lies_above_a_true_value_and_the_optimum_is_that_of_brute_force(
+    form: str, rng: np.random.Generator
+) -> None:
+    neuron = problem(rng, form)
+    supports = [np.isin(np.arange(8), c) for c in itertools.combinations(range(8), 3)]
+    values = [neuron.value(s) for s in supports]
+    for s, found in list(zip(supports, values, strict=True))[::7]:
+        slope, level = _cut(neuron, s, found)
+        assert level + slope @ s == pytest.approx(found.c, rel=1e-9)
+        for other, value in zip(supports, values, strict=True):
+            assert level + slope @ other <= value.c * (1 + 1e-9)
+    best = int(np.argmin([value.c for value in values]))
+    proven = cutting_planes(neuron, 3)
+    assert proven.upper == pytest.approx(values[best].c, rel=1e-9)
+    np.testing.assert_array_equal(proven.support, supports[best])
+    assert proven.lower == pytest.approx(proven.upper, rel=1e-8)
+    lower, upper = np.array(proven.bounds).T
+    assert (np.diff(lower) >= 0).all()
+    assert (np.diff(upper) <= 0).all()
+    assert (lower <= values[best].c * (1 + 1e-7)).all()
+    few = cutting_planes(neuron, 3, rounds=1)
+    assert few.lower < few.upper  # stopped early, the bounds are true and apart
+
+
+def test_a_bias_is_in_every_support_and_not_counted(rng: np.random.Generator) -> None:
+    X = np.column_stack([rng.standard_normal((40, 5)), np.ones(40)])
+    y = X[:, 1] * 2 + 3.0
+    proven = cutting_planes(Neuron.of(X, y, gamma=1e6, form="linear"), 1, always=1)
+    assert np.flatnonzero(proven.support).tolist() == [1, 5]
+    np.testing.assert_allclose(proven.weights[[1, 5]], [2.0, 3.0], rtol=1e-5)
+    with pytest.raises(ArgumentError, match=r"^X has 17 inputs, at most 16 can be proven by cutting planes; use solve"):
+        cutting_planes(Neuron.of(np.ones((3, 17)), np.ones(3), gamma=1.0, form="linear"), 1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_active_and_no_weight(form: str) -> None:
+    neuron = Neuron.of(np.ones((4, 2)), np.zeros(4), gamma=1.0, form=form)
+    proven = cutting_planes(neuron, 1)
+    assert proven.upper == pytest.approx(0.0, abs=1e-12)
+    assert not proven.weights.any()
+    assert cutting_planes(neuron, 0).support.sum() == 0

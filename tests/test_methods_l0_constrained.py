@@ -1,0 +1,75 @@
+"""Layers under an l0 constraint: the solver within masks, steps through the activation, the proven forms."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l0ref import nn
+from l0ref.data import Splits
+from l0ref.layerwise import Quadratic
+from l0ref.methods import METHODS, Pruned
+from l0ref.methods.l0_constrained import solve_within
+from l0ref.nn import Model
+from tests.method_contract import networks, splits
+
+
+def run(model: Model, data: Splits, amount: float, seed: int = 0, **options: Any) -> Pruned:
+    return METHODS["l0_constrained"].run(model, data, amount=amount, seed=seed, **options)
+
+
+def test_allowed_inputs_only_and_the_best_of_them(rng: np.random.Generator) -> None:
+    X = rng.standard_normal((60, 7))
+    X[:, 2] = 1.0  # constant, so not a live input
+    y = X @ rng.standard_normal(7)
+    allowed = np.array([True, False, True, True, True, False, True])
+    row = Quadratic.from_samples(X, y[:, None], ridge=1e-3).row(0)
+    w = solve_within(row, 2, allowed, seed=0)
+    assert not w[~allowed].any()
+    assert np.count_nonzero(w) == 2
+    pairs = (np.isin(np.arange(7), c) for c in itertools.combinations([0, 3, 4, 6], 2))
+    assert row.objective(w) == pytest.approx(min(row.objective(row.refit(s)) for s in pairs), rel=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+def test_steps_through_the_activation_lower_its_error(activation: str) -> None:
+    model, data = nn.mlp((12, 10, 3), seed=1, activation=activation, dtype=np.float64), splits((12,), n=200)
+    before, after = (run(model, data, 0.5, scheme="parallel", newton=n).record["activated"] for n in (0, 8))
+    assert after["fc1.weight"] < before["fc1.weight"] * (1 - 1e-4)
+    assert after["fc2.weight"] == before["fc2.weight"]  # the last layer has no activation
+    plain = METHODS["magnitude"].run(model, data, amount=0.5, seed=0).model
+    rest = model.replace(params={**model.params, "fc1.weight": plain.params["fc1.weight"]})
+    first = [{k: v for k, v in m.params.items() if "fc1" in k} for m in (rest, model)]
+    pruned, wanted = (nn.Model(model.architecture[:2], (12,), params).logits(data.train.x) for params in first)
+    assert after["fc1.weight"] < np.linalg.norm(pruned - wanted) / np.linalg.norm(wanted)
+
+
+def test_the_cascade_aims_at_the_trained_outputs() -> None:
+    model, data = networks()["mlp"]
+    cascade, parallel = (run(model, data, 0.6, scheme=s).model for s in ("cascade", "parallel"))
+    wanted = model.logits(data.train.x)
+    apart = [np.linalg.norm(m.logits(data.train.x) - wanted) for m in (cascade, parallel)]
+    assert apart[0] < apart[1]
+    np.testing.assert_array_equal(cascade.params["fc1.weight"], parallel.params["fc1.weight"])
+
+
+@pytest.mark.parametrize("form", ["soft", "hard"])
+def test_the_relu_forms_are_proven_and_silent_where_they_must_be(form: str) -> None:
+    pytest.importorskip("scipy", reason="needs SciPy: the extra exact")
+    model, data = nn.mlp((6, 4, 3), seed=1, dtype=np.float64), splits((6,), n=80)
+    found = run(model, data, 0.4, form=form)
+    assert found.record["removed"] == found.record["asked"]
+    z = data.train.x @ model.params["fc1.weight"].T + model.params["fc1.bias"]
+    answer = data.train.x @ found.model.params["fc1.weight"].T + found.model.params["fc1.bias"]
+    if form == "hard":
+        assert answer[z <= 0].max() < 1e-6
+    assert 0 < found.record["activated"]["fc1.weight"] < 1
+
+
+def test_layers_keep_exactly_what_magnitude_leaves_them() -> None:
+    model, data = networks()["cnn"]
+    found, plain = run(model, data, 0.7).model, METHODS["magnitude"].run(model, data, amount=0.7, seed=0).model
+    assert {k: int(m.sum()) for k, m in found.masks.items()} == {k: int(m.sum()) for k, m in plain.masks.items()}
