@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,6 +172,20 @@ def test_options_are_read_as_their_defaults() -> None:
         ArgumentError, match=r"^samples=3 is not an option of method='magnitude'; it has scope, min_keep$"
     ):
         method_options("magnitude", "samples=3")
+
+
+def test_pages_run_and_name_methods_that_exist() -> None:
+    folder = Path(__file__).parents[1] / "docs" / "methods"
+    index = (folder / "index.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.*?)```", index, flags=re.DOTALL):
+        exec(compile(code, "docs/methods/index.md", "exec"), {})
+    listed = dict(re.findall(r"^- \[.*?\]\((\w+\.md)\): (.*)\.$", index, flags=re.MULTILINE))
+    assert set(listed) == {path.name for path in folder.glob("*.md")} - {"index.md"}
+    for page, names in listed.items():
+        text = (folder / page).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            assert name in METHODS
+            assert f"`{name}`" in text or text.startswith("# Layers under")
 
 
 # --- the magnitude family ---------------------------------------------------------------------------------------------
