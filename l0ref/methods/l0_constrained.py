@@ -90,7 +90,7 @@ def _rows(now: Model, trained: Model, key: str, x: Array) -> tuple[Array, Array]
 def _activation(model: Model, key: str) -> Layer | None:
     """The activation directly behind a layer, if there is one."""
     layers = list(leaves(model.architecture))
-    place = next(i for i, layer in enumerate(layers) if key in layer.kinds())
+    place = layers.index(layer_of(model, key))
     after = layers[place + 1] if place + 1 < len(layers) else None
     return after if isinstance(after, ELEMENTWISE) else None
 
