@@ -13,6 +13,7 @@ from l0ref import metrics, nn
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
 from l0ref.methods.coreset import draw, largest, probabilities, reweighted, sampled
+from l0ref.methods.filter_criteria import CRITERIA, nipals, vip
 from l0ref.methods.global_filters import l1
 from l0ref.methods.matrix_pivoting import better_order, kept_energy, tile_masks
 from l0ref.nn import Model
@@ -22,7 +23,7 @@ from l0ref.training import fit
 from tests.method_contract import networks, same_bits
 
 MLP, DATA = networks()["mlp"]
-CNN = networks()["cnn"][0]
+CNN, IMAGES = networks()["cnn"]
 
 
 class Untouchable:
@@ -289,3 +290,57 @@ def test_the_best_swap_is_that_of_brute_force() -> None:
     swaps = [np.array(p) for p in itertools.permutations(range(4)) if sum(a != i for i, a in enumerate(p)) in (0, 2)]
     assert energy(order) >= max(map(energy, swaps)) - 1e-12
     assert all(energy(order[swap]) <= energy(order) + 1e-12 for swap in swaps)
+
+
+# --- criteria of filters ----------------------------------------------------------------------------------------------
+
+
+def correlated(seed: int = 0, n: int = 200) -> tuple[Any, Any]:
+    """Five columns of which three carry the label, and one-hot labels of three classes."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, n)
+    x = rng.standard_normal((n, 8))
+    x[:, 0] += 3 * y
+    x[:, 3] -= 2 * (y == 1)
+    x[:, 5] += y
+    return x, np.eye(3)[y]
+
+
+def test_squares_of_vip_add_up_and_components_are_orthogonal() -> None:
+    x, y = correlated()
+    for components in (1, 2, 4):
+        assert (vip(x, y, components=components) ** 2).sum() == pytest.approx(8, rel=1e-12)
+    centred, labels = ((a - a.mean(axis=0)) / a.std(axis=0, ddof=1) for a in (x, y))
+    weights, _ = nipals(centred, labels, components=2)
+    np.testing.assert_allclose(weights.T @ weights, np.eye(2), atol=1e-10)
+    first = np.linalg.svd(centred.T @ labels)[0][:, 0]
+    assert abs(first @ weights[:, 0]) == pytest.approx(1, rel=1e-9)
+
+
+def test_columns_that_carry_the_label_rank_first() -> None:
+    x, y = correlated()
+    assert set(np.argsort(-vip(x, y, components=2))[:3]) == {0, 3, 5}
+    x[:, 1] = 7.0
+    assert vip(x, y, components=2)[1] == 0
+    assert vip(np.ones((5, 3)), np.eye(5)[:, :2], components=2).tolist() == [0, 0, 0]
+
+
+@pytest.mark.crosscheck
+def test_partial_least_squares_is_that_of_scikit_learn() -> None:
+    regression = pytest.importorskip("sklearn.cross_decomposition")
+    x, y = correlated(3)
+    theirs = regression.PLSRegression(n_components=3, scale=True, tol=1e-12, max_iter=2000).fit(x, y)
+    centred, labels = ((a - a.mean(axis=0)) / a.std(axis=0, ddof=1) for a in (x, y))
+    weights, strength = nipals(centred, labels, components=3)
+    np.testing.assert_allclose(np.abs(weights), np.abs(theirs.x_weights_), rtol=1e-5, atol=1e-6)
+    t, q = theirs.x_scores_, theirs.y_loadings_
+    np.testing.assert_allclose(strength, (t**2).sum(axis=0) * (q**2).sum(axis=0), rtol=1e-5)
+
+
+def test_criteria_of_weights_by_hand_and_each_criterion_cuts() -> None:
+    cut = METHODS["filter_criteria"].run
+    scores = {c: cut(CNN, IMAGES, amount=0.4, seed=0, criterion=c).record["scores"] for c in CRITERIA}
+    w = CNN.params["conv2.weight"].reshape(3, -1)
+    np.testing.assert_allclose(scores["unit"]["conv2"], np.linalg.norm(w, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(scores["l1"]["conv2"], np.abs(w).sum(axis=1), rtol=1e-12)
+    assert sum((v**2).sum() for v in scores["vip"].values()) == pytest.approx(13, rel=1e-9)

@@ -10,6 +10,7 @@ from l0ref.methods import (  # noqa: F401
     clustering,
     connection_sensitivity,
     coreset,
+    filter_criteria,
     geometric_median,
     global_filters,
     l0_constrained,
