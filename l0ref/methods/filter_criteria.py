@@ -22,6 +22,8 @@ Departs  The definitions of unit and weight are those of a widely repeated exerc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from l0ref.data import Splits
@@ -35,7 +37,7 @@ from l0ref.pruning.units import free_axes, places, prune_units
 from l0ref.validate import Array, choose, count
 
 CRITERIA = ("vip", "unit", "l1", "taylor")
-POOLS = ("max", "mean")
+POOLS: dict[str, Callable[..., Array]] = {"max": np.max, "mean": np.mean}
 TURNS = 500  # of NIPALS for one component, at most
 
 
@@ -78,7 +80,7 @@ def weight_scores(model: Model, criterion: str) -> dict[str, Array]:
 def vip_scores(model: Model, data: Splits, *, samples: int, seed: int, components: int, pool: str) -> dict[str, Array]:
     """Return the VIP of every unit, from one regression on the pooled outputs of all layers."""
     few, sizes = calibration(model, data, samples=samples, seed=seed), free_axes(model)
-    join = {"max": np.max, "mean": np.mean}[choose("pool", pool, POOLS)]
+    join = POOLS[choose("pool", pool, POOLS)]
     rows = []
     for part in chunks(few):
         found = signals(model, part.x)
@@ -135,4 +137,4 @@ def _standard(a: Array) -> Array:
     centred = a - a.mean(axis=0)
     size = centred.std(axis=0, ddof=1) if len(a) > 1 else np.zeros(a.shape[1])
     varies = size > 1e-12 * np.abs(a).max(axis=0, initial=1e-300)
-    return np.divide(centred, size, out=np.zeros_like(centred), where=varies)
+    return np.asarray(np.divide(centred, size, out=np.zeros_like(centred), where=varies))
