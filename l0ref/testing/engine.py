@@ -15,7 +15,7 @@ from l0ref.testing.directions import STRICT, directions, locate
 from l0ref.testing.evidence import Evidence
 from l0ref.testing.findings import WEAK, Finding, ParameterReport, badness
 from l0ref.testing.measure import Measure
-from l0ref.testing.nearby import RIGHT, WRONG, Nearby, stale
+from l0ref.testing.nearby import RIGHT, WRONG, Nearby, about_open, stale
 from l0ref.testing.problem import Calls, Problem
 from l0ref.testing.settings import Settings
 from l0ref.testing.suspects import suspects, unmoved
@@ -196,27 +196,10 @@ class Checker:
                 "another output"
             )
         for i in open_:
-            self._say_open(reports[i], sight.each[i])
+            note, problem = about_open(reports[i], sight.each[i], accepted=self.rules.kinks == "accept")
+            self.notes += note
+            self.problems += problem
         return [replace(r, rough=r.rough and sight.each.get(i) != RIGHT) for i, r in enumerate(reports)]
-
-    def _say_open(self, r: ParameterReport, verdict: str) -> None:
-        """Say of an input that the given point leaves open what was done about it."""
-        if r.flat and verdict != WRONG and (verdict == RIGHT or not r.rough):
-            how = (
-                "compared at inputs nearby, where it does"
-                if verdict == RIGHT
-                else "the gradient is zero, and should be"
-            )
-            self.notes.append(f"the value does not move along {r.name}: {how}")
-        elif r.only_kinks and verdict == RIGHT:
-            self.notes.append(
-                f"nothing was checked at the given {r.name}: every entry stands on a kink; compared at inputs nearby"
-            )
-        elif r.only_kinks and verdict != WRONG and self.rules.kinks != "accept":
-            self.problems.append(
-                f"nothing was checked: every entry of {r.name} stands on a kink, where any value between the slopes is "
-                "acceptable, and nothing can be seen nearby; choose other inputs, or pass kinks='accept'"
-            )
 
     def _report(self, reports: Sequence[ParameterReport]) -> GradcheckReport:
         self.problems = [*self.calls.written.values(), *self.problems]

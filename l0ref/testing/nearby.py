@@ -16,6 +16,7 @@ import numpy as np
 from l0ref.errors import GradientError
 from l0ref.testing.compare import Rules
 from l0ref.testing.differences import OutOfDomain
+from l0ref.testing.findings import ParameterReport
 from l0ref.testing.measure import Measure
 from l0ref.testing.problem import Arrays, Problem
 from l0ref.testing.scale import random_moves, scales
@@ -72,10 +73,11 @@ class Nearby:
             found = self.gradient(point, self.measure.y_bar)
             verdict, off = self._compare(point, found, moves)
             every = range(len(moves)) if verdict == WRONG else which
-            each = {i: self._compare(point, found, moves, only=i)[0] for i in every}
+            alone = {i: self._compare(point, found, moves, only=i) for i in every}
         except (GradientError, ArithmeticError, OutOfDomain):
             return Sight(UNSEEN, 0.0, dict.fromkeys(which, UNSEEN))
-        return Sight(verdict, off, each)
+        off = max([off, *(far for _, far in alone.values())])
+        return Sight(verdict, off, {i: seen for i, (seen, _) in alone.items()})
 
     def _compare(self, point: Arrays, found: Arrays, moves: Arrays, *, only: int | None = None) -> tuple[str, float]:
         """The verdict along the moves (of one input only), and the error as a share of the size of its terms."""
@@ -116,3 +118,23 @@ def stale(blamed: Sequence[str], off: float, undecided: Sequence[str]) -> str:
         f"stale values: the gradient is right at the given inputs and wrong at inputs nearby, {where}, as if something "
         "was saved by an earlier call"
     )
+
+
+def about_open(r: ParameterReport, verdict: str, *, accepted: bool) -> tuple[list[str], list[str]]:
+    """Notes and problems of an input that the given point leaves open; `accepted`: choices at kinks need no more."""
+    notes: list[str] = []
+    problems: list[str] = []
+    if r.flat and (verdict == RIGHT or (verdict != WRONG and not r.rough)):
+        right = "compared at inputs nearby, where it does"
+        how = right if verdict == RIGHT else "the gradient is zero, and should be"
+        notes.append(f"the value does not move along {r.name}: {how}")
+    elif r.only_kinks and verdict == RIGHT:
+        notes.append(
+            f"nothing was checked at the given {r.name}: every entry stands on a kink; compared at inputs nearby"
+        )
+    elif r.only_kinks and verdict != WRONG and not accepted:
+        problems.append(
+            f"nothing was checked: every entry of {r.name} stands on a kink, where any value between the slopes is "
+            "acceptable, and nothing can be seen nearby; choose other inputs, or pass kinks='accept'"
+        )
+    return notes, problems
