@@ -182,6 +182,8 @@ def test_an_entry_far_smaller_than_its_array(small: float) -> None:
     x = np.array([0.5 * small, 1e6])
     report = report_of(lambda x: np.tanh(c * x).sum(), lambda x: c * (1 - np.tanh(c * x) ** 2), x)
     assert (bool(report), report.at_kinks) == (True, 0)
+    off = lambda x: c * (1 - np.tanh(c * x) ** 2) * [1.01, 1.0]  # noqa: E731
+    assert not report_of(lambda x: float(np.tanh(c * x).sum()), off, x)
 
 
 @pytest.mark.parametrize(("at_zero", "right"), [(0.3, True), (0.0, True), (0.31, False), (-0.3, False)])

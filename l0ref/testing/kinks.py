@@ -74,7 +74,7 @@ def as_documented(
     with np.errstate(invalid="ignore", over="ignore"):
         total, gap = left + right, np.abs(right - left)
         opposite = np.where(np.isfinite(total), np.abs(total) <= OPPOSITE * gap + slack, left == -right)
-    between = (value >= low - slack) & (value <= high + slack)
+        between = (value >= low - slack) & (value <= high + slack)
     zero = np.minimum(np.abs(value), np.abs(value - middle)) <= slack  # or what the opposite slopes leave
     return np.asarray(np.where(opposite, zero, between))
 
