@@ -17,6 +17,7 @@ from l0ref.methods import (  # noqa: F401
     magnitude,
     matrix_pivoting,
     merging,
+    net_trim,
     on_the_fly,
     prune_while_training,
     slr,

@@ -1,0 +1,111 @@
+"""Net-Trim's convex program for one layer, by alternating directions.
+
+    minimise sum |U|   subject to   sum over O of ((X U)_pm - Y_pm)^2 <= eps^2,   (X U)_pm <= V_pm outside of O
+
+X (P, N) inputs, with a last column of ones if there is a bias, Y (P, M) wanted outputs, O = {Y > 0} behind a ReLU, or
+all entries in a last layer. One eps couples the M neurons. Three copies of the unknown: W1 = X W3 carries the constraints,
+W2 = W3 the sum of |.|, W3 joins them; U1, U2 are scaled multipliers, and everything begins at 0.
+
+    W1  in O: Y + min(1, eps / ||(Z - Y)_O||) (Z - Y),  outside: min(Z, V),   with Z = X W3 - U1
+    W2  soft(W3 - U2, 1 / rho)
+    W3  (X'X + I)^-1 [X'(W1 + U1) + W2 + U2]
+    U1 += W1 - X W3,  U2 += W2 - W3
+
+X, Y, V and eps are divided by 0.3 sqrt(max X'X) first. W2 is returned: it is exactly sparse. The regularised form of
+2017 replaces the ball by (1 / lam) sum over O of ((X U) - Y)^2: then W1 in O is (Z + t Y) / (1 + t), t = 2 / (lam rho).
+
+Ref      Aghasi, Abdi, Nguyen, Romberg 2017 and 2020; steps, scaling and constants after the authors' code.
+Departs  The regularised form runs on the same three copies, without over-relaxation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.validate import Array, choose, count, positive
+
+Mask = NDArray[np.bool_]
+SOLVERS = ("direct", "cg")
+STEPS = 10  # of conjugate gradients, as in the authors' solver for convolutions
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """U (N, M), exactly sparse, and what is left of the constraints between copies after each iteration, relative."""
+
+    weights: Array
+    residuals: tuple[float, ...]
+
+
+def trim(
+    X: Array, Y: Array, *, active: Mask, ceiling: Array, epsilon: float | None = None, lam: float | None = None,
+    rho: float = 100.0, iterations: int = 500, tolerance: float = 5e-9, solver: str = "direct",
+) -> Trimmed:  # fmt: skip
+    """Return the sparse U; see the text of the module.
+
+    active, ceiling     O (P, M), and V (P, M), read outside of O
+    epsilon, lam        the radius of the ball, or the weight of the regularised form: one of the two
+    rho, iterations     100 and 300 to 500 in the authors' experiments
+    tolerance           stop when W3 moves less than this, times its size N M
+    solver              of W3: "direct", or "cg", ten steps of conjugate gradients that need no X'X
+    """
+    scale = 0.3 * float(np.sqrt(np.square(X).sum(axis=0).max(initial=0.0))) or 1.0
+    x, y, v = X / scale, Y / scale, ceiling / scale
+    fit = _ball(active, y, v, (epsilon or 0.0) / scale) if lam is None else _pull(active, y, v, lam / scale**2, rho)
+    solve = _solver(x, choose("solver", solver, SOLVERS))
+    w3 = w2 = u2 = np.zeros((x.shape[1], y.shape[1]))
+    xw, u1 = np.zeros(y.shape), np.zeros(y.shape)
+    size, residuals = max(float(np.linalg.norm(y)), 1e-300), []
+    for _ in range(count("iterations", iterations, least=1)):
+        w1 = fit(xw - u1)
+        w2 = _soft(w3 - u2, 1 / positive("rho", rho))
+        before, w3 = w3, solve(x.T @ (w1 + u1) + w2 + u2)
+        xw = x @ w3
+        u1, u2 = u1 + w1 - xw, u2 + w2 - w3
+        residuals.append((float(np.linalg.norm(w1 - xw)) + float(np.linalg.norm(w2 - w3))) / size)
+        if np.linalg.norm(w3 - before) < tolerance * w3.size:
+            break
+    return Trimmed(w2, tuple(residuals))
+
+
+def _soft(z: Array, t: float) -> Array:
+    return np.sign(z) * np.maximum(np.abs(z) - t, 0.0)
+
+
+def _ball(active: Mask, y: Array, v: Array, epsilon: float) -> Callable[[Array], Array]:
+    def fit(z: Array) -> Array:
+        off = np.where(active, z - y, 0.0)
+        length = float(np.linalg.norm(off))
+        return np.where(active, y + off * min(1.0, epsilon / length if length else 1.0), np.minimum(z, v))
+
+    return fit
+
+
+def _pull(active: Mask, y: Array, v: Array, lam: float, rho: float) -> Callable[[Array], Array]:
+    t = 2 / (lam * rho)
+    return lambda z: np.where(active, (z + t * y) / (1 + t), np.minimum(z, v))
+
+
+def _solver(x: Array, name: str) -> Callable[[Array], Array]:
+    """How (X'X + I) W = R is solved."""
+    if name == "direct":
+        inverse = np.linalg.inv(x.T @ x + np.eye(x.shape[1]))
+        return lambda r: inverse @ r
+
+    def conjugate_gradients(r: Array) -> Array:
+        w, left, way = np.zeros_like(r), r.copy(), r.copy()
+        size = float(np.square(left).sum())
+        for _ in range(STEPS):
+            if size == 0.0:
+                break
+            step = size / (float(np.square(x @ way).sum()) + float(np.square(way).sum()))
+            w, left = w + step * way, left - step * (x.T @ (x @ way) + way)
+            after = float(np.square(left).sum())
+            way, size = left + after / size * way, after
+        return w
+
+    return conjugate_gradients
