@@ -195,7 +195,7 @@ def test_pages_run_and_name_methods_that_exist() -> None:
         text = (folder / page).read_text(encoding="utf-8")
         for name in re.findall(r"`(\w+)`", names):
             assert name in METHODS
-            assert f"`{name}`" in text or text.startswith("# Layers under")
+            assert f"`{name}`" in text or text.startswith(("# Layers under", "# Net-Trim"))
 
 
 # --- the magnitude family ---------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
     minimise sum |U|   subject to   sum over O of ((X U)_pm - Y_pm)^2 <= eps^2,   (X U)_pm <= V_pm outside of O
 
 X (P, N) inputs, with a last column of ones if there is a bias, Y (P, M) wanted outputs, O = {Y > 0} behind a ReLU, or
-all entries in a last layer. One eps couples the M neurons. Three copies of the unknown: W1 = X W3 carries the constraints,
-W2 = W3 the sum of |.|, W3 joins them; U1, U2 are scaled multipliers, and everything begins at 0.
+all entries in a last layer. One eps couples the M neurons. Three copies of the unknown: W1 = X W3 carries the
+constraints, W2 = W3 the sum of |.|, W3 joins them; U1, U2 are scaled multipliers, and everything begins at 0.
 
     W1  in O: Y + min(1, eps / ||(Z - Y)_O||) (Z - Y),  outside: min(Z, V),   with Z = X W3 - U1
     W2  soft(W3 - U2, 1 / rho)

@@ -21,9 +21,9 @@ from l0ref.data import Splits
 from l0ref.methods.elimination import damped, moved, path
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
+from l0ref.pruning.by_layer import magnitude_plan
 from l0ref.pruning.curvature import grams, hessian_diagonals, neuron_hessians
 from l0ref.pruning.prune import prune_by
-from l0ref.pruning.score import SCORES
 from l0ref.validate import Array, nonnegative
 
 
@@ -191,10 +191,9 @@ def _moved(model: Model, pruned: Model, hessians: Mapping[tuple[str, int], Array
 
 def _masked_by_layer(model: Model, scores: Mapping[str, Array], amount: float, scope: str, min_keep: int) -> Model:
     """Masks by scores that compare within a layer: each loses as many weights as magnitude pruning takes from it."""
-    plan = prune_by(model, SCORES["magnitude"](model, None), amount=amount, scope=scope, min_keep=min_keep)
     found = model
-    for key in model.weights:
-        drop = int((~plan.masks[key]).sum())
+    for key, keep in magnitude_plan(model, amount=amount, scope=scope, min_keep=min_keep).items():
+        drop = int((~keep).sum())
         found = prune_by(found, {key: scores[key]}, amount=drop)
     return found
 

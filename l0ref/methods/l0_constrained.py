@@ -26,11 +26,9 @@ from l0ref.layerwise import Quadratic, solve
 from l0ref.layerwise.cuts import Neuron, cutting_planes
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Layer, Model
-from l0ref.nn.activations import ELEMENTWISE, ReLU
-from l0ref.nn.sequence import leaves
-from l0ref.pruning.prune import prune_by
-from l0ref.pruning.score import SCORES
-from l0ref.pruning.trace import answers, layer_of, patches, trace
+from l0ref.nn.activations import ReLU
+from l0ref.pruning.by_layer import activation_behind, exact_mask, inputs_and_answers, magnitude_plan
+from l0ref.pruning.trace import layer_of
 from l0ref.validate import Array, choose, count, nonnegative
 
 FORMS = ("linear", "soft", "hard")
@@ -59,40 +57,24 @@ def l0_constrained(
     choose("scheme", scheme, ("cascade", "parallel"))
     choose("form", form, FORMS)
     few = calibration(model, data, samples=samples, seed=seed)
-    plan = prune_by(model, SCORES["magnitude"](model, None), amount=amount, scope=scope, min_keep=min_keep)
+    plan = magnitude_plan(model, amount=amount, scope=scope, min_keep=min_keep)
     found, error, activated = model, {}, {}
     for key in model.weights:
         layer = layer_of(model, key)
-        x, z = _rows(found if scheme == "cascade" else model, model, key, few.x)
-        task = _Task(model, key, x, z, _activation(model, key))
+        x, z = inputs_and_answers(found if scheme == "cascade" else model, model, key, few.x)
+        task = _Task(model, key, x, z, activation_behind(model, key))
         if form != "linear" and isinstance(task.activation, ReLU):
-            w, b = task.proven(plan.masks[key], form)
+            w, b = task.proven(plan[key], form)
         else:
-            w = task.solved(plan.masks[key], ridge=nonnegative("ridge", ridge), seed=seed)
+            w = task.solved(plan[key], ridge=nonnegative("ridge", ridge), seed=seed)
             w, b = task.refined(w, count("newton", newton))
-        mask = _filled(w, plan.masks[key], model, key)
+        mask = exact_mask(w, plan[key], model, key)
         error[key], activated[key] = task.errors(w, b)
         params = {**found.params, key: w.reshape(model.params[key].shape).astype(model.dtype)}
         if f"{layer.name}.bias" in params:
             params[f"{layer.name}.bias"] = b.astype(model.dtype)
         found = found.replace(params=params, masks={**found.masks, key: mask})
     return Pruned(found, {"error": error, "activated": activated})
-
-
-def _rows(now: Model, trained: Model, key: str, x: Array) -> tuple[Array, Array]:
-    """Inputs of a layer in the network as it is now, and its pre-activations in the trained one, as rows."""
-    layer = layer_of(trained, key)
-    inputs = [patches(layer, s[key].inputs) for s in trace(now, x, keys=[key])]
-    wanted = [answers(layer, s[key].preactivations) for s in trace(trained, x, keys=[key])]
-    return np.concatenate(inputs).astype(np.float64), np.concatenate(wanted).astype(np.float64)
-
-
-def _activation(model: Model, key: str) -> Layer | None:
-    """The activation directly behind a layer, if there is one."""
-    layers = list(leaves(model.architecture))
-    place = layers.index(layer_of(model, key))
-    after = layers[place + 1] if place + 1 < len(layers) else None
-    return after if isinstance(after, ELEMENTWISE) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,13 +178,3 @@ def solve_within(row: Quadratic, k: int, allowed: Array, *, seed: int) -> Array:
         trained=row.trained[:, inside], live=row.live[inside],
     )  # fmt: skip
     return solve(part, k, seed=seed).weights
-
-
-def _filled(w: Array, plan: Array, model: Model, key: str) -> Array:
-    """A mask of exactly as many weights as the plan: those of w, then, where w has fewer, the largest trained ones."""
-    trained, alive = np.abs(model.params[key]), model.mask(key)
-    used = (w.reshape(plan.shape) != 0) & alive
-    order = np.lexsort((-trained.ravel(), ~used.ravel(), ~alive.ravel()))
-    mask = np.zeros(plan.size, bool)
-    mask[order[: int(plan.sum())]] = True
-    return mask.reshape(plan.shape)

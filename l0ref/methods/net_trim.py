@@ -25,10 +25,7 @@ from l0ref.layerwise.trim import trim
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
 from l0ref.nn.activations import ReLU
-from l0ref.nn.sequence import leaves
-from l0ref.pruning.prune import prune_by
-from l0ref.pruning.score import SCORES
-from l0ref.pruning.trace import answers, layer_of, patches, trace
+from l0ref.pruning.by_layer import activation_behind, exact_mask, inputs_and_answers, magnitude_plan
 from l0ref.validate import Array, choose, count, nonnegative, positive
 
 ACTIVE = 1e-6  # an output above it counts as positive, as in the authors' code
@@ -58,71 +55,55 @@ def net_trim(
     """
     choose("scheme", scheme, ("cascade", "parallel"))
     few = calibration(model, data, samples=samples, seed=seed)
-    plan = prune_by(model, SCORES["magnitude"](model, None), amount=amount, scope=scope, min_keep=min_keep)
-    options: dict[str, Any] = {"rho": rho, "iterations": count("iterations", iterations, least=1), "solver": solver}
-    search: dict[str, Any] = {
-        "gamma": positive("gamma", gamma), "lam": nonnegative("lam", lam),
-        "searches": count("searches", searches, least=1),
-    }  # fmt: skip
+    plan = magnitude_plan(model, amount=amount, scope=scope, min_keep=min_keep)
+    count("searches", searches, least=1)
+    search: dict[str, Any] = {"gamma": positive("gamma", gamma), "lam": nonnegative("lam", lam), "searches": searches}
+    search |= {"rho": rho, "iterations": iterations, "solver": solver}
     record: dict[str, dict[str, float]] = {name: {} for name in ("epsilon", "nonzeros", "residual", "error")}
     found = model
-    for key in model.weights:
-        x = _stacked(found if scheme == "cascade" else model, key, few.x, "inputs")
-        z = _stacked(model, key, few.x, "preactivations")
-        w = model.params[key].reshape(len(model.params[key]), -1).astype(np.float64)
-        name = key.removesuffix("weight") + "bias"
-        ones = np.ones((len(x), int(name in model.params)))
-        start = np.concatenate([w, model.params[name][:, None]], axis=1) if name in model.params else w
-        slack = scheme == "cascade" and key != model.weights[0]
-        both = np.concatenate([x, ones], axis=1)
-        layer = _Layer(both, z, start.T.astype(np.float64), is_relu=_is_relu(model, key), slack=slack)
-        keep = int(plan.masks[key].sum())
-        u, level, residual = layer.searched(keep, **search, **options)
-        inner = u[: w.shape[1]].T
-        record["epsilon"][key], record["nonzeros"][key] = level, float(np.count_nonzero(inner))
-        mask = _exact(inner, plan.masks[key], model.params[key], model.mask(key))
-        bias = u[-1] if name in model.params else np.zeros(len(w))
+    for place, key in enumerate(model.weights):
+        x, z = inputs_and_answers(found if scheme == "cascade" else model, model, key, few.x)
+        layer = _Layer(model, key, x, z, slack=scheme == "cascade" and place > 0)
+        u, record["epsilon"][key], record["residual"][key] = layer.searched(int(plan[key].sum()), **search)
+        inner, bias = u[: x.shape[1]].T, u[x.shape[1] :].sum(axis=0)
+        record["nonzeros"][key] = float(np.count_nonzero(inner))
+        mask = exact_mask(inner, plan[key], model, key)
         inner = inner * mask.reshape(inner.shape)
         if refit:
-            quadratic = Quadratic.from_samples(x, z, weights=w)
-            inner = quadratic.refit(mask.reshape(inner.shape))
-            bias = quadratic.bias(inner) if name in model.params else bias
-        record["residual"][key] = residual
+            inner, bias = layer.refitted(mask.reshape(inner.shape), x, z)
         record["error"][key] = float(np.linalg.norm(x @ inner.T + bias - z)) / (float(np.linalg.norm(z)) or 1.0)
         params = {**found.params, key: inner.reshape(mask.shape).astype(model.dtype)}
-        if name in params:
-            params[name] = bias.astype(model.dtype)
+        if layer.bias in params:
+            params[layer.bias] = bias.astype(model.dtype)
         found = found.replace(params=params, masks={**found.masks, key: mask})
     return Pruned(found, record)
 
 
-def _stacked(model: Model, key: str, x: Array, what: str) -> Array:
-    layer = layer_of(model, key)
-    read = patches if what == "inputs" else answers
-    return np.concatenate([read(layer, getattr(s[key], what)) for s in trace(model, x, keys=[key])]).astype(np.float64)
-
-
-def _is_relu(model: Model, key: str) -> bool:
-    layers = list(leaves(model.architecture))
-    place = next(i for i, layer in enumerate(layers) if key in layer.kinds())
-    return place + 1 < len(layers) and isinstance(layers[place + 1], ReLU)
-
-
 class _Layer:
-    """One layer: x (P, N) with a column of ones, z (P, M) before the activation, start (N, M) the trained weights."""
+    """One layer: x (P, N) with a column of ones if it has a bias, y (P, M) the wanted outputs."""
 
-    def __init__(self, x: Array, z: Array, start: Array, *, is_relu: bool, slack: bool) -> None:
-        self.x, self.y = x, np.maximum(z, 0.0) if is_relu else z
+    def __init__(self, model: Model, key: str, x: Array, z: Array, *, slack: bool) -> None:
+        self.bias = f"{key.removesuffix('weight')}bias"
+        self.weights = model.params[key].reshape(len(model.params[key]), -1).astype(np.float64)
+        has_bias, is_relu = self.bias in model.params, isinstance(activation_behind(model, key), ReLU)
+        self.x = np.concatenate([x, np.ones((len(x), int(has_bias)))], axis=1)
+        self.y = np.maximum(z, 0.0) if is_relu else z
         self.active = self.y > ACTIVE if is_relu else np.ones(z.shape, bool)
-        now = x @ start
+        now = x @ self.weights.T + (model.params[self.bias] if has_bias else 0.0)
         self.ceiling = now if slack else np.zeros(z.shape)
         self.least = float(np.linalg.norm(np.where(self.active, now - self.y, 0.0)))
         self.most = max(float(np.linalg.norm(np.where(self.active, self.y, 0.0))), self.least)
 
+    def refitted(self, support: Array, x: Array, z: Array) -> tuple[Array, Array]:
+        """Return weights and biases of least squares on a support; without a bias in the layer, biases of 0."""
+        layer = Quadratic.from_samples(x, z, weights=self.weights)
+        w = layer.refit(support)
+        return w, layer.bias(w) if self.x.shape[1] > x.shape[1] else np.zeros(len(w))
+
     def searched(
         self, keep: int, *, gamma: float, lam: float, searches: int, **options: Any
     ) -> tuple[Array, float, float]:
-        """Return the U whose non-zeros are nearest to `keep` in number, of those tried, its eps or lam, its residual."""
+        """Return, of all U that were tried, the one with about `keep` non-zeros, its eps or lam, its residual."""
         low, high = (lam / FAR, lam * FAR) if lam else (np.sqrt(gamma) * self.least, np.sqrt(gamma) * self.most)
         nothing = np.zeros((self.x.shape[1], self.y.shape[1]))
         best: tuple[float, Array, float, float] = (np.inf, nothing, 0.0, 0.0)
@@ -135,11 +116,3 @@ class _Layer:
                 best = (abs(left - keep), found.weights, level, found.residuals[-1])
             low, high = (level, high) if left > keep else (low, level)
         return best[1:]
-
-
-def _exact(u: Array, plan: Array, trained: Array, alive: Array) -> Array:
-    """A mask of exactly as many weights as the plan: the largest |U|, then, where U has too few, the largest trained."""
-    order = np.lexsort((-np.abs(trained).ravel(), -np.abs(u).ravel(), ~alive.ravel()))
-    mask = np.zeros(plan.size, bool)
-    mask[order[: int(plan.sum())]] = True
-    return mask.reshape(plan.shape)
