@@ -47,6 +47,16 @@ def test_steps_through_the_activation_lower_its_error(activation: str) -> None:
     assert after["fc1.weight"] < np.linalg.norm(pruned - wanted) / np.linalg.norm(wanted)
 
 
+def test_steps_through_the_activation_end_where_its_error_is_stationary() -> None:
+    model, data = nn.mlp((12, 4, 3), seed=1, activation="tanh", dtype=np.float64), splits((12,), n=200)
+    found = run(model, data, 0.5, scheme="parallel", newton=40).model
+    w, b, x = found.params["fc1.weight"], found.params["fc1.bias"], data.train.x
+    y = np.tanh(x @ model.params["fc1.weight"].T + model.params["fc1.bias"])
+    a = np.tanh(x @ w.T + b)
+    slope = ((a - y) * (1 - a**2)).T @ x
+    assert np.abs(slope[w != 0]).max() < 1e-5 * np.abs(slope[w == 0]).max()
+
+
 def test_the_cascade_aims_at_the_trained_outputs() -> None:
     model, data = networks()["mlp"]
     cascade, parallel = (run(model, data, 0.6, scheme=s).model for s in ("cascade", "parallel"))

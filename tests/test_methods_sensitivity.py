@@ -101,6 +101,9 @@ def test_grasp_removes_the_largest_scores() -> None:
     model, data = networks()["mlp"]
     found = run("grasp", model, data, 0.6)
     scores = found.record["scores"]
+    curved = hessian_times_gradient(model, balanced(data.train, 25, seed=0), temperature=200.0)
+    for key in model.weights:
+        np.testing.assert_array_equal(scores[key], -model.params[key] * curved[key])
     kept = np.concatenate([scores[k][found.model.masks[k]] for k in model.weights])
     gone = np.concatenate([scores[k][~found.model.masks[k]] for k in model.weights])
     assert kept.max() < gone.min()

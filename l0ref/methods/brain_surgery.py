@@ -109,7 +109,8 @@ def l_obs(
     record            scores by weight array
 
     Weights go in the order of their scores, each with the move -w_q / [H^-1]_qq H^-1_:q of the first H^-1, w_q as it
-    is by then; what has gone is set to 0 again. Budgets of the layers are those of exact_obs.
+    is by then. What has gone is set to 0 at the end, which is the same as after each move: nothing reads it in between.
+    Budgets of the layers are those of exact_obs.
     Departs from the authors' code: H^-1 is damped and direct, not a recursion that begins with 10^6 I.
     """
     hessians = _layer_hessians(model, data, samples, seed, damping)
@@ -128,9 +129,8 @@ def l_obs(
         for f in np.flatnonzero(~keep.all(axis=1)):
             gone = np.flatnonzero(~keep[f])
             gone = gone[np.argsort(order[f, gone], kind="stable")]
-            for place, q in enumerate(gone, start=1):
+            for q in gone:
                 rows[f] -= rows[f, q] / a[q, q] * a[:, q]
-                rows[f, gone[:place]] = 0.0
         _set_rows(params, model, name, rows)
     return Pruned(pruned.replace(params=params), {"scores": scores})
 
