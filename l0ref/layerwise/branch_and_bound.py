@@ -1,0 +1,188 @@
+"""How good is a support? Branch and bound: a bound below, the best support found above, until they meet or time ends.
+
+The node of smallest bound is split at the input that the relaxation is least sure of: once forced in, once out. What
+`certify` returns is true whenever it stops, at the limit or at Ctrl-C: a node in hand stays in the bound.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.errors import ArgumentError
+from l0ref.layerwise.perspective import Groups, Split, relax
+from l0ref.layerwise.quadratic import Quadratic
+from l0ref.layerwise.solve import solve
+from l0ref.validate import Array, choose, count, positive
+
+GAP = 1e-6  # part of the best f by which a bound may stay below it and count as a proof
+STEPS, FIRST_STEPS = 25, 200  # systems of a node, and of the first one
+KICKS = 100  # for the first incumbent
+EVERY = 1.0  # seconds between two lines of progress
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of the smallest f of a neuron with k weights: lower <= f <= upper.
+
+    proven  upper is the smallest, within `GAP` of it
+    nodes   nodes that were split
+    record  weights, support: of `upper`; seconds, lower, upper: both bounds over time; root: the first bound;
+            interrupted: whether it was stopped by Ctrl-C
+    """
+
+    lower: float
+    upper: float
+    proven: bool
+    nodes: int
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def certify(
+    layer: Quadratic, k: int, *, incumbent: Array | None = None, time_limit: float = 60.0, progress: str = "none"
+) -> Certificate:
+    """Bound the smallest f of one neuron with `k` weights, from both sides.
+
+    layer      of one output, such as `Quadratic.row(i)`, with a ridge
+    incumbent  a support to begin with; None: that of `solve` with kicks
+    time_limit  seconds; the node in hand is finished
+    progress   "lines": both bounds every second on standard error; "auto": if that is a terminal; "none"
+
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).standard_normal((50, 6))
+    >>> found = certify(Quadratic.from_samples(X, X @ np.arange(6.0)), 2)
+    >>> found.proven, np.flatnonzero(found.record["support"]).tolist()
+    (True, [4, 5])
+    """
+    if len(layer.moments) != 1:
+        raise ArgumentError(f"layer has {len(layer.moments)} outputs, one is proven at a time; pass layer.row(i)")
+    positive("time_limit", time_limit)
+    show = choose("progress", progress, ("auto", "lines", "none"))
+    k = min(count("k", k), len(layer.gram))
+    if incumbent is None:
+        support = layer.narrow(solve(layer, k, seed=0, tries=KICKS).support)[0]
+    else:
+        support = layer.narrow(np.asarray(incumbent, bool))[0]
+    if support.sum() > k:
+        raise ArgumentError(f"incumbent has {support.sum()} weights, more than k={k}; give one of at most k")
+    search = _Search(layer, k, support)
+    return search.run(time_limit, lines=show == "lines" or (show == "auto" and sys.stderr.isatty()))
+
+
+@dataclass(frozen=True, order=True)
+class _Node:
+    bound: float
+    number: int
+    forced: NDArray[np.bool_] = field(compare=False)
+    free: NDArray[np.bool_] = field(compare=False)
+    groups: Groups = field(compare=False)
+
+
+class _Search:
+    """The open nodes, the incumbent, and the smallest bound of what was left aside."""
+
+    def __init__(self, layer: Quadratic, k: int, support: NDArray[np.bool_]) -> None:
+        self.layer, self.k, self.split = layer, k, Split.of(layer)
+        self.support, self.upper = support, self._value(support)
+        self.open: list[_Node] = []
+        self.closed, self.made, self.nodes = np.inf, 0, 0
+        self.trace: list[tuple[float, float, float]] = []
+
+    @property
+    def lower(self) -> float:
+        """The smallest bound of all that is open or was left aside, or the best value where that is smaller."""
+        return min(self.upper, self.closed, self.open[0].bound if self.open else np.inf)
+
+    @property
+    def cut(self) -> float:
+        """The bound from which on a node need not be split."""
+        return self.upper * (1 - GAP)
+
+    def run(self, time_limit: float, *, lines: bool) -> Certificate:
+        """Split nodes until the bounds meet, time ends, or somebody stops it."""
+        begin, interrupted, root, told, p = time.perf_counter(), False, 0.0, 0.0, len(self.split.q)
+        whole = _Node(0.0, 0, np.zeros(p, bool), np.ones(p, bool), Groups.start(self.split))  # f is a sum of squares
+        in_hand: _Node | None = whole
+        try:
+            self._meet(whole.forced, whole.free, whole.groups.copy(), whole.bound, steps=FIRST_STEPS)
+            root, in_hand = self.lower, None
+            while self.open and self.open[0].bound < self.cut:
+                now = time.perf_counter() - begin
+                self._note(now)
+                if now > time_limit:
+                    break
+                if lines and now - told > EVERY:
+                    told = now
+                    sys.stderr.write(
+                        f"certify  {now:.0f} s  {self.nodes} nodes  {self.lower:.6g} .. {self.upper:.6g}\n"
+                    )
+                in_hand = heapq.heappop(self.open)
+                self._branch(in_hand)
+                in_hand = None
+        except KeyboardInterrupt:
+            interrupted = True
+        if in_hand is not None:
+            heapq.heappush(self.open, in_hand)
+        lower = self.lower
+        self.trace.append((time.perf_counter() - begin, lower, self.upper))
+        seconds, lowers, uppers = (np.array(part) for part in zip(*self.trace, strict=True))
+        support = self.layer.widen(self.support[None])
+        record = {
+            "weights": self.layer.refit(support), "support": support, "seconds": seconds, "lower": lowers,
+            "upper": uppers, "root": root, "interrupted": interrupted,
+        }  # fmt: skip
+        return Certificate(lower, self.upper, lower >= self.cut, self.nodes, record)
+
+    def _note(self, now: float) -> None:
+        if not self.trace or (self.lower, self.upper) != self.trace[-1][1:]:
+            self.trace.append((now, self.lower, self.upper))
+
+    def _branch(self, node: _Node) -> None:
+        """Try the support that the relaxation of a node prefers, and open its two halves."""
+        g, free = node.groups, np.flatnonzero(node.free)
+        size = np.abs(g.w[free]) * np.sqrt(np.diag(self.layer.gram)[free])
+        size = size / max(float(size.max(initial=0.0)), 1e-300)
+        likely = free[np.argsort(-(g.z[free] + 1e-6 * size), kind="stable")[: self.k - int(node.forced.sum())]]
+        self._try(node.forced, likely)
+        j = free[int(np.argmax(np.minimum(g.z[free], 1 - g.z[free]) + 1e-6 * size))]
+        rest = node.free.copy()
+        rest[j] = False
+        inside = node.forced.copy()
+        inside[j] = True
+        self._meet(inside, rest, g.copy(), node.bound)
+        self._meet(node.forced, rest, g.copy(), node.bound)
+        self.nodes += 1
+
+    def _meet(
+        self, forced: NDArray[np.bool_], free: NDArray[np.bool_], g: Groups, above: float, steps: int = STEPS
+    ) -> None:
+        """Take up a part of the tree: try it if nothing is left to choose, else bound it, and open or close it."""
+        room = self.k - int(forced.sum())
+        if room == 0 or int(free.sum()) <= room:
+            self._try(forced, np.flatnonzero(free) if room else np.zeros(0, np.intp))
+            self.made += 1
+            return
+        bound = max(above, relax(self.split, g, forced, free, self.k, steps=steps, enough=self.cut))
+        self.made += 1
+        if bound < self.cut:
+            heapq.heappush(self.open, _Node(bound, self.made, forced, free, g))
+        else:
+            self.closed = min(self.closed, bound)
+
+    def _try(self, forced: NDArray[np.bool_], more: NDArray[np.intp]) -> None:
+        support = forced.copy()
+        support[more] = True
+        value = self._value(support)
+        if value < self.upper:
+            self.support, self.upper = support, value
+
+    def _value(self, support: NDArray[np.bool_]) -> float:
+        S = np.flatnonzero(support)
+        w = np.linalg.solve(self.layer.gram[np.ix_(S, S)], self.layer.moments[0, S])
+        return max(float(self.layer.energy[0] - self.layer.moments[0, S] @ w), 0.0)

@@ -1,0 +1,110 @@
+"""Bounds on the best support of a neuron, against every support there is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from l0ref.errors import ArgumentError
+from l0ref.layerwise import Quadratic, certify
+from l0ref.layerwise.branch_and_bound import _Search
+from l0ref.layerwise.perspective import Split
+from tests.naive import layerwise as naive
+from tests.test_layerwise import instance
+
+pytestmark = pytest.mark.kernels
+
+
+def best(X, y, k):
+    return naive.best_of_all(X, y, k, lam=naive.ridge(X, 1e-3))[0]
+
+
+@pytest.mark.parametrize(("p", "k"), [(1, 0), (1, 1), (9, 0), (9, 1), (9, 3), (9, 5), (9, 8), (9, 9)])
+def test_proof_is_that_of_brute_force_even_from_a_bad_start(p, k, rng):
+    for _ in range(3):
+        X, y = instance(rng, p=p)
+        layer = Quadratic.from_samples(X, y)
+        worst = np.argsort(np.argsort(layer.moments[0] ** 2)) < k
+        found, right = certify(layer, k, incumbent=worst), best(X, y, k)
+        assert found.proven
+        assert found.upper == pytest.approx(right, rel=1e-9)
+        assert found.lower <= right * (1 + 1e-9)
+        assert found.record["root"] <= right * (1 + 1e-9)
+        assert layer.objective(found.record["weights"]) == pytest.approx(found.upper, rel=1e-9)
+        assert (np.diff(found.record["lower"]) >= 0).all()
+        assert (np.diff(found.record["upper"]) <= 0).all()
+
+
+def test_no_weights_whatever_give_a_bound_above_the_best(rng):
+    X, y = instance(rng)
+    layer, right = Quadratic.from_samples(X, y), best(X, y, 3)
+    split = Split.of(layer)
+    assert np.linalg.eigvalsh(split.M)[0] > -1e-9 * np.trace(split.M)
+    assert (split.d > 0).all()
+    none, every = np.zeros(8, bool), np.ones(8, bool)
+    for scale in (0.0, 0.1, 1.0, 10.0):
+        for _ in range(10):
+            w = layer.refit(rng.random(8) < 0.6) + scale * rng.standard_normal(8)
+            assert split.bound(w, none, every, 3)[0] <= right
+
+
+def test_bound_of_what_is_forced_in(rng):
+    X, y = instance(rng)
+    layer, forced = Quadratic.from_samples(X, y), np.arange(8) < 2
+    split = Split.of(layer)
+    held = [[0, 1, i, j] for i in range(2, 8) for j in range(2, i)]
+    right = min(layer.objective(layer.refit(np.isin(np.arange(8), S))) for S in held)
+    for _ in range(40):
+        w = layer.refit(forced | (rng.random(8) < 0.4)) + 0.1 * rng.standard_normal(8)
+        assert split.bound(w, forced, ~forced, 2)[0] <= right
+
+
+def test_what_was_left_aside_stays_in_the_bound(rng, monkeypatch):
+    monkeypatch.setattr("l0ref.layerwise.branch_and_bound.GAP", 0.5)
+    apart = 0
+    for _ in range(10):
+        X, y = instance(rng, n=40, p=9, mix=3.0)
+        found, right = certify(Quadratic.from_samples(X, y), 3, incumbent=np.arange(9) < 3), best(X, y, 3)
+        assert found.lower <= right * (1 + 1e-9) <= found.upper * (1 + 2e-9)
+        apart += found.upper > right * (1 + 1e-6)
+    assert apart > 0  # else a bound that is too high would not show
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 5])
+def test_what_is_interrupted_tells_the_truth(stop, rng, monkeypatch):
+    X, y = instance(rng, n=40, p=10, mix=3.0)
+    calls, meet = [], _Search._meet
+
+    def interrupted(self, *args, **options):
+        calls.append(1)
+        if len(calls) > stop:
+            raise KeyboardInterrupt
+        meet(self, *args, **options)
+
+    monkeypatch.setattr(_Search, "_meet", interrupted)
+    found, right = certify(Quadratic.from_samples(X, y), 4, incumbent=np.arange(10) < 4), best(X, y, 4)
+    assert found.record["interrupted"]
+    assert not found.proven
+    assert found.lower < right < found.upper * (1 + 1e-9)
+
+
+def test_time_limit_and_lines(rng, capsys, monkeypatch):
+    X, y = instance(rng, n=60, p=14, mix=3.0)
+    monkeypatch.setattr("l0ref.layerwise.branch_and_bound.EVERY", 0.0)
+    found = certify(Quadratic.from_samples(X, y), 6, incumbent=np.arange(14) < 6, time_limit=1e-9, progress="lines")
+    assert not found.proven
+    assert found.lower <= best(X, y, 6) <= found.upper * (1 + 1e-9)
+    certify(Quadratic.from_samples(X, y), 4, progress="lines")
+    assert "certify  0 s  0 nodes  " in capsys.readouterr().err
+
+
+def test_what_is_refused(rng):
+    X, Y = instance(rng, m=2)
+    layer = Quadratic.from_samples(X, Y)
+    with pytest.raises(ArgumentError, match=r"^layer has 2 outputs, one is proven at a time; pass layer.row\(i\)$"):
+        certify(layer, 2)
+    with pytest.raises(ArgumentError, match=r"^incumbent has 3 weights, more than k=2; give one of at most k$"):
+        certify(layer.row(0), 2, incumbent=np.arange(8) < 3)
+    X[:, 1] = X[:, 2]
+    with pytest.raises(ArgumentError, match=r"^quadratic has inputs that depend on each other, which leaves no bound"):
+        certify(Quadratic.from_samples(X, Y[:, 0], ridge=0.0), 2)
