@@ -8,7 +8,7 @@ import pytest
 from l0ref.errors import ArgumentError
 from l0ref.layerwise import Quadratic, certify
 from l0ref.layerwise.branch_and_bound import _Search
-from l0ref.layerwise.perspective import Split
+from l0ref.layerwise.perspective import Groups, Split, relax
 from tests.naive import layerwise as naive
 from tests.test_layerwise import instance
 
@@ -52,8 +52,12 @@ def test_bound_of_what_is_forced_in(rng):
     X, y = instance(rng)
     layer, forced = Quadratic.from_samples(X, y), np.arange(8) < 2
     split = Split.of(layer)
+    alone = layer.refit(forced)  # with nothing to choose the bound is the value itself
+    assert split.bound(alone, forced, np.zeros(8, bool), 0)[0] == pytest.approx(layer.objective(alone), rel=1e-9)
     held = [[0, 1, i, j] for i in range(2, 8) for j in range(2, i)]
     right = min(layer.objective(layer.refit(np.isin(np.arange(8), S))) for S in held)
+    found = relax(split, Groups.start(split), forced, ~forced, 4, steps=200, enough=np.inf)
+    assert 0.1 * right < found <= right
     for _ in range(40):
         w = layer.refit(forced | (rng.random(8) < 0.4)) + 0.1 * rng.standard_normal(8)
         assert split.bound(w, forced, ~forced, 2)[0] <= right

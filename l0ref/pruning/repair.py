@@ -1,0 +1,81 @@
+"""What the weights that stay do about those that went: five repairs of one layer, on the quadratic of its samples.
+
+    none            w_S = v_S                                         the trained weights as they were
+    least_squares   w_S = G_SS^-1 q_S                                 the best there is on the support
+    obs             w_S = v_S + G_SS^-1 G_SN v_N                      Optimal Brain Surgeon's shift of those that stay
+    bias_and_scale  w_S = c v_S, c = q_S'v_S / v_S'G_SS v_S           one number for each neuron, and the bias
+    reweighting     w_S = c_S v_S, c >= 0 of least error              a factor for each weight: signs stay
+
+`obs` is `least_squares` where the targets are the layer's own answers, q = G v, as without a cascade. All take the best
+bias afterwards, `Quadratic.bias`, but `none`, which goes with the trained one.
+
+Ref  Hassibi and Stork 1993 (OBS, the shift for a group of weights); the others are folklore [I].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l0ref.layerwise.quadratic import Quadratic, least_squares
+from l0ref.validate import Array, choose
+
+TURNS = 50  # of coordinate descent over the factors of `reweighting`
+
+
+def repair(layer: Quadratic, support: Array, *, how: str = "least_squares") -> Array:
+    """Return the weights (M, P) of a support after a repair by name, 0 elsewhere; see the text of the module.
+
+    layer  made with the trained weights, `Quadratic.from_samples(..., weights=...)`
+    """
+    fix = REPAIRS[choose("how", how, REPAIRS)]
+    mask = layer.narrow(support)
+    w = np.zeros(mask.shape)
+    for i, row in enumerate(mask):
+        S = np.flatnonzero(row)
+        if S.size:
+            w[i, S] = fix(layer, i, S)
+    return layer.widen(w)
+
+
+Index = NDArray[np.intp]
+
+
+def _none(layer: Quadratic, i: int, S: Index) -> Array:
+    return np.asarray(layer.trained[i, S])
+
+
+def _least_squares(layer: Quadratic, i: int, S: Index) -> Array:
+    return least_squares(layer.gram[np.ix_(S, S)], layer.moments[i, S])
+
+
+def _obs(layer: Quadratic, i: int, S: Index) -> Array:
+    v, N = layer.trained[i], np.setdiff1d(np.arange(len(layer.gram)), S)
+    return np.asarray(v[S] + least_squares(layer.gram[np.ix_(S, S)], layer.gram[np.ix_(S, N)] @ v[N]))
+
+
+def _bias_and_scale(layer: Quadratic, i: int, S: Index) -> Array:
+    v = layer.trained[i, S]
+    power = float(v @ layer.gram[np.ix_(S, S)] @ v)
+    return np.asarray(v * (float(layer.moments[i, S] @ v) / power if power > 0 else 1.0))
+
+
+def _reweighting(layer: Quadratic, i: int, S: Index) -> Array:
+    v = layer.trained[i, S]
+    gram, q = layer.gram[np.ix_(S, S)] * np.outer(v, v), layer.moments[i, S] * v
+    c = np.ones(S.size)
+    for _ in range(TURNS):
+        for j in np.flatnonzero(np.diag(gram) > 0).tolist():
+            c[j] = max(0.0, c[j] + (q[j] - gram[j] @ c) / gram[j, j])
+    return np.asarray(c * v)
+
+
+REPAIRS: dict[str, Callable[[Quadratic, int, Index], Array]] = {
+    "none": _none,
+    "least_squares": _least_squares,
+    "obs": _obs,
+    "bias_and_scale": _bias_and_scale,
+    "reweighting": _reweighting,
+}
