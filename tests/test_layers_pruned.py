@@ -1,0 +1,49 @@
+"""Layer by layer, on trained or on pruned inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from l0ref import nn
+from l0ref.errors import ArgumentError
+from l0ref.pruning.layers import layer_quadratic, prune_layers
+
+
+def test_parallel_and_cascade_differ_only_behind_the_first_layer(rng):
+    net = nn.mlp((8, 12, 6, 3), seed=0, dtype=np.float64)
+    x = rng.standard_normal((200, 8))
+    keep = {"fc1.weight": 30, "fc2.weight": 25}
+    parallel, cascade = (prune_layers(net, x, keep, driver=d) for d in ("parallel", "cascade"))
+    for key, k in keep.items():
+        assert parallel.masks[key].sum() == cascade.masks[key].sum() == k
+    np.testing.assert_array_equal(parallel.params["fc1.weight"], cascade.params["fc1.weight"])
+    assert not np.array_equal(parallel.params["fc2.weight"], cascade.params["fc2.weight"])
+    np.testing.assert_array_equal(parallel.params["fc3.weight"], net.params["fc3.weight"])
+    right = net.logits(x)
+    error = [np.linalg.norm(m.logits(x) - right) for m in (cascade, parallel)]
+    assert error[0] < error[1]
+
+
+def test_all_weights_kept_change_nothing(rng):
+    net = nn.digits_cnn(seed=0, dtype=np.float64)
+    x = rng.standard_normal((60, 1, 8, 8))
+    same = prune_layers(net, x, {k: net.sizes[k] for k in ("conv1.weight", "fc2.weight")})
+    np.testing.assert_allclose(same.logits(x), net.logits(x), rtol=1e-6, atol=1e-8)
+
+
+def test_quadratic_of_a_convolution_is_that_of_its_outputs(rng):
+    net = nn.digits_cnn(seed=0, dtype=np.float64)
+    x = rng.standard_normal((10, 1, 8, 8))
+    layer = layer_quadratic(net, "conv1.weight", x, chunk=3)
+    assert layer.samples == 10 * 36
+    w = net.params["conv1.weight"].reshape(16, 9)
+    assert layer.relative_error(w) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_refused():
+    net = nn.mlp((4, 3), seed=0, dtype=np.float64)
+    with pytest.raises(ArgumentError, match=r"^driver='serial' is not one of 'parallel', 'cascade'"):
+        prune_layers(net, np.zeros((2, 4)), {}, driver="serial")
+    with pytest.raises(ArgumentError, match=r"^keep\['fc1.weight'\]=-1 must be at least 0$"):
+        prune_layers(net, np.zeros((2, 4)), {"fc1.weight": -1})
