@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from l0ref.tables import table
+
 PASSED, FAILED, ABSENT = "passed", "failed", "not provided"
 
 
@@ -94,9 +96,8 @@ class Report:
 
     def text(self, *, most: int = 3) -> str:
         """Return the report as a table, then up to `most` failures of each set."""
-        rows = [("set", "result", "cases", "worst ulp", "allowed", "where"), *map(_row, self.results)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+        header = ("set", "result", "cases", "worst ulp", "allowed", "where")
+        lines = [table(header, [_row(result) for result in self.results], left=len(header))]
         for result in self.results:
             lines += [f"{result.name}, {failure.sentence()}" for failure in result.failures[:most]]
             hidden = len(result.failures) - most
