@@ -17,9 +17,21 @@ from l0ref.data import Splits
 from l0ref.deploy.compact import compact
 from l0ref.errors import ArgumentError, CheckpointError, ConfigError, DataError
 from l0ref.penalty import Penalty
-from l0ref.pruning import Cut, Experiment, Recipe, Stage, run_experiment
-from l0ref.report import aggregate, aggregate_text, environment, find_reports, full_text, summarize, table
+from l0ref.pruning import Compressed, Cut, Experiment, Recipe, Stage, run_experiment
+from l0ref.report import (
+    aggregate,
+    aggregate_text,
+    deployment,
+    deployment_text,
+    environment,
+    find_reports,
+    full_text,
+    summarize,
+    table,
+    untuned_curves,
+)
 from l0ref.report.aggregate import check_same, mean_and_deviation
+from l0ref.report.schema import main_of
 from l0ref.report.speed import speedup, verdict
 from l0ref.tables import percent, times, whole
 
@@ -115,6 +127,9 @@ def test_full_text_shows_every_stage_of_every_run(report: dict[str, Any]) -> Non
     assert whole(stage["size_nz"]) in shown
     assert any(line.startswith("total") and whole(stage["flops_nz"]) in line for line in lines)
     assert "Curve:" in lines
+    assert "2.00 % of the test set" in " ".join(lines)  # 50 images
+    header = next(line for line in lines if "verdict" in line)
+    assert header.split() == ["penalty", "stage", "theory", "measured", "range", "verdict", "bytes", "csr"]
 
 
 def cells(text: str, start: str) -> list[str]:
@@ -332,3 +347,29 @@ def test_runs_of_other_compression_are_announced_above_the_table(report: dict[st
     assert words in " ".join(text.split("penalty  stage")[0].split())
     forged["controls"]["none"]["stages"][-1]["compression_ratio"] = 20.1
     assert "Final compression" not in full_text(forged)
+
+
+def test_the_main_run_is_l0_wherever_it_stands() -> None:
+    assert main_of(["none", "l0"]) == "l0"
+    assert main_of(["mine", "none"]) == "mine"
+
+
+def test_no_network_is_pruned_beyond_its_last_weight() -> None:
+    x = np.random.default_rng(0).standard_normal((6, 4))
+    few = data.Dataset(x, np.array([0, 1, 0, 1, 0, 1]), 2, "few")
+    model = nn.mlp((4, 2), seed=0, dtype=np.float64)
+    stage = Stage("dense", model, metrics.evaluate(model, few), 0.0)
+    run = Compressed((stage,), (), 0, {}, ())
+    curves = untuned_curves(Experiment({"l0": run}, {}), Splits(few, few, few, "few", ""), seed=0)
+    assert [ratio for ratio, _ in curves["l0"]] == [1, 2, 4, 8]
+
+
+def test_the_compact_network_is_faster_where_its_seconds_are_fewer(
+    experiment: Experiment, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("l0ref.metrics.lap_seconds", lambda *_: [[6.0, 6.0], [2.0, 3.0]])
+    model = experiment.runs["l0"].model
+    found = deployment(model, compact(model), splits.validation.x, files={})
+    assert [row["measured_speedup"] for row in found["latency"]] == [2.5, 2.5]
+    assert (found["latency"][0]["masked_seconds"], found["latency"][0]["compact_seconds"]) == (6.0, 2.5)
+    assert "2.50x" in deployment_text(found)
