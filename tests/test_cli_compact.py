@@ -16,7 +16,7 @@ from l0ref.deploy.compact import compact
 from l0ref.deploy.costs import Costs, Line
 from l0ref.nn import MODELS
 from l0ref.report import deployment, deployment_text
-from l0ref.report.deployment import BATCHES
+from l0ref.report.usage import BATCHES
 
 QUICK = ["--epochs", "2", "--finetune-epochs", "1", "--amount", "0.9", "--controls", "no", "--no-figures", "--quiet"]
 

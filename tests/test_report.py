@@ -30,8 +30,8 @@ from l0ref.report import (
     table,
     untuned_curves,
 )
-from l0ref.report.aggregate import check_same, mean_and_deviation
 from l0ref.report.schema import main_of
+from l0ref.report.seeds import check_same, mean_and_deviation
 from l0ref.report.speed import speedup, verdict
 from l0ref.tables import percent, times, whole
 

@@ -1,7 +1,8 @@
 """Memory traffic with almost no arithmetic: the rate at which arrays can be read and written.
 
 Each kernel cuts its arrays into one part per thread and calls a serial loop on each part, because Numba vectorises a
-serial loop in a function of its own but not the body of a parallel loop.
+serial loop in a function of its own but not the body of a parallel loop. The kernels are compiled by Numba's decorator
+and not by the policy of `l0ref.fast`, whose stamp on cached kernels covers the files of that package only.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from l0ref.validate import Array
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _triad_part(b, c, out):  # type: ignore[no-untyped-def]
+def _triad_part(b, c, out):
     for i in range(out.size):
         out[i] = b[i] + out.dtype.type(3) * c[i]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _triad(b, c, out, parts):  # type: ignore[no-untyped-def]
+def _triad(b, c, out, parts):
     for p in prange(parts):
         low, high = p * out.size // parts, (p + 1) * out.size // parts
         _triad_part(b[low:high], c[low:high], out[low:high])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _moments_part(w, g, m, v, w_out, m_out, v_out):  # type: ignore[no-untyped-def]
+def _moments_part(w, g, m, v, w_out, m_out, v_out):
     for i in range(w.size):
         w_out[i] = w[i] + g[i]
         m_out[i] = m[i] + g[i]
@@ -34,7 +35,7 @@ def _moments_part(w, g, m, v, w_out, m_out, v_out):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _moments(w, g, m, v, w_out, m_out, v_out, parts):  # type: ignore[no-untyped-def]
+def _moments(w, g, m, v, w_out, m_out, v_out, parts):
     for p in prange(parts):
         low, high = p * w.size // parts, (p + 1) * w.size // parts
         part = slice(low, high)

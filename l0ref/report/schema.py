@@ -15,7 +15,7 @@
     curve            by run, a list of {compression_asked, pruned: {...}, finetuned: {...}}
     untuned_curves   by run, pairs [compression ratio, validation accuracy] of its dense network, pruned and not tuned
     compact          the main network without its zeros beside the masked one: bytes, seconds, form of each layer, see
-                     `l0ref.report.deployment`; absent where no compact network was made
+                     `l0ref.report.usage`; absent where no compact network was made
 
 All values are those of JSON, so a report is the same value before it is written and after it is read back. Only
 `stages` is required; a writer leaves out the parts that a report does not have.

@@ -17,9 +17,9 @@ from l0ref.deploy.compact import CompactModel
 from l0ref.environment import environment
 from l0ref.methods.registry import METHODS
 from l0ref.pruning import Compressed, Experiment, Stage, pruning_curve
-from l0ref.report.deployment import deployment
 from l0ref.report.schema import SCHEMA_VERSION, main_of
 from l0ref.report.speed import speedup
+from l0ref.report.usage import deployment
 
 LATENCY_SAMPLES = 256
 UNTUNED_RATIOS = tuple(2.0**k for k in range(7))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
-from l0ref.report.deployment import deployment_text
 from l0ref.report.schema import Row, main_name, mapping, runs_of
 from l0ref.report.tables import SCREEN, curve_table, layers_table, speed_table, stages_table
+from l0ref.report.usage import deployment_text
 from l0ref.tables import percent, times
 
 SAME = 1.01  # compressions within this factor count as equal
