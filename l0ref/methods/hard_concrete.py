@@ -1,0 +1,166 @@
+"""Hard concrete gates: the expected number of open gates is a smooth function that training can pull down.
+
+    u ~ uniform (0, 1)                                  one for each gate and step
+    s = sigmoid((log u - log(1 - u) + log_alpha) / beta)
+    z = min(1, max(0, s (zeta - gamma) + gamma))        the gate; a layer computes with w z
+    P(z != 0) = sigmoid(log_alpha - beta log(-gamma / zeta))
+    penalty   lam sum over gates of (weights behind it) P(z != 0)
+    in use    z = min(1, max(0, sigmoid(log_alpha) (zeta - gamma) + gamma))
+
+gamma < 0 < 1 < zeta stretch s beyond [0, 1], so that z is 0 or 1 with positive probability.
+
+Ref      Louizos, Welling, Kingma, ICLR 2018 (arXiv 1712.01312) and the authors' code: beta = 2/3, gamma = -0.1,
+         zeta = 1.1, gates first at a drop rate of 0.5 with noise of 0.01. The text was not read again for this file
+         [I].
+Departs  Gates of units stand on outputs, the authors' on inputs. The penalty is not divided by the number of samples;
+         lam is per weight. At the end gates are ranked by log_alpha and an exact amount goes, so that runs compare; `open`
+         tells what is not 0 by itself. What stays is w z.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from l0ref import ops
+from l0ref.autodiff.tensor import Tensor
+from l0ref.data import Splits
+from l0ref.methods.registry import Pruned, method
+from l0ref.methods.reparameterised import Priced, Reparameterised, unwrapped, wrapped
+from l0ref.nn import Conv2d, Linear, Model
+from l0ref.optim import Adam
+from l0ref.pruning.axes import coupled_axes
+from l0ref.pruning.prune import prune_by
+from l0ref.pruning.units import free_axes, places, prune_units
+from l0ref.streams import stream
+from l0ref.training import fit
+from l0ref.validate import Array, between, count, nonnegative
+
+BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
+SHIFT = BETA * math.log(-GAMMA / ZETA)
+NOISE = 0.01  # standard deviation of log_alpha before training
+EDGE = 1e-6  # uniform numbers stay this far inside (0, 1)
+
+
+def gate(log_alpha: Tensor, u: Array | None) -> Tensor:
+    """z for uniform numbers u, or as in use for None."""
+    noise = 0.0 if u is None else (np.log(u) - np.log1p(-u)).astype(log_alpha.dtype)
+    s = ops.sigmoid((log_alpha + noise) / BETA if u is not None else log_alpha)
+    return ops.clip(s * (ZETA - GAMMA) + GAMMA, 0.0, 1.0)
+
+
+def open_probability(log_alpha: Tensor) -> Tensor:
+    """P(z != 0)."""
+    return ops.sigmoid(log_alpha - SHIFT)
+
+
+@dataclass(frozen=True)
+class Gated(Reparameterised):
+    """A layer that computes with w z; `<name>.log_alpha` has a gate for each weight, or for each output."""
+
+    by_unit: bool = False
+    drop_rate: float = 0.5
+    seed: int = 0
+
+    def extra(self, *, dtype: Any) -> dict[str, Array]:
+        """log_alpha, at the drop rate."""
+        rng = stream(0, "init")
+        weight = self.inner.parameters(rng=rng, dtype=dtype)[self.key]
+        shape = (weight.shape[0], *[1] * (weight.ndim - 1)) if self.by_unit else weight.shape
+        noise = stream(self.seed, "prune").standard_normal(shape) * NOISE
+        return {
+            f"{self.name}.log_alpha": (math.log(1 - self.drop_rate) - math.log(self.drop_rate) + noise).astype(dtype)
+        }
+
+    def effective(self, w: Tensor, params: Mapping[str, Tensor], *, rng: np.random.Generator | None) -> Tensor:
+        """W z, with fresh noise while training."""
+        log_alpha = params[f"{self.name}.log_alpha"]
+        u = None if rng is None else np.clip(rng.random(log_alpha.shape), EDGE, 1 - EDGE)
+        return w * gate(log_alpha, u)
+
+
+def expected_l0(tensors: Mapping[str, Tensor], *, lam: float, behind: Mapping[str, float]) -> Tensor:
+    """Lam sum of (weights behind a gate) P(z != 0)."""
+    total = Tensor(np.zeros((), next(iter(tensors.values())).dtype))
+    for key, log_alpha in tensors.items():
+        total = total + ops.sum(open_probability(log_alpha)) * (lam * behind[key])
+    return total
+
+
+def gated(
+    model: Model, data: Splits, *, seed: int, by_unit: bool, epochs: int, lr: float, lam: float, drop_rate: float
+) -> tuple[Model, dict[str, Array], dict[str, Any]]:
+    """Train with gates; return the network with w z, log_alpha by weight array, and the record."""
+    between("drop_rate", drop_rate, 0.01, 0.99)
+    soft = wrapped(model, partial(_made, by_unit=by_unit, drop_rate=drop_rate, seed=seed))
+    keys = tuple(k for k in soft.params if k.endswith(".log_alpha"))
+    sizes = {k: model.params[k.removesuffix("log_alpha") + "weight"].size / max(soft.params[k].size, 1) for k in keys}
+    penalty = Priced(value_of=partial(expected_l0, lam=nonnegative("lam", lam), behind=sizes), keys=keys)
+    trained, _ = fit(
+        soft, data.train, epochs=count("epochs", epochs), seed=seed, optimizer=Adam(lr=lr), penalty=penalty,
+        progress="none", phase="prune",
+    )  # fmt: skip
+    logs = {key: trained.params[key.removesuffix("weight") + "log_alpha"] for key in model.weights}
+    gates = {key: gate(Tensor(log_alpha), None).data for key, log_alpha in logs.items()}
+    whole = {key: np.broadcast_to(z, model.params[key].shape) for key, z in gates.items()}
+    expected = sum(
+        sizes[k] * float(open_probability(Tensor(trained.params[k])).data.sum(dtype=np.float64)) for k in keys
+    )
+    record = {"open": sum(int((z != 0).sum()) for z in whole.values()), "expected": expected, "log_alpha": logs}
+    return unwrapped(model, trained, {key: trained.params[key] * z for key, z in whole.items()}), logs, record
+
+
+def _made(layer: Linear | Conv2d, **settings: Any) -> Gated:
+    return Gated(layer.name, layer, **settings)
+
+
+RECORDS = ("open", "expected", "log_alpha")
+
+
+@method(
+    "hard_concrete", paper="Louizos et al. 2018", kind="training", reads=("weights", "gradients", "training"),
+    records=RECORDS, marks="[I]", random=True,
+)  # fmt: skip
+def hard_concrete(
+    model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
+    epochs: int = 10, lr: float = 1e-3, lam: float = 1e-5, drop_rate: float = 0.5,
+) -> Pruned:  # fmt: skip
+    """Train with a gate on every weight; then those with the smallest log_alpha go.
+
+    epochs, lr  of Adam
+    lam         price of an open gate, in units of the loss; drop_rate: share of closed gates before training
+    record      open: weights whose gate is not 0 in use; expected: the expected number of non-zeros; log_alpha
+    """
+    found, logs, record = gated(
+        model, data, seed=seed, by_unit=False, epochs=epochs, lr=lr, lam=lam, drop_rate=drop_rate
+    )
+    return Pruned(prune_by(found, logs, amount=amount, scope=scope, min_keep=min_keep), record, epochs=epochs)
+
+
+@method(
+    "hard_concrete_units", paper="Louizos et al. 2018", kind="training", reads=("weights", "gradients", "training"),
+    grain="unit", records=RECORDS, marks="[I]", random=True,
+)  # fmt: skip
+def hard_concrete_units(
+    model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
+    epochs: int = 10, lr: float = 1e-3, lam: float = 1e-5, drop_rate: float = 0.5,
+) -> Pruned:  # fmt: skip
+    """Train with a gate on every unit; then those with the smallest log_alpha go, whole, and can be shrunk away.
+
+    Options and record as in `hard_concrete`; layers that write one axis share the mean of their log_alpha.
+    """
+    found, logs, record = gated(
+        model, data, seed=seed, by_unit=True, epochs=epochs, lr=lr, lam=lam, drop_rate=drop_rate
+    )
+    axes = coupled_axes(model)
+    scores = {
+        axis: np.mean([logs[f"{name}.weight"].reshape(size).astype(np.float64) for name in axes.writers(axis)], axis=0)
+        for axis, size in free_axes(model).items()
+    }
+    order = places(scores) if scope == "layer" else scores
+    return Pruned(prune_units(found, order, amount=amount, scope=scope, min_keep=min_keep), record, epochs=epochs)
