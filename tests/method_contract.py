@@ -47,6 +47,11 @@ def biased(model: Model) -> Model:
     return model.replace(params={k: p + noise[k] if k.endswith("bias") else p for k, p in model.params.items()})
 
 
+def run(m: Method, model: Model, data: Any, **options: Any) -> Pruned:
+    """Run a method, for two epochs if it trains."""
+    return m.run(model, data, **({"epochs": 2} if "epochs" in m.options else {}), **options)
+
+
 def asked(model: Model, amount: float, scope: str) -> int:
     """How many weights are to go, by hand."""
     sizes = [model.params[k].size for k in model.weights]
@@ -57,7 +62,7 @@ def asked(model: Model, amount: float, scope: str) -> int:
 def budget(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     """Exactly the amount goes; a method of units removes at most it, and one unit more would be too many."""
     for amount, scope in ((0.0, "global"), (0.43, "global"), (0.43, "layer"), (37, "global")):
-        found = m.run(model, data, amount=amount, seed=0, scope=scope)
+        found = run(m, model, data, amount=amount, seed=0, scope=scope)
         gone, wanted = sum(int((~found.model.mask(k)).sum()) for k in model.weights), asked(model, amount, scope)
         if found.record["asked"] != wanted or found.record["removed"] != gone:
             yield f"{scope} {amount}: record says {found.record['asked']} and {found.record['removed']}"
@@ -77,7 +82,7 @@ def survivors(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     """What was gone stays so, no layer is empty, every parameter is finite and of the dtype it had."""
     first = {k: np.arange(model.params[k].size).reshape(model.params[k].shape) % 4 != 1 for k in model.weights}
     before = model.replace(masks=first)
-    found = m.run(before, data, amount=0.55, seed=0).model
+    found = run(m, before, data, amount=0.55, seed=0).model
     for key in model.weights:
         if (found.mask(key) & ~first[key]).any():
             yield f"{key}: weights that had gone are back"
@@ -86,14 +91,14 @@ def survivors(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     for key, p in found.params.items():
         if p.dtype != model.params[key].dtype or not np.isfinite(p).all():
             yield f"{key} is {p.dtype} with {int((~np.isfinite(p)).sum())} entries that are not finite"
-    again = m.run(found, data, amount=0.2, seed=0)
+    again = run(m, found, data, amount=0.2, seed=0)
     if any((again.model.mask(k) != found.mask(k)).any() for k in model.weights):
         yield "a smaller amount than what has gone changed the masks"
 
 
 def zeros(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     """Pruned is exactly 0."""
-    found = m.run(model, data, amount=0.5, seed=0).model
+    found = run(m, model, data, amount=0.5, seed=0).model
     for key in model.weights:
         if found.params[key][~found.mask(key)].any():
             yield f"{key}: a pruned weight is not 0"
@@ -101,7 +106,7 @@ def zeros(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
 
 def record(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     """The record has the names it declares, all finite; metrics are those of `l0ref.metrics`."""
-    found = m.run(model, data, amount=0.5, seed=0)
+    found = run(m, model, data, amount=0.5, seed=0)
     if set(found.record) != {*COMMON, *m.records}:
         yield f"record has {sorted(found.record)}, declared are {sorted((*COMMON, *m.records))}"
     for name, value in found.record.items():
@@ -128,7 +133,7 @@ def numbers(value: Any) -> Iterator[Any]:
 def seeds(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     """The same seed gives the same bits; another gives others exactly if the method says so."""
     few = {name: 4 for name in ("samples", "per_class") if name in m.options}  # not all there are, so that a draw shows
-    a, b, *others = (m.run(model, data, amount=0.5, seed=seed, **few).model for seed in (0, 0, 1, 2, 3))
+    a, b, *others = (run(m, model, data, amount=0.5, seed=seed, **few).model for seed in (0, 0, 1, 2, 3))
     if not same_bits(a, b):
         yield "the same seed gave other bits"
     if all(same_bits(a, c) for c in others) == m.random:
@@ -143,7 +148,7 @@ def same_bits(a: Model, b: Model) -> bool:
 def untouched(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     """Neither the model nor the data are written."""
     before, samples = {k: p.copy() for k, p in model.params.items()}, data.train.x.copy()
-    m.run(model, data, amount=0.5, seed=0)
+    run(m, model, data, amount=0.5, seed=0)
     if any((before[k] != p).any() for k, p in model.params.items()) or model.masks:
         yield "the model was written"
     if (samples != data.train.x).any():
@@ -153,7 +158,7 @@ def untouched(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
 def reading(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     """Methods that read weights alone ask for no data; the others refuse none, empty and NaN in one sentence."""
     if set(m.reads) == {"weights"}:
-        if not same_bits(m.run(model, None, amount=0.5, seed=0).model, m.run(model, data, amount=0.5, seed=0).model):  # type: ignore[arg-type]
+        if not same_bits(run(m, model, None, amount=0.5, seed=0).model, run(m, model, data, amount=0.5, seed=0).model):  # type: ignore[arg-type]
             yield "data make a difference"
         return
     spoilt = data.train.take(np.arange(len(data.train)))
@@ -161,7 +166,7 @@ def reading(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     empty = data.train.take(np.arange(0))
     for bad, said in ((None, "expected Splits"), (spoilt, "NaN"), (empty, "empty")):
         wrong = None if bad is None else dataclasses.replace(data, train=bad)
-        yield from refusal(lambda wrong=wrong: m.run(model, wrong, amount=0.5, seed=0), L0RefError, said)  # type: ignore[misc]
+        yield from refusal(lambda wrong=wrong: run(m, model, wrong, amount=0.5, seed=0), L0RefError, said)  # type: ignore[misc]
 
 
 def collapse(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
@@ -175,7 +180,7 @@ def collapse(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     idle = dataclasses.replace(m, function=counted)
     for amount, scope in ((1.0, "global"), (model.size - 1, "global"), (0.99, "layer")):
         yield from refusal(
-            lambda a=amount, s=scope: idle.run(model, data, amount=a, seed=0, scope=s),
+            lambda a=amount, s=scope: run(idle, model, data, amount=a, seed=0, scope=s),
             LayerCollapse,
             "prune less",  # type: ignore[misc]
         )

@@ -1,4 +1,4 @@
-"""Learnt thresholds and hard concrete gates: formulas to 50 digits, gradients, draws, and what training does to them."""
+"""Learnt thresholds and hard concrete gates: formulas to 50 digits, gradients, draws, what training does to them."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ Ref      Louizos, Welling, Kingma, ICLR 2018 (arXiv 1712.01312) and the authors'
          zeta = 1.1, gates first at a drop rate of 0.5 with noise of 0.01. The text was not read again for this file
          [I].
 Departs  Gates of units stand on outputs, the authors' on inputs. The penalty is not divided by the number of samples;
-         lam is per weight. At the end gates are ranked by log_alpha and an exact amount goes, so that runs compare; `open`
-         tells what is not 0 by itself. What stays is w z.
+         lam is per weight. At the end gates are ranked by log_alpha and an exact amount goes, so that runs compare;
+         `open` tells what is not 0 by itself. What stays is w z.
 """
 
 from __future__ import annotations
