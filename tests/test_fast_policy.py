@@ -26,7 +26,7 @@ from l0ref.fast.machine.policy import (
 
 pytestmark = pytest.mark.kernels
 PACKAGE = Path(l0ref.fast.__file__).parent
-ROOMS = {"fast", "machine", "products", "dense", "sparse", "step", "chain"}
+ROOMS = {"fast", "machine", "products", "dense", "sparse", "step", "chain", "layerwise"}
 
 
 def test_a_change_of_any_file_of_the_package_changes_the_stamp(tmp_path: Path) -> None:

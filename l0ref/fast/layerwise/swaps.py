@@ -76,9 +76,9 @@ def enter(A, B, w, r, s, j, i, column, v):
 
 
 @kernel
-def swap(G, S, N, A, B, w, r, s, j, i):
-    """Swap member j for input i; the tableau stays one of the new support."""
-    a, v, column = np.empty(w.size), np.empty(w.size), np.empty(r.size)
+def swap(G, places, parts, room, j, i):
+    """Swap member j for input i; the tableau stays one of the new support. places: S, N; parts: A, B, w, r, s."""
+    (S, N), (A, B, w, r, s), (_, a, v, column) = places, parts, room
     d, f = leave(A, B, w, r, s, j, a)
     gone, e = S[j], N[i]
     cross = G[gone, e]  # what the others leave of the entry of G between the two
@@ -99,14 +99,18 @@ def swap(G, S, N, A, B, w, r, s, j, i):
 
 
 @kernel
-def search(G, S, N, A, B, w, r, s, least, dependent, enough, changes):
-    """Swap until none lowers f by more than `enough`, or `changes` is full; return how many were made."""
-    row = np.empty(r.size)
+def search(G, places, parts, least, limits, room, changes):
+    """Swap until none lowers f by more than `enough`, or `changes` is full; return how many were made.
+
+    limits  dependent, enough
+    room    four arrays of the sizes of r, w, w and r, to be overwritten
+    """
+    (_, N), (A, B, w, r, s), (dependent, enough), row = places, parts, limits, room[0]
     for done in range(changes.size):
         change, j, i = best_swap(A, B, w, r, s, least, row)
         if not change < -enough:
             return done
-        swap(G, S, N, A, B, w, r, s, j, i)
+        swap(G, places, parts, room, j, i)
         least[i] = dependent * G[N[i], N[i]]
         changes[done] = change
     return changes.size
@@ -115,8 +119,10 @@ def search(G, S, N, A, B, w, r, s, least, dependent, enough, changes):
 def swap_search(gram: Array, t: Any, *, limit: int, gain: float, dependent: float) -> tuple[tuple[Array, ...], Array]:
     """As the truth does; the tableau is a tuple of its parts."""
     S, N, A, B, w, r, s = (np.array(part, order="C") for part in t)
-    enough = gain * float(w @ gram[np.ix_(S, S)] @ w)
+    enough = gain * float((w[:, None] * gram[np.ix_(S, S)] * w).sum())
     transposed, changes = np.ascontiguousarray(B.T), np.empty(max(limit, 0))
     least = dependent * np.diag(gram)[N]
-    made = search(gram, S, N, A, transposed, w, r, s, least, dependent, enough, changes) if S.size and N.size else 0
+    room = (np.empty(N.size), np.empty(S.size), np.empty(S.size), np.empty(N.size))
+    parts = (A, transposed, w, r, s)
+    made = search(gram, (S, N), parts, least, (dependent, enough), room, changes) if S.size and N.size else 0
     return (S, N, A, np.ascontiguousarray(transposed.T), w, r, s), changes[:made]
