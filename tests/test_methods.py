@@ -187,10 +187,12 @@ def test_options_are_read_as_their_defaults() -> None:
 def test_pages_run_and_name_methods_that_exist() -> None:
     folder = Path(__file__).parents[1] / "docs" / "methods"
     index = (folder / "index.md").read_text(encoding="utf-8")
-    for code in re.findall(r"```python\n(.*?)```", index, flags=re.DOTALL):
-        exec(compile(code, "docs/methods/index.md", "exec"), {})
+    for page in folder.glob("*.md"):
+        for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+            exec(compile(code, f"docs/methods/{page.name}", "exec"), {})
     listed = dict(re.findall(r"^- \[.*?\]\((\w+\.md)\): (.*)\.$", index, flags=re.MULTILINE))
     assert set(listed) == {path.name for path in folder.glob("*.md")} - {"index.md"}
+    assert METHODS.keys() - {"random"} == {name for names in listed.values() for name in re.findall(r"`(\w+)`", names)}
     for page, names in listed.items():
         text = (folder / page).read_text(encoding="utf-8")
         for name in re.findall(r"`(\w+)`", names):
