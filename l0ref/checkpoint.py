@@ -35,18 +35,21 @@ def save(path: str | os.PathLike[str], model: Model, *, compress: bool = False) 
     """Write a model to `path`; the same model gives the same bytes, unless `compress` deflates them."""
     if not isinstance(model, Model):
         raise ArgumentError(f"model is {type(model).__name__}, expected Model; pass .model of what compact returned")
+    found, arrays = described(model)
+    write_npz(path, arrays, manifest={"kind": KIND, "version": VERSION} | found, compress=compress)
+
+
+def described(model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a manifest says of a model, and the arrays of its file."""
     masks = {key + MASK: mask for key, mask in model.masks.items()}
     manifest = {
-        "kind": KIND,
-        "version": VERSION,
         "architecture": model.architecture_json(),
         "params": list(model.params),
         "buffers": list(model.buffers),
         "masks": list(model.masks),
         "patterns": {key: _described(pattern) for key, pattern in model.patterns.items()},
     }
-    arrays = {**model.params, **model.buffers, **masks, **_pattern_arrays(model)}
-    write_npz(path, arrays, manifest=manifest, compress=compress)
+    return manifest, {**model.params, **model.buffers, **masks, **_pattern_arrays(model)}
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -62,18 +65,23 @@ def load(path: str | os.PathLike[str]) -> Model:
             f"{name} holds {found}, expected {KIND!r} version {VERSION}; write it with checkpoint.save"
         )
     try:
-        stored = manifest.get("patterns", {}).items()
-        patterns = {key: _pattern(arrays, key, described) for key, described in stored}
-        architecture, input_shape = architecture_from_json(manifest["architecture"], patterns=patterns)
-        _check_sizes(architecture, arrays, patterns)
-        parts: dict[str, dict[str, Any]] = {
-            "params": {key: arrays[key] for key in manifest["params"]},
-            "buffers": {key: arrays[key] for key in manifest["buffers"]},
-            "masks": {key: arrays[key + MASK] for key in manifest["masks"]},
-        }
-        return Model(architecture, input_shape, **parts)
+        return rebuilt(manifest, arrays)
     except UNSOUND as error:
         raise CheckpointError(f"{name} is not a sound model: {error}; restore it from a copy you trust") from None
+
+
+def rebuilt(manifest: Mapping[str, Any], arrays: dict[str, Any]) -> Model:
+    """Return the model that `described` described; an unsound one raises one of `UNSOUND`."""
+    stored = manifest.get("patterns", {}).items()
+    patterns = {key: _pattern(arrays, key, told) for key, told in stored}
+    architecture, input_shape = architecture_from_json(manifest["architecture"], patterns=patterns)
+    _check_sizes(architecture, arrays, patterns)
+    parts: dict[str, dict[str, Any]] = {
+        "params": {key: arrays[key] for key in manifest["params"]},
+        "buffers": {key: arrays[key] for key in manifest["buffers"]},
+        "masks": {key: arrays[key + MASK] for key in manifest["masks"]},
+    }
+    return Model(architecture, input_shape, **parts)
 
 
 def _check_sizes(architecture: Sequence[Layer], arrays: Mapping[str, Any], patterns: Mapping[str, Any]) -> None:

@@ -1,9 +1,21 @@
 """Training: the one record of settings, the one loop, its hooks, and the history it leaves."""
 
-from l0ref.training.fitting import fit, follow
+from l0ref.training.fitting import fit, follow, resume
 from l0ref.training.history import History, rows_to_csv
 from l0ref.training.loop import Trainer
 from l0ref.training.recipe import Recipe
 from l0ref.training.state import TrainingState
+from l0ref.training.written import load_state, save_state
 
-__all__ = ["History", "Recipe", "Trainer", "TrainingState", "fit", "follow", "rows_to_csv"]
+__all__ = [
+    "History",
+    "Recipe",
+    "Trainer",
+    "TrainingState",
+    "fit",
+    "follow",
+    "load_state",
+    "resume",
+    "rows_to_csv",
+    "save_state",
+]

@@ -8,6 +8,7 @@ one batch at a time, under masks, with hooks after every step and every epoch.
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 from l0ref.data import Dataset
@@ -16,9 +17,11 @@ from l0ref.optim import Adam, Optimizer
 from l0ref.penalty import Penalty
 from l0ref.schedules import Constant, Schedule
 from l0ref.training.history import History
+from l0ref.training.keeping import keeping, newest
 from l0ref.training.loop import AfterEpoch, AfterStep, Trainer
 from l0ref.training.progress import Progress
 from l0ref.training.recipe import Recipe
+from l0ref.training.state import TrainingState
 
 DEFAULTS = {"optimizer": Adam, "schedule": Constant, "penalty": Penalty, "warmup": Constant}
 
@@ -48,6 +51,8 @@ def fit(
     label: str = "",
     after_step: AfterStep | None = None,
     after_epoch: AfterEpoch | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 1,
 ) -> tuple[Model, History]:
     """Train a model and return the trained one with its history; `model` itself is not changed.
 
@@ -71,6 +76,9 @@ def fit(
     phase, label        name of the phase in history and messages; what progress shows before it
     after_step          called with the state after each step, and after_epoch with the state and the
                         history's row; what they return, unless None, replaces the state
+    checkpoint          folder in which states of the training are kept, new or without any; `resume` goes on from the
+                        newest with the bits of an unbroken training
+    checkpoint_every    an int: epochs; a float: minutes, within epochs too, and 0.0 after every step
 
     A loss or parameter that is not finite raises Diverged with phase, epoch, batch and tensor;
     Ctrl-C raises Interrupted. Both carry the last good `model` and the `history`.
@@ -90,9 +98,46 @@ def follow(
     progress: str = "auto",
     every: int = 1,
     label: str = "",
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 1,
     **options: Any,
 ) -> tuple[Model, History]:
     """Train a model by a recipe; `options` are validation, first_epoch, phase, after_step, after_epoch, as in `fit`."""
     trainer = Trainer(recipe, model, data, seed, **options)
-    with Progress(f"{label} {trainer.phase}".strip(), recipe.epochs, show=progress, every=every) as bar:
-        return trainer.result(trainer.run(trainer.start(), bar))
+    with keeping(checkpoint, every=checkpoint_every) as keeper:
+        trainer = dataclasses.replace(trainer, keeper=keeper)
+        return _run(trainer, trainer.start(), progress=progress, every=every, label=label)
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    data: Dataset,
+    *,
+    validation: Dataset | None = None,
+    progress: str = "auto",
+    every: int = 1,
+    label: str = "",
+    after_step: AfterStep | None = None,
+    after_epoch: AfterEpoch | None = None,
+    checkpoint_every: float = 1,
+) -> tuple[Model, History]:
+    """Go on with the training that `fit(checkpoint=folder)` began, and return what it would have returned, bit for bit.
+
+    data, validation         the same samples as before: others are refused by their checksums
+    after_step, after_epoch  the same functions as before; code is not written down, only whether there was any
+
+    Recipe, seed and phase are those of the newest sound state in the folder; where a damaged one is newer, a warning
+    says so. Another release of l0ref, NumPy or Numba, another backend or processor may give other bits: that is
+    warned of too. A training that had ended is returned as it is.
+    """
+    with keeping(folder, every=checkpoint_every, begin=False) as keeper:
+        found = newest(folder)
+        keeper.go_on(found)
+        options: dict[str, Any] = {"validation": validation, "after_step": after_step, "after_epoch": after_epoch}
+        trainer = found.trainer(data, keeper=keeper, **options)
+        return _run(trainer, found.state, progress=progress, every=every, label=label)
+
+
+def _run(trainer: Trainer, state: TrainingState, *, progress: str, every: int, label: str) -> tuple[Model, History]:
+    with Progress(f"{label} {trainer.phase}".strip(), trainer.recipe.epochs, show=progress, every=every) as bar:
+        return trainer.result(trainer.run(state, bar))

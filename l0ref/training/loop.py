@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,6 +31,19 @@ from l0ref.validate import count
 
 AfterStep = Callable[[TrainingState], TrainingState | None]
 AfterEpoch = Callable[[TrainingState, Mapping[str, Any]], TrainingState | None]
+
+
+class Keeper(Protocol):
+    """Keeps states of a training on disk."""
+
+    def is_due(self) -> bool:
+        """Return whether a state within an epoch is to be kept now."""
+
+    def keep(self, trainer: Trainer, state: TrainingState) -> None:
+        """Keep this state."""
+
+    def close_epoch(self, trainer: Trainer, state: TrainingState) -> None:
+        """Keep the state after an epoch if that is due, or if the training has ended."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class Trainer:
     phase: str = "train"
     after_step: AfterStep | None = None
     after_epoch: AfterEpoch | None = None
+    keeper: Keeper | None = None
 
     def __post_init__(self) -> None:
         count("seed", self.seed)
@@ -112,16 +126,24 @@ class Trainer:
         """Go on from `state` to the end: through the last epoch, or until `patience` runs out."""
         good, begin = state, time.perf_counter() - state.history.seconds
         try:
-            while state.epoch < self.first_epoch + self.recipe.epochs and state.history.stopped != "early":
+            while not self.has_ended(state):
                 state, row = self.run_epoch(state)
                 good = state = self.closed(state, row | {"seconds": time.perf_counter() - begin})
                 if bar is not None:
                     bar.epoch(state.history.rows[-1] | {"epoch": len(state.history)})
+                if self.keeper is not None:
+                    self.keeper.close_epoch(self, state)
         except (Diverged, KeyboardInterrupt) as stop:
             error = stop if isinstance(stop, Diverged) else Interrupted("training was interrupted")
             error.model, error.history = good.model(self.model), good.history
+            if self.keeper is not None:
+                self.keeper.keep(self, good)
             raise error from None
         return state
+
+    def has_ended(self, state: TrainingState) -> bool:
+        """Return whether no step is left to take after `state`."""
+        return state.epoch >= self.first_epoch + self.recipe.epochs or state.history.stopped == "early"
 
     def result(self, state: TrainingState) -> tuple[Model, History]:
         """The model to return and the history, once `state` is the last one."""
@@ -149,6 +171,8 @@ class Trainer:
                 raise self.diverged(self.steps.state(), "the loss", f"is {loss}")
             if self.after_step is not None:
                 self.hook_after_step()
+            if self.keeper is not None and self.keeper.is_due():
+                self.keeper.keep(self, self.steps.state())
         state = self.steps.state()
         if (name := state.first_bad()) is not None:
             raise self.diverged(state, name, "holds NaN or infinite entries")

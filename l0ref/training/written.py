@@ -1,0 +1,194 @@
+"""The state of a training as a file: the package's one kind of .npz, plain arrays and JSON, nothing unpickled.
+
+    model.*, best.*     the model of the moment and the best one so far, as in `l0ref.checkpoint`
+    slots.NAME.*        the optimiser's memory
+    carried.*           arrays that hooks carry
+    manifest            all numbers of the state; and of the training: recipe, seed, phase, checksums of the data,
+                        environment; shape, dtype and SHA-256 of every array
+
+The same state of the same training gives the same bytes. A weight that its mask removes is exactly 0, in what is
+written and in what is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from l0ref.archive import read_npz, write_npz
+from l0ref.autodiff.op import current_backend
+from l0ref.checkpoint import UNSOUND, described, rebuilt
+from l0ref.data import Dataset
+from l0ref.environment import environment
+from l0ref.errors import ArgumentError, CheckpointError, ShapeError
+from l0ref.nn import Model
+from l0ref.optim import State as Slots
+from l0ref.optim.base import check_like
+from l0ref.training.history import History
+from l0ref.training.loop import Trainer
+from l0ref.training.plain import packed, unpacked
+from l0ref.training.recipe import Recipe, check_kind
+from l0ref.training.state import TrainingState
+from l0ref.validate import Array, count, real
+
+KIND, VERSION = "l0ref training", 1
+NUMBERS = ("step", "steps", "epoch", "batch")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A state read from `path`, the model it is a state of, and what the file says of the training as a whole."""
+
+    path: str
+    state: TrainingState
+    model: Model
+    recipe: Recipe
+    run: dict[str, Any]
+
+    def trainer(self, data: Dataset, *, validation: Dataset | None = None, **options: Any) -> Trainer:
+        """Return the trainer that goes on from this state; other data, or hooks where there were none, are refused."""
+        for name, given in {"data": data, "validation": validation}.items():
+            if checksum(given) != self.run[name]:
+                told = "no samples" if given is None else f"{given!r}"
+                raise ArgumentError(f"{name}={told} differs from that of {self.path!r}; pass the samples it began with")
+        for name in ("after_step", "after_epoch"):
+            if (options.get(name) is not None) != self.run[name]:
+                was = "began with a function" if self.run[name] else "began without"
+                raise ArgumentError(f"{name}={options.get(name)!r}, but the training {was}; pass the same hooks")
+        if differing := [key for key, value in _environment().items() if self.run["environment"].get(key) != value]:
+            told = ", ".join(differing)
+            warnings.warn(f"{self.path!r} was written under another {told}; the bits may differ", stacklevel=3)
+        own = {key: self.run[key] for key in ("seed", "first_epoch", "phase")}
+        return Trainer(self.recipe, self.model, data, validation=validation, **own, **options)
+
+
+def save_state(path: str | os.PathLike[str], trainer: Trainer, state: TrainingState) -> None:
+    """Write a state of a training to `path`, atomically."""
+    check_kind("state", state, TrainingState)
+    arrays: dict[str, Array] = {}
+    manifest = {
+        "kind": KIND,
+        "version": VERSION,
+        "run": described_run(trainer),
+        "recipe": packed(trainer.recipe, arrays, "recipe"),
+        **{name: getattr(state, name) for name in NUMBERS},
+        "loss_sum": packed(state.loss_sum, arrays, "loss_sum"),
+        "dropout": packed(state.dropout, arrays, "dropout"),
+        "history": packed({f.name: getattr(state.history, f.name) for f in _fields(History)}, arrays, "history"),
+        "carried": packed(state.carried, arrays, "carried"),
+        "slots": {"step": state.slots.step, "names": {name: list(part) for name, part in state.slots.slots.items()}},
+    }
+    for mask in state.masks:
+        if np.any(state.params[mask][~state.masks[mask]]):
+            raise ArgumentError(f"state.params[{mask!r}] is not 0 where its mask removes it; use state.with_masks")
+    for name, model in {"model": state.model(trainer.model), "best": state.best}.items():
+        manifest[name], found = described(model) if model is not None else (None, {})
+        arrays |= {f"{name}.{key}": array for key, array in found.items()}
+    for name, part in state.slots.slots.items():
+        arrays |= {f"slots.{name}.{key}": array for key, array in part.items()}
+    write_npz(path, arrays, manifest=manifest, allow_nonfinite=True)
+
+
+def load_state(path: str | os.PathLike[str]) -> Saved:
+    """Read what `save_state` wrote; anything else is refused with a CheckpointError, in bounded memory."""
+    name = os.fspath(path)
+    arrays, manifest = read_npz(path, allow_nonfinite=True)
+    if (manifest.get("kind"), manifest.get("version")) != (KIND, VERSION):
+        raise CheckpointError(
+            f"path={name!r} holds {manifest.get('kind')!r:.40} version {manifest.get('version')!r:.40}, expected "
+            f"{KIND!r} version {VERSION}; write it with fit(checkpoint=...)"
+        )
+    try:
+        recipe = unpacked(manifest["recipe"], arrays)
+        check_kind("recipe", recipe, Recipe)
+        state, model = _state(manifest, arrays)
+        return Saved(name, state, model, recipe, _checked_run(manifest["run"]))
+    except UNSOUND as error:
+        raise CheckpointError(
+            f"path={name!r} is not a sound state of a training: {error}; take an earlier one"
+        ) from None
+
+
+def described_run(trainer: Trainer) -> dict[str, Any]:
+    """Return what does not change in a training, beside its recipe."""
+    return {
+        "seed": int(trainer.seed),
+        "first_epoch": int(trainer.first_epoch),
+        "phase": trainer.phase,
+        "data": checksum(trainer.data),
+        "validation": checksum(trainer.validation),
+        "after_step": trainer.after_step is not None,
+        "after_epoch": trainer.after_epoch is not None,
+        "environment": _environment(),
+    }
+
+
+_digests: dict[int, tuple[Dataset, str]] = {}  # of the last data sets, which are immutable
+
+
+def checksum(data: Dataset | None) -> str | None:
+    """Return the SHA-256 of shape, dtype, samples, labels and number of classes."""
+    if data is None:
+        return None
+    known = _digests.get(id(data))
+    if known is None or known[0] is not data:
+        digest = hashlib.sha256(repr((data.x.shape, data.x.dtype.str, data.classes)).encode("ascii"))
+        for array in (data.x, data.y.astype("<i8")):
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        while len(_digests) >= 2:
+            _digests.pop(next(iter(_digests)))
+        _digests[id(data)] = known = data, digest.hexdigest()
+    return known[1]
+
+
+def _environment() -> dict[str, Any]:
+    """What the last bits may depend on."""
+    found = environment()
+    parts = {key: found[key] for key in ("l0ref", "platform", "processor")}
+    return parts | {key: found["packages"][key] for key in ("numpy", "numba")} | {"backend": current_backend()}
+
+
+def _state(manifest: dict[str, Any], arrays: dict[str, Array]) -> tuple[TrainingState, Model]:
+    model = rebuilt(manifest["model"], _under("model.", arrays))
+    best = None if manifest["best"] is None else rebuilt(manifest["best"], _under("best.", arrays))
+    told = manifest["slots"]
+    slots = {slot: {key: arrays[f"slots.{slot}.{key}"] for key in keys} for slot, keys in told["names"].items()}
+    for slot, part in slots.items():
+        check_like(model.params, part, f"slots[{slot!r}]")
+    dropout = unpacked(manifest["dropout"], arrays)
+    if dropout is not None:
+        np.random.PCG64(0).state = dropout  # refuses what is no state
+    state = TrainingState(
+        model.params, model.masks, model.buffers, Slots(count("slots.step", told["step"]), slots),
+        **{name: count(name, manifest[name]) for name in NUMBERS},
+        loss_sum=real("loss_sum", manifest["loss_sum"]),
+        dropout=dropout,
+        history=History(**unpacked(manifest["history"], arrays)),
+        best=best,
+        carried=unpacked(manifest["carried"], arrays),
+    )  # fmt: skip
+    if state.first_bad() is not None:
+        raise ShapeError(f"params[{state.first_bad()!r}] holds NaN or infinite entries")
+    return state, model
+
+
+def _checked_run(run: dict[str, Any]) -> dict[str, Any]:
+    count("seed", run["seed"])
+    count("first_epoch", run["first_epoch"], least=1)
+    for name, kind in {"phase": str, "data": str, "after_step": bool, "after_epoch": bool, "environment": dict}.items():
+        check_kind(name, run[name], kind)
+    return run | {"validation": run["validation"]}
+
+
+def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
+    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+
+
+def _fields(kind: type) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(kind)
