@@ -220,7 +220,7 @@ def test_same_state_same_bytes_and_back(tmp_path: Path) -> None:
     assert found.recipe == RECIPE
 
 
-SLOT = "slots.momentum.fc1.weight"
+SLOT = "slots.v.fc1.weight"
 HOSTILE: dict[str, Any] = {
     "kind": lambda m, _: m.update(kind="l0ref model"),
     "version": lambda m, _: m.update(version=2),
@@ -238,7 +238,9 @@ HOSTILE: dict[str, Any] = {
     "dropout of numbers": lambda m, _: m.update(dropout=3),
     "history without rows": lambda m, _: m.update(history={"dict": {"lines": 1}}),
     "best is a word": lambda m, _: m.update(best="model"),
-    "slots of another key": lambda m, _: m["slots"]["names"].update(momentum=["fc9.weight"]),
+    "slots of another key": lambda m, _: m["slots"]["names"].update(v=["fc9.weight"]),
+    "no slots": lambda m, _: m["slots"].update(names={}),
+    "history of words": lambda m, _: m.update(history={"dict": {"rows": {"tuple": ["a"]}}}),
     "slot of another shape": lambda _, a: a.update({SLOT: np.zeros(3, np.float32)}),
     "parameter of another shape": lambda _, a: a.update({"model.fc1.weight": np.zeros((2, 2), np.float32)}),
     "parameter not finite": lambda _, a: a["model.fc2.weight"].fill(np.nan),

@@ -17,7 +17,7 @@ from l0ref.optim import Adam, Optimizer
 from l0ref.penalty import Penalty
 from l0ref.schedules import Constant, Schedule
 from l0ref.training.history import History
-from l0ref.training.keeping import keeping, newest
+from l0ref.training.keeping import held, keeping
 from l0ref.training.loop import AfterEpoch, AfterStep, Trainer
 from l0ref.training.progress import Progress
 from l0ref.training.recipe import Recipe
@@ -130,9 +130,7 @@ def resume(
     says so. Another release of l0ref, NumPy or Numba, another backend or processor may give other bits: that is
     warned of too. A training that had ended is returned as it is.
     """
-    with keeping(folder, every=checkpoint_every, begin=False) as keeper:
-        found = newest(folder)
-        keeper.go_on(found)
+    with held(folder, every=checkpoint_every) as (keeper, found):
         options: dict[str, Any] = {"validation": validation, "after_step": after_step, "after_epoch": after_epoch}
         trainer = found.trainer(data, keeper=keeper, **options)
         return _run(trainer, found.state, progress=progress, every=every, label=label)

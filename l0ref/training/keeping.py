@@ -68,6 +68,16 @@ class FolderKeeper:
 
 
 @contextmanager
+def held(folder: str | os.PathLike[str], *, every: float) -> Iterator[tuple[FolderKeeper, Saved]]:
+    """Lock a folder with the states of a training; return its keeper and the newest sound state."""
+    with keeping(folder, every=every, begin=False) as keeper:
+        assert keeper is not None
+        found = newest(folder)
+        keeper.go_on(found)
+        yield keeper, found
+
+
+@contextmanager
 def keeping(
     folder: str | os.PathLike[str] | None, *, every: float, begin: bool = True
 ) -> Iterator[FolderKeeper | None]:

@@ -26,7 +26,7 @@ from l0ref.autodiff.op import current_backend
 from l0ref.checkpoint import UNSOUND, described, rebuilt
 from l0ref.data import Dataset
 from l0ref.environment import environment
-from l0ref.errors import ArgumentError, CheckpointError, ShapeError
+from l0ref.errors import ArgumentError, CheckpointError
 from l0ref.nn import Model
 from l0ref.optim import State as Slots
 from l0ref.optim.base import check_like
@@ -107,7 +107,7 @@ def load_state(path: str | os.PathLike[str]) -> Saved:
     try:
         recipe = unpacked(manifest["recipe"], arrays)
         check_kind("recipe", recipe, Recipe)
-        state, model = _state(manifest, arrays)
+        state, model = _state(manifest, arrays, recipe)
         return Saved(name, state, model, recipe, _checked_run(manifest["run"]))
     except UNSOUND as error:
         raise CheckpointError(
@@ -154,11 +154,13 @@ def _environment() -> dict[str, Any]:
     return parts | {key: found["packages"][key] for key in ("numpy", "numba")} | {"backend": current_backend()}
 
 
-def _state(manifest: dict[str, Any], arrays: dict[str, Array]) -> tuple[TrainingState, Model]:
+def _state(manifest: dict[str, Any], arrays: dict[str, Array], recipe: Recipe) -> tuple[TrainingState, Model]:
     model = rebuilt(manifest["model"], _under("model.", arrays))
     best = None if manifest["best"] is None else rebuilt(manifest["best"], _under("best.", arrays))
     told = manifest["slots"]
     slots = {slot: {key: arrays[f"slots.{slot}.{key}"] for key in keys} for slot, keys in told["names"].items()}
+    if slots.keys() != recipe.optimizer.init(model.params).slots.keys():
+        raise CheckpointError(f"slots are {', '.join(slots) or 'none'}, other than those of {recipe.optimizer!r}")
     for slot, part in slots.items():
         check_like(model.params, part, f"slots[{slot!r}]")
     dropout = unpacked(manifest["dropout"], arrays)
@@ -173,8 +175,10 @@ def _state(manifest: dict[str, Any], arrays: dict[str, Array]) -> tuple[Training
         best=best,
         carried=unpacked(manifest["carried"], arrays),
     )  # fmt: skip
+    if not isinstance(state.history.rows, tuple) or not all(isinstance(row, dict) for row in state.history.rows):
+        raise CheckpointError("the rows of the history are no dicts")
     if state.first_bad() is not None:
-        raise ShapeError(f"params[{state.first_bad()!r}] holds NaN or infinite entries")
+        raise CheckpointError(f"params[{state.first_bad()!r}] holds NaN or infinite entries")
     return state, model
 
 
