@@ -407,7 +407,7 @@ def test_change_log_has_the_current_version():
 readme_line = runpy.run_path(str(ROOT / ".ci" / "readme_line.py"))["readme_line"]
 
 
-@pytest.mark.parametrize(("number", "ends"), [(1, "l0ref compress"), (2, "pytest -q -n 2")])
+@pytest.mark.parametrize(("number", "ends"), [(1, "l0ref compress"), (2, 'pytest -q -n 2 -m "not slow"')])
 def test_readme_opens_with_two_complete_lines(number, ends):
     line = readme_line(FILES_BY_PATH["README.md"].source, number)
     assert line.startswith("python3 -m venv .venv && .venv/bin/python -m pip install -q -e ")

@@ -62,9 +62,14 @@ def optimizers() -> list[optim.Optimizer]:
     return [optim.by_name(name, lr=0.01) for name in optim.names()] + [optim.SGD(lr=0.05, momentum=0.9, nesterov=True)]
 
 
+def slow_but_adam(optimizer: optim.Optimizer) -> Any:
+    """One optimiser is enough for the quick run; the slow tests take all of them."""
+    return pytest.param(optimizer, id=repr(optimizer), marks=[] if type(optimizer) is optim.Adam else pytest.mark.slow)
+
+
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 @pytest.mark.parametrize("layers", [PLAIN, LAYERS], ids=["chain", "dropout and batch norm"])
-@pytest.mark.parametrize("optimizer", optimizers(), ids=repr)
+@pytest.mark.parametrize("optimizer", [slow_but_adam(each) for each in optimizers()])
 def test_interrupted_and_resumed_equals_unbroken(
     optimizer: optim.Optimizer, layers: Any, backend: str, tmp_path: Path
 ) -> None:

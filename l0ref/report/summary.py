@@ -74,13 +74,13 @@ def untuned_curves(experiment: Experiment, data: Splits, *, seed: int) -> dict[s
     """Return for each run pairs [compression ratio, validation accuracy] of its first network, pruned and not tuned.
 
     The ratios are 1, 2, 4, ... 64, up to the number of weights. Each run is cut as it was for the experiment; a method
-    that trains has no such points.
+    that trains, or solves a problem for each layer, has no such points, which would take longer than the job.
     """
     curves = {}
     for name, run in experiment.runs.items():
         dense = run.stages[0].model
         ratios = [ratio for ratio in UNTUNED_RATIOS if ratio <= dense.size]
-        if run.cut is not None and METHODS[run.cut.method].kind == "training":
+        if run.cut is not None and METHODS[run.cut.method].kind in ("training", "layerwise"):
             continue
         accuracies = pruning_curve(dense, data, ratios, like=run.cut, seed=seed)
         curves[name] = [list(pair) for pair in zip(ratios, accuracies, strict=True)]
