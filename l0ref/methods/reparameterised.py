@@ -19,6 +19,7 @@ import numpy as np
 
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor, grad
+from l0ref.errors import ShapeError
 from l0ref.nn import Conv2d, Layer, Linear, Model, Residual
 from l0ref.nn.layer import Shape, Weight
 from l0ref.penalty import HasWeights, Penalty, PenaltyTerms, Pull
@@ -61,7 +62,10 @@ class Reparameterised(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         """That of the inner layer."""
-        return self.inner.output_shape(shape)
+        try:
+            return self.inner.output_shape(shape)
+        except ShapeError as error:
+            raise ShapeError(str(error).replace(type(self.inner).__name__, type(self).__name__, 1)) from None
 
     def weights(self) -> dict[str, Weight]:
         """Those of the inner layer."""
