@@ -27,7 +27,7 @@ FLOORS = {
     "nn": 4, "layerwise": 4, "penalty": 4, "optim": 4, "data": 4, "metrics": 4,
     "training": 5, "checkpoint": 5,
     "pruning": 6, "deploy": 6, "methods": 6,
-    "report": 7, "testing": 7, "vectors": 7, "interop": 7, "bench": 7,
+    "report": 7, "experiment": 7, "testing": 7, "vectors": 7, "interop": 7, "bench": 7,
     "cli": 8,
     "__init__": 9, "__main__": 9,
 }  # fmt: skip

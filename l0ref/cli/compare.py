@@ -1,0 +1,160 @@
+"""`l0ref compare`: many methods, from the same trained networks, at the same numbers of weights."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from l0ref import checkpoint
+from l0ref.archive import read_json, write_atomic
+from l0ref.archive.lock import locked
+from l0ref.archive.strict_json import json_bytes
+from l0ref.cli.build import build_job, build_model
+from l0ref.cli.settings import CHOICES, Settings, resolve, to_json
+from l0ref.errors import ArgumentError, ConfigError
+from l0ref.experiment import Comparison, compare, comparison_text
+from l0ref.methods import METHODS
+from l0ref.nn import Model
+from l0ref.pruning import train_dense
+
+EXAMPLES = """\
+examples:
+  l0ref compare --methods magnitude,wanda,fpgm --ratios 2,4,8      the built-in digits, one seed
+  l0ref compare --methods all --seeds 3 --out runs/all             every method; the same command goes on if interrupted
+  l0ref compare --data mnist --data-dir DIR --methods magnitude,net_trim --ratios 8,32
+"""
+KIND, VERSION = "l0ref comparison", 1
+ROWS, PICTURE, LOCK = "compare.json", "compare.png", ".l0ref.lock"
+
+
+def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
+    """Add the command; return its parser."""
+    p = commands.add_parser(
+        "compare",
+        help="compare methods at equal weights",
+        description="Train one network a seed, cut it by every method to the same sizes, fine-tune all alike.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--methods", default="magnitude,random", metavar="NAME,...", help="or all; l0ref methods lists them")
+    p.add_argument(
+        "--ratios", default="2,4,8,16,32", metavar="RATIO,...", help="compression ratios; default 2,4,8,16,32"
+    )
+    p.add_argument("--seeds", type=int, default=1, metavar="N", help="run seeds 0, 1, ..., N - 1; default 1")
+    p.add_argument("--data", choices=CHOICES["data"], help="default digits, which are built in")
+    p.add_argument("--data-dir", metavar="DIR", help="folder with the IDX files; default: L0REF_DATA_DIR")
+    p.add_argument("--model", choices=CHOICES["model"], help="default digits_mlp, or lenet_300_100 for 28x28 images")
+    p.add_argument("--epochs", type=int, help="of training before the cut; default that of the model's preset")
+    p.add_argument("--finetune-epochs", type=int, help="budget after the cut, which methods that train share")
+    p.add_argument(
+        "--out", metavar="DIR", help="default: runs/compare- and the data set; what is there is gone on with"
+    )
+    p.add_argument("--no-figures", action="store_true", help="write no picture")
+    p.add_argument("--quiet", action="store_true", help="no progress and no table")
+    p.set_defaults(run=run)
+    return [p]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, compute what is missing, write after every point, draw and print."""
+    settings = _settings(arguments)
+    job = build_job(settings)
+    methods = tuple(METHODS) if arguments.methods == "all" else _parts("methods", arguments.methods, str)
+    try:
+        plan = Comparison(
+            methods, _parts("ratios", arguments.ratios, float), tuple(range(arguments.seeds)), job.finetune
+        )
+        build_model(settings, settings.load(), seed=0)
+    except ArgumentError as error:
+        raise ConfigError(str(error)) from None
+    if arguments.seeds < 1:
+        raise ConfigError(f"seeds={arguments.seeds} must be at least 1")
+    folder = Path(arguments.out or f"runs/compare-{settings.data}-{settings.model}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK, name=f"out={str(folder)!r}"):
+        rows = _run(plan, settings, folder, quiet=arguments.quiet)
+    if not arguments.no_figures:
+        from l0ref.report.figures import load_matplotlib
+
+        load_matplotlib()
+        from l0ref.report.figures.comparison import comparison_png
+
+        write_atomic(folder / PICTURE, comparison_png(rows))
+    if not arguments.quiet:
+        sys.stdout.write(comparison_text(rows) + "\n\n")
+    sys.stdout.write(f"results in {folder}\n")
+    return 0
+
+
+def _run(plan: Comparison, settings: Settings, folder: Path, *, quiet: bool) -> list[dict[str, Any]]:
+    """Compute the points that compare.json does not have, and write it anew after each."""
+    config = {k: v for k, v in to_json(settings).items() if k not in ("seed", "method", "method_options", "amount")}
+    wanted = list(plan.points())
+    known = _read(folder / ROWS, config)
+    done = [row for row in known if (row["seed"], row["method"], row["ratio"]) in set(wanted)]
+    others = [row for row in known if row not in done]
+    job = build_job(settings)
+
+    def dense(seed: int) -> Model:
+        path, own = folder / f"dense-{seed}.npz", dataclasses.replace(settings, seed=seed)
+        if not path.exists():
+            data = own.load()
+            trained = train_dense(build_model(own, data, seed=seed), data, job.train, seed=seed, progress="none")
+            checkpoint.save(path, trained.stage.model)
+        return checkpoint.load(path)
+
+    from tqdm import tqdm
+
+    with tqdm(total=len(wanted), initial=len(done), disable=quiet, unit="point", file=sys.stderr) as bar:
+        rows = list(done)
+
+        def finished(row: dict[str, Any]) -> None:
+            rows.append(row)
+            found = {"kind": KIND, "version": VERSION, "config": config, "rows": [*others, *rows]}
+            write_atomic(folder / ROWS, json_bytes(found))
+            bar.set_postfix_str(f"{row['method']} {row['ratio']:g}x seed {row['seed']}")
+            bar.update()
+
+        return compare(
+            plan, data=lambda seed: dataclasses.replace(settings, seed=seed).load(), dense=dense, done=done,
+            finished=finished,
+        )  # fmt: skip
+
+
+def _read(path: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that are there already; refuse those of another configuration, and files of others."""
+    if not path.exists():
+        return []
+    found = read_json(path)
+    if not isinstance(found, dict) or (found.get("kind"), found.get("version")) != (KIND, VERSION):
+        raise ConfigError(
+            f"out={str(path.parent)!r} has a {path.name} that l0ref compare did not write; choose another"
+        )
+    if differ := sorted(key for key in config if found["config"].get(key) != config[key]):
+        raise ConfigError(
+            f"out={str(path.parent)!r} holds a comparison with another {differ[0].replace('_', '-')}, "
+            f"{found['config'].get(differ[0])!r}; choose another folder"
+        )
+    return list(found["rows"])
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    names = ("data", "data_dir", "model", "epochs", "finetune_epochs")
+    try:
+        return resolve({name: getattr(arguments, name) for name in names})
+    except ArgumentError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _parts(name: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    try:
+        found = tuple(kind(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ConfigError(f"{name}={text!r} must be numbers with commas between them, as in 2,4,8") from None
+    if not found:
+        raise ConfigError(f"{name}={text!r} names none; give at least one")
+    return found

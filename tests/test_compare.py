@@ -1,0 +1,119 @@
+"""`l0ref compare`: the same networks for all methods, a row a point, and a comparison that goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l0ref import metrics, nn
+from l0ref.cli import main
+from l0ref.errors import ArgumentError
+from l0ref.experiment import Comparison, compare, comparison_text, point
+from l0ref.methods import METHODS
+from l0ref.report.figures.comparison import comparison_figure, comparison_png
+from l0ref.training import Recipe, follow
+from tests.method_contract import networks
+
+MLP, DATA = networks()["mlp"]
+SHORT = ["compare", "--epochs", "1", "--finetune-epochs", "2", "--quiet", "--no-figures"]
+
+
+def plan(*methods: str, ratios: tuple[float, ...] = (2.0, 4.0), seeds: tuple[int, ...] = (0,)) -> Comparison:
+    return Comparison(methods, ratios, seeds, Recipe(2))
+
+
+def test_a_point_is_the_method_and_the_fine_tuning_by_hand() -> None:
+    row = point(MLP, DATA, method="magnitude", ratio=4.0, finetune=Recipe(2), seed=3)
+    cut = METHODS["magnitude"].run(MLP, DATA, amount=round(MLP.size * 3 / 4), seed=3).model
+    tuned, _ = follow(Recipe(2), cut, DATA.train, seed=3, phase="finetune", progress="none")
+    assert row["size_nz"] == MLP.size - round(MLP.size * 3 / 4)
+    assert row["val_acc1_pruned"] == metrics.evaluate(cut, DATA.validation).acc1
+    assert row["test_acc1"] == metrics.evaluate(tuned, DATA.test).acc1
+    z, other = (m.logits(DATA.validation.x) for m in (MLP, cut))
+    assert row["logit_change"] == pytest.approx(np.linalg.norm(other - z) / np.linalg.norm(z), rel=1e-12)
+    assert (row["epochs_method"], row["epochs_finetune"]) == (0, 2)
+
+
+def test_a_method_that_trains_pays_with_its_share_of_the_epochs() -> None:
+    row = point(MLP, DATA, method="slr", ratio=2.0, finetune=Recipe(3), seed=0)
+    assert (row["epochs_method"], row["epochs_finetune"]) == (1, 2)
+
+
+def test_a_budget_that_cannot_be_met_is_a_row_that_says_so() -> None:
+    row = point(MLP, DATA, method="magnitude", ratio=200.0, finetune=Recipe(1), seed=0)
+    assert "prune less" in row["refused"]
+    text = comparison_text([row, point(MLP, DATA, method="magnitude", ratio=2.0, finetune=Recipe(1), seed=0)])
+    assert text.splitlines()[1].split()[-1] == "-"
+
+
+def test_done_points_are_kept_and_each_seed_is_loaded_once() -> None:
+    asked: list[Any] = []
+    what = plan("magnitude", "random", seeds=(0, 1))
+
+    def dense(seed: int) -> nn.Model:
+        asked.append(seed)
+        return MLP
+
+    whole = compare(what, data=lambda _: DATA, dense=dense)
+    assert asked == [0, 1]
+    new: list[Any] = []
+    again = compare(what, data=lambda _: DATA, dense=dense, done=whole[:5], finished=new.append)
+    assert asked == [0, 1, 1]
+    assert [(r["seed"], r["method"], r["ratio"]) for r in new] == list(what.points())[5:]
+    seconds = ("seconds_method", "seconds_finetune")
+    plain = [[{k: v for k, v in r.items() if k not in seconds} for r in rows] for rows in (whole, again)]
+    assert plain[0] == plain[1]
+
+
+def test_the_table_is_means_and_sample_deviations() -> None:
+    rows = [{"method": "a", "ratio": 2.0, "test_acc1": v} for v in (0.9, 0.92)]
+    assert comparison_text(rows).splitlines()[1].split() == ["a", "9.0", "±1.4"]
+
+
+def test_the_command_goes_on_and_refuses_another_configuration(tmp_path: Path, capsys: Any) -> None:
+    out = ["--out", str(tmp_path / "c")]
+    assert main([*SHORT, *out, "--methods", "magnitude", "--ratios", "2"]) == 0
+    first = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert main([*SHORT, *out, "--methods", "magnitude,random", "--ratios", "2"]) == 0
+    found = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert found["rows"][0] == first["rows"][0]
+    assert [row["method"] for row in found["rows"]] == ["magnitude", "random"]
+    assert not (tmp_path / "c" / ".l0ref.lock").exists()
+    assert main([*SHORT[:1], *SHORT[3:], *out, "--epochs", "2", "--methods", "magnitude"]) == 2
+    assert "holds a comparison with another epochs, 1; choose another folder" in capsys.readouterr().err
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "compare.json").write_text("[]")
+    assert main([*SHORT, "--out", str(tmp_path / "d")]) == 2
+    assert "l0ref compare did not write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--methods", "x"], "methods='x' is not one of"),
+        (["--methods", ","], "methods=',' names none"),
+        (["--ratios", "a"], "ratios='a' must be numbers with commas between them"),
+        (["--ratios", "0.5"], "ratios=0.5 must be a compression ratio of at least 1"),
+        (["--seeds", "0"], "seeds=0 must be at least 1"),
+    ],
+)
+def test_bad_flags_are_refused_before_work(flags: list[str], said: str, tmp_path: Path, capsys: Any) -> None:
+    assert main([*SHORT, *flags, "--out", str(tmp_path / "c")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_seed_out_of_range_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="seeds=-1"):
+        plan("magnitude", seeds=(-1,))
+
+
+def test_the_picture_has_a_curve_for_each_method_that_could() -> None:
+    rows = compare(plan("magnitude", "random", seeds=(0, 1)), data=lambda _: DATA, dense=lambda _: MLP)
+    figure = comparison_figure([*rows, {"method": "x", "ratio": 2.0, "seed": 0, "refused": "no"}])
+    assert [len(ax.containers) for ax in figure.axes] == [2, 2]
+    assert comparison_png(rows)[:4] == b"\x89PNG"
