@@ -7,6 +7,6 @@ certify      bounds from both sides of the smallest objective of one neuron: a C
 
 from l0ref.layerwise.branch_and_bound import Certificate, certify
 from l0ref.layerwise.quadratic import Quadratic
-from l0ref.layerwise.solve import Solution, solve
+from l0ref.layerwise.search import Solution, solve
 
 __all__ = ["Certificate", "Quadratic", "Solution", "certify", "solve"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from l0ref.errors import ArgumentError
 from l0ref.layerwise.perspective import Groups, Split, relax
 from l0ref.layerwise.quadratic import Quadratic
-from l0ref.layerwise.solve import solve
+from l0ref.layerwise.search import solve
 from l0ref.validate import Array, choose, count, positive
 
 GAP = 1e-6  # part of the best f by which a bound may stay below it and count as a proof

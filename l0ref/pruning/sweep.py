@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from l0ref.autodiff.tensor import Tensor
+from l0ref.masks import removed
 from l0ref.nn import BatchNorm1d, BatchNorm2d, Conv2d, Linear, Model, Residual
 from l0ref.nn.activations import ELEMENTWISE
 from l0ref.nn.layer import Layer, Shape
@@ -63,17 +64,17 @@ def sweep(model: Model) -> Sweep:
     """Remove the weights of dead units from a masked model; its function stays the same."""
     links = list(_links(model.architecture, model.input_shape))
     swept = model.replace(masks={key: model.mask(key) for key in model.weights})
-    before = _kept(swept)
+    before = removed(swept.masks)
     changed = True
     while changed:
-        kept = _kept(swept)
+        count = removed(swept.masks)
         for link in links:
             swept = _drop_unread(_fold_constant(swept, link), link)
-        changed = _kept(swept) < kept
-    if not _kept(swept):  # no path from input to output is left: the output is constant, and there is nothing to save
+        changed = removed(swept.masks) > count
+    if not any(mask.any() for mask in swept.masks.values()):  # no path is left, the output is constant: keep all
         return Sweep(model.replace(masks={key: model.mask(key) for key in model.weights}), {}, 0)
     units = {link.first.name: int(_dead(swept, link).sum()) for link in links}
-    return Sweep(swept, {name: n for name, n in units.items() if n}, before - _kept(swept))
+    return Sweep(swept, {name: n for name, n in units.items() if n}, removed(swept.masks) - before)
 
 
 def fold_constants(model: Model, units: Mapping[str, Array]) -> Model:
@@ -183,7 +184,3 @@ def _by_unit(mask: Array) -> Array:
 def _outgoing(weight: Array, link: Link) -> Array:
     """A weight or mask of `second` as (outputs, units of `first`, weights per unit)."""
     return weight.reshape(weight.shape[0], link.shape[0], -1)
-
-
-def _kept(model: Model) -> int:
-    return sum(int(mask.sum()) for mask in model.masks.values())

@@ -10,7 +10,7 @@ import numpy as np
 from l0ref.errors import ArgumentError
 from l0ref.masks.blocks import tiled
 from l0ref.sparse.blocks import BlockPattern
-from l0ref.sparse.checks import Pair, dense_matrix, finite, frozen, is_pattern, mask_matrix
+from l0ref.sparse.checks import Pair, finite, frozen, is_pattern, kept_matrix
 from l0ref.sparse.matmul import times
 from l0ref.sparse.pattern import Pattern, check_values
 from l0ref.validate import Array, float_array, pair
@@ -62,9 +62,7 @@ class BCSR:
         mask       bool, like `w`; an entry where it is False counts as zero
         blocksize  (b_r, b_c), or one number for both
         """
-        dense, size = dense_matrix("w", w), pair("blocksize", blocksize, least=1)
-        if mask is not None:
-            dense = np.where(mask_matrix("mask", mask, shape=dense.shape), dense, dense.dtype.type(0))
+        dense, size = kept_matrix(w, mask), pair("blocksize", blocksize, least=1)
         every = tiled(dense, size)
         stored = (every != 0).any(axis=(2, 3))
         pattern = BlockPattern(Pattern.from_mask(stored), (dense.shape[0], dense.shape[1]), size)

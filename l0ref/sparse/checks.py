@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
+from l0ref.masks.applied import masked
 from l0ref.validate import Array, as_array, count, float_array
 
 INT32_MAX = 2**31 - 1
@@ -39,6 +40,12 @@ def dense_matrix(name: str, value: Any) -> Array:
     array = float_array(name, value)
     _two_axes(name, array)
     return array
+
+
+def kept_matrix(w: Any, mask: Any) -> Array:
+    """Return a float matrix `w`, zero where a bool `mask` like it, if there is one, is False."""
+    dense = dense_matrix("w", w)
+    return dense if mask is None else masked(dense, mask_matrix("mask", mask, shape=dense.shape))
 
 
 def mask_matrix(name: str, value: Any, *, shape: tuple[int, ...] | None = None) -> Array:

@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
@@ -91,11 +92,18 @@ class _Kernel:
     def slices(self, padded: Shape) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
         """For each stored weight: its number, its filter, and the pixels (N, P, Q) of padded images it multiplies."""
         (p, q), (down, right) = self.grid(padded), self.windows.stride
-        filters, (c, r, s) = self.pattern.rows, np.unravel_index(self.pattern.indices, self.shape[1:])
-        c = c + filters // (self.shape[0] // self.groups) * self.shape[1]  # from channel of the group to channel of x
-        top, left = r * self.windows.dilation[0], s * self.windows.dilation[1]
-        for i, (f, channel, h, w) in enumerate(zip(filters, c, top, left, strict=True)):
+        entries = weight_positions(self.pattern, self.shape, self.windows, self.groups)
+        for i, (f, channel, h, w) in enumerate(zip(*entries, strict=True)):
             yield i, f, (slice(None), channel, slice(h, h + p * down, down), slice(w, w + q * right, right))
+
+
+def weight_positions(
+    pattern: Pattern, kernel_shape: Shape, windows: Windows, groups: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return filter, channel of x, row and column in the window of each stored weight; the last two in pixels."""
+    f, (c, r, s) = pattern.rows.astype(np.int64), np.unravel_index(pattern.indices, kernel_shape[1:])
+    channel = c + f // (kernel_shape[0] // groups) * kernel_shape[1]  # from channel of the group to channel of x
+    return f, channel, r * windows.dilation[0], s * windows.dilation[1]
 
 
 def _padded(x: Array, padding: Pair) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError
-from l0ref.sparse.checks import Pair, dense_matrix, finite, frozen, is_pattern, mask_matrix
+from l0ref.sparse.checks import Pair, finite, frozen, is_pattern, kept_matrix
 from l0ref.sparse.matmul import times
 from l0ref.sparse.pattern import Pattern, check_values
 from l0ref.validate import Array, float_array
@@ -49,10 +49,8 @@ class CSR:
     @classmethod
     def from_dense(cls, w: Any, mask: Any = None) -> CSR:
         """Return the entries of a dense matrix that are not zero and, with a `mask` like it, where that is True."""
-        dense = dense_matrix("w", w)
+        dense = kept_matrix(w, mask)
         stored = dense != 0
-        if mask is not None:
-            stored &= mask_matrix("mask", mask, shape=dense.shape)
         return cls(Pattern.from_mask(stored), dense[stored])
 
     def to_dense(self) -> Array:

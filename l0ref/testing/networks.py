@@ -9,8 +9,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from l0ref import ops
-from l0ref.autodiff.tensor import Tensor, grad
+from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError, GradientError
+from l0ref.nn.loss import loss_and_gradient
 from l0ref.nn.model import Model
 from l0ref.optim.sgd import SGD
 from l0ref.penalty import Penalty
@@ -139,8 +140,11 @@ class Objective:
     def gradient(self, params: Mapping[str, Array]) -> dict[str, Array]:
         """The truth of the training gradient: the momentum after one step of SGD, whose start is zero."""
         kept = self._masked(params)
-        tensors = {k: Tensor(w) for k, w in kept.items()}
-        grads = dict(zip(tensors, grad(self._loss(tensors), list(tensors.values())), strict=True))
+        m, rng = self.model, np.random.default_rng(self.seed)
+        grads = loss_and_gradient(
+            m.architecture, kept, m.buffers, self.x, self.y, label_smoothing=self.label_smoothing,
+            training=self.training, rng=rng,
+        ).grads  # fmt: skip
         optimizer, pull = SGD(lr=1.0, momentum=0.5), self.penalty.pull(self.penalty.factors(self.model))
         _, state = optimizer.step(kept, grads, optimizer.init(kept), masks=self.model.masks, pull=pull)
         return dict(state.slots["v"])

@@ -14,6 +14,7 @@ from l0ref import masks, metrics, nn, ops, sparse, surrogates
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset
 from l0ref.masks import masked
+from l0ref.nn.loss import loss_and_gradient
 from l0ref.optim import SGD, Adam, Optimizer, Proximal
 from l0ref.penalty import Penalty
 from l0ref.validate import Array
@@ -121,14 +122,14 @@ class Adapter:
         self, params: Arrays, x: Array, y: Array, steps: int, lr: float, momentum: float, **options: Any
     ) -> dict[str, Any]:
         """Steps of a masked network on one batch."""
+        (hidden, inputs), classes = params["fc1.weight"].shape, len(params["fc2.weight"])
+        network = nn.Linear("fc1", inputs, hidden), nn.ReLU("relu"), nn.Linear("fc2", hidden, classes)
         losses: list[float] = []
 
         def gradients(now: Arrays, _: int) -> Arrays:
-            tensors = {key: Tensor(w) for key, w in now.items()}
-            h = ops.relu(ops.linear(x, tensors["fc1.weight"], tensors["fc1.bias"]))
-            loss = ops.cross_entropy(ops.linear(h, tensors["fc2.weight"], tensors["fc2.bias"]), y)
-            losses.append(float(loss))
-            return dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
+            found = loss_and_gradient(network, now, {}, x, y)
+            losses.append(float(found.loss))
+            return found.grads
 
         after = _steps(SGD(lr=lr, momentum=momentum), params, gradients, count=steps, **options)
         return {"params": after, "losses": losses}

@@ -11,8 +11,8 @@ from l0ref.fast.chain import gates
 from l0ref.fast.chain.images import ImageStage
 from l0ref.fast.chain.places import Activation
 from l0ref.fast.machine.policy import threads_for
-from l0ref.fast.machine.tables import table
 from l0ref.fast.products.launch import contract, correlate, scatter, tile_room
+from l0ref.fast.products.windows import window_tables
 from l0ref.ops.windows import Windows
 from l0ref.validate import Array
 
@@ -26,31 +26,11 @@ class ConvolutionStage(ImageStage):
         self.taps = x.shape[0] * prod(windows.size)
         self.sums = np.empty(tile_room(filters, self.taps), x.dtype)
         self.steps = np.array([self.framed.step, self.z.step])
-        self._make_tables()
-
-    def _make_tables(self) -> None:
-        lanes, (down, beside) = self.x.lanes, self.windows.stride
-        filters, taps, plane = np.arange(self.filters), np.arange(self.taps), self.z.step // self.filters
-        pixels = np.arange(self.framed.entries).reshape(self.framed.shape) * lanes
-        rows, cols = (n * step for n, step in zip(self.z.shape[1:], (down, beside), strict=True))
-        first = pixels[0, :rows:down, :cols:beside]  # of each window
-        r, s = (np.arange(n) * d for n, d in zip(self.windows.size, self.windows.dilation, strict=True))
-        window = pixels[:, r[:, None], s]  # the first one, over all channels
-        out = np.arange(first.size) * lanes
-        self.forward_tables = (
-            table(first.ravel(), out),
-            table(filters * self.taps, filters * plane, filters),
-            table(window.ravel(), taps),
-        )
-        self.inputs_tables = (
-            table(out, first.ravel()),
-            table(taps, window.ravel(), 0),
-            table(filters * plane, filters * self.taps),
-        )
-        self.weight_tables = table(first.ravel(), out), table(filters * plane, 0), window.ravel()
+        _, rows, cols = self.z.shape
+        self.tables = window_tables(self.framed.shape, filters, (rows, cols), self.windows, lanes=x.lanes)
 
     def _fill(self, weight: Array, bias: Array, blocks: int) -> None:
-        x, z, tables = self.framed, self.z, self.forward_tables
+        x, z, tables = self.framed, self.z, self.tables.value
         run: dict[str, Any] = {"steps": self.steps, "blocks": blocks, "lanes": x.lanes}
         contract(x.value, weight, bias, self.floor, z.value, *tables, **run)
         if self.pooled:
@@ -60,12 +40,12 @@ class ConvolutionStage(ImageStage):
     def _weight_bar(self, weight_bar: Array, blocks: int, wants_x: bool) -> None:
         x, g = self.framed, weight_bar.reshape(self.filters, self.taps)
         run: dict[str, Any] = {"steps": self.steps, "blocks": blocks, "lanes": x.lanes}
-        correlate(x.value, self.z.bar, self.zero, g, *self.weight_tables, **run, sums=self.sums)
+        correlate(x.value, self.z.bar, self.zero, g, *self.tables.weight, **run, sums=self.sums)
 
     def _x_bar(self, weight: Array, blocks: int) -> None:
         x = self.framed
         x.bar[: blocks * x.step] = 0
         run: dict[str, Any] = {"steps": self.steps[::-1].copy(), "blocks": blocks, "lanes": x.lanes}
-        scatter(self.z.bar, weight, self.zero, x.bar, *self.inputs_tables, **run)
+        scatter(self.z.bar, weight, self.zero, x.bar, *self.tables.inputs, **run)
         if x is not self.x:
             self.x.planes(blocks, bar=True)[...] = self._inside(x.planes(blocks, bar=True))

@@ -1,11 +1,11 @@
-"""What stands between the products of a network whose activations are in blocks: ReLU, pooling, the loss.
+"""The steps between the products of a network whose activations are in blocks: ReLU, pooling, the loss.
 
 Axes: b blocks, f features or filters, p q places of an image, l lanes; a lane is a sample.
 
 Why they are fast: the inner loop runs over the lanes, without gaps, so that the compiler fills its vectors whatever the
 size of the image; bias and ReLU are part of the product before; and since the largest of four numbers is positive
-exactly if the largest after a ReLU is, the backward pass gates a quarter of the numbers, before they are spread. That
-they are spread by four loops, each of which writes one array, takes half as long as by one.
+exactly if the largest after a ReLU is, the backward pass gates a quarter of the numbers, before they are spread.
+Spreading them by four loops, each of which writes one array, takes half as long as by one loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every convolution of a chain has around its product: padding before it, a ReLU and a 2 x 2 max-pool behind."""
+"""The steps around the product of every convolution of a chain: padding before it, ReLU and 2 x 2 max-pool after it."""
 
 from __future__ import annotations
 

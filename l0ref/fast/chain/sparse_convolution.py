@@ -19,7 +19,7 @@ from l0ref.fast.sparse.geometry import Grid, inside, narrow
 from l0ref.fast.sparse.operands import no_floor
 from l0ref.fast.sparse.vector import reordered
 from l0ref.ops.windows import Pair, Windows
-from l0ref.sparse.convolution import Shape
+from l0ref.sparse.convolution import Shape, weight_positions
 from l0ref.sparse.pattern import Pattern
 from l0ref.validate import Array
 
@@ -39,10 +39,10 @@ class Phase(NamedTuple):
 
 
 class SparseConvolutionStage(ImageStage):
-    """One layer; k is what the pattern stores of (F, C/groups, R, S), flat.
+    """One layer; k holds the stored entries of (F, C/groups, R, S), flat.
 
     The cotangent of x at a pixel sums over the windows that the pixel lies in. Where some of these lie outside of z,
-    there is a border of zeros around its cotangent; so nothing is added up twice and all is written once.
+    there is a border of zeros around its cotangent; so every number is written once and none is added to.
     """
 
     def __init__(
@@ -96,12 +96,12 @@ class SparseConvolutionStage(ImageStage):
         return target.lanes, target.step // target.shape[0], target.lanes
 
     def slopes(self, wants_x: bool) -> tuple[Activation, Pair]:
-        """Return the same, inside of a border where x is wanted."""
+        """Return the cotangent of z, inside a border where x is wanted."""
         return self._bordered if wants_x else super().slopes(wants_x)
 
     @cached_property
     def _bordered(self) -> tuple[Activation, Pair]:
-        """The cotangent of z inside of what windows beyond z would give to x: nothing."""
+        """The cotangent of z inside a border of zeros, the share of windows beyond z."""
         (_, *sizes), corner = self.z.shape, self._reach
         rows, columns = (max(a, n) + b for a, n, b in zip(self._cells, sizes, corner, strict=True))
         shape = (self.filters, rows, columns)
@@ -125,9 +125,7 @@ class SparseConvolutionStage(ImageStage):
 
     def _entries(self) -> tuple[Table, Table, Table, Table]:
         """Filter, channel, row and column in the window of each weight; the last two in pixels."""
-        f, (c, r, s) = self.pattern.rows.astype(np.int64), np.unravel_index(self.pattern.indices, self.kernel[1:])
-        c = c + f // (self.filters // self.groups) * self.kernel[1]
-        return f, c, r * self.windows.dilation[0], s * self.windows.dilation[1]
+        return weight_positions(self.pattern, self.kernel, self.windows, self.groups)
 
     @cached_property
     def _phases(self) -> list[Phase]:

@@ -1,7 +1,7 @@
 """Compiled twin of `Relu`.
 
-Why it is fast: one pass over memory for the value, where NumPy's maximum takes the time of four to look after NaN, and
-one for the cotangent, where the truth makes a mask and selects by it. The value tells which inputs were positive,
+Why it is fast: one pass over memory for the value, where NumPy's maximum takes as long as four because it handles NaN,
+and one for the cotangent, where the truth makes a mask and selects by it. The value tells which inputs were positive,
 so the input itself need not be kept alive.
 """
 

@@ -1,11 +1,11 @@
-"""Compiled twin of `Conv2d`: chooses between three ways, which stand in files of their own.
+"""Compiled twin of `Conv2d`: chooses between three algorithms, each in a file of its own.
 
     winograd   3 x 3 at stride 1, with many channels and filters: fewer products
     direct     other sizes, strides and dilations
     unrolled   a few images, which would leave most lanes of a block empty, and more than one group of channels
 
-Why it is fast: see there. Where stride is 1 the cotangent of x is itself a convolution, of y_bar with the weights
-turned by half a circle, and goes the same ways: gathering writes each pixel once, scattering once for each window.
+Why it is fast: see those files. Where stride is 1 the cotangent of x is itself a convolution, of y_bar with the weights
+rotated by 180 degrees, and uses the same algorithms: gathering writes each pixel once, scattering once for each window.
 """
 
 from __future__ import annotations

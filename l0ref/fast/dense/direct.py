@@ -4,9 +4,9 @@
     k_bar[f,c,r,s]      = sum over images, p, q of y_bar[f,p,q] times the same pixel
     x_bar, the pixel    = sum over f and all windows that reach it, of k y_bar: scattered from window to window
 
-Images are laid out in blocks (`images`) and the sums taken by the kernels of `contraction`, where it says why they are
-fast. The layouts cost a read and a write of every pixel; a 3 x 3 convolution of 64 channels costs 576 multiply-adds for
-each. They are made once more in the backward pass, which takes less time than asking for memory to keep them in.
+Images are laid out in blocks (`images`) and the sums taken by the kernels of `contraction`, whose docstring says why
+they are fast. The layouts cost a read and a write of every pixel; a 3 x 3 convolution of 64 channels costs 576
+multiply-adds for each. The backward pass makes them again, which takes less time than allocating memory to keep them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 
 from l0ref.fast.dense.images import Layout
 from l0ref.fast.machine.scratch import scratch
-from l0ref.fast.machine.tables import table
 from l0ref.fast.products.launch import contract, correlate, scatter, tile_room
+from l0ref.fast.products.windows import window_tables
 from l0ref.ops.windows import Windows
 from l0ref.validate import Array
 
@@ -30,28 +30,19 @@ class Direct:
     def __init__(self, x: tuple[int, ...], filters: int, windows: Windows, dtype: Any) -> None:
         self.dtype, self.shape = np.dtype(dtype), (filters, x[1], *windows.size)
         self.x = Layout(x[1:], windows.padding, count=x[0], dtype=dtype)
-        down, beside = windows.stride
         rows, cols = ((self.x.framed[1 + i] - windows.span[i]) // windows.stride[i] + 1 for i in (0, 1))
         self.y = Layout((filters, rows, cols), count=x[0], dtype=dtype)
-        pixels = self.x.pixels()
-        first = pixels[0, : rows * down : down, : cols * beside : beside].ravel()  # of each window
-        r, s = (np.arange(n) * d for n, d in zip(windows.size, windows.dilation, strict=True))
-        window = pixels[:, r[:, None], s].ravel()  # the first one, over all channels
-        out, taps = np.arange(rows * cols) * self.y.lanes, np.arange(window.size)
-        plane, own = np.arange(filters) * rows * cols * self.y.lanes, np.arange(filters) * window.size
         self.zero = np.zeros(1, dtype)
         self.run: dict[str, Any] = {"blocks": self.x.blocks, "lanes": self.x.lanes}
         self.steps = np.array([self.x.step, self.y.step])
-        self.value_tables = table(first, out), table(own, plane, np.arange(filters)), table(window, taps)
-        self.x_tables = table(out, first), table(taps, window, 0), table(plane, own)
-        self.k_tables = table(first, out), table(plane, 0), window
+        self.tables = window_tables(self.x.framed, filters, (rows, cols), windows, lanes=self.x.lanes)
 
     def forward(self, x: Array, k: Array, bias: Array | None) -> Array:
         """Return y (N, F, P, Q)."""
         b = np.zeros(len(k), x.dtype) if bias is None else np.ascontiguousarray(bias)
         floor, weights = np.array([-inf], x.dtype), np.ascontiguousarray(k).reshape(-1)
         with self.x.laid(x) as x_blocks, self.y.room() as y_blocks:
-            contract(x_blocks, weights, b, floor, y_blocks, *self.value_tables, steps=self.steps, **self.run)
+            contract(x_blocks, weights, b, floor, y_blocks, *self.tables.value, steps=self.steps, **self.run)
             return self.y.back(y_blocks)
 
     def weight_cotangent(self, x: Array, y_bar: Array) -> Array:
@@ -60,7 +51,7 @@ class Direct:
         room = scratch(tile_room(*out.shape), self.dtype)
         with self.x.laid(x) as x_blocks, self.y.laid(y_bar) as y_blocks, room as sums:
             run = {"steps": self.steps, **self.run, "sums": sums}
-            correlate(x_blocks, y_blocks, self.zero, out, *self.k_tables, **run)
+            correlate(x_blocks, y_blocks, self.zero, out, *self.tables.weight, **run)
         return out.reshape(self.shape)
 
     def input_cotangent(self, k: Array, y_bar: Array) -> Array:
@@ -69,5 +60,5 @@ class Direct:
         with self.y.laid(y_bar) as y_blocks, self.x.room() as x_blocks:
             x_blocks[...] = 0
             run = {"steps": self.steps[::-1].copy(), **self.run}
-            scatter(y_blocks, weights, self.zero, x_blocks, *self.x_tables, **run)
+            scatter(y_blocks, weights, self.zero, x_blocks, *self.tables.inputs, **run)
             return self.x.back(x_blocks)

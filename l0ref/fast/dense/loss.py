@@ -1,7 +1,7 @@
 """Compiled twin of `CrossEntropy`: the loss of every sample and its slope in one pass over the scores.
 
 Why it is fast: each exponential is taken once, for both; the truth makes about ten arrays, and on batches of 10 classes
-it is the making of arrays that takes the time. The backward pass is one product.
+allocating arrays takes most of the time. The backward pass is one product.
 """
 
 from __future__ import annotations

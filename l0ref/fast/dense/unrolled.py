@@ -6,7 +6,7 @@ col[(c r s), (n p q)] is the pixel under place (r, s) of window (p, q) of image 
 q; `products.matmul` takes the products. The cotangent of k is a product with the same columns, and the cotangent of x
 a product that gives columns, which a second kernel adds back onto the pixels: the transpose of the copy.
 
-Why it is fast: a few images at a time are unrolled, so few that their columns are still in the processor's cache when
+Why it is fast: only a few images at a time are unrolled, so that their columns are still in the processor's cache when
 they are read. Unrolled all at once, 128 images of LeNet-5 would take 16 MB for the second convolution alone, and every
 step would wait for memory. One buffer serves all blocks of a call; unrolling once more in the backward pass is cheaper
 than keeping the columns. The padding is a border of zeros around a copy of the images, made once.

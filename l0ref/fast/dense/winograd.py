@@ -12,7 +12,7 @@ A tile of 4 x 4 pixels d gives 2 x 2 outputs, where . multiplies entry by entry:
 Summed over channels, each of the 16 entries ("frequencies") is a matrix product. The cotangent of k follows from the
 same equation: G^T [ sum over tiles of (A y_bar A^T) . (B^T d B) ] G. That of x is a convolution of y_bar.
 
-Why it is fast: a processor that does one fused multiply-add in every cycle is only outrun by doing fewer of them. The
+Why it is fast: a processor that does one fused multiply-add in every cycle is beaten only by doing fewer of them. The
 rest is in `winograd_tiles`.
 
 Rounding: A and B hold 0, 1 and -1, and G halves. m sums pixels before it multiplies, and outputs are differences of

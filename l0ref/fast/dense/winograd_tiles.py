@@ -116,14 +116,15 @@ def products(v, u, zero, m, rows, taps, step):
     taps  offsets of the channels in v and in u, (2, channels)
     step  from one tile to the next
     """
-    filters, tiles = rows.shape[1], (0, step, 2 * step, 3 * step)
+    (_, filters), (_, channels), tiles = rows.shape, taps.shape, (0, step, 2 * step, 3 * step)
+    weights, outputs, zeros = rows[0], rows[1], rows[2]
     for xi in range(16):
-        u_from = xi * filters * taps.shape[1]
-        at, to = shift(tiles, xi * taps.shape[1] * COLUMNS * step), shift(tiles, xi * filters * COLUMNS * step)
+        u_from = xi * filters * channels
+        at, to = shift(tiles, xi * channels * COLUMNS * step), shift(tiles, xi * filters * COLUMNS * step)
         for i in range(0, filters, ROWS):
-            row = shift(rows_of(rows[0], i), u_from)
-            sums = tile(v, u, filled(zero, rows_of(rows[2], i), tiles), at, row, taps)
-            store(m, to, rows_of(rows[1], i), sums)
+            row = shift(rows_of(weights, i), u_from)
+            sums = tile(v, u, filled(zero, rows_of(zeros, i), tiles), at, row, taps)
+            store(m, to, rows_of(outputs, i), sums)
 
 
 @kernel
@@ -148,9 +149,10 @@ def convolve(x, u, bias, y, room, tables, blocks, threads):
     tables  starts  where tiles begin in x and in y, (2, T); rows, taps: see `products`
             steps   from one block to the next, in x and in y; images  of x and of y, (2, 4): see `tiles_in`
     """
-    strips = blocks * ((tables[0].shape[1] + COLUMNS - 1) // COLUMNS)
+    (starts, _, _, _, _), (v, m) = tables, room
+    strips = blocks * ((starts.shape[1] + COLUMNS - 1) // COLUMNS)
     for n in prange(threads):
-        own = stretch(room[0], n, threads), stretch(room[1], n, threads)
+        own = stretch(v, n, threads), stretch(m, n, threads)
         convolve_strips(x, u, bias, y, own, tables, n * strips // threads, (n + 1) * strips // threads)
 
 
@@ -187,9 +189,11 @@ def correlate(x, y, zero, sums, room, tables, parts, shares, blocks, threads):
             columns, rows, taps, parts   of a frequency of v and d: see `correlate` there
             steps, images   as in `convolve`
     """
-    strips = blocks * ((tables[0].shape[1] + tables[1].shape[1] - 1) // tables[1].shape[1])
+    (starts, columns, _, _, _, _), (v, d) = tables, room
+    tiles = columns.shape[1]
+    strips = blocks * ((starts.shape[1] + tiles - 1) // tiles)
     for n in prange(threads):
-        own = stretch(room[0], n, threads), stretch(room[1], n, threads)
+        own = stretch(v, n, threads), stretch(d, n, threads)
         for k in range(n * shares // threads, (n + 1) * shares // threads):
             first, last = k * strips // shares, (k + 1) * strips // shares
             correlate_strips(x, y, zero, stretch(sums, k, shares), own, tables, parts, first, last)

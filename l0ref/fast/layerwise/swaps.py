@@ -1,7 +1,7 @@
 """The best of all swaps, again and again, in place: the compiled twin of `l0ref.layerwise.tableau.swap_search`.
 
-B is held transposed, (k, n), so that every inner loop runs over the many inputs outside of the support, one beside the
-other. The input that leaves takes the place of the one that joins.
+B is held transposed, (k, n), so that every inner loop runs over the many inputs outside the support, which are
+adjacent in memory. The input that leaves takes the place of the one that joins.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What every kernel stands on: how kernels are compiled and on how many threads, vectors, memory, tables of offsets."""
+"""Shared by all kernels: how they are compiled and on how many threads, vectors, memory, tables of offsets."""

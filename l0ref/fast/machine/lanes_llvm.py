@@ -1,4 +1,4 @@
-"""The vectors of `machine.lanes` for Numba's compiler: each word writes the instructions of LLVM it stands for.
+"""The vectors of `machine.lanes` for Numba's compiler: each function emits the LLVM instructions it stands for.
 
 A vector is a value of its own Numba type, and so a variable that LLVM may keep in a register. Loads and stores ask for
 no alignment beyond that of one number.

@@ -1,4 +1,4 @@
-"""The vectors of `machine.lanes` as plain functions: what they mean, with every place checked."""
+"""The vectors of `machine.lanes` as plain functions: their meaning, with every offset checked."""
 
 from __future__ import annotations
 

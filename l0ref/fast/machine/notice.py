@@ -1,4 +1,4 @@
-"""A line in the log when a kernel is compiled for the first time: what takes so long, and that it happens once.
+"""A line in the log when a kernel is compiled for the first time: it names the cause of the wait, which occurs once.
 
 It goes to the logger "l0ref.fast" as a warning, which Python prints unless the program has set up logging otherwise.
 """

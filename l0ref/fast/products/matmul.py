@@ -195,7 +195,7 @@ def _starts(m: int, width: int) -> Table:
     return np.minimum(np.arange(0, m, width), m - width)
 
 
-@lru_cache(maxsize=16)  # as long as what is multiplied
+@lru_cache(maxsize=16)  # as long as the operands
 def _across_tables(
     n: int, k: int, m: int, down: int, right: int, width: int, turned: bool
 ) -> tuple[Table, Table, Table]:

@@ -6,7 +6,7 @@ N fills whole vectors. Up to GROUP vectors of samples are copied, feature after 
     laid    memory for one group for each thread, which begins at a multiple of 64 bytes
     sizes   N, vectors of a group, lanes
 
-Why it is fast: an array of NumPy's begins anywhere, and a vector across two lines of the cache costs two loads, 3.1
+Why it is fast: a NumPy array begins at any address, and a vector across two lines of the cache costs two loads, 3.1
 cycles for a multiply-add instead of 2.2 or, from a group that one thread copied for itself, 1.9. The copy takes as long
 as some five loads of each feature and saves a third of each, so that it pays from 13 loads on: see `is_often`.
 """

@@ -18,7 +18,7 @@ from l0ref.fast.machine.policy import LOADED, MOVE
 from l0ref.fast.machine.tables import Table
 from l0ref.ops.windows import Pair, Windows
 from l0ref.sparse.checks import INT32_MAX
-from l0ref.sparse.convolution import Shape
+from l0ref.sparse.convolution import Shape, weight_positions
 from l0ref.sparse.pattern import Pattern
 
 Grid = tuple[int, int, int, int, int, int]
@@ -195,10 +195,8 @@ class Geometry:
 
     def _entries(self) -> tuple[Table, Table, Table, Table]:
         """Filter, plane of x, row and column in it, of the first pixel under each weight."""
-        f, (c, r, s) = self.pattern.rows.astype(np.int64), np.unravel_index(self.pattern.indices, self.kernel[1:])
-        c = c + f // (self.kernel[0] // self.groups) * self.kernel[1]  # from channel of the group to channel of x
-        (down, right), dilation = self.windows.stride, self.windows.dilation
-        top, left = r * dilation[0], s * dilation[1]
+        f, c, top, left = weight_positions(self.pattern, self.kernel, self.windows, self.groups)
+        down, right = self.windows.stride
         plane = (c * down + top % down) * right + left % right
         return f, plane, top // down, left // right
 

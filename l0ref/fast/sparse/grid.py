@@ -27,15 +27,17 @@ from l0ref.fast.sparse.entries import contract_vectors, sample_vectors, write_to
 @kernel
 def contract_row(x, w, b, floor, y, grid, steps, at, to):
     """One row of vectors of `contract`, the first of which is at `at` in x and at `to` in y."""
-    contract_vectors(x, w, b, floor, y, (grid[1], grid[4], grid[5], at, to), steps, 0, w[1].size - 1)
+    (_, indptr, _), (_, vectors, _, _, next_x, next_y) = w, grid
+    contract_vectors(x, w, b, floor, y, (vectors, next_x, next_y, at, to), steps, 0, indptr.size - 1)
 
 
 @kernel
 def contract_part(x, w, b, floor, y, blocks, grid, steps, first, last):
     """Rows of vectors first ... last - 1 of `contract`, counted block by block."""
+    (_, x_step, y_step, x_first, y_first), (rows, _, x_row, y_row, _, _) = blocks, grid
     for n in range(first, last):
-        block, r = n // grid[0], n % grid[0]
-        at, to = blocks[3] + block * blocks[1] + r * grid[2], blocks[4] + block * blocks[2] + r * grid[3]
+        block, r = n // rows, n % rows
+        at, to = x_first + block * x_step + r * x_row, y_first + block * y_step + r * y_row
         contract_row(x, w, b, floor, y, grid, steps, at, to)
 
 
@@ -46,7 +48,8 @@ def contract(x, w, b, floor, y, blocks, grid, steps, threads):
     w      values, indptr, places      b  one number for each row of the matrix
     floor  array of one number: 0 for a ReLU, -inf for none
     """
-    rows = blocks[0] * grid[0]
+    (number, _, _, _, _), (height, _, _, _, _, _) = blocks, grid
+    rows = number * height
     for n in prange(threads):
         contract_part(x, w, b, floor, y, blocks, grid, steps, n * rows // threads, (n + 1) * rows // threads)
 
@@ -54,19 +57,21 @@ def contract(x, w, b, floor, y, blocks, grid, steps, threads):
 @kernel
 def sample_row(x, d, w, sums, grid, steps, at, to, row):
     """Add one row of vectors to the sums of some entries, the first of which lies in `row`. w: see `sample_rows`."""
-    sample_vectors(x, d, w, sums, (grid[1], grid[4], grid[5], at, to), steps, row, False)
+    _, vectors, _, _, next_x, next_d = grid
+    sample_vectors(x, d, w, sums, (vectors, next_x, next_d, at, to), steps, row, False)
 
 
 @kernel
 def sample_part(x, d, w, room, g, blocks, grid, steps, first, last):
     """Entries first ... last - 1 of `sample`. room: for their sums, and lane_steps."""
     (indptr, places), (sums, lane_steps), row = w, room, 0
+    (number, x_step, d_step, x_first, d_first), (rows, _, x_row, d_row, _, _) = blocks, grid
     sums[: (last - first + 1) * len(lane_steps)] = 0
     while row < indptr.size - 2 and indptr[row + 1] <= first:
         row += 1
-    for block in range(blocks[0]):
-        for r in range(grid[0]):
-            at, to = blocks[3] + block * blocks[1] + r * grid[2], blocks[4] + block * blocks[2] + r * grid[3]
+    for block in range(number):
+        for r in range(rows):
+            at, to = x_first + block * x_step + r * x_row, d_first + block * d_step + r * d_row
             sample_row(x, d, (indptr, places, first, last), sums, grid, steps, at, to, row)
     write_totals(sums, g, lane_steps, first, last)
 

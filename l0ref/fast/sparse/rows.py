@@ -1,7 +1,6 @@
 """A sparse matrix times samples in rows, y = x W^T + b with x (N, D) and y (N, M), in one kernel.
 
-What `batch`, `entries` or `tiles`, and `batch` again do, one group of blocks after
-another:
+Layout by `batch`, products by `entries` or `tiles`, and `batch` again, one group of blocks after another:
 
     batch    x and y, flat, as they are
     blocks   memory for the blocks of x, of y, and for one block

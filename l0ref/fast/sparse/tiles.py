@@ -53,7 +53,7 @@ def contract_rows(x, w, b, floor, y, starts, rows, sizes, first, last):
 @kernel
 def contract_group(x, w, b, floor, y, at, to, sizes, first, last):
     """Rows of tiles first ... last - 1 of one group."""
-    wide, step = sizes[3], sizes[5]
+    _, _, _, wide, _, step = sizes
     rows = (0, 1, 2, 3), (0, wide, 2 * wide, 3 * wide), (0, step, 2 * step, 3 * step)
     contract_rows(x, w, b, floor, y, (at, to), rows, sizes, first, last)
     contract_rows(x, w, b, floor, y, (at, to), ((0,), (0,), (0,)), sizes, first, last)
@@ -62,10 +62,11 @@ def contract_group(x, w, b, floor, y, at, to, sizes, first, last):
 @kernel
 def contract_tiles(x, w, b, floor, y, blocks, sizes, first, last):
     """Rows of tiles first ... last - 1 of `contract`, counted group by group. A group repeats the last block."""
-    rows, s, t = w[1].size - 1, blocks[1], blocks[2]
+    (_, indptr, _), (number, s, t) = w, blocks
+    rows = indptr.size - 1
     while first < last:
         group, row = first // rows * GROUP, first % rows
-        end, rest = min(rows, row + last - first), min(GROUP, blocks[0] - group)
+        end, rest = min(rows, row + last - first), min(GROUP, number - group)
         at, to = group * s, group * t
         if rest > 2:
             four = shift(at_most((0, s, 2 * s, 3 * s), (rest - 1) * s), at)
@@ -86,9 +87,10 @@ def contract(x, w, b, floor, y, blocks, sizes, threads):
     floor   array of one number: 0 for a ReLU, -inf for none
     blocks  how many, and from one to the next in x and in y
     """
-    groups = (blocks[0] + GROUP - 1) // GROUP
+    (_, indptr, _), (number, _, _) = w, blocks
+    groups = (number + GROUP - 1) // GROUP
     for n in prange(threads):
-        first, last = share(w[1], groups, n, threads), share(w[1], groups, n + 1, threads)
+        first, last = share(indptr, groups, n, threads), share(indptr, groups, n + 1, threads)
         contract_tiles(x, w, b, floor, y, blocks, sizes, first, last)
 
 
@@ -96,7 +98,7 @@ def contract(x, w, b, floor, y, blocks, sizes, threads):
 def stored_columns(w, places, i, sizes):
     """Fill places with where the stored columns of a row of tiles are in x, tile after tile; return their number."""
     indptr, columns = w
-    most, wide, width = sizes[1], sizes[3], sizes[4]
+    _, most, _, wide, width, _ = sizes
     j = 0
     for k in range(np.int64(indptr[i]), np.int64(indptr[i + 1])):
         for c in range(wide):
@@ -113,7 +115,7 @@ def write_tiles(totals_, g, places, at, first, sizes):
     at      row within the tiles, rows left, first of the columns, columns left
     first   the first of these tiles
     """
-    tall, wide = sizes[2], sizes[3]
+    _, _, tall, wide, _, _ = sizes
     r, height, j, number = at
     k, c = first + j // wide, j % wide
     for e in range(j, min(j + ROWS, number)):
@@ -128,23 +130,23 @@ def write_tiles(totals_, g, places, at, first, sizes):
 @kernel
 def sample_part(x, d, w, room, g, parts, blocks, sizes, first, last):
     """Rows of tiles first ... last - 1 of `sample`: ROWS rows at a time of as many stored columns, of any tiles."""
-    sums, places = room
-    tall, step, zeros, lanes = sizes[2], sizes[5], (0, 0, 0, 0), parts[0]
+    (sums, places), (indptr, _), zeros, lanes = room, w, (0, 0, 0, 0), parts[0]
+    (m, _, tall, _, _, step), (number_of_blocks, x_step, d_step) = sizes, blocks
     sums[:lanes] = 0
     for i in range(first, last):
         number = stored_columns(w, places, i, sizes)
-        height = min(tall, sizes[0] - i * tall)
+        height = min(tall, m - i * tall)
         for r in range(0, height, ROWS):
             q = at_most((r, r + 1, r + 2, r + 3), height - 1)
             to = shift((q[0] * step, q[1] * step, q[2] * step, q[3] * step), i * tall * step)
             for j in range(0, number, ROWS):
                 at = pick(places, at_most((j, j + 1, j + 2, j + 3), number - 1))
                 total = filled(sums, zeros, zeros)
-                for block in range(blocks[0]):
-                    below = load(x, shift(at, block * blocks[1]))
-                    total = outer(total, load(d, shift(to, block * blocks[2])), below)
+                for block in range(number_of_blocks):
+                    below = load(x, shift(at, block * x_step))
+                    total = outer(total, load(d, shift(to, block * d_step)), below)
                 store(sums, parts, (0,), totals(total))
-                write_tiles(sums[lanes:], g, places, (r, height, j, number), np.int64(w[0][i]), sizes)
+                write_tiles(sums[lanes:], g, places, (r, height, j, number), np.int64(indptr[i]), sizes)
 
 
 @parallel_kernel
@@ -155,11 +157,11 @@ def sample(x, d, w, room, g, parts, blocks, sizes, threads):
     room   `TOTALS` numbers and a vector for each thread; whole numbers, for the columns of a row of tiles
     parts  lanes, 2 lanes, ...: where the vectors of ROWS x ROWS totals go
     """
-    sums, places = room
+    (sums, places), (indptr, _) = room, w
     here, there = sums.size // threads, places.size // threads
     for n in prange(threads):
         mine = sums[n * here : (n + 1) * here], places[n * there : (n + 1) * there]
-        first, last = share(w[0], 1, n, threads), share(w[0], 1, n + 1, threads)
+        first, last = share(indptr, 1, n, threads), share(indptr, 1, n + 1, threads)
         sample_part(x, d, w, mine, g, parts, blocks, sizes, first, last)
 
 
@@ -195,8 +197,9 @@ def multiply_part(w, x, b, y, sizes, lanes, first, last):
 @parallel_kernel
 def multiply(w, x, b, y, sizes, lanes, threads):
     """y = W x + b."""
+    _, indptr, _ = w
     for n in prange(threads):
-        multiply_part(w, x, b, y, sizes, lanes, share(w[1], 1, n, threads), share(w[1], 1, n + 1, threads))
+        multiply_part(w, x, b, y, sizes, lanes, share(indptr, 1, n, threads), share(indptr, 1, n + 1, threads))
 
 
 @kernel

@@ -1,6 +1,6 @@
-"""Compiled `l0ref.sparse.matmul.times`: what ``w @ x`` is for a sparse matrix and an array.
+"""Compiled `l0ref.sparse.matmul.times`: the product ``w @ x`` of a sparse matrix and an array.
 
-Why it is fast: the product of a small layer takes the processor 3 microseconds, and Python takes as long to find out
+Why it is fast: the product of a small layer takes the processor 3 microseconds, and Python takes as long to decide
 how to call it. That depends on the pattern and on the shape of x alone, and is kept.
 """
 

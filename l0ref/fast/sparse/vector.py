@@ -4,7 +4,7 @@
     outer_at   g_k = d_i x[columns_k], i the row of k
 
 The matrix is given as in `sparse.entries`, and read once: each entry costs a load of its value, of its
-column and of x, which is what bounds the speed.
+column and of x, and these loads bound the speed.
 
 Why it is fast: four sums run side by side, since an addition is ready four cycles after it began. Places are unsigned:
 a signed one might count from the end, as in NumPy, and asking that of each entry took 1.6 times as long. Gathering

@@ -1,1 +1,1 @@
-"""Compiled steps of the optimisers, the penalty and its prox: what happens to the weights after a gradient."""
+"""Compiled steps of the optimisers, the penalty and its prox: the update of the weights once the gradient is known."""

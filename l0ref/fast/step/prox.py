@@ -90,7 +90,7 @@ def prox_of_part(w, t, x, beta, series):
 @kernel
 def prox_range(w, v, rates, series, room, first, last):
     """Entries first ... last - 1 of `prox_all`."""
-    beta, price, lr, correction, eps = rates[0], rates[1], rates[2], rates[3], rates[4]
+    beta, price, lr, correction, eps, least = rates[0], rates[1], rates[2], rates[3], rates[4], rates[5]
     x, t = room[0], room[1]
     for a in range(first, last, PART):
         part = w[a : min(a + PART, last)]
@@ -102,7 +102,7 @@ def prox_range(w, v, rates, series, room, first, last):
                 t[i] = price * (lr / (np.sqrt(np.float64(second[i]) / correction) + eps))
         prox_of_part(part, t, x, beta, series)
         for i in range(part.size):
-            part[i] = flushed(part[i], rates[5])
+            part[i] = flushed(part[i], least)
 
 
 @kernel
@@ -135,7 +135,7 @@ def prox_all(w, v, rates, series, room, threads):
 
 
 def laplace_prox_here(w: Array, v: Array, *, beta: float, price: float, step: tuple[float, float, float]) -> None:
-    """Take the prox of every entry of w, flat, in place; what is too small afterwards is 0, as after every step.
+    """Take the prox of every entry of w, flat, in place; results below the least weight become 0, as after a step.
 
     v     Adam's second moment, flat, or an empty array
     step  lr, 1 - beta2^t, eps; of these only lr counts if v is empty

@@ -53,16 +53,18 @@ class Flat:
 @kernel
 def pulled(w, g, pull, series):
     """g <- g + price phi'(w) + 2 l2 w. pull: beta, price beta, 2 l2."""
+    beta = pull[0]
     for i in range(w.size):
-        e = decay(pull[0] * abs(w[i]), series)
+        e = decay(beta * abs(w[i]), series)
         g[i] += pull_entry(w[i], e, pull)
 
 
 @kernel
 def shrunk(w, g, pull):
     """g <- g + 2 l2 w."""
+    twice_l2 = pull[2]
     for i in range(w.size):
-        g[i] += pull[2] * w[i]
+        g[i] += twice_l2 * w[i]
 
 
 @kernel
