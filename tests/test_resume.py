@@ -349,6 +349,8 @@ def test_every_registered_record_comes_back() -> None:
 
 
 def _has_defaults(cls: type) -> bool:
+    if not cls.__module__.startswith("l0ref."):  # other tests register classes of their own
+        return False
     missing = dataclasses.MISSING
     needed = [f for f in dataclasses.fields(cls) if f.init and f.default is missing and f.default_factory is missing]
     return not needed or cls is Recipe
