@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref.cli.methods import method_options, methods_text
+from l0ref.cli.methods import method_options, method_text, methods_text
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.methods import METHODS, Method, Pruned, method
 from l0ref.methods.registry import calibration
@@ -170,6 +170,12 @@ def test_table_fits_a_screen() -> None:
     lines = methods_text().splitlines()
     assert max(map(len, lines)) <= 80
     assert all(any(line.startswith(name + " ") for line in lines) for name in METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_in_full_says_what_its_marks_mean(name: str) -> None:
+    text = method_text(METHODS[name])
+    assert all(mark in text.split("\n", 1)[1] for mark in ("[I]", "[U]") if mark in METHODS[name].marks)
 
 
 def test_options_are_read_as_their_defaults() -> None:

@@ -51,7 +51,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p.add_argument("--epochs", type=int, help="of training before the cut; default that of the model's preset")
     p.add_argument("--finetune-epochs", type=int, help="budget after the cut, which methods that train share")
     p.add_argument(
-        "--out", metavar="DIR", help="default: runs/compare- and the data set; what is there is gone on with"
+        "--out", metavar="DIR", help="default: runs/compare- and the data set; an unfinished comparison is continued"
     )
     p.add_argument("--no-figures", action="store_true", help="write no picture")
     p.add_argument("--quiet", action="store_true", help="no progress and no table")

@@ -160,7 +160,7 @@ def _output_flags(group: Any) -> None:
     group.add_argument("--overwrite", action="store_true", help="replace a result in that folder")
     group.add_argument("--no-figures", action="store_true", help="write no pictures")
     group.add_argument(
-        "--hide-test", action="store_true", help="print and draw nothing of the test set, for who still chooses"
+        "--hide-test", action="store_true", help="print and draw nothing of the test set, for those still choosing"
     )
     group.add_argument("--quiet", action="store_true", help="no progress, no tables, no word of kernels being compiled")
 

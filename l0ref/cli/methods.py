@@ -59,7 +59,9 @@ def method_text(method: Method) -> str:
     """Return one method in full."""
     options = ", ".join(f"{k}={v}" for k, v in method.options.items())
     head = f"{method.name}: {method.paper} ({method.kind}) {method.marks}".rstrip()
-    return f"{head}\n\n{inspect.getdoc(method.function)}\n\noptions: {options}\nrecord: {', '.join(method.records)}\n"
+    parts = (head, inspect.getdoc(inspect.getmodule(method.function)), inspect.getdoc(method.function))
+    end = f"options: {options}\nrecord: {', '.join(method.records)}"
+    return "\n\n".join(str(part) for part in (*parts, end)) + "\n"
 
 
 def method_options(name: str, text: str) -> dict[str, Any]:

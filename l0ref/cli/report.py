@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("folders", nargs="+", metavar="DIR", help="what compress --out wrote")
-    p.add_argument("--hide-test", action="store_true", help="no results on the test set, for who still chooses")
+    p.add_argument("--hide-test", action="store_true", help="no results on the test set, for those still choosing")
     p.set_defaults(run=run)
     return [p]
 
