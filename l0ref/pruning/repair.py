@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 from l0ref.layerwise.quadratic import Quadratic, least_squares
 from l0ref.validate import Array, choose
 
-TURNS = 50  # of coordinate descent over the factors of `reweighting`
+TURNS, ROUNDS = (
+    50,
+    40,
+)  # of coordinate descent over the factors of `reweighting` before each exact solution, and of both
 
 
 def repair(layer: Quadratic, support: Array, *, how: str = "least_squares") -> Array:
@@ -66,9 +69,14 @@ def _reweighting(layer: Quadratic, i: int, S: Index) -> Array:
     v = layer.trained[i, S]
     gram, q = layer.gram[np.ix_(S, S)] * np.outer(v, v), layer.moments[i, S] * v
     c = np.ones(S.size)
-    for _ in range(TURNS):
-        for j in np.flatnonzero(np.diag(gram) > 0).tolist():
-            c[j] = max(0.0, c[j] + (q[j] - gram[j] @ c) / gram[j, j])
+    for _ in range(ROUNDS):
+        for _ in range(TURNS):
+            for j in np.flatnonzero(np.diag(gram) > 0).tolist():
+                c[j] = max(0.0, c[j] + (q[j] - gram[j] @ c) / gram[j, j])
+        P, exact = c > 0, np.zeros_like(c)
+        exact[P] = least_squares(gram[np.ix_(P, P)], q[P])
+        if (exact >= 0).all() and (q - gram @ exact <= 1e-9 * np.abs(q).max())[~P].all():  # no factor wants to move
+            return np.asarray(exact * v)
     return np.asarray(c * v)
 
 
