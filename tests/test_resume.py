@@ -169,16 +169,12 @@ def child(folder: Path, last: int, how: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment, check=False)
 
 
-def killed_and_resumed(folder: Path, last: int, how: str) -> None:
-    assert child(folder, last, how).returncode == -signal.SIGKILL
-    assert gone_on(folder) == summary(begun(None, RECIPE, LAYERS))
-    assert sorted(p.name for p in folder.iterdir()) == [p.name for p in states(folder)]
-
-
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize(("last", "how"), [(6, "step"), (7, "write")])
 def test_killed(last: int, how: str, tmp_path: Path) -> None:
-    killed_and_resumed(tmp_path, last, how)
+    assert child(tmp_path, last, how).returncode == -signal.SIGKILL
+    assert gone_on(tmp_path) == summary(begun(None, RECIPE, LAYERS))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [p.name for p in states(tmp_path)]
 
 
 @pytest.mark.slow
