@@ -17,11 +17,12 @@ import pytest
 import l0ref
 from l0ref import nn, optim, schedules
 from l0ref.archive import read_npz, write_npz
+from l0ref.checkpoint import load_state, save_state
+from l0ref.checkpoint.folder import STEPS, keeping, states
+from l0ref.checkpoint.plain import packed, records, unpacked
 from l0ref.errors import ArgumentError, CheckpointError, ConfigError, Interrupted, L0RefError
 from l0ref.surrogates import Laplace
-from l0ref.training import Recipe, TrainingState, fit, follow, load_state, resume, save_state
-from l0ref.training.keeping import STEPS, keeping, states
-from l0ref.training.plain import packed, records, unpacked
+from l0ref.training import Recipe, TrainingState, fit, follow, resume
 from tests.test_training_state import LAYERS, PENALTY, PLAIN, RECIPES, prune_more, samples, summary, trainer
 
 RECIPE = RECIPES["momentum, best"]

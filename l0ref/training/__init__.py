@@ -5,7 +5,6 @@ from l0ref.training.history import History, rows_to_csv
 from l0ref.training.loop import Trainer
 from l0ref.training.recipe import Recipe
 from l0ref.training.state import TrainingState
-from l0ref.training.written import load_state, save_state
 
 __all__ = [
     "History",
@@ -14,8 +13,6 @@ __all__ = [
     "TrainingState",
     "fit",
     "follow",
-    "load_state",
     "resume",
     "rows_to_csv",
-    "save_state",
 ]

@@ -17,7 +17,6 @@ from l0ref.optim import Adam, Optimizer
 from l0ref.penalty import Penalty
 from l0ref.schedules import Constant, Schedule
 from l0ref.training.history import History
-from l0ref.training.keeping import held, keeping
 from l0ref.training.loop import AfterEpoch, AfterStep, Trainer
 from l0ref.training.progress import Progress
 from l0ref.training.recipe import Recipe
@@ -103,6 +102,8 @@ def follow(
     **options: Any,
 ) -> tuple[Model, History]:
     """Train a model by a recipe; `options` are validation, first_epoch, phase, after_step, after_epoch, as in `fit`."""
+    from l0ref.checkpoint.folder import keeping  # which imports the loop
+
     trainer = Trainer(recipe, model, data, seed, **options)
     with keeping(checkpoint, every=checkpoint_every) as keeper:
         trainer = dataclasses.replace(trainer, keeper=keeper)
@@ -130,6 +131,8 @@ def resume(
     says so. Another release of l0ref, NumPy or Numba, another backend or processor may give other bits: that is
     warned of too. A training that had ended is returned as it is.
     """
+    from l0ref.checkpoint.folder import held  # which imports the loop
+
     with held(folder, every=checkpoint_every) as (keeper, found):
         options: dict[str, Any] = {"validation": validation, "after_step": after_step, "after_epoch": after_epoch}
         trainer = found.trainer(data, keeper=keeper, **options)

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from l0ref.archive.lock import locked
+from l0ref.checkpoint.state import Saved, load_state, save_state
 from l0ref.errors import ArgumentError, CheckpointError
 from l0ref.training.loop import Trainer
 from l0ref.training.state import TrainingState
-from l0ref.training.written import Saved, load_state, save_state
 from l0ref.validate import count, nonnegative
 
 LAST = 2  # states kept

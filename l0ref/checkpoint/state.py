@@ -1,6 +1,6 @@
 """The state of a training as a file: the package's one kind of .npz, plain arrays and JSON, nothing unpickled.
 
-    model.*, best.*     the model of the moment and the best one so far, as in `l0ref.checkpoint`
+    model.*, best.*     the model of the moment and the best one so far, as in `checkpoint.model`
     slots.NAME.*        the optimiser's memory
     carried.*           arrays that hooks carry
     manifest            all numbers of the state; and of the training: recipe, seed, phase, checksums of the data,
@@ -23,7 +23,8 @@ import numpy as np
 
 from l0ref.archive import read_npz, write_npz
 from l0ref.autodiff.op import current_backend
-from l0ref.checkpoint import UNSOUND, described, rebuilt
+from l0ref.checkpoint.model import UNSOUND, described, rebuilt
+from l0ref.checkpoint.plain import packed, unpacked
 from l0ref.data import Dataset
 from l0ref.environment import environment
 from l0ref.errors import ArgumentError, CheckpointError
@@ -32,7 +33,6 @@ from l0ref.optim import State as Slots
 from l0ref.optim.base import check_like
 from l0ref.training.history import History
 from l0ref.training.loop import Trainer
-from l0ref.training.plain import packed, unpacked
 from l0ref.training.recipe import Recipe, check_kind
 from l0ref.training.state import TrainingState
 from l0ref.validate import Array, count, real
