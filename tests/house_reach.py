@@ -13,10 +13,6 @@ COMMON = {  # decorators that call nothing
     "contextmanager", "abstractmethod",
 }  # fmt: skip
 ENDS = ("", "_forward", "_vjp")  # the functions of a twin are named by their stem: `l0ref.autodiff.twins`
-LEFT = {  # `Penalty.breakdown`, and what of traces and layer-wise problems no method calls yet: shorten the list
-    "breakdown", "from_samples", "from_chunks", "refit", "_varies", "_trained", "centred", "layer_of", "patches",
-    "adjoint", "_windows", "_channels",
-}  # fmt: skip
 WORD = re.compile(r"[A-Za-z_]\w*")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -41,7 +37,7 @@ def all_reached(files: Iterable[File]) -> Callable[[File], Iterator[Fault]]:
         is_known = package.get(file.path) is file
         reached = usual if is_known else names_reached({**package, file.path: file}.values(), public)
         for function, owner in functions(file.tree):
-            if function.name not in reached | LEFT and not given(function, owner, file):
+            if function.name not in reached and not given(function, owner, file):
                 yield function.lineno, f"{function.name} is reached from no public name or command; remove it"
 
     rule.__name__ = "all_reached"

@@ -7,7 +7,7 @@ import pytest
 
 from l0ref import nn
 from l0ref.errors import ArgumentError
-from l0ref.pruning.layers import layer_quadratic, prune_layers
+from l0ref.pruning.layers import activation_behind, layer_quadratic, prune_layers
 
 
 def test_parallel_and_cascade_differ_only_behind_the_first_layer(rng):
@@ -47,3 +47,10 @@ def test_refused():
         prune_layers(net, np.zeros((2, 4)), {}, driver="serial")
     with pytest.raises(ArgumentError, match=r"^keep\['fc1.weight'\]=-1 must be at least 0$"):
         prune_layers(net, np.zeros((2, 4)), {"fc1.weight": -1})
+
+
+def test_the_activation_behind_a_layer_is_that_of_its_own_row():
+    body = (nn.Conv2d("a", 3, 3, 3, padding=1), nn.ReLU("inner"), nn.Conv2d("b", 3, 3, 3, padding=1))
+    layers = (nn.Conv2d("stem", 1, 3, 3), nn.ReLU("first"), nn.Residual("sum", body), nn.ReLU("outer"), nn.Flatten("f"))
+    found = {key: activation_behind(layers, f"{key}.weight") for key in ("stem", "a", "b", "none")}
+    assert found == {"stem": layers[1], "a": body[1], "b": None, "none": None}  # the sum lies between b and outer

@@ -16,7 +16,7 @@ from l0ref.methods.thinet import contributions, greedy, scales
 from l0ref.methods.unit_criteria import taylor_scores
 from l0ref.nn import Model
 from l0ref.pruning.gradients import loss_gradients
-from l0ref.pruning.signals import signals
+from l0ref.pruning.trace import signals
 from tests.method_contract import networks
 from tests.test_methods_sensitivity import loss
 

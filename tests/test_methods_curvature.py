@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -11,11 +12,11 @@ import pytest
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
+from l0ref.methods.curvature import columns, grams, hessian_diagonals, neuron_hessians
 from l0ref.methods.elimination import damped, moved, path
 from l0ref.nn import Model
-from l0ref.pruning.curvature import grams, hessian_diagonals, neuron_hessians
 from l0ref.pruning.gradients import loss_gradients
-from l0ref.pruning.signals import columns, signals, weighted_layers
+from l0ref.pruning.trace import signals, trace, weighted_layers
 from l0ref.validate import Array
 from tests.method_contract import networks
 
@@ -148,7 +149,7 @@ def test_diagonals_are_those_of_the_matrices(network: str) -> None:
 
 def test_grams_are_means_over_samples_and_places(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = networks()["cnn"]
-    monkeypatch.setattr("l0ref.pruning.signals.CHUNK", 7)
+    monkeypatch.setattr("l0ref.methods.curvature.trace", functools.partial(trace, chunk=7))
     found = grams(model, data.train)
     entering = signals(model, data.train.x).entering["conv2"].data
     padded = np.pad(entering, ((0, 0), (0, 0), (1, 1), (1, 1)))
@@ -165,7 +166,7 @@ def test_columns_times_weights_is_what_leaves(network: str) -> None:
     found = signals(model, data.train.x)
     for name, layer in weighted_layers(model).items():
         w, b = model.params[f"{name}.weight"], model.params[f"{name}.bias"]
-        y = columns(layer, found.entering[name].data) @ w.reshape(len(w), -1).T + b
+        y = columns(layer, found.entering[name].data) @ np.column_stack([w.reshape(len(w), -1), b]).T
         leaving = found.leaving[name].data.reshape(len(y), len(w), -1).swapaxes(1, 2)
         np.testing.assert_allclose(y, leaving, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(found.logits.data, model.logits(data.train.x), rtol=1e-10, atol=1e-12)

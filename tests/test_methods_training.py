@@ -227,7 +227,7 @@ def test_mean_activations_by_hand() -> None:
     w, b = CNN.params["conv1.weight"], CNN.params["conv1.bias"]
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
     a = np.maximum(np.einsum("ncpqrs,fcrs->nfpq", windows, w) + b[None, :, None, None], 0)
-    np.testing.assert_allclose(found["conv1.weight"], a.mean(axis=(0, 2, 3)), rtol=1e-10)
+    np.testing.assert_allclose(found["conv1"], a.mean(axis=(0, 2, 3)), rtol=1e-10)
 
 
 def test_removed_units_stay_removed() -> None:

@@ -95,7 +95,7 @@ def checked_scores(scores: Mapping[str, Array]) -> dict[str, Array]:
         bad = int(np.isnan(score).sum())
         if bad:
             raise ArgumentError(
-                f"scores[{name!r}] has {bad} NaN of {score.size}: no order exists; mend the scores first"
+                f"scores[{name!r}] has {bad} NaN of {score.size}: no order exists; repair the scores first"
             )
     return arrays
 

@@ -5,7 +5,7 @@
     l_obs       the same cost with H = mean [x; 1][x; 1]' of the layer, sorted once
     exact_obs   the same H, eliminated step by step; rows of a layer compete by the rise of each step
 
-Elimination is in `methods.elimination`, H in `pruning.curvature`. Biases belong to H, are never pruned, and move.
+Elimination is in `methods.elimination`, H in `methods.curvature`. Biases belong to H, are never pruned, and move.
 
 Ref  LeCun, Denker, Solla 1990; Hassibi, Stork 1993; Dong, Chen, Pan 2017 (arXiv 1705.07565), after the authors' code;
      Frantar, Singh, Alistarh 2022 (arXiv 2208.11580), the last as general knowledge [I].
@@ -18,11 +18,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from l0ref.data import Splits
+from l0ref.methods.curvature import grams, hessian_diagonals, neuron_hessians
 from l0ref.methods.elimination import damped, moved, path
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
-from l0ref.pruning.by_layer import magnitude_plan
-from l0ref.pruning.curvature import grams, hessian_diagonals, neuron_hessians
+from l0ref.pruning.layers import magnitude_plan
 from l0ref.pruning.prune import prune_by
 from l0ref.validate import Array, nonnegative
 

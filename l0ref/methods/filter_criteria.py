@@ -32,7 +32,7 @@ from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.methods.unit_criteria import taylor_scores
 from l0ref.nn import Model
 from l0ref.pruning.axes import coupled_axes
-from l0ref.pruning.signals import chunks, signals
+from l0ref.pruning.trace import trace
 from l0ref.pruning.units import free_axes, places, prune_units
 from l0ref.validate import Array, choose, count
 
@@ -82,8 +82,7 @@ def vip_scores(model: Model, data: Splits, *, samples: int, seed: int, component
     few, sizes = calibration(model, data, samples=samples, seed=seed), free_axes(model)
     join = POOLS[choose("pool", pool, POOLS)]
     rows = []
-    for part in chunks(few):
-        found = signals(model, part.x)
+    for found in trace(model, few.x):
         outputs = (found.activated[axis].data.astype(np.float64) for axis in sizes)
         rows.append(np.concatenate([join(a.reshape(*a.shape[:2], -1), axis=2) for a in outputs], axis=1))
     labels = np.eye(few.classes)[few.y]

@@ -24,11 +24,11 @@ from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Splits
 from l0ref.layerwise import Quadratic, solve
 from l0ref.layerwise.cuts import Neuron, cutting_planes
+from l0ref.layerwise.operator import layer_of
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Layer, Model
 from l0ref.nn.activations import ReLU
-from l0ref.pruning.by_layer import activation_behind, exact_mask, inputs_and_answers, magnitude_plan
-from l0ref.pruning.trace import layer_of
+from l0ref.pruning.layers import activation_behind, exact_mask, inputs_and_answers, magnitude_plan
 from l0ref.validate import Array, choose, count, nonnegative
 
 FORMS = ("linear", "soft", "hard")
@@ -62,7 +62,7 @@ def l0_constrained(
     for key in model.weights:
         layer = layer_of(model, key)
         x, z = inputs_and_answers(found if scheme == "cascade" else model, model, key, few.x)
-        task = _Task(model, key, x, z, activation_behind(model, key))
+        task = _Task(model, key, x, z, activation_behind(model.architecture, key))
         if form != "linear" and isinstance(task.activation, ReLU):
             w, b = task.proven(plan[key], form)
         else:

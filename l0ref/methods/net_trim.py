@@ -25,7 +25,7 @@ from l0ref.layerwise.trim import trim
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
 from l0ref.nn.activations import ReLU
-from l0ref.pruning.by_layer import activation_behind, exact_mask, inputs_and_answers, magnitude_plan
+from l0ref.pruning.layers import activation_behind, exact_mask, inputs_and_answers, magnitude_plan
 from l0ref.validate import Array, choose, count, nonnegative, positive
 
 ACTIVE = 1e-6  # an output above it counts as positive, as in the authors' code
@@ -85,7 +85,7 @@ class _Layer:
     def __init__(self, model: Model, key: str, x: Array, z: Array, *, slack: bool) -> None:
         self.bias = f"{key.removesuffix('weight')}bias"
         self.weights = model.params[key].reshape(len(model.params[key]), -1).astype(np.float64)
-        has_bias, is_relu = self.bias in model.params, isinstance(activation_behind(model, key), ReLU)
+        has_bias, is_relu = self.bias in model.params, isinstance(activation_behind(model.architecture, key), ReLU)
         self.x = np.concatenate([x, np.ones((len(x), int(has_bias)))], axis=1)
         self.y = np.maximum(z, 0.0) if is_relu else z
         self.active = self.y > ACTIVE if is_relu else np.ones(z.shape, bool)

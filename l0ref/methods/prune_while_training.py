@@ -121,18 +121,18 @@ def unit_scores(model: Model, few: Dataset, *, criterion: str, seed: int, number
         writers = axes.writers(axis)
         rows = [model.params[f"{name}.weight"].reshape(size, -1) for name in writers]
         l1, noise = [np.abs(w).sum(axis=1, dtype=np.float64) for w in rows], rng.random(size)
-        own = [means[f"{name}.weight"] for name in writers] if means else l1
+        own = [means[name] for name in writers] if means else l1
         scores[axis] = noise if criterion == "random" else np.mean(own, axis=0)
     return scores
 
 
 def mean_activations(model: Model, x: Array) -> dict[str, Array]:
-    """Return, by weight, the mean of what each unit puts out behind its activation, over samples and positions."""
+    """Return, by layer, the mean output of each unit behind its activation, over samples and positions."""
     total: dict[str, Array] = {}
-    for signals in trace(model, x):
-        for key, signal in signals.items():
-            a = signal.outputs.astype(np.float64)
-            total[key] = total.get(key, 0) + a.reshape(*a.shape[:2], -1).mean(axis=2).sum(axis=0) / len(x)
+    for found in trace(model, x):
+        for name, tensor in found.behind.items():
+            a = tensor.data.astype(np.float64)
+            total[name] = total.get(name, 0) + a.reshape(*a.shape[:2], -1).mean(axis=2).sum(axis=0) / len(x)
     return total
 
 

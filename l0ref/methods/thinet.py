@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.data import Dataset, Splits
+from l0ref.layerwise.operator import patches
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
 from l0ref.pruning.axes import coupled_axes
-from l0ref.pruning.signals import chunks, columns, signals, weighted_layers
+from l0ref.pruning.trace import trace, weighted_layers
 from l0ref.pruning.units import already_gone, free_axes, places, prune_units
 from l0ref.streams import stream
 from l0ref.validate import Array, count
@@ -58,11 +59,12 @@ def contributions(model: Model, data: Dataset, *, outputs: int, seed: int) -> di
     """Return by axis the Gram matrix sum_i x_ij x_ik (units, units) over sampled outputs of its readers."""
     axes, layers, rng = coupled_axes(model), weighted_layers(model), stream(seed, "prune")
     found = {axis: np.zeros((size, size)) for axis, size in free_axes(model).items()}
-    for part in chunks(data):
-        here = signals(model, part.x)
+    for here in trace(model, data.x):
         for axis, total in found.items():
             for name in axes.readers(axis):
-                cols = columns(layers[name], here.entering[name].data.astype(np.float64))
+                entering = here.entering[name].data
+                rows = patches(layers[name], entering.astype(np.float64))
+                cols = rows.reshape(len(entering), -1, rows.shape[1])
                 w = model.params[f"{name}.weight"].astype(np.float64)
                 n, p = (rng.integers(size, size=outputs * len(cols)) for size in cols.shape[:2])
                 f = rng.integers(len(w), size=len(n))

@@ -21,7 +21,7 @@ from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
 from l0ref.ops import cross_entropy
 from l0ref.pruning.axes import coupled_axes
-from l0ref.pruning.signals import chunks, signals
+from l0ref.pruning.trace import CHUNK, trace
 from l0ref.pruning.units import free_axes, places, prune_units
 from l0ref.validate import Array, choose
 
@@ -43,8 +43,7 @@ def apoz(
     """
     few = calibration(model, data, samples=samples, seed=seed)
     zeros = {axis: np.zeros(size) for axis, size in free_axes(model).items()}
-    for part in chunks(few):
-        found = signals(model, part.x)
+    for found in trace(model, few.x):
         for axis, total in zeros.items():
             silent = _by_unit(found.activated[axis].data == 0)
             total += silent.mean(axis=2).sum(axis=0) / len(few)
@@ -77,10 +76,9 @@ def taylor_scores(model: Model, data: Splits, *, samples: int, seed: int, absolu
     choose("absolute", absolute, ("sample", "sum"))
     few = calibration(model, data, samples=samples, seed=seed)
     total = {axis: np.zeros(size) for axis, size in free_axes(model).items()}
-    for part in chunks(few):
-        found = signals(model, part.x)
+    for i, found in enumerate(trace(model, few.x)):
         wrt = [found.activated[axis] for axis in total]
-        slopes = grad(cross_entropy(found.logits, part.y, reduction="sum"), wrt)
+        slopes = grad(cross_entropy(found.logits, few.y[i * CHUNK : (i + 1) * CHUNK], reduction="sum"), wrt)
         for axis, a, slope in zip(total, wrt, slopes, strict=True):
             each = _by_unit(a.data * slope).mean(axis=2, dtype=np.float64) / len(few)
             total[axis] += (np.abs(each) if absolute == "sample" else each).sum(axis=0)

@@ -17,7 +17,7 @@ from l0ref.data import Dataset, Splits
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune_by
-from l0ref.pruning.signals import chunks, signals, weighted_layers
+from l0ref.pruning.trace import trace, weighted_layers
 from l0ref.validate import Array
 
 
@@ -46,8 +46,7 @@ def input_squares(model: Model, data: Dataset) -> dict[str, Array]:
     That is the derivative of sum(layer(x^2)) with respect to the weight, so that groups and strides need no care.
     """
     layers, total = weighted_layers(model), {key: np.zeros_like(model.params[key]) for key in model.weights}
-    for part in chunks(data):
-        found = signals(model, part.x)
+    for found in trace(model, data.x):
         for name, layer in layers.items():
             params = {k: Tensor(p) for k, p in model.params.items() if k.startswith(f"{name}.")}
             y, _ = layer.forward(Tensor(np.square(found.entering[name].data)), params, {})

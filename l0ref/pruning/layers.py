@@ -4,40 +4,56 @@
     cascade   every layer sees the inputs that the layers pruned before it leave, and aims at the trained answers
 
 What happens to a layer is a function of its `Quadratic`; by default `solve`. Biases are the best for the new weights.
+Below: what other methods that go layer by layer share, budgets, samples, and masks of an exact size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
-from l0ref.errors import ArgumentError
 from l0ref.layerwise import Quadratic, solve
-from l0ref.nn import Conv2d, Model
-from l0ref.pruning.trace import answers, layer_of, patches, trace
+from l0ref.layerwise.operator import answers, layer_of, patches
+from l0ref.nn import Layer, Model, Residual
+from l0ref.nn.activations import ELEMENTWISE
+from l0ref.pruning.prune import prune_by
+from l0ref.pruning.score import SCORES
+from l0ref.pruning.trace import CHUNK, trace
 from l0ref.validate import Array, choose, count
 
 Fit = Callable[[Quadratic, int], tuple[Array, Array]]  # quadratic, weights that stay -> weights (M, P), support
 
 
-def layer_quadratic(
-    model: Model, key: str, x: Array, *, inputs: Model | None = None, ridge: float = 1e-3, chunk: int = 256
-) -> Quadratic:
-    """Return the quadratic of one layer of `model` on samples x, the ridge towards its weights.
+def samples_of(
+    model: Model, key: str, x: Array, *, inputs: Model | None = None, chunk: int = CHUNK
+) -> Iterator[tuple[Array, Array]]:
+    """Yield rows that enter a layer, (N, P), and its pre-activations, (N, M), for a few of the samples x at a time.
 
     inputs  another network, of the same architecture, whose signals enter the layer; its own if None
     """
-    layer, weight = layer_of(model, key), model.params[key]
-    if isinstance(layer, Conv2d) and layer.groups > 1:
-        raise ArgumentError(f"key={key!r} is a convolution of {layer.groups} groups; use patches of each group")
-    sources = trace(inputs or model, x, keys=[key], chunk=chunk), trace(model, x, keys=[key], chunk=chunk)
+    layer, name = layer_of(model, key), key.removesuffix(".weight")
+    own = trace(model, x, chunk=chunk)
+    pairs = zip(trace(inputs, x, chunk=chunk), own, strict=True) if inputs is not None else ((s, s) for s in own)
+    for entering, aimed_at in pairs:
+        yield patches(layer, entering.entering[name].data), answers(layer, aimed_at.leaving[name].data)
 
-    def chunks() -> Iterator[tuple[Array, Array]]:
-        for entering, aimed_at in zip(*sources, strict=True):
-            yield patches(layer, entering[key].inputs), answers(layer, aimed_at[key].preactivations)
 
-    return Quadratic.from_chunks(chunks(), ridge=ridge, weights=weight.reshape(len(weight), -1))
+def layer_quadratic(model: Model, key: str, x: Array, *, ridge: float = 1e-3, **options: Any) -> Quadratic:
+    """Return the quadratic of one layer of `model`, the ridge towards its weights; `options` as in `samples_of`."""
+    weight = model.params[layer_of(model, key).name + ".weight"]
+    return Quadratic.from_chunks(
+        samples_of(model, key, x, **options), ridge=ridge, weights=weight.reshape(len(weight), -1)
+    )
+
+
+def inputs_and_answers(now: Model, trained: Model, key: str, x: Array) -> tuple[Array, Array]:
+    """Return what enters a layer of `now`, (N, P), and its pre-activations in `trained`, (N, M), as float64 rows."""
+    parts = zip(*samples_of(trained, key, x, inputs=None if now is trained else now), strict=True)
+    inputs, wanted = (np.concatenate(part).astype(np.float64) for part in parts)
+    return inputs, wanted
 
 
 def prune_layers(
@@ -73,3 +89,28 @@ def prune_layers(
             params[bias] = np.asarray(layer.bias(weights))
         done = done.replace(params=params, masks={**done.masks, key: support.reshape(shape)})
     return done
+
+
+def magnitude_plan(model: Model, *, amount: float, scope: str, min_keep: int) -> dict[str, Array]:
+    """Return the masks of magnitude pruning: how many weights each layer, and each row, keeps."""
+    pruned = prune_by(model, SCORES["magnitude"](model, None), amount=amount, scope=scope, min_keep=min_keep)
+    return {key: pruned.masks[key] for key in model.weights}
+
+
+def activation_behind(layers: Sequence[Layer], key: str) -> Layer | None:
+    """Return the activation directly behind the layer of a weight, or None."""
+    for layer, after in zip_longest(layers, layers[1:]):
+        if key in layer.weights():
+            inner = (layer.body, layer.shortcut) if isinstance(layer, Residual) else ()
+            found = [activation_behind(part, key) for part in inner]
+            return next(filter(None, found), None) if inner else after if isinstance(after, ELEMENTWISE) else None
+    return None
+
+
+def exact_mask(weights: Array, plan: Array, model: Model, key: str) -> Array:
+    """Return a mask of as many weights as `plan` keeps: the largest found, then, if too few, the largest trained."""
+    alive, trained = model.mask(key), np.abs(model.params[key])
+    order = np.lexsort((-trained.ravel(), -np.abs(weights).ravel(), ~alive.ravel()))
+    mask = np.zeros(plan.size, bool)
+    mask[order[: int(plan.sum())]] = True
+    return mask.reshape(plan.shape)

@@ -16,18 +16,24 @@ import numpy as np
 
 from l0ref.autodiff.tensor import grad
 from l0ref.data import Dataset
-from l0ref.nn import Model
-from l0ref.pruning.signals import chunks, columns, signals, weighted_layers, with_ones
+from l0ref.layerwise.operator import patches
+from l0ref.nn import Conv2d, Linear, Model
+from l0ref.pruning.trace import trace, weighted_layers
 from l0ref.validate import Array
+
+
+def columns(layer: Linear | Conv2d, x: Array) -> Array:
+    """Return [x; 1] as (N, P, K + 1): what a row of K weights and its bias meet, for each sample and place."""
+    rows = patches(layer, x)
+    return np.append(rows, np.ones_like(rows[:, :1]), axis=1).reshape(len(x), -1, rows.shape[1] + 1)
 
 
 def grams(model: Model, data: Dataset) -> dict[str, Array]:
     """Return by layer the mean over samples and places of [x; 1][x; 1]', (K + 1, K + 1) in float64."""
     layers, total = weighted_layers(model), dict[str, Array]()
-    for part in chunks(data):
-        found = signals(model, part.x)
+    for found in trace(model, data.x):
         for name, layer in layers.items():
-            cols = with_ones(columns(layer, found.entering[name].data.astype(np.float64)))
+            cols = columns(layer, found.entering[name].data.astype(np.float64))
             flat = cols.reshape(-1, cols.shape[2])
             total[name] = total.get(name, 0.0) + flat.T @ flat / (len(data) * cols.shape[1])
     return total
@@ -37,8 +43,7 @@ def slopes(model: Model, data: Dataset) -> dict[str, tuple[Array, Array]]:
     """Return by layer ([x; 1] (N, P, K + 1), delta (N, C, F, P)) over all samples; see the text of the module."""
     layers = weighted_layers(model)
     parts: dict[str, list[tuple[Array, Array]]] = {name: [] for name in layers}
-    for part in chunks(data):
-        found = signals(model, part.x)
+    for found in trace(model, data.x):
         z = found.logits.data - found.logits.data.max(axis=1, keepdims=True)
         p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
         root = np.sqrt(p)
@@ -47,7 +52,7 @@ def slopes(model: Model, data: Dataset) -> dict[str, tuple[Array, Array]]:
         bars = [grad(found.logits, wrt, y_bar=np.ascontiguousarray(factor[:, :, c])) for c in range(p.shape[1])]
         for i, (name, layer) in enumerate(layers.items()):
             delta = np.stack([bar[i].reshape(*bar[i].shape[:2], -1) for bar in bars], axis=1)
-            parts[name].append((with_ones(columns(layer, found.entering[name].data)), delta))
+            parts[name].append((columns(layer, found.entering[name].data), delta))
     return {
         name: (np.concatenate([c for c, _ in pairs]).astype(np.float64), np.concatenate([d for _, d in pairs]))
         for name, pairs in parts.items()
