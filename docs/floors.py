@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURE = ROOT / "docs" / "figures" / "floors.svg"
 WIDTH, HEIGHT, GAP, STEP, MARGIN = 104, 26, 56, 24, 70  # pixels: box, gaps between boxes and rows, space for labels
-CORE = {"autodiff", "ops", "surrogates", "masks", "nn", "penalty", "optim", "training", "pruning"}
 FRONT = {"__init__", "__main__"}  # the front door names everything
 
 Rooms = Mapping[str, set[str]]  # a room and those it imports from
@@ -72,8 +71,8 @@ def rows(used: Rooms, floors: Mapping[str, int]) -> list[tuple[int, list[str]]]:
     ]
 
 
-def svg(used: Rooms, floors: Mapping[str, int]) -> str:
-    """Return the figure: a box for each room, blue in the core, and a line to each room it imports from directly."""
+def svg(used: Rooms, floors: Mapping[str, int], core: Collection[str]) -> str:
+    """Return the figure: a box for each room, blue on the core path, and a line to each one it imports from."""
     table, below = rows(used, floors), reach(used)
     width = 2 * MARGIN + max(len(row) for _, row in table) * (WIDTH + GAP)
     place = {
@@ -100,7 +99,7 @@ def svg(used: Rooms, floors: Mapping[str, int]) -> str:
             ends = f'x1="{x + WIDTH // 2}" y1="{y + down}" x2="{to_x + WIDTH // 2}" y2="{to_y + HEIGHT - down}"'
             parts.append(f'<line {ends} stroke="#7d8fa3" stroke-opacity="0.6"/>')
     for room, (x, y) in sorted(place.items()):
-        fill = "#dcebff" if room in CORE else "#f3f3f3"
+        fill = "#dcebff" if room in core else "#f3f3f3"
         parts.append(f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="4" fill="{fill}" stroke="#556677"/>')
         parts.append(f'<text x="{x + WIDTH // 2}" y="{y + 17}" text-anchor="middle">{room}</text>')
     return "\n".join([*parts, "</svg>", ""])
@@ -108,6 +107,6 @@ def svg(used: Rooms, floors: Mapping[str, int]) -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    from tests.house import FLOORS
+    from tests.house import CORE, FLOORS
 
-    FIGURE.write_text(svg(rooms(ROOT / "l0ref"), FLOORS), encoding="utf-8")
+    FIGURE.write_text(svg(rooms(ROOT / "l0ref"), FLOORS, CORE), encoding="utf-8")

@@ -20,7 +20,8 @@ from tests.house_verdicts import dropped_verdicts, names_once, never_run
 
 # The floors of the package, from the ground: what a module stands on is on its own floor or below.
 FLOORS = {
-    "errors": 0, "validate": 0, "archive": 0, "streams": 0, "pipes": 0, "version": 0, "environment": 0, "tables": 0,
+    "errors": 0, "validate": 0, "archive": 0, "streams": 0, "pipes": 0, "progress": 0, "version": 0,
+    "environment": 0, "tables": 0,
     "surrogates": 1, "masks": 1, "schedules": 1,
     "autodiff": 2,
     "ops": 3, "fast": 3, "sparse": 3,
@@ -32,6 +33,10 @@ FLOORS = {
     "__init__": 9, "__main__": 9,
 }  # fmt: skip
 TOP = FLOORS["__init__"]
+
+# The core path: the rooms that people come to read, and how many lines they may have in all.
+CORE = ("autodiff", "ops", "surrogates", "masks", "nn", "penalty", "optim", "training", "pruning")
+CORE_LINES = 9_000
 
 # Where the package may import a distribution that is not the standard library's; nothing else may come in.
 INTEROP, PEERS = "l0ref/interop/", "l0ref/bench/suites/"
@@ -202,6 +207,23 @@ def short_files(file: File) -> Iterator[Fault]:
     lines = file.source.count("\n")
     if file.inside("l0ref/", "examples/") and lines > LONGEST and file.path not in LONG:
         yield LONGEST, f"{lines} lines, the most is {LONGEST}; look for the cut"
+
+
+def short_core(files: Iterable[File]) -> Rule:
+    """Return the rule that the rooms of the core path have at most CORE_LINES lines in all, judged beside `files`."""
+    sizes = {file.path: file.source.count("\n") for file in files if file.inside("l0ref/") and file.module in CORE}
+    total, longest = sum(sizes.values()), max(sizes, key=sizes.__getitem__)
+
+    def rule(file: File) -> Iterator[Fault]:
+        """The core path can be read: it has at most CORE_LINES lines. The longest file is named."""
+        if file.path == longest and total > CORE_LINES:
+            yield (
+                1,
+                f"the core path has {total:,} lines, the most is {CORE_LINES:,}; move or merge what it need not hold",
+            )
+
+    rule.__name__ = "short_core"
+    return rule
 
 
 # Assembled, so that this file does not contain what it forbids.

@@ -16,7 +16,7 @@ from l0ref.autodiff.op import OPS
 from l0ref.surrogates import SURROGATES
 from tests import oracles_surrogates
 from tests.cases import CASES
-from tests.house import FLOORS, LONG, RULES, registry_gaps
+from tests.house import CORE, CORE_LINES, FLOORS, LONG, RULES, registry_gaps, short_core
 from tests.house_files import ROOT, File, faults, repository
 from tests.house_imports import no_circles
 from tests.house_reach import all_reached
@@ -28,6 +28,7 @@ ALL_RULES = {
     "all_reached": all_reached(FILES),
     "can_fail": can_fail(FILES),
     "no_circles": no_circles(FILES),
+    "short_core": short_core(FILES),
 }
 OPEN_CIRCLES: set[str] = set()  # the files of circles that are still there
 
@@ -131,6 +132,7 @@ PLANTED = [
     ("short_files", "l0ref/masks.py", "x = 1\n" * 301, "301 lines, the most is 300"),
     ("short_files", "examples/ex01.py", "x = 1\n" * 400, "400 lines, the most is 300"),
     ("no_private_words", "README.md", "Read /" + "tmp/x first.", "'/" + "tmp/' does not belong"),
+    ("short_core", "l0ref/ops/novelty.py", "x = 1\n" * 9_000, "lines, the most is 9,000; move or merge"),
     ("no_private_words", ".ci/run", "one\ncd /" + "work/main", "'/" + "work/' does not belong"),
     ("no_private_words", "docs/a.md", "from `/" + "root/a`", "'/" + "root/' does not belong"),
     ("no_private_words", "docs/a.md", "https://py" + "pi.org/x", "'py" + "pi.org' does not belong"),
@@ -223,6 +225,8 @@ CLEAN = [
     ("documented", "l0ref/masks.py", "'''M.'''\ndef keep():\n    '''K.'''\ndef _own(): pass\n@overload\ndef f(): ..."),
     ("short_files", "l0ref/masks.py", "x = 1\n" * 300),
     ("short_files", "tests/test_a.py", "x = 1\n" * 900),
+    ("short_core", "l0ref/fast/novelty.py", "x = 1\n" * 9_000),
+    ("short_core", "l0ref/ops/novelty.py", "x = 1\n"),
     ("no_private_words", "README.md", "#!/usr/bin/env bash\nhttps://a.b/" + "work/c and x/" + "root/y, a framework"),
     ("dropped_verdicts", "tests/test_a.py", "assert np.array_equal(a, b)\nok = a == b\nraises(E, f)\nx.sort()"),
     ("names_once", "tests/test_a.py", "def test_a(): f()\nclass TestA:\n    def test_a(self): f()"),
@@ -261,7 +265,7 @@ def test_repository_keeps_the_rule(rule):
 def judged(rule, path, source):
     """What a rule finds in one sample file, judged beside the repository."""
     sample = File(path, source)
-    made = {"all_reached": all_reached, "can_fail": can_fail, "no_circles": no_circles}
+    made = {"all_reached": all_reached, "can_fail": can_fail, "no_circles": no_circles, "short_core": short_core}
     return faults(made[rule]([*FILES, sample]) if rule in made else RULES[rule], [sample])
 
 
@@ -312,6 +316,13 @@ def test_every_module_has_a_floor_and_no_exception_is_stale():
 
 
 FILES_BY_PATH = {file.path: file for file in FILES}
+
+
+def test_reading_states_the_size_of_the_core_path():
+    rooms = ", ".join(f"`{room}`" for room in CORE[:-1]) + f" and `{CORE[-1]}`"
+    text = " ".join(FILES_BY_PATH["docs/reading.md"].source.split())
+    assert f"{rooms}: {CORE_LINES:,} lines at most, which a test counts" in text
+
 
 # --- the registries equal their tables of cases -----------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from docs import floors
-from tests.house import FLOORS
+from tests.house import CORE, FLOORS
 from tests.house_files import ROOT
 
 PAGE = (ROOT / "docs" / "reading.md").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def test_the_experiments_are_one_for_each_file_and_one_for_the_truth() -> None:
 
 
 def test_the_figure_shows_the_imports_of_today() -> None:
-    drawn = floors.svg(floors.rooms(ROOT / "l0ref"), FLOORS)
+    drawn = floors.svg(floors.rooms(ROOT / "l0ref"), FLOORS, CORE)
     assert floors.FIGURE.read_text(encoding="utf-8") == drawn, "run: python docs/floors.py"
 
 
@@ -59,7 +59,7 @@ def test_the_figure_sees_a_new_import_and_what_it_implies(tmp_path: Path) -> Non
     (package / "ops.py").write_text("from l0ref import masks\nimport l0ref.errors\n")
     used = floors.rooms(package)
     assert used == {"errors": set(), "masks": {"errors"}, "ops": {"masks", "errors"}}
-    picture = floors.svg(used, {"errors": 0, "masks": 1, "ops": 3})
+    picture = floors.svg(used, {"errors": 0, "masks": 1, "ops": 3}, ())
     assert picture.count('stroke-opacity="0.6"') == 2  # that from ops to errors is implied by the other two
     (package / "errors.py").write_text("import l0ref.ops")
     assert "errors" in floors.reach(floors.rooms(package))["errors"]

@@ -10,13 +10,13 @@ from typing import Any
 
 from l0ref import metrics
 from l0ref.data import Splits
-from l0ref.errors import ArgumentError, ConfigError
+from l0ref.errors import ArgumentError, ConfigError, LayerCollapse
 from l0ref.masks import largest_amount
 from l0ref.methods.registry import METHODS, Pruned, measured
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune
 from l0ref.pruning.score import SCORES
-from l0ref.validate import between, choose, count, nonnegative, portion, real
+from l0ref.validate import between, choose, count, nonnegative, real
 
 LAYER_STEPS = 10_000  # how finely a tolerance cuts with scope="layer"
 
@@ -69,24 +69,16 @@ class Cut:
             )
         METHODS[self.method].check_options(self._options())
 
-    def check_model(self, model: Model, *, name: str = "amount", value: Any = None) -> None:
+    def check_model(self, model: Model, *, asked: str = "") -> None:
         """Refuse, before any training, an amount that would leave a layer of `model` without a weight.
 
-        name, value   of the argument that the message begins with; by default the amount itself
+        asked   what the message begins with where the amount is not what the user gave
         """
-        if self.amount is None:
-            return
-        asked = f"{name}={self.amount if value is None else value!r}"
-        sizes = list(model.sizes.values())
-        for part in [sizes] if self.scope == "global" else [[size] for size in sizes]:
-            n, most = sum(part), sum(size - min(size, max(self.min_keep, 1)) for size in part)
-            drop = portion(self.amount, n) if isinstance(self.amount, float) else self.amount
-            if drop > most:
-                kept = f"min_keep={self.min_keep}" if self.min_keep else "one weight left in each layer"
-                where = "" if self.scope == "global" else " of one layer"
-                raise ConfigError(
-                    f"{asked} removes {drop} of {n} weights{where}, but at most {most} can go with {kept}; ask for less"
-                )
+        if self.amount is not None:
+            try:
+                METHODS[self.method].check_budget(model, amount=self.amount, **self._options())
+            except (ArgumentError, LayerCollapse) as error:
+                raise ConfigError(f"{asked}{error}") from None
 
     def apply(self, model: Model, data: Splits, *, seed: int) -> Pruned:
         """Return the model with the weights masked that this cut removes, unless a sweep took as many before.

@@ -42,8 +42,7 @@ def check_cuts(model: Model, cut: Cut, curve: Sequence[float]) -> None:
         if ratio > model.size:
             raise ConfigError(f"curve={ratio!r} leaves none of {model.size} weights; ask for less")
         fraction = amount_for_compression(model.size, ratio) / model.size
-        control = Cut(amount=fraction, scope=cut.scope, min_keep=cut.min_keep)
-        control.check_model(model, name="curve", value=ratio)
+        Cut(amount=fraction, scope=cut.scope, min_keep=cut.min_keep).check_model(model, asked=f"curve={ratio!r}: ")
 
 
 def run_experiment(

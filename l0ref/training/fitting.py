@@ -15,10 +15,10 @@ from l0ref.data import Dataset
 from l0ref.nn import Model
 from l0ref.optim import Adam, Optimizer
 from l0ref.penalty import Penalty
+from l0ref.progress import Progress
 from l0ref.schedules import Constant, Schedule
 from l0ref.training.history import History
 from l0ref.training.loop import AfterEpoch, AfterStep, Trainer
-from l0ref.training.progress import Progress
 from l0ref.training.recipe import Recipe
 from l0ref.training.state import TrainingState
 

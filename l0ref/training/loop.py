@@ -21,9 +21,9 @@ from l0ref import metrics
 from l0ref.data import Dataset, batch_count, orders
 from l0ref.errors import ArgumentError, Diverged, Interrupted, ShapeError
 from l0ref.nn import Model
+from l0ref.progress import Progress
 from l0ref.schedules import ReduceOnPlateau
 from l0ref.training.history import History
-from l0ref.training.progress import Progress
 from l0ref.training.recipe import MONITORS, Recipe, check_kind
 from l0ref.training.state import TrainingState
 from l0ref.training.steps import Steps, Task, steps_for
