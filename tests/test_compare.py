@@ -11,14 +11,16 @@ import pytest
 
 from l0ref import metrics, nn
 from l0ref.cli import main
-from l0ref.errors import ArgumentError
-from l0ref.experiment import Comparison, compare, comparison_text, point
+from l0ref.errors import ArgumentError, LayerCollapse
+from l0ref.experiment import Comparison, compare, comparison_text, error_table, point
+from l0ref.experiment.comparison import TRIALS, Key, equal_flops, key_of
 from l0ref.methods import METHODS
-from l0ref.report.figures.comparison import comparison_figure, comparison_png
+from l0ref.report.figures.comparison import accuracy_figure, comparison_pictures, costs_figure
 from l0ref.training import Recipe, follow
 from tests.method_contract import networks
 
 MLP, DATA = networks()["mlp"]
+CNN, IMAGES = networks()["cnn"]
 SHORT = ["compare", "--epochs", "1", "--finetune-epochs", "2", "--quiet", "--no-figures"]
 
 
@@ -47,7 +49,7 @@ def test_a_budget_that_cannot_be_met_is_a_row_that_says_so() -> None:
     row = point(MLP, DATA, method="magnitude", ratio=200.0, finetune=Recipe(1), seed=0)
     assert "prune less" in row["refused"]
     text = comparison_text([row, point(MLP, DATA, method="magnitude", ratio=2.0, finetune=Recipe(1), seed=0)])
-    assert text.splitlines()[1].split()[-1] == "-"
+    assert text.splitlines()[-1].split()[-1] == "-"
 
 
 def test_done_points_are_kept_and_each_seed_is_loaded_once() -> None:
@@ -58,20 +60,54 @@ def test_done_points_are_kept_and_each_seed_is_loaded_once() -> None:
         asked.append(seed)
         return MLP
 
-    whole = compare(what, data=lambda _: DATA, dense=dense)
+    keys = list(what.points(MLP))
+    whole = compare(what, keys=keys, data=lambda _: DATA, dense=dense)
     assert asked == [0, 1]
     new: list[Any] = []
-    again = compare(what, data=lambda _: DATA, dense=dense, done=whole[:5], finished=new.append)
+    again = compare(what, keys=keys, data=lambda _: DATA, dense=dense, done=whole[:5], finished=new.append)
     assert asked == [0, 1, 1]
-    assert [(r["seed"], r["method"], r["ratio"]) for r in new] == list(what.points())[5:]
+    assert [key_of(r) for r in new] == keys[5:]
     seconds = ("seconds_method", "seconds_finetune")
     plain = [[{k: v for k, v in r.items() if k not in seconds} for r in rows] for rows in (whole, again)]
     assert plain[0] == plain[1]
 
 
 def test_the_table_is_means_and_sample_deviations() -> None:
-    rows = [{"method": "a", "ratio": 2.0, "test_acc1": v} for v in (0.9, 0.92)]
-    assert comparison_text(rows).splitlines()[1].split() == ["a", "9.0", "±1.4"]
+    rows = [{"method": "a", "ratio": 2.0, "test_acc1": v, "equal": "weights"} for v in (0.9, 0.92)]
+    assert error_table(rows).splitlines()[1].split() == ["a", "9.0", "±1.4"]
+    text = comparison_text([*rows, {**rows[0], "method": "b", "equal": "multiply-adds"}])
+    assert text.count("found by search") == 1
+    assert text.splitlines()[-1].split() == ["b", "10.0"]
+
+
+def test_structured_methods_are_also_compared_at_equal_multiply_adds() -> None:
+    what = plan("magnitude", "fpgm", "hard_concrete_units", ratios=(2.0,))
+    assert [(key[1], key[3]) for key in what.points(CNN)] == [
+        ("magnitude", "weights"), ("fpgm", "weights"), ("fpgm", "multiply-adds"), ("hard_concrete_units", "weights")
+    ]  # fmt: skip
+    assert {key[3] for key in what.points(MLP)} == {"weights"}  # a weight there is a multiply-add
+
+
+def test_the_search_for_multiply_adds_ends_at_the_largest_cut_that_fits() -> None:
+    """By brute force over every amount."""
+    fpgm, dense = METHODS["fpgm"], metrics.of(CNN)["flops"]
+    left = []
+    for amount in range(CNN.size):
+        try:
+            cut = fpgm.run(CNN, IMAGES, amount=amount, seed=0).model
+        except LayerCollapse:
+            break
+        left.append(metrics.of(cut)["flops_nz"])
+    best = min(n for n in left if n >= dense / 2)
+    row = point(CNN, IMAGES, method="fpgm", ratio=2.0, equal="multiply-adds", finetune=Recipe(1), seed=0)
+    assert dense / row["theoretical_speedup"] == pytest.approx(best, rel=0.01)
+    assert 1 <= row["trials"] <= TRIALS
+
+
+def test_a_method_that_always_takes_too_much_is_refused() -> None:
+    cut = METHODS["magnitude"].run(CNN, IMAGES, amount=CNN.size - 20, seed=0)
+    with pytest.raises(LayerCollapse, match=f"was met by none of {TRIALS} cuts"):
+        equal_flops(CNN, lambda _: cut, ratio=1.0)
 
 
 def test_the_command_goes_on_and_refuses_another_configuration(tmp_path: Path, capsys: Any) -> None:
@@ -112,8 +148,24 @@ def test_a_seed_out_of_range_is_refused() -> None:
         plan("magnitude", seeds=(-1,))
 
 
-def test_the_picture_has_a_curve_for_each_method_that_could() -> None:
-    rows = compare(plan("magnitude", "random", seeds=(0, 1)), data=lambda _: DATA, dense=lambda _: MLP)
-    figure = comparison_figure([*rows, {"method": "x", "ratio": 2.0, "seed": 0, "refused": "no"}])
-    assert [len(ax.containers) for ax in figure.axes] == [2, 2]
-    assert comparison_png(rows)[:4] == b"\x89PNG"
+def test_the_pictures_have_a_curve_for_each_method_that_could() -> None:
+    what = plan("magnitude", "random", "fpgm", ratios=(2.0,), seeds=(0, 1))
+    keys: list[Key] = list(what.points(CNN))
+    rows = compare(what, keys=keys, data=lambda _: IMAGES, dense=lambda _: CNN)
+    refused = {"method": "x", "kind": "score", "ratio": 2.0, "seed": 0, "equal": "weights", "refused": "no"}
+    for x in ("compression_ratio", "theoretical_speedup"):
+        figure = accuracy_figure([*rows, refused], x=x)
+        assert [len(ax.containers) for ax in figure.axes] == [2, 2, 1, 1]
+        equal = "weights" if x == "compression_ratio" else "multiply-adds"
+        own = [row for row in rows if row["method"] == "fpgm" and row["equal"] == equal]
+        line = figure.axes[3].containers[0].lines[0]
+        assert line.get_xdata()[0] == pytest.approx(np.mean([row[x] for row in own]))
+        assert line.get_ydata()[0] == pytest.approx(np.mean([row["val_acc1"] for row in own]))
+    costs = costs_figure(rows).axes
+    assert [len(ax.containers) for ax in costs] == [2, 1, 3, 3]
+    widths = [bar.get_width() for bar in costs[3].containers[1]]
+    assert widths == [2, 2, 2]  # epochs of fine-tuning
+    pictures = comparison_pictures(rows)
+    assert list(pictures) == ["compare.png", "compare-multiply-adds.png", "compare-costs.png"]
+    assert all(content[:4] == b"\x89PNG" for content in pictures.values())
+    assert comparison_pictures([refused])["compare.png"][:4] == b"\x89PNG"

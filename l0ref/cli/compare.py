@@ -17,6 +17,7 @@ from l0ref.cli.build import build_job, build_model
 from l0ref.cli.settings import CHOICES, Settings, resolve, to_json
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.experiment import Comparison, compare, comparison_text
+from l0ref.experiment.comparison import Key, key_of
 from l0ref.methods import METHODS
 from l0ref.nn import Model
 from l0ref.pruning import train_dense
@@ -27,16 +28,17 @@ examples:
   l0ref compare --methods all --seeds 3 --out runs/all             every method; the same command goes on if interrupted
   l0ref compare --data mnist --data-dir DIR --methods magnitude,net_trim --ratios 8,32
 """
-KIND, VERSION = "l0ref comparison", 1
-ROWS, PICTURE, LOCK = "compare.json", "compare.png", ".l0ref.lock"
+KIND, VERSION = "l0ref comparison", 2
+ROWS, LOCK = "compare.json", ".l0ref.lock"
 
 
 def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the command; return its parser."""
     p = commands.add_parser(
         "compare",
-        help="compare methods at equal weights",
-        description="Train one network a seed, cut it by every method to the same sizes, fine-tune all alike.",
+        help="compare methods at equal weights and multiply-adds",
+        description="Train one network a seed, cut it by every method to the same sizes, fine-tune all alike. Methods "
+        "that remove units from networks with convolutions are also compared at equal multiply-adds, found by search.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -68,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         plan = Comparison(
             methods, _parts("ratios", arguments.ratios, float), tuple(range(arguments.seeds)), job.finetune
         )
-        build_model(settings, settings.load(), seed=0)
+        keys = list(plan.points(build_model(settings, settings.load(), seed=0)))
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
     if arguments.seeds < 1:
@@ -76,26 +78,26 @@ def run(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out or f"runs/compare-{settings.data}-{settings.model}")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK, name=f"out={str(folder)!r}"):
-        rows = _run(plan, settings, folder, quiet=arguments.quiet)
+        rows = _run(plan, keys, settings, folder, quiet=arguments.quiet)
     if not arguments.no_figures:
         from l0ref.report.figures import load_matplotlib
 
         load_matplotlib()
-        from l0ref.report.figures.comparison import comparison_png
+        from l0ref.report.figures.comparison import comparison_pictures
 
-        write_atomic(folder / PICTURE, comparison_png(rows))
+        for name, picture in comparison_pictures(rows).items():
+            write_atomic(folder / name, picture)
     if not arguments.quiet:
         sys.stdout.write(comparison_text(rows) + "\n\n")
     sys.stdout.write(f"results in {folder}\n")
     return 0
 
 
-def _run(plan: Comparison, settings: Settings, folder: Path, *, quiet: bool) -> list[dict[str, Any]]:
+def _run(plan: Comparison, keys: list[Key], settings: Settings, folder: Path, *, quiet: bool) -> list[dict[str, Any]]:
     """Compute the points that compare.json does not have, and write it anew after each."""
     config = {k: v for k, v in to_json(settings).items() if k not in ("seed", "method", "method_options", "amount")}
-    wanted = list(plan.points())
-    known = _read(folder / ROWS, config)
-    done = [row for row in known if (row["seed"], row["method"], row["ratio"]) in set(wanted)]
+    known, wanted = _read(folder / ROWS, config), set(keys)
+    done = [row for row in known if key_of(row) in wanted]
     others = [row for row in known if row not in done]
     job = build_job(settings)
 
@@ -109,18 +111,18 @@ def _run(plan: Comparison, settings: Settings, folder: Path, *, quiet: bool) -> 
 
     from tqdm import tqdm
 
-    with tqdm(total=len(wanted), initial=len(done), disable=quiet, unit="point", file=sys.stderr) as bar:
+    with tqdm(total=len(keys), initial=len(done), disable=quiet, unit="point", file=sys.stderr) as bar:
         rows = list(done)
 
         def finished(row: dict[str, Any]) -> None:
             rows.append(row)
             found = {"kind": KIND, "version": VERSION, "config": config, "rows": [*others, *rows]}
             write_atomic(folder / ROWS, json_bytes(found))
-            bar.set_postfix_str(f"{row['method']} {row['ratio']:g}x seed {row['seed']}")
+            bar.set_postfix_str(f"{row['method']} {row['ratio']:g}x in {row['equal']}, seed {row['seed']}")
             bar.update()
 
         return compare(
-            plan, data=lambda seed: dataclasses.replace(settings, seed=seed).load(), dense=dense, done=done,
+            plan, keys=keys, data=lambda seed: dataclasses.replace(settings, seed=seed).load(), dense=dense, done=done,
             finished=finished,
         )  # fmt: skip
 

@@ -1,5 +1,5 @@
-"""Experiments of many runs: all methods from one trained network, at equal kept weights."""
+"""Experiments of many runs: all methods from one trained network, at equal weights or multiply-adds."""
 
-from l0ref.experiment.comparison import Comparison, compare, comparison_text, point
+from l0ref.experiment.comparison import Comparison, compare, comparison_text, error_table, point
 
-__all__ = ["Comparison", "compare", "comparison_text", "point"]
+__all__ = ["Comparison", "compare", "comparison_text", "error_table", "point"]

@@ -1,5 +1,10 @@
 """The one comparison: every method cuts the same trained networks, to the same number of weights.
 
+    equal weights          the amount follows from the ratio
+    equal multiply-adds    for methods that remove units from networks with convolutions, where a weight is used many
+                           times: the amount is found by search, see `equal_flops`, and the row says so. Those that
+                           train are left out, since every trial would train. In linear layers both are one number
+
     one dense network a seed    all methods begin there
     one budget of epochs        a method that trains spends part of it, and fine-tuning the rest
     choices                     none: methods run with their defaults, fine-tuning with one recipe for all
@@ -12,6 +17,7 @@ point and a comparison can go on where it was.
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,14 +30,16 @@ from l0ref import metrics
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError, LayerCollapse
 from l0ref.masks import amount_for_compression
-from l0ref.methods import METHODS
+from l0ref.methods import METHODS, Pruned
 from l0ref.nn import Model
 from l0ref.tables import table
 from l0ref.training import Recipe, follow
 from l0ref.validate import choose, count, real
 
 Row = dict[str, Any]
-Key = tuple[int, str, float]  # seed, method, ratio
+Key = tuple[int, str, float, str]  # seed, method, ratio, what is equal
+EQUAL = ("weights", "multiply-adds")
+TRIALS, NEAR = 10, 0.01  # cuts of a search at most, and the share of multiply-adds that ends it
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Comparison:
     """What is compared.
 
     methods   names out of `METHODS`
-    ratios    compression ratios, weights of the dense network over weights that stay
+    ratios    weights of the dense network over weights that stay, or the same of multiply-adds
     seeds     of data split, initial weights and methods
     finetune  the recipe after the cut; its epochs are the budget that methods which train share
     """
@@ -58,14 +66,29 @@ class Comparison:
         for seed in self.seeds:
             count("seeds", seed)
 
-    def points(self) -> Iterator[Key]:
-        """Yield the points in the order they are computed: all of one seed before the next."""
-        return ((seed, name, ratio) for seed in self.seeds for name in self.methods for ratio in self.ratios)
+    def points(self, model: Model) -> Iterator[Key]:
+        """Yield the points in the order they are computed, all of one seed before the next.
+
+        model  with the layers of the dense networks; where weights are used once, nothing is searched for
+        """
+        once = set(model.positions.values()) <= {1}
+        for seed in self.seeds:
+            for name in self.methods:
+                chosen = METHODS[name]
+                searched = chosen.grain == "unit" and chosen.kind != "training" and not once
+                for equal in EQUAL if searched else EQUAL[:1]:
+                    yield from ((seed, name, ratio, equal) for ratio in self.ratios)
+
+
+def key_of(row: Mapping[str, Any]) -> Key:
+    """Return which point a row is."""
+    return row["seed"], row["method"], row["ratio"], row["equal"]
 
 
 def compare(
     plan: Comparison,
     *,
+    keys: Sequence[Key],
     data: Callable[[int], Splits],
     dense: Callable[[int], Model],
     done: Sequence[Row] = (),
@@ -73,32 +96,47 @@ def compare(
 ) -> list[Row]:
     """Compute all points that are not in `done`, and return the rows of all.
 
+    keys         the points, from `plan.points`
     data, dense  the data and the trained network of a seed; asked for once a seed, and only if a point needs them
     finished     called with each new row
     """
-    rows = {(row["seed"], row["method"], row["ratio"]): row for row in done}
+    rows = {key_of(row): row for row in done}
     now: tuple[int, Splits, Model] | None = None
-    for key in plan.points():
+    for key in keys:
         if key in rows:
             continue
         if now is None or now[0] != key[0]:
             now = key[0], data(key[0]), dense(key[0])
-        rows[key] = point(now[2], now[1], method=key[1], ratio=key[2], finetune=plan.finetune, seed=key[0])
+        rows[key] = point(
+            now[2], now[1], method=key[1], ratio=key[2], equal=key[3], finetune=plan.finetune, seed=key[0]
+        )
         if finished is not None:
             finished(rows[key])
-    return [rows[key] for key in plan.points()]
+    return [rows[key] for key in keys]
 
 
-def point(dense: Model, data: Splits, *, method: str, ratio: float, finetune: Recipe, seed: int) -> Row:
+def point(
+    dense: Model, data: Splits, *, method: str, ratio: float, finetune: Recipe, seed: int, equal: str = "weights"
+) -> Row:
     """Cut a trained network by one method and fine-tune it; return what it cost and what is left.
+
+    equal  what the ratio is of, out of EQUAL
 
     A method with an option `epochs` gets half of the budget. A budget that it cannot meet gives a row that says so.
     """
     chosen, budget = METHODS[choose("method", method, METHODS)], finetune.epochs
     options = {"epochs": max(budget // 2, 1)} if "epochs" in chosen.options else {}
     row: Row = {"seed": seed, "method": method, "kind": chosen.kind, "ratio": float(ratio)}
+    row["equal"] = choose("equal", equal, EQUAL)
+
+    def cut(amount: int) -> Pruned:
+        return chosen.run(dense, data, amount=amount, seed=seed, **options)
+
     try:
-        found = chosen.run(dense, data, amount=amount_for_compression(dense.size, ratio), seed=seed, **options)
+        if equal == "weights":
+            found = cut(amount_for_compression(dense.size, ratio))
+        else:
+            found, row["trials"] = equal_flops(dense, cut, ratio=ratio)
     except LayerCollapse as refusal:
         return row | {"refused": str(refusal)}
     start, rest = time.perf_counter(), max(budget - found.epochs, 0)
@@ -123,9 +161,54 @@ def point(dense: Model, data: Splits, *, method: str, ratio: float, finetune: Re
     }
 
 
-def comparison_text(rows: Sequence[Mapping[str, Any]], *, value: str = "test_acc1") -> str:
+def equal_flops(dense: Model, cut: Callable[[int], Pruned], *, ratio: float) -> tuple[Pruned, int]:
+    """Return the largest cut that leaves at least 1 / ratio of the multiply-adds, and how many cuts were tried.
+
+    cut    amount of weights -> what a method leaves
+    Bisection over the amount, TRIALS cuts at most; it ends within NEAR of the target. A method whose smallest cut takes
+    more is refused.
+    """
+    target = metrics.of(dense)["flops"] / ratio
+    low, high, best, left = 0, dense.size, None, math.inf
+    for trial in range(1, TRIALS + 1):
+        middle = (low + high) // 2 if trial > 1 else amount_for_compression(dense.size, ratio)
+        try:
+            found = cut(middle)
+        except LayerCollapse:
+            high = middle
+            continue
+        flops = metrics.of(found.model)["flops_nz"]
+        if flops < target:
+            high = middle
+            continue
+        low = middle
+        if flops <= left:
+            best, left = found, flops
+        if flops <= (1 + NEAR) * target:
+            break
+    if best is None:
+        raise LayerCollapse(f"ratio={ratio!r} of multiply-adds was met by none of {TRIALS} cuts; take another ratio")
+    return best, trial
+
+
+def comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the tables of a comparison: test errors after fine-tuning, at equal weights and at equal multiply-adds."""
+    parts = [
+        "Test error in % after fine-tuning, at equal weights:",
+        error_table([row for row in rows if row["equal"] == "weights"]),
+    ]
+    if searched := [row for row in rows if row["equal"] == "multiply-adds"]:
+        parts += [
+            "The same at equal multiply-adds, the amount found by search:",
+            error_table(searched),
+        ]
+    return "\n\n".join(parts)
+
+
+def error_table(rows: Sequence[Mapping[str, Any]], *, value: str = "test_acc1") -> str:
     """Return a table of errors in percent: a line a method, a column a ratio; mean and sample deviation over seeds.
 
+    value  "test_acc1", or "val_acc1_pruned" right after the cut
     "-" stands where a method could not meet the budget with some seed.
     """
     ratios = sorted({row["ratio"] for row in rows})

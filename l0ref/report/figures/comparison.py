@@ -1,54 +1,144 @@
-"""A comparison of methods as a picture: accuracy against compression, before and after fine-tuning."""
+"""A comparison of methods as pictures: a row of panels for each kind of method.
+
+compare.png                accuracy against compression, right after the cut and after fine-tuning
+compare-multiply-adds.png  the same against multiply-adds: of cuts at equal multiply-adds where those were searched
+compare-costs.png          relative change of the logits against compression; seconds and epochs spent
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from l0ref.report.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, new_figure, plain_log_axis, png, tidy
+from l0ref.report.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    accuracy_axis,
+    new_figure,
+    plain_log_axis,
+    png,
+    tidy,
+)
 
 Row = Mapping[str, Any]
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, GREY)
 MARKERS = "osD^vP*X<>"
 PANELS = {"val_acc1_pruned": "right after the cut", "val_acc1": "after fine-tuning"}
+COMPRESSION, SPEED = "compression_ratio", "theoretical_speedup"
+LABELS = {COMPRESSION: "compression (weights before / after)", SPEED: "multiply-adds before / after"}
+COSTS = ("method", "finetune")
 
 
-def comparison_png(rows: Sequence[Row]) -> bytes:
-    """Return `comparison_figure` as a PNG file."""
-    return png(comparison_figure(rows))
+def comparison_pictures(rows: Sequence[Row]) -> dict[str, bytes]:
+    """Return the pictures of a comparison as PNG files, by name."""
+    return {
+        "compare.png": png(accuracy_figure(rows, x=COMPRESSION)),
+        "compare-multiply-adds.png": png(accuracy_figure(rows, x=SPEED)),
+        "compare-costs.png": png(costs_figure(rows)),
+    }
 
 
-def comparison_figure(rows: Sequence[Row]) -> Figure:
-    """Return two panels: validation accuracy against compression, right after the cut and after fine-tuning.
+def accuracy_figure(rows: Sequence[Row], *, x: str) -> Figure:
+    """Return validation accuracy against compression or multiply-adds: a row a kind, a column before and after tuning.
 
-    Points are means over seeds, bars sample standard deviations; compression is what was reached, not what was asked.
+    Points are means over seeds, bars sample standard deviations; x is what was reached, not what was asked.
     """
-    names = list(dict.fromkeys(row["method"] for row in rows if "refused" not in row))
-    figure = new_figure(4.5 + 0.16 * len(names) / 2)
-    axes = figure.subplots(1, 2, sharey=True)
-    for ax, (value, title) in zip(axes, PANELS.items(), strict=True):
-        for number, name in enumerate(names):
-            _curve(ax, [row for row in rows if row["method"] == name and "refused" not in row], value, name, number)
-        tidy(
-            ax, title=title, x="compression (weights before / after)", y="validation accuracy" if ax is axes[0] else ""
-        )
-        ax.set_xscale("log")
-        plain_log_axis(ax.xaxis)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    used = list(_drawn(rows, x))
+    kinds = list(dict.fromkeys(row["kind"] for row in used)) or ["no method met its budget"]
+    figure = new_figure(0.6 + 2.7 * len(kinds))
+    axes = figure.subplots(len(kinds), 2, sharex=True, sharey=True, squeeze=False)
+    for pair, kind in zip(axes, kinds, strict=True):
+        own = [row for row in used if row["kind"] == kind]
+        for ax, (value, title) in zip(pair, PANELS.items(), strict=True):
+            _curves(ax, own, x, value)
+            below = LABELS[x] if pair is axes[-1] else ""
+            tidy(ax, title=f"{kind}, {title}", x=below)
+            _log(ax.xaxis)
+            every = [row[name] for row in used for name in PANELS]
+            accuracy_axis(ax, every, label="validation accuracy" if ax is pair[0] else "")
+        _legend_right(pair[1])
     return figure
 
 
-def _curve(ax: Axes, rows: Sequence[Row], value: str, name: str, number: int) -> None:
+def costs_figure(rows: Sequence[Row]) -> Figure:
+    """Return the change of the logits by the cut, a row a kind, and seconds and epochs spent, a bar a method."""
+    used = list(_drawn(rows, COMPRESSION))
+    kinds = list(dict.fromkeys(row["kind"] for row in used)) or ["no method met its budget"]
+    names = [name for kind in kinds for name in dict.fromkeys(row["method"] for row in used if row["kind"] == kind)]
+    figure = new_figure(1.2 + 2.2 * len(kinds))
+    grid = figure.add_gridspec(len(kinds), 3, width_ratios=(1.4, 1, 0.6))
+    for place, kind in enumerate(kinds):
+        ax = figure.add_subplot(grid[place, 0])
+        _curves(ax, [row for row in used if row["kind"] == kind], COMPRESSION, "logit_change")
+        tidy(ax, title=f"{kind}: relative change of the logits", x=LABELS[COMPRESSION] if kind == kinds[-1] else "")
+        _log(ax.xaxis)
+        _legend_right(ax)
+    seconds, epochs = (figure.add_subplot(grid[:, place]) for place in (1, 2))
+    _bars(seconds, used, names, "seconds", "seconds a cut")
+    _bars(epochs, used, names, "epochs", "epochs")
+    seconds.set_xscale("symlog", linthresh=1.0)
+    epochs.set_yticklabels([])
+    handles, labels = seconds.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def _drawn(rows: Sequence[Row], x: str) -> Iterator[Row]:
+    """The points of a picture; against multiply-adds those that were searched for take the place of the others."""
+    met = [row for row in rows if "refused" not in row]
+    searched = {row["method"] for row in met if row["equal"] == "multiply-adds"} if x == SPEED else set()
+    for row in met:
+        if row["equal"] == ("multiply-adds" if row["method"] in searched else "weights"):
+            yield row
+
+
+def _curves(ax: Axes, rows: Sequence[Row], x: str, value: str) -> None:
+    for number, name in enumerate(dict.fromkeys(row["method"] for row in rows)):
+        _curve(ax, [row for row in rows if row["method"] == name], x, value, name, number)
+
+
+def _curve(ax: Axes, rows: Sequence[Row], x: str, value: str, name: str, number: int) -> None:
     ratios = sorted({row["ratio"] for row in rows})
     groups = [[row for row in rows if row["ratio"] == ratio] for ratio in ratios]
-    x = [statistics.fmean(row["compression_ratio"] for row in group) for group in groups]
-    y = [statistics.fmean(row[value] for row in group) for group in groups]
-    bars = [statistics.stdev(row[value] for row in group) if len(group) > 1 else 0.0 for group in groups]
+    places, heights = ([statistics.fmean(row[of] for row in group) for group in groups] for of in (x, value))
+    bars = [_deviation([row[value] for row in group]) for group in groups]
     style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-    ax.errorbar(x, y, yerr=bars, label=name, linewidth=1, capsize=2, markersize=4, **style)
+    ax.errorbar(places, heights, yerr=bars, label=name, linewidth=1, capsize=2, markersize=4, **style)
+
+
+def _bars(ax: Axes, rows: Sequence[Row], names: Sequence[str], what: str, title: str) -> None:
+    """Stacked bars of the method and of fine-tuning; means over all its points, their sum with its deviation."""
+    own = {name: [row for row in rows if row["method"] == name] for name in names}
+    left = [0.0] * len(names)
+    for part, colour, label in zip(COSTS, (BLUE, GREY), ("the method", "fine-tuning"), strict=True):
+        width = [statistics.fmean(row[f"{what}_{part}"] for row in own[name]) for name in names]
+        ax.barh(names, width, left=left, color=colour, label=label)
+        left = [a + b for a, b in zip(left, width, strict=True)]
+    spread = [_deviation([sum(row[f"{what}_{part}"] for part in COSTS) for row in own[name]]) for name in names]
+    ax.errorbar(left, names, xerr=spread, fmt="none", ecolor=BLACK, elinewidth=0.8, capsize=1.5)
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", labelsize=7)
+    tidy(ax, title=title)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _log(axis: Any) -> None:
+    axis.axes.set_xscale("log")
+    plain_log_axis(axis)
+
+
+def _legend_right(ax: Axes) -> None:
+    handles, _ = ax.get_legend_handles_labels()
+    if handles:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=7, borderaxespad=0.2)
