@@ -122,7 +122,8 @@ def point(
 
     equal  what the ratio is of, out of EQUAL
 
-    A method with an option `epochs` gets half of the budget. A budget that it cannot meet gives a row that says so.
+    A method with an option `epochs` gets half of the budget. A budget that it cannot meet, or too few epochs to remove
+    anything in, give a row that says so.
     """
     chosen, budget = METHODS[choose("method", method, METHODS)], finetune.epochs
     options = {"epochs": max(budget // 2, 1)} if "epochs" in chosen.options else {}
@@ -137,6 +138,8 @@ def point(
             found = cut(amount_for_compression(dense.size, ratio))
         else:
             found, row["trials"] = equal_flops(dense, cut, ratio=ratio)
+        if ratio > 1 and not found.record["removed"]:
+            raise LayerCollapse(f"method={method!r} removed nothing with {options or 'its defaults'}")
     except LayerCollapse as refusal:
         return row | {"refused": str(refusal)}
     start, rest = time.perf_counter(), max(budget - found.epochs, 0)
