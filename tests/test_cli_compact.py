@@ -15,6 +15,7 @@ from l0ref.deploy import calibration
 from l0ref.deploy.compact import compact
 from l0ref.deploy.costs import Costs, Line
 from l0ref.nn import MODELS
+from l0ref.pruning import shrink
 from l0ref.report import deployment, deployment_text
 from l0ref.report.usage import BATCHES
 
@@ -31,18 +32,26 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "one"
 
 
-def test_report_holds_bytes_and_seconds_of_both_forms(result: Path) -> None:
+def test_report_holds_bytes_multiply_adds_and_seconds_of_the_three_forms(result: Path) -> None:
     found = json.loads((result / "report.json").read_text())["compact"]
     masked, small = (checkpoint.load(result / name) for name in ("model.npz", "compact.npz"))
     assert found["bytes_memory"] == {
-        "masked": sum(p.nbytes for p in masked.params.values()), "compact": metrics.bytes_stored(small),
-    }  # fmt: skip
+        "masked": sum(p.nbytes for p in masked.params.values()),
+        "shrunk": metrics.bytes_stored(shrink(masked)),
+        "compact": metrics.bytes_stored(small),
+    }
+    assert found["multiply_adds"] == {
+        "masked": masked.size,
+        "shrunk": shrink(masked).size,
+        "compact": sum(small.params[k].size for k in small.weights),
+    }
+    assert found["multiply_adds"]["masked"] > found["multiply_adds"]["shrunk"] > found["multiply_adds"]["compact"]
     assert found["bytes_disk"] == {
         "masked": (result / "model.npz").stat().st_size, "compact": (result / "compact.npz").stat().st_size,
     }  # fmt: skip
     assert [row["batch"] for row in found["latency"]] == list(BATCHES)
     for row in found["latency"]:
-        assert min(row["masked_seconds"], row["compact_seconds"]) > 0
+        assert min(row["masked_seconds"], row["shrunk_seconds"], row["compact_seconds"]) > 0
         assert 0 < row["measured_speedup_low"] <= row["measured_speedup"] <= row["measured_speedup_high"]
     assert found["theoretical_speedup"] == metrics.of(masked)["theoretical_speedup"]
     assert {row["name"]: row["form"] for row in found["layers"]} == {
@@ -52,11 +61,15 @@ def test_report_holds_bytes_and_seconds_of_both_forms(result: Path) -> None:
     np.testing.assert_allclose(small.logits(x), masked.logits(x), rtol=1e-4, atol=1e-5)
 
 
-def test_report_prints_both(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_prints_them_side_by_side(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(result)]) == 0
     out = capsys.readouterr().out
-    assert "The same network without its zeros:" in out
+    assert "The same network without its dead units, and without its zeros:" in out
     assert "microseconds, batch 128" in out
+    head, memory = (next(line for line in out.splitlines() if word in line) for word in ("shrunk ", "bytes in memory"))
+    assert head.split() == ["masked", "shrunk", "compact", "ratio", "range"]
+    found = json.loads((result / "report.json").read_text())["compact"]["bytes_memory"]
+    assert memory.split()[3:6] == [f"{found[name]:,}" for name in ("masked", "shrunk", "compact")]
     assert "speed not calibrated on this machine" in " ".join(out.split())
 
 

@@ -262,7 +262,7 @@ def test_the_report_holds_the_compact_network_before_anything_is_written(
     assert [row["batch"] for row in found["compact"]["latency"]] == [1, 16]  # 40 validation samples
     assert found["compact"]["bytes_disk"] == {}
     assert "bytes on disk" not in full_text(found)
-    assert "The same network without its zeros:" in full_text(json.loads(json.dumps(found)))
+    assert "The same network without its dead units, and without its zeros:" in full_text(json.loads(json.dumps(found)))
 
 
 def test_an_experiment_without_a_run_called_l0_is_reported(experiment: Experiment, splits: Splits) -> None:

@@ -28,7 +28,7 @@ from l0ref.cli.write import (
 from l0ref.deploy.compact import compact
 from l0ref.deploy.costs import Costs, known_costs
 from l0ref.errors import ArgumentError, ConfigError
-from l0ref.pruning import MAIN, Experiment, run_experiment
+from l0ref.pruning import MAIN, Experiment, run_experiment, shrink
 from l0ref.pruning.experiment import check_cuts
 from l0ref.report import aggregate, aggregate_text, draw_all, full_text, summarize
 
@@ -177,9 +177,10 @@ def run_seed(
         progress="none" if arguments.quiet else "auto",
         every=1 if settings.epochs <= FEW_EPOCHS else 0,
     )
-    small = compact(experiment.runs[MAIN].model, costs=costs)
+    shrunk = shrink(experiment.runs[MAIN].model)
+    small = compact(shrunk, costs=costs)
     files = write_compact(folder, small.model)
-    report = summarize(experiment, data, config=config, seed=settings.seed, small=small, files=files)
+    report = summarize(experiment, data, config=config, seed=settings.seed, small=small, shrunk=shrunk, files=files)
     write_result(folder, experiment, report)
     return experiment, report
 

@@ -14,8 +14,8 @@
     controls         by name, the same keys from `stages` to `history`
     curve            by run, a list of {compression_asked, pruned: {...}, finetuned: {...}}
     untuned_curves   by run, pairs [compression ratio, validation accuracy] of its dense network, pruned and not tuned
-    compact          the main network without its zeros beside the masked one: bytes, seconds, form of each layer, see
-                     `l0ref.report.usage`; absent where no compact network was made
+    compact          the main network in its three forms, masked, shrunk and compact: bytes, multiply-adds, seconds,
+                     form of each layer, see `l0ref.report.usage`; absent where no compact network was made
 
 All values are those of JSON, so a report is the same value before it is written and after it is read back. Only
 `stages` is required; a writer leaves out the parts that a report does not have.

@@ -16,6 +16,7 @@ from l0ref.data import Dataset, Splits
 from l0ref.deploy.compact import CompactModel
 from l0ref.environment import environment
 from l0ref.methods.registry import METHODS
+from l0ref.nn import Model
 from l0ref.pruning import Compressed, Experiment, Stage, pruning_curve
 from l0ref.report.schema import SCHEMA_VERSION, main_of
 from l0ref.report.speed import speedup
@@ -32,6 +33,7 @@ def summarize(
     config: Mapping[str, Any],
     seed: int,
     small: CompactModel | None = None,
+    shrunk: Model | None = None,
     files: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Return the report of an experiment; reads the test set once for every model it lists.
@@ -40,6 +42,7 @@ def summarize(
     config      settings of the job, as they should be reported
     small       the final network of the main run without its zeros, as `compact` returns it: the report then holds
                 "compact", and the two networks are timed
+    shrunk      the same without its dead units, as `shrink` returns it: measured beside the two
     files       "masked" and "compact": the files of the two networks, whose bytes are reported
     """
     main = main_of(experiment.runs)
@@ -66,7 +69,9 @@ def summarize(
         "environment": environment(),
     }
     if small is not None:
-        report["compact"] = deployment(experiment.runs[main].model, small, data.validation.x, files=files or {})
+        report["compact"] = deployment(
+            experiment.runs[main].model, small, data.validation.x, files=files or {}, shrunk=shrunk
+        )
     return report
 
 

@@ -31,7 +31,7 @@ def full_text(report: Row) -> str:
     if layers := layers_table(report):
         parts += [f"Layers of the final network of {main_name(report)}:", layers]
     if compact := mapping(report, "compact"):
-        parts += ["The same network without its zeros:", deployment_text(compact)]
+        parts += ["The same network without its dead units, and without its zeros:", deployment_text(compact)]
     if any(mapping(report, "curve").values()):
         parts += ["Curve:", curve_table(report)]
     return "\n\n".join(filter(None, [*parts, notes(report)]))

@@ -1,4 +1,9 @@
-"""The cost of a compressed network in use: bytes and measured seconds of its compact form beside its masked form."""
+"""The cost of a compressed network in use: bytes, multiply-adds and measured seconds of its three forms, side by side.
+
+masked   dense arrays, in which pruned weights are zeros
+shrunk   units without a use cut out of the arrays
+compact  single weights not stored either, where that pays
+"""
 
 from __future__ import annotations
 
@@ -19,45 +24,65 @@ from l0ref.tables import table, times, whole
 from l0ref.validate import Array
 
 BATCHES = (1, 16, 128)
+FORMS = ("masked", "shrunk", "compact")
 
 
-def deployment(masked: Model, small: CompactModel, x: Array, *, files: Mapping[str, Path]) -> dict[str, Any]:
-    """Return bytes in memory and on disk, seconds of a forward pass by batch size, and the form of each layer.
+def deployment(
+    masked: Model, small: CompactModel, x: Array, *, files: Mapping[str, Path], shrunk: Model | None = None
+) -> dict[str, Any]:
+    """Return bytes in memory and on disk, multiply-adds, seconds of a forward pass by batch size, and layer forms.
 
-    masked, small  the same network with dense arrays under masks, and without its zeros
-    x              samples to run
-    files          "masked" and "compact": the files of the two networks; bytes on disk are left out for others
+    masked, shrunk, small  the same network with dense arrays under masks, without its dead units, and without its zeros
+    shrunk                 None: not measured
+    x                      samples to run
+    files                  "masked" and "compact": the files of the two networks; bytes on disk are left out for others
     """
+    models = {"masked": masked, "shrunk": shrunk, "compact": small.model}
+    forms = {name: model for name, model in models.items() if model is not None}
     rows = []
     for batch in (b for b in BATCHES if b <= len(x)):
-        laps = metrics.lap_seconds([masked, small.model], x[:batch])
-        dense, sparse = (statistics.median(own) for own in laps)
-        rows.append({"batch": batch, "masked_seconds": dense, "compact_seconds": sparse, **speedup(*laps)})
+        laps = metrics.lap_seconds(list(forms.values()), x[:batch])
+        seconds = {f"{name}_seconds": statistics.median(own) for name, own in zip(forms, laps, strict=True)}
+        rows.append({"batch": batch, **seconds, **speedup(laps[0], laps[-1])})
     return {
         "theoretical_speedup": metrics.of(masked)["theoretical_speedup"],
-        "bytes_memory": {"masked": metrics.bytes_stored(masked), "compact": metrics.bytes_stored(small.model)},
+        "multiply_adds": {name: executed_flops(model) for name, model in forms.items()},
+        "bytes_memory": {name: metrics.bytes_stored(model) for name, model in forms.items()},
         "bytes_disk": {name: os.path.getsize(path) for name, path in files.items()},
         "latency": rows,
         "layers": [dataclasses.asdict(choice) for choice in small.choices],
     }
 
 
+def executed_flops(model: Model) -> int:
+    """Return the multiply-adds of one sample that a forward pass performs: zeros of dense arrays are multiplied, too.
+
+    >>> from l0ref import nn, prune
+    >>> executed_flops(prune(nn.digits_mlp(seed=0), amount=0.9))
+    50200
+    """
+    return sum(model.params[key].size * uses for key, uses in model.positions.items())
+
+
 def deployment_text(found: Mapping[str, Any]) -> str:
     """Return the measurements of `deployment` as two tables, at most 80 columns wide for short layer names."""
-    memory, disk = found["bytes_memory"], found["bytes_disk"]
-    rows = [["bytes in memory", *_sizes(memory)]]
-    if {"masked", "compact"} <= set(disk):
-        rows.append(["bytes on disk", *_sizes(disk)])
+    forms = [name for name in FORMS if name in found["bytes_memory"]]
+    rows = [["bytes in memory", *_sizes(found["bytes_memory"], forms)]]
+    if {"masked", "compact"} <= set(found["bytes_disk"]):
+        rows.append(["bytes on disk", *_sizes(found["bytes_disk"], forms)])
+    if "multiply_adds" in found:
+        rows.append(["multiply-adds", *_sizes(found["multiply_adds"], forms)])
     for row in found["latency"]:
-        seconds = (f"{row[key] * 1e6:,.0f}" for key in ("masked_seconds", "compact_seconds"))
+        seconds = (f"{row[f'{name}_seconds'] * 1e6:,.0f}" for name in forms)
         rows.append([f"microseconds, batch {row['batch']}", *seconds, *measured(row)])
-    rows.append(["multiply-adds, in theory", "", "", times(found["theoretical_speedup"]), "", ""])
-    return "\n\n".join([table(["", "masked", "compact", "ratio", "range", ""], rows), _forms(found["layers"])])
+    rows.append(["multiply-adds, in theory", *[""] * len(forms), times(found["theoretical_speedup"]), "", ""])
+    return "\n\n".join([table(["", *forms, "ratio", "range", ""], rows), _forms(found["layers"])])
 
 
-def _sizes(sizes: Mapping[str, int]) -> list[str]:
-    masked, small = sizes["masked"], sizes["compact"]
-    return [whole(masked), whole(small), times(masked / small), "", ""]
+def _sizes(sizes: Mapping[str, int], forms: Sequence[str]) -> list[str]:
+    """The number of each form, "-" where there is none, and the masked one over the compact one."""
+    own = [whole(sizes[name]) if name in sizes else "-" for name in forms]
+    return [*own, times(sizes["masked"] / sizes["compact"] if sizes["compact"] else None), "", ""]
 
 
 def _forms(layers: Sequence[Mapping[str, Any]]) -> str:
