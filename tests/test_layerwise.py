@@ -82,6 +82,20 @@ def test_chunks_give_the_same_sums(cuts, rng):
     assert many.samples == 30
 
 
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e4), (np.float64, 1e4), (np.float64, 1e9)])
+@pytest.mark.parametrize("n", [2, 30, 3000])
+def test_what_varies_beside_a_large_mean_is_told_from_rounding(dtype, size, n):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        X = size * rng.uniform(0.5, 2.0, 6) * np.ones((n, 6))  # of numbers that no type holds exactly
+        X[:, :3] += rng.standard_normal((n, 3))
+        X[0, 5] = np.nextafter(X[1, 5].astype(dtype), dtype(np.inf))  # the last digit of one sample
+        chunks = np.array_split(X.astype(dtype), int(rng.integers(1, 4)))
+        layer = Quadratic.from_chunks((x, x[:, :1]) for x in chunks)
+        assert {0, 1, 2} <= {*layer.live.tolist()} or n == 2  # two samples may be close
+        assert not {3, 4, 5} & {*layer.live.tolist()}
+
+
 def test_constant_inputs_and_outputs_are_left_to_the_bias(rng):
     X, Y = instance(rng, m=3)
     X[:, 2], Y[:, 1] = 0.1, 0.7

@@ -27,7 +27,7 @@ from l0ref.layerwise.sums import Sums
 from l0ref.validate import Array, float_array, nonnegative
 
 CONSTANT = 1e-9  # an input, or an output, with less than this part of the largest variance among them is constant
-ROUNDING = 1e-12  # and so is one whose variance is less than this part of its mean square
+ROUNDING = 8  # and so is one whose deviation is this often what rounding makes of its root mean square, or less
 DEPENDENT = 1e-11  # an input of which others leave less than this part unexplained adds nothing to them
 
 
@@ -44,8 +44,9 @@ class Quadratic:
     single   y had one axis; then weights and supports have one, too
     dtype    of the samples, and of weights that are returned
 
-    Constant are inputs and outputs below `CONSTANT` of the largest variance, or below `ROUNDING` of their own mean
-    square. Methods take and return weights of all P inputs; `narrow` and `widen` go to the live ones and back.
+    Constant are inputs and outputs below `CONSTANT` of the largest variance, or within `ROUNDING` times the rounding of
+    their values and of sums over them. Methods take and return weights of all P inputs; `narrow` and `widen` go to the
+    live ones and back.
 
     >>> import numpy as np
     >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 0.0]])
@@ -87,8 +88,8 @@ class Quadratic:
         sums = Sums.of(chunks)
         xx, xy, yy = sums.centred()
         variance = np.diag(xx)
-        live = np.flatnonzero(_varies(variance, sums.x_square))
-        varies = _varies(yy, sums.y_square)
+        live = np.flatnonzero(_varies(variance, sums.x_square, sums))
+        varies = _varies(yy, sums.y_square, sums)
         gram = np.ascontiguousarray(xx[np.ix_(live, live)])
         lam = float(ridge * variance[live].mean()) if live.size else 0.0
         gram[np.diag_indices_from(gram)] += lam
@@ -186,9 +187,9 @@ def is_independent(gram: Array) -> bool:
     return bool((pivots > DEPENDENT * np.diag(gram)).all())
 
 
-def _varies(variance: Array, square: Array) -> NDArray[np.bool_]:
-    least = CONSTANT * variance.max(initial=0.0)
-    return np.asarray(variance > np.maximum(least, ROUNDING * square))
+def _varies(variance: Array, square: Array, sums: Sums) -> NDArray[np.bool_]:
+    rounding = ROUNDING * (np.finfo(sums.dtype).eps + sums.n * np.finfo(np.float64).eps)
+    return np.asarray(variance > np.maximum(CONSTANT * variance.max(initial=0.0), rounding**2 * square))
 
 
 def _trained(weights: Array | None, m: int, p: int, single: bool) -> Array:
