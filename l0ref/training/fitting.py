@@ -18,7 +18,7 @@ from l0ref.penalty import Penalty
 from l0ref.progress import Progress
 from l0ref.schedules import Constant, Schedule
 from l0ref.training.history import History
-from l0ref.training.loop import AfterEpoch, AfterStep, Trainer
+from l0ref.training.loop import AfterEpoch, AfterStep, Resumed, Trainer
 from l0ref.training.recipe import Recipe
 from l0ref.training.state import TrainingState
 
@@ -50,6 +50,7 @@ def fit(
     label: str = "",
     after_step: AfterStep | None = None,
     after_epoch: AfterEpoch | None = None,
+    resumed: Resumed | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 1,
 ) -> tuple[Model, History]:
@@ -75,6 +76,8 @@ def fit(
     phase, label        name of the phase in history and messages; what progress shows before it
     after_step          called with the state after each step, and after_epoch with the state and the
                         history's row; what they return, unless None, replaces the state
+    resumed             called with the state that a training goes on from after an interruption, before its first step,
+                        so that hooks take up again what they carried
     checkpoint          folder in which states of the training are kept, new or without any; `resume` goes on from the
                         newest with the bits of an unbroken training
     checkpoint_every    an int: epochs; a float: minutes, within epochs too, and 0.0 after every step
@@ -101,7 +104,7 @@ def follow(
     checkpoint_every: float = 1,
     **options: Any,
 ) -> tuple[Model, History]:
-    """Train a model by a recipe; `options` are validation, first_epoch, phase, after_step, after_epoch, as in `fit`."""
+    """Train a model by a recipe; `options` are validation, first_epoch, phase and the hooks, as in `fit`."""
     from l0ref.checkpoint.folder import keeping  # which imports the loop
 
     trainer = Trainer(recipe, model, data, seed, **options)
@@ -120,12 +123,14 @@ def resume(
     label: str = "",
     after_step: AfterStep | None = None,
     after_epoch: AfterEpoch | None = None,
+    resumed: Resumed | None = None,
     checkpoint_every: float = 1,
 ) -> tuple[Model, History]:
     """Go on with the training that `fit(checkpoint=folder)` began, and return what it would have returned, bit for bit.
 
     data, validation         the same samples as before: others are refused by their checksums
     after_step, after_epoch  the same functions as before; code is not written down, only whether there was any
+    resumed                  called with the state to go on from, as in `fit`
 
     Recipe, seed and phase are those of the newest sound state in the folder; where a damaged one is newer, a warning
     says so. Another release of l0ref, NumPy or Numba, another backend or processor may give other bits: that is
@@ -135,7 +140,9 @@ def resume(
 
     with held(folder, every=checkpoint_every) as (keeper, found):
         options: dict[str, Any] = {"validation": validation, "after_step": after_step, "after_epoch": after_epoch}
-        trainer = found.trainer(data, keeper=keeper, **options)
+        trainer = found.trainer(data, keeper=keeper, resumed=resumed, **options)
+        if resumed is not None:
+            resumed(found.state)
         return _run(trainer, found.state, progress=progress, every=every, label=label)
 
 

@@ -22,6 +22,7 @@ from l0ref.data import Dataset, batch_count, orders
 from l0ref.errors import ArgumentError, Diverged, Interrupted, ShapeError
 from l0ref.nn import Model
 from l0ref.progress import Progress
+from l0ref.record import OPEN
 from l0ref.schedules import ReduceOnPlateau
 from l0ref.training.history import History
 from l0ref.training.recipe import MONITORS, Recipe, check_kind
@@ -31,6 +32,7 @@ from l0ref.validate import count
 
 AfterStep = Callable[[TrainingState], TrainingState | None]
 AfterEpoch = Callable[[TrainingState, Mapping[str, Any]], TrainingState | None]
+Resumed = Callable[[TrainingState], None]
 
 
 class Keeper(Protocol):
@@ -64,6 +66,7 @@ class Trainer:
     phase: str = "train"
     after_step: AfterStep | None = None
     after_epoch: AfterEpoch | None = None
+    resumed: Resumed | None = None
     keeper: Keeper | None = None
 
     def __post_init__(self) -> None:
@@ -124,6 +127,8 @@ class Trainer:
 
     def run(self, state: TrainingState, bar: Progress | None = None) -> TrainingState:
         """Go on from `state` to the end: through the last epoch, or until `patience` runs out."""
+        if self.keeper is None and (record := OPEN.get()) is not None:
+            return record.run(self, state, bar)
         good, begin = state, time.perf_counter() - state.history.seconds
         try:
             while not self.has_ended(state):
