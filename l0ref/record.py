@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Record(Protocol):
@@ -15,7 +17,7 @@ class Record(Protocol):
 
     earlier: float
 
-    def run(self, trainer: Any, state: Any, bar: Any) -> Any:
+    def run(self, trainer: Any, state: T, bar: Any) -> T:
         """Return the last state of a training, from the newest state that is kept of it."""
 
 

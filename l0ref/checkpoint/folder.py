@@ -16,6 +16,7 @@ from l0ref.archive.lock import locked
 from l0ref.checkpoint.state import Saved, load_state, save_state
 from l0ref.errors import ArgumentError, CheckpointError
 from l0ref.training.loop import Trainer
+from l0ref.training.recipe import Recipe
 from l0ref.training.state import TrainingState
 from l0ref.validate import count, nonnegative
 
@@ -24,10 +25,10 @@ STEPS, LOCK, TEMPORARY = "step-*.npz", ".l0ref.lock", ".step-*.tmp"
 
 
 class FolderKeeper:
-    """Keeps states in a folder that this process has locked."""
+    """Keeps states in a folder that this process has locked; `identity` is that of a training of a `recording`."""
 
-    def __init__(self, folder: Path, every: float) -> None:
-        self.folder, self.every = folder, every
+    def __init__(self, folder: Path, every: float, *, identity: str | None = None) -> None:
+        self.folder, self.every, self.identity = folder, every, identity
         self._last = time.monotonic()
         self._place = (-1, -1)  # step and epoch of the last one; closing an epoch raises the epoch alone
         self._kept: list[Path] = []
@@ -56,7 +57,7 @@ class FolderKeeper:
         if place <= self._place or state.first_bad() is not None:
             return
         try:
-            save_state(path, trainer, state)
+            save_state(path, trainer, state, identity=self.identity)
             self._place, self._kept = place, [*(p for p in self._kept if p != path), path][-LAST:]
             for old in states(self.folder):
                 if old not in self._kept:
@@ -85,8 +86,7 @@ def keeping(
 
     begin  the training is a new one: a folder that holds states of another is refused
     """
-    every = nonnegative("checkpoint_every", every) if isinstance(every, float) else every
-    every = every if isinstance(every, float) else count("checkpoint_every", every, least=1)
+    every = checked_every(every)
     if folder is None:
         yield None
         return
@@ -110,12 +110,22 @@ def keeping(
         yield FolderKeeper(place, every)
 
 
-def newest(folder: str | os.PathLike[str]) -> Saved:
-    """Return the newest sound state in a folder; every damaged one that is newer is warned of."""
+def checked_every(every: float) -> float:
+    """Return how often states are kept: a float of minutes, or an int of epochs."""
+    if isinstance(every, float):
+        return nonnegative("checkpoint_every", every)
+    return count("checkpoint_every", every, least=1)
+
+
+def newest(folder: str | os.PathLike[str], *, recipe: Recipe | None = None) -> Saved:
+    """Return the newest sound state in a folder; every damaged one that is newer is warned of.
+
+    recipe  that of a training in a `recording`, whose files hold its identity in the place of its recipe
+    """
     reasons: list[str] = []
     for path in reversed(states(Path(folder))):
         try:
-            found = load_state(path)
+            found = load_state(path, recipe=recipe)
         except CheckpointError as error:
             reasons.append(str(error))
             continue

@@ -84,7 +84,7 @@ def _inside(value: Any) -> Iterator[Any]:
     elif dataclasses.is_dataclass(value):
         yield from (getattr(value, field.name) for field in dataclasses.fields(value) if field.compare)
     else:
-        yield dict(vars(value)) if hasattr(value, "__dict__") else str(value)
+        yield dict(vars(value)) if hasattr(value, "__dict__") else getattr(value, "__name__", "")
 
 
 def _content(cell: Any) -> Any:

@@ -68,15 +68,21 @@ class Saved:
         return Trainer(self.recipe, self.model, data, validation=validation, **own, **options)
 
 
-def save_state(path: str | os.PathLike[str], trainer: Trainer, state: TrainingState) -> None:
-    """Write a state of a training to `path`, atomically."""
+def save_state(
+    path: str | os.PathLike[str], trainer: Trainer, state: TrainingState, *, identity: str | None = None
+) -> None:
+    """Write a state of a training to `path`, atomically.
+
+    identity  of a training in a `recording`, which stands in the place of the recipe: penalties of methods are no
+              registered settings
+    """
     check_kind("state", state, TrainingState)
     arrays: dict[str, Array] = {}
     manifest = {
         "kind": KIND,
         "version": VERSION,
-        "run": described_run(trainer),
-        "recipe": packed(trainer.recipe, arrays, "recipe"),
+        "run": described_run(trainer) | {"identity": identity},
+        "recipe": packed(trainer.recipe, arrays, "recipe") if identity is None else None,
         **{name: getattr(state, name) for name in NUMBERS},
         "loss_sum": packed(state.loss_sum, arrays, "loss_sum"),
         "dropout": packed(state.dropout, arrays, "dropout"),
@@ -95,8 +101,11 @@ def save_state(path: str | os.PathLike[str], trainer: Trainer, state: TrainingSt
     write_npz(path, arrays, manifest=manifest, allow_nonfinite=True)
 
 
-def load_state(path: str | os.PathLike[str]) -> Saved:
-    """Read what `save_state` wrote; anything else is refused with a CheckpointError, in bounded memory."""
+def load_state(path: str | os.PathLike[str], *, recipe: Recipe | None = None) -> Saved:
+    """Read what `save_state` wrote; anything else is refused with a CheckpointError, in bounded memory.
+
+    recipe  that of a training in a `recording`, whose file holds its identity instead
+    """
     name = os.fspath(path)
     arrays, manifest = read_npz(path, allow_nonfinite=True)
     if (manifest.get("kind"), manifest.get("version")) != (KIND, VERSION):
@@ -105,7 +114,7 @@ def load_state(path: str | os.PathLike[str]) -> Saved:
             f"{KIND!r} version {VERSION}; write it with fit(checkpoint=...)"
         )
     try:
-        recipe = unpacked(manifest["recipe"], arrays)
+        recipe = unpacked(manifest["recipe"], arrays) if recipe is None else recipe
         check_kind("recipe", recipe, Recipe)
         state, model = _state(manifest, arrays, recipe)
         return Saved(name, state, model, recipe, _checked_run(manifest["run"]))
@@ -141,7 +150,7 @@ def checksum(data: Dataset | None) -> str | None:
         digest = hashlib.sha256(repr((data.x.shape, data.x.dtype.str, data.classes)).encode("ascii"))
         for array in (data.x, data.y.astype("<i8")):
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        while len(_digests) >= 2:
+        while len(_digests) >= 4:
             _digests.pop(next(iter(_digests)))
         _digests[id(data)] = known = data, digest.hexdigest()
     return known[1]
@@ -187,7 +196,7 @@ def _checked_run(run: dict[str, Any]) -> dict[str, Any]:
     count("first_epoch", run["first_epoch"], least=1)
     for name, kind in {"phase": str, "data": str, "after_step": bool, "after_epoch": bool, "environment": dict}.items():
         check_kind(name, run[name], kind)
-    return run | {"validation": run["validation"]}
+    return {"identity": None} | run | {"validation": run["validation"]}
 
 
 def _under(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:

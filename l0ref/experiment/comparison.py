@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +31,7 @@ from l0ref.errors import ArgumentError, LayerCollapse
 from l0ref.masks import amount_for_compression
 from l0ref.methods import METHODS, Pruned
 from l0ref.nn import Model
+from l0ref.record import clock
 from l0ref.tables import table
 from l0ref.training import Recipe, follow
 from l0ref.validate import choose, count, real
@@ -142,10 +142,10 @@ def point(
             raise LayerCollapse(f"method={method!r} removed nothing with {options or 'its defaults'}")
     except LayerCollapse as refusal:
         return row | {"refused": str(refusal)}
-    start, rest = time.perf_counter(), max(budget - found.epochs, 0)
+    start, rest = clock(), max(budget - found.epochs, 0)
     recipe = dataclasses.replace(finetune, epochs=rest)
     tuned, _ = follow(recipe, found.model, data.train, seed=seed, phase="finetune", progress="none")
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     x = data.validation.x
     before, after = dense.logits(x).astype(np.float64), found.model.logits(x).astype(np.float64)
     size = metrics.of(tuned)

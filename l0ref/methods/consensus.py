@@ -25,6 +25,7 @@ from l0ref.surrogates import L1
 from l0ref.validate import Array, choose
 
 Arrays = Mapping[str, Array]
+CHANGING = ("w", "z", "lam", "step", "k", "size")  # of a Relaxation, beside its record
 RECORDS = ("residual", "steps", "alphas", "conditions", "loss")
 STRUCTURES = ("element", "column", "filter")
 
@@ -84,6 +85,17 @@ class Relaxation:
         self.lam = {key: np.zeros_like(w) for key, w in self.w.items()}
         self.k, self.size = 1, norm(gap(self.w, self.z))
         self.record: dict[str, list[Any]] = {name: [] for name in RECORDS}
+
+    def carried(self) -> dict[str, Any]:
+        """What the state of the training carries: all that changes between epochs."""
+        return {name: getattr(self, name) for name in CHANGING} | {
+            "record": {k: list(v) for k, v in self.record.items()}
+        }
+
+    def take_up(self, carried: Mapping[str, Any]) -> None:
+        """Go on from what a state carried; a state before the first update carries nothing."""
+        for name, value in carried.items():
+            setattr(self, name, value)
 
     def targets(self) -> dict[str, Array]:
         """Z - Lam/rho: where the quadratic of the next W-step has its middle."""

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +34,7 @@ from l0ref.data import Dataset, Splits
 from l0ref.errors import ArgumentError, LayerCollapse
 from l0ref.masks.ranking import drop_count
 from l0ref.nn import Model
+from l0ref.record import clock
 from l0ref.streams import stream
 from l0ref.validate import Array, choose, count
 
@@ -121,10 +121,10 @@ class Method:
         asked = self.check_budget(model, amount=amount, **options)
         if set(self.reads) != {"weights"}:
             check_calibration(model, data)
-        start = time.perf_counter()
+        start = clock()
         found = self.function(model, data, amount=amount, seed=count("seed", seed), **options)
         common = measured(found.model, asked).record
-        return dataclasses.replace(found, record={**found.record, **common}, seconds=time.perf_counter() - start)
+        return dataclasses.replace(found, record={**found.record, **common}, seconds=clock() - start)
 
 
 METHODS: dict[str, Method] = {}

@@ -26,6 +26,7 @@ Departs  f in the conditions is the loss on fixed samples at the weights of the 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,16 +61,21 @@ def relaxed(
     dual = Relaxation(positive("rho", rho), projection(model, **how), loss, start, **rule)
     penalty = Consensus(rho=dual.rho, targets=dual.targets())
 
-    def after_epoch(state: TrainingState, _: Mapping[str, Any]) -> None:
+    def after_epoch(state: TrainingState, _: Mapping[str, Any]) -> TrainingState:
         nonlocal now
         now = state.model(model)
         dual.after_epoch(state.params)
+        penalty.targets.update(dual.targets())
+        return dataclasses.replace(state, carried=dual.carried())
+
+    def resumed(state: TrainingState) -> None:
+        dual.take_up(state.carried)
         penalty.targets.update(dual.targets())
 
     trained, history = fit(
         model, data.train, epochs=count("epochs", epochs, least=1), seed=seed, penalty=penalty, phase="prune",
         optimizer=SGD(lr=positive("lr", lr), momentum=0.5, nesterov=True), schedule=Cosine(final=0.01),
-        after_epoch=after_epoch, progress="none",
+        after_epoch=after_epoch, resumed=resumed, progress="none",
     )  # fmt: skip
     return Pruned(trained.replace(masks=kept(model, trained.params, **how)), dual.record, epochs=len(history))
 

@@ -16,7 +16,6 @@ Departs  The pruning rule, the number of rounds and the fine-tuning recipe of th
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +29,7 @@ from l0ref.metrics import pruned_count
 from l0ref.nn import Model
 from l0ref.pruning.cut import Cut
 from l0ref.pruning.sweep import sweep
+from l0ref.record import clock
 from l0ref.schedules import LogLinearKept, Schedule
 from l0ref.training import History, Recipe, TrainingState, follow
 from l0ref.validate import count, portion
@@ -49,7 +49,7 @@ class Stage:
     name: str
     model: Model
     validation: metrics.Score
-    seconds: float
+    seconds: float = field(compare=False)
 
 
 Reached = Callable[[Stage], None]
@@ -104,7 +104,7 @@ def train_dense(
 
     reached  here and below: called with each stage that training ended with, so that the caller can keep it
     """
-    start = time.perf_counter()
+    start = clock()
     trained, history = _follow(recipe, model, data, seed=seed, phase="train", **options)
     stage = _stage("dense", trained, data, start)
     if reached is not None:
@@ -132,14 +132,14 @@ def prune_and_tune(
     model, first_epoch = dense.stage.model, dense.epochs + 1
     pruning_seconds = tuning_seconds = 0.0
     for number in range(1, rounds + 1):
-        start = time.perf_counter()
+        start = clock()
         before, found = model, cut.share(number / rounds, size=model.size).apply(model, data, seed=seed)
         masked = found.model
         swept = sweep(masked)
         pruned = _stage("pruned", swept.model, data, start)
         pruning_seconds += pruned.seconds
         cuts.append(_cut_row(_largest_removed(before, masked), masked, pruned) | {"epochs": found.epochs})
-        start = time.perf_counter()
+        start = clock()
         phase = "finetune" if rounds == 1 else f"finetune {number}"
         model, history = _follow(
             finetune, pruned.model, data, seed=seed, phase=phase, first_epoch=first_epoch, **options
@@ -177,13 +177,13 @@ def prune_gradually(
     schedule  fraction pruned as a function of the step; by default LogLinearKept(final=amount), twice per epoch
     """
     ramp = schedule if schedule is not None else ramp_to(cut, epochs=gradual.epochs)
-    start = time.perf_counter()
+    start, whole = clock(), dense.stage.model
 
     def after_step(state: TrainingState) -> TrainingState | None:
         target = ramp(state.step, steps=state.steps)
-        if portion(target, dense.stage.model.size) <= removed(state.masks):
+        if portion(target, whole.size) <= removed(state.masks):
             return None
-        model = state.model(dense.stage.model)
+        model = state.model(whole)
         pruned = dataclasses.replace(cut, amount=target).apply(model, data, seed=seed).model
         largest = max(state.carried.get(LARGEST, 0.0), _largest_removed(model, pruned))
         carried = {**state.carried, LARGEST: largest}
@@ -191,7 +191,7 @@ def prune_gradually(
 
     masked, history = _follow(
         gradual,
-        dense.stage.model,
+        whole,
         data,
         seed=seed,
         phase="gradual",
@@ -203,7 +203,7 @@ def prune_gradually(
     pruned = _stage("pruned", swept.model, data, start)
     if reached is not None:
         reached(pruned)
-    start = time.perf_counter()
+    start = clock()
     first_epoch = dense.epochs + gradual.epochs + 1
     model, tuning = _follow(
         finetune, pruned.model, data, seed=seed, phase="finetune", first_epoch=first_epoch, **options
@@ -250,7 +250,7 @@ def _follow(recipe: Recipe, model: Model, data: Splits, **options: Any) -> tuple
 
 def _stage(name: str, model: Model, data: Splits, start: float) -> Stage:
     score = metrics.evaluate(model, data.validation)
-    return Stage(name, model, score, time.perf_counter() - start)
+    return Stage(name, model, score, clock() - start)
 
 
 def _largest_removed(before: Model, masked: Model) -> float:
