@@ -53,7 +53,7 @@ def test_every_file_is_written(result: Path) -> None:
     found = {path.name for path in result.iterdir()}
     assert found == {
         "config.json", "report.json", "history.csv", "dense.npz", "model.npz", "masks.npz", "compact.npz",
-        ".l0ref.json", "training.png", "weights.png", "surrogate.png", "masks.png", "compression.png",
+        ".l0ref.json", "training.png", "weights.png", "surrogate.png", "masks.png", "axes.png", "compression.png",
     }  # fmt: skip
     for picture in result.glob("*.png"):
         assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

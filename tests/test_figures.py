@@ -14,6 +14,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 
 from l0ref import nn, surrogates
 from l0ref.errors import ArgumentError
@@ -22,6 +23,7 @@ from l0ref.nn import Model
 from l0ref.penalty import Penalty
 from l0ref.pruning import Compressed, Experiment, Stage, prune
 from l0ref.report.figures import draw_all
+from l0ref.report.figures.axes import axes_figure
 from l0ref.report.figures.compression import compression_figure
 from l0ref.report.figures.masks import connections_per_pixel, density, flow, masks_figure
 from l0ref.report.figures.style import ACCURACIES, LOOKS, accuracy_axis, look, new_figure, png
@@ -29,7 +31,7 @@ from l0ref.report.figures.surrogate import half_width, level, surrogate_figure, 
 from l0ref.report.figures.training import cut_places, phases, training_figure
 from l0ref.report.figures.weights import log_counts, log_edges, magnitudes, weights_figure
 
-NAMES = ("training.png", "weights.png", "surrogate.png", "masks.png", "compression.png")
+NAMES = ("training.png", "weights.png", "surrogate.png", "masks.png", "axes.png", "compression.png")
 LAPLACE = Penalty(surrogates.Laplace(beta=5.0), alpha=4e-4)
 
 
@@ -194,7 +196,7 @@ def test_a_report_read_back_from_json_is_drawn_without_its_experiment(tmp_path: 
 def test_an_experiment_without_a_run_called_l0_is_drawn(tmp_path: Path) -> None:
     run = Experiment({"mine": experiment().runs["l0"]}, {})
     report = {"main": "mine", "stages": [stage("dense", 1.0, 0.9, 0.9)], "cuts": None, "history": None}
-    assert len(draw_all(run, report, folder=tmp_path, penalty=LAPLACE)) == 5
+    assert len(draw_all(run, report, folder=tmp_path, penalty=LAPLACE)) == 6
     with pytest.raises(ArgumentError, match=r"^experiment has no runs; give it at least one Compressed"):
         draw_all(Experiment({}, {}), report, folder=tmp_path)
 
@@ -664,3 +666,21 @@ def test_many_octaves_get_few_ticks() -> None:
     low, high = ax.get_xlim()
     assert low < 1
     assert high > 2000
+
+
+def test_the_coupled_axes_are_boxes_and_the_layers_between_them_arrows() -> None:
+    """A residual network: two layers write one axis, and one of them goes back up to it."""
+    model = nn.resnet_small(seed=0)
+    drawn = axes_figure(model).axes[0]
+    texts = {text.get_text(): text for text in drawn.texts}
+    arrows = [text for text in drawn.texts if isinstance(text, Annotation)]
+    layers = [key.removesuffix(".weight") for key in model.weights]
+    assert [name for name in layers if name not in texts] == []
+    assert len(arrows) == len(layers)
+    assert "stem.conv: 16 units\nwritten by stem.conv, block1.2.conv" in texts
+    assert "input: 1 unit\ninput of the network" in texts
+    heights = {name: texts[name].get_position()[1] for name in ("stem.conv", "block1.1.conv", "block1.2.conv")}
+    assert heights == {"stem.conv": 0.5, "block1.1.conv": 1.5, "block1.2.conv": 1.5}
+    back = [arrow for arrow in arrows if arrow.xy[1] < arrow.xyann[1]]  # y points down
+    assert [text.get_ha() for name, text in texts.items() if name == "block1.2.conv"] == ["right"]
+    assert len(back) == 1

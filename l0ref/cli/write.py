@@ -19,7 +19,7 @@ from l0ref.training import rows_to_csv
 REPORT, CONFIG, MODEL, COMPACT, DENSE = "report.json", "config.json", "model.npz", "compact.npz", "dense.npz"
 PARTIAL = "partial.npz"
 PARTIAL_HISTORY = "partial.csv"
-PICTURES = ("training.png", "weights.png", "surrogate.png", "masks.png", "compression.png")
+PICTURES = ("training.png", "weights.png", "surrogate.png", "masks.png", "axes.png", "compression.png")
 TABLES = (REPORT, CONFIG, "history.csv", "summary.json", PARTIAL_HISTORY)
 OURS = (*TABLES, MODEL, COMPACT, DENSE, "masks.npz", PARTIAL, *PICTURES)
 

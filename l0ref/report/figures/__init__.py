@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from l0ref.archive import write_atomic
+from l0ref.errors import ConfigError
 from l0ref.penalty import Penalty
 from l0ref.pruning import Experiment
 from l0ref.report.schema import main_of, runs_of
@@ -47,16 +48,19 @@ def draw_all(
     weights.png      histograms of |w| before and after, of the main run and of the first control
     surrogate.png    phi, its slope and its prox
     masks.png        the weights left in the final network of the main run
+    axes.png         its coupled axes: which units are removed together
     compression.png  accuracy against compression, of all runs
 
     report      as `summarize` returns it or report.json holds it
-    experiment  the networks, which weights.png and masks.png need; None: the two are left out
+    experiment  the networks, which weights.png, masks.png and axes.png need; None: they are left out, and axes.png
+                where a layer is not known to surgery
     penalty     that of the main run, which surrogate.png needs; None: it is left out
 
     Nothing is written before all are drawn. The same input gives the same bytes with the same matplotlib.
     """
     runs = runs_of(report)  # refuses a value that is not a report before matplotlib is loaded
     load_matplotlib()
+    from l0ref.report.figures.axes import axes_figure
     from l0ref.report.figures.compression import compression_figure
     from l0ref.report.figures.masks import masks_figure
     from l0ref.report.figures.style import png
@@ -72,7 +76,10 @@ def draw_all(
     if penalty is not None:
         pictures["surrogate.png"] = png(surrogate_figure(penalty))
     if experiment is not None:
-        pictures["masks.png"] = png(masks_figure(experiment.runs[main_of(experiment.runs)].model))
+        final = experiment.runs[main_of(experiment.runs)].model
+        pictures["masks.png"] = png(masks_figure(final))
+        with suppress(ConfigError):
+            pictures["axes.png"] = png(axes_figure(final))
     pictures["compression.png"] = png(compression_figure(report))
     for name, content in pictures.items():
         write_atomic(folder / name, content)

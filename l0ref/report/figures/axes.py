@@ -1,0 +1,64 @@
+"""The coupled axes of a network as a graph: which units are removed, or reordered, together.
+
+box     an axis of units, its size, and all layers that write it: those are decided together; grey if it cannot be cut
+arrow   a layer with weights, from the axis it reads to the axis it writes; back up where a residual sum joins them
+"""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes as Plot
+from matplotlib.figure import Figure
+
+from l0ref.nn import Model
+from l0ref.pruning.axes import Axes, coupled_axes
+from l0ref.report.figures.style import BLACK, BLUE, GREY, ORANGE, PALE, WIDTH, new_figure
+
+ROW, BOX = 0.75, 0.2  # inches from axis to axis, and where straight arrows begin, in rows
+SIDE, BEND = 0.72, 0.3  # where arcs begin beside the middle, and how far they bend
+PER_UNIT = WIDTH / 4  # inches of one unit of x
+
+
+def axes_figure(model: Model) -> Figure:
+    """Return the picture of `coupled_axes(model)`, one box below the other in the order of `sizes`."""
+    axes = coupled_axes(model)
+    figure = new_figure(0.5 + ROW * len(axes.sizes))
+    plot = figure.subplots()
+    plot.set_xlim(-1, 3)
+    plot.set_ylim(len(axes.sizes) - 0.4, -0.6)
+    plot.set_axis_off()
+    for row, axis in enumerate(axes.sizes):
+        _box(plot, axes, axis, row)
+    rows = {axis: row for row, axis in enumerate(axes.sizes)}
+    for number, use in enumerate(use for use in axes.uses if use.weighs and use.reads != use.writes):
+        _arrow(plot, rows[use.reads], rows[use.writes], use.layer.name, shift=0.16 * (number % 3 - 1))
+    return figure
+
+
+def _box(plot: Plot, axes: Axes, axis: str, row: int) -> None:
+    is_fixed = axis in axes.fixed
+    size = axes.sizes[axis]
+    lines = [f"{axis}: {size} unit{'' if size == 1 else 's'}"]
+    if is_fixed:
+        lines.append(axes.fixed[axis])
+    elif len(axes.writers(axis)) > 1:
+        lines.append(f"written by {', '.join(axes.writers(axis))}")
+    plot.text(
+        1, row, "\n".join(lines), ha="center", va="center", fontsize=8, color=BLACK,
+        bbox={"boxstyle": "round", "facecolor": PALE if is_fixed else "white", "edgecolor": GREY if is_fixed else BLUE},
+    )  # fmt: skip
+
+
+def _arrow(plot: Plot, start: int, end: int, name: str, *, shift: float) -> None:
+    """A straight arrow to the next box, an arc at the right to a later one, and at the left back to an earlier one."""
+    step = end - start
+    side, colour = (0, BLACK) if step == 1 else (1, BLACK) if step > 1 else (-1, ORANGE)
+    x = 1 + shift * 0.4 + SIDE * side
+    gap = 0.05 * (1 if step > 0 else -1) if side else BOX
+    plot.annotate(
+        "", (x, end - gap), (x, start + gap),
+        arrowprops={"arrowstyle": "->", "color": colour, "connectionstyle": f"arc3,rad={-BEND if side else 0}"},
+    )  # fmt: skip
+    bulge = side * (0.04 + BEND * abs(step) * ROW / 2 / PER_UNIT) if side else 0.03
+    plot.text(
+        x + bulge, (start + end) / 2, name, ha="right" if side < 0 else "left", va="center", fontsize=7, color=colour
+    )
