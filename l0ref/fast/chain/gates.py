@@ -81,14 +81,14 @@ def pool(z, y, winner, lanes, threads):
 @kernel
 def unpool_planes(y_bar, winner, z_bar, corner, lanes, first, last):
     """Planes first ... last - 1 of `unpool`."""
-    height, width = y_bar.shape[1], y_bar.shape[2] // lanes
-    none = y_bar.dtype.type(0)
+    (_, height, row), (top, begin) = y_bar.shape, corner
+    width, none = row // lanes, y_bar.dtype.type(0)
     for n in range(first, last):
         for p in range(height):
-            upper, lower = z_bar[n, corner[0] + 2 * p], z_bar[n, corner[0] + 2 * p + 1]
+            upper, lower = z_bar[n, top + 2 * p], z_bar[n, top + 2 * p + 1]
             bar, place = y_bar[n, p], winner[n, p]
             for q in range(width):
-                at, left = q * lanes, (corner[1] + 2 * q) * lanes
+                at, left = q * lanes, (begin + 2 * q) * lanes
                 right, end = left + lanes, left + 2 * lanes
                 g, i = bar[at : at + lanes], place[at : at + lanes]
                 nw, ne, sw, se = upper[left:right], upper[right:end], lower[left:right], lower[right:end]

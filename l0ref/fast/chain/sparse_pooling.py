@@ -18,13 +18,14 @@ from l0ref.fast.sparse.grid import contract_row
 @kernel
 def contract_pooled_part(x, w, b, floor, out, blocks, grid, steps, first, last):
     """Rows first ... last - 1 of `contract_pooled`, counted block by block."""
-    (y, winner, room), rows, filters, wide, lanes = out, grid[0] // 2, b.size, grid[1] * steps[2], steps[2]
-    narrow = wide // 2
+    (y, winner, room), (_, x_step, _, x_first, _) = out, blocks
+    (height, vectors, x_row, _, _, _), (_, _, lanes) = grid, steps
+    rows, filters, wide, narrow = height // 2, b.size, vectors * lanes, vectors * lanes // 2
     for n in range(first, last):
         block, p = n // rows, n % rows
-        at = blocks[3] + block * blocks[1] + 2 * p * grid[2]
+        at = x_first + block * x_step + 2 * p * x_row
         contract_row(x, w, b, floor, room, grid, steps, at, 0)
-        contract_row(x, w, b, floor, room, grid, steps, at + grid[2], wide)
+        contract_row(x, w, b, floor, room, grid, steps, at + x_row, wide)
         for f in range(filters):
             upper, to = 2 * f * wide, ((block * filters + f) * rows + p) * narrow
             lower, end = upper + wide, to + narrow
@@ -39,7 +40,8 @@ def contract_pooled(x, w, b, floor, out, blocks, grid, steps, threads):
     grid    has an even number of vectors in a row; its way from row to row of y is not read
     steps   from one row of the matrix to the next: 2 rows of vectors
     """
-    (y, winner, room), rows = out, blocks[0] * (grid[0] // 2)
+    (y, winner, room), (count, _, _, _, _), (height, _, _, _, _, _) = out, blocks, grid
+    rows = count * (height // 2)
     size = room.size // threads
     for n in prange(threads):
         first, last = n * rows // threads, (n + 1) * rows // threads

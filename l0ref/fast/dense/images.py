@@ -26,9 +26,9 @@ from l0ref.validate import Array
 @kernel
 def image_rows(x, blocks, rows, width, image_steps, lane_steps, sizes, block, count):
     """Rows of pixels of one block of images; arguments as in `to_blocks`."""
-    lanes, first = len(lane_steps), block * len(lane_steps)
+    (image_size, block_size), lanes, first = sizes, len(lane_steps), block * len(lane_steps)
     for r in range(rows.shape[1]):
-        source, target = rows[0, r] + first * sizes[0], rows[1, r] + block * sizes[1]
+        source, target = rows[0, r] + first * image_size, rows[1, r] + block * block_size
         if width >= lanes and first + lanes <= count:
             for w in range(0, width, lanes):
                 at = min(w, width - lanes)
@@ -38,15 +38,15 @@ def image_rows(x, blocks, rows, width, image_steps, lane_steps, sizes, block, co
             for w in range(width):
                 for k in range(lanes):
                     inside = first + k < count
-                    blocks[target + w * lanes + k] = x[source + k * sizes[0] + w] if inside else x.dtype.type(0)
+                    blocks[target + w * lanes + k] = x[source + k * image_size + w] if inside else x.dtype.type(0)
 
 
 @kernel
 def pixel_rows(blocks, x, rows, width, image_steps, lane_steps, sizes, block, count):
     """The inverse of `image_rows`."""
-    lanes, first = len(lane_steps), block * len(lane_steps)
+    (image_size, block_size), lanes, first = sizes, len(lane_steps), block * len(lane_steps)
     for r in range(rows.shape[1]):
-        target, source = rows[0, r] + first * sizes[0], rows[1, r] + block * sizes[1]
+        target, source = rows[0, r] + first * image_size, rows[1, r] + block * block_size
         if width >= lanes and first + lanes <= count:
             for w in range(0, width, lanes):
                 at = min(w, width - lanes)
@@ -55,7 +55,7 @@ def pixel_rows(blocks, x, rows, width, image_steps, lane_steps, sizes, block, co
         else:
             for k in range(min(lanes, count - first)):
                 for w in range(width):
-                    x[target + k * sizes[0] + w] = blocks[source + w * lanes + k]
+                    x[target + k * image_size + w] = blocks[source + w * lanes + k]
 
 
 @parallel_kernel

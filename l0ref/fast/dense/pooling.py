@@ -46,22 +46,22 @@ def largest_of_four(planes, y, winner):
 
 @kernel
 def largest_of_window(planes, size, stride, padding, y, winner):
-    """Any windows: the largest pixel on the image, and its place r * size[1] + s."""
-    count, rows, cols = planes.shape
+    """Any windows, `tall` by `wide`: the largest pixel on the image, and its place r * wide + s."""
+    (count, rows, cols), (tall, wide), (down, right), (above, before) = planes.shape, size, stride, padding
     for n in range(count):
         for p in range(y.shape[1]):
-            top = p * stride[0] - padding[0]
+            top = p * down - above
             for q in range(y.shape[2]):
-                left = q * stride[1] - padding[1]
+                left = q * right - before
                 first_h, first_w = max(top, 0), max(left, 0)
                 best = planes[n, first_h, first_w]
-                k = (first_h - top) * size[1] + first_w - left
-                for h in range(first_h, min(top + size[0], rows)):
-                    for w in range(first_w, min(left + size[1], cols)):
+                k = (first_h - top) * wide + first_w - left
+                for h in range(first_h, min(top + tall, rows)):
+                    for w in range(first_w, min(left + wide, cols)):
                         x = planes[n, h, w]
                         if x > best or x != x:
                             best = x
-                            k = (h - top) * size[1] + w - left
+                            k = (h - top) * wide + w - left
                 y[n, p, q] = best
                 winner[n, p, q] = k
 
@@ -74,11 +74,11 @@ def add_to_winners(y_bar, winner, places, stride, first, planes):
     stride  distance from a window to the next one below, and to the next one beside
     first   where the first window begins: below 0 if there is padding
     """
-    count, height, width = y_bar.shape
+    (count, height, width), (down, right) = y_bar.shape, stride
     for n in range(count):
         for p in range(height):
             for q in range(width):
-                pixel = first + p * stride[0] + q * stride[1] + places[winner[n, p, q]]
+                pixel = first + p * down + q * right + places[winner[n, p, q]]
                 planes[n, pixel] += y_bar[n, p, q]
 
 

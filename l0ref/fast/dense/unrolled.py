@@ -36,46 +36,48 @@ BLOCK = 2**18
 @kernel
 def unroll(images, stride, dilation, columns):
     """columns[c,r,s,n,p,q] = images[n, c, p stride + r dilation, q stride + s dilation]."""
-    channels, rows, cols, count, height, width = columns.shape
+    (channels, rows, cols, count, height, width), (down, right) = columns.shape, stride
+    taps_down, taps_right = dilation
     for c in range(channels):
         for r in range(rows):
             for s in range(cols):
-                left = s * dilation[1]
+                left = s * taps_right
                 for n in range(count):
                     for p in range(height):
-                        h = p * stride[0] + r * dilation[0]
+                        h = p * down + r * taps_down
                         run = columns[c, r, s, n, p]
-                        if stride[1] == 1:
+                        if right == 1:
                             pixels = images[n, c, h, left : left + width]
                             for q in range(width):
                                 run[q] = pixels[q]
                         else:
                             row = images[n, c, h]
                             for q in range(width):
-                                run[q] = row[left + q * stride[1]]
+                                run[q] = row[left + q * right]
 
 
 @kernel
 def roll_up(columns, stride, dilation, images):
     """images[n,c,h,w] = sum of columns[c,r,s,n,p,q] over all places that lie on pixel (h, w): transpose of `unroll`."""
-    channels, rows, cols, count, height, width = columns.shape
+    (channels, rows, cols, count, height, width), (down, right) = columns.shape, stride
+    taps_down, taps_right = dilation
     images[...] = 0
     for c in range(channels):
         for r in range(rows):
             for s in range(cols):
-                left = s * dilation[1]
+                left = s * taps_right
                 for n in range(count):
                     for p in range(height):
-                        h = p * stride[0] + r * dilation[0]
+                        h = p * down + r * taps_down
                         run = columns[c, r, s, n, p]
-                        if stride[1] == 1:
+                        if right == 1:
                             pixels = images[n, c, h, left : left + width]
                             for q in range(width):
                                 pixels[q] += run[q]
                         else:
                             row = images[n, c, h]
                             for q in range(width):
-                                row[left + q * stride[1]] += run[q]
+                                row[left + q * right] += run[q]
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def a_of(a, b):
 @kernel
 def column(rows, j):
     """Entry j of four rows."""
-    return rows[0][j], rows[1][j], rows[2][j], rows[3][j]
+    first, second, third, last = rows
+    return first[j], second[j], third[j], last[j]
 
 
 @kernel
@@ -99,10 +100,9 @@ def tiles_out(m, b, y, to, image):
         for p in range(COLUMNS):
             first = shift(places, (f * COLUMNS + p) * lanes)
             second, third, last = shift(first, 4 * step), shift(first, 8 * step), shift(first, 12 * step)
-            pair = a_times(load(m, first), load(m, second), load(m, third), load(m, last))  # columns of outputs
-            top, bottom = a_times(
-                (pair[0][0], pair[1][0]), (pair[0][1], pair[1][1]), (pair[0][2], pair[1][2]), (pair[0][3], pair[1][3])
-            )
+            left, right = a_times(load(m, first), load(m, second), load(m, third), load(m, last))  # columns of outputs
+            (l0, l1, l2, l3), (r0, r1, r2, r3) = left, right
+            top, bottom = a_times((l0, r0), (l1, r1), (l2, r2), (l3, r3))
             at = (to[p] + f * plane, to[p] + f * plane + lanes)
             store(y, at, (0,), plus(top, bias))
             store(y, shift(at, line), (0,), plus(bottom, bias))
@@ -128,15 +128,22 @@ def products(v, u, zero, m, rows, taps, step):
 
 
 @kernel
+def sides(starts, steps, images):
+    """Of x and of y: where tiles begin, the step from one block to the next, and the image."""
+    return (starts[0], steps[0], images[0]), (starts[1], steps[1], images[1])
+
+
+@kernel
 def convolve_strips(x, u, bias, y, room, tables, first, last):
     """Strips first ... last - 1 of `convolve`, counted block by block."""
     (v, m), (b, zero), (starts, rows, taps, steps, images) = room, bias, tables
-    across = (starts.shape[1] + COLUMNS - 1) // COLUMNS
+    (x_starts, x_step, x_image), (y_starts, y_step, y_image) = sides(starts, steps, images)
+    across = (x_starts.size + COLUMNS - 1) // COLUMNS
     for k in range(first, last):
         block, p = k // across, k % across * COLUMNS
-        tiles_in(x, v, shift(columns_of(starts[0], p), block * steps[0]), images[0], COLUMNS, 0)
-        products(v, u, zero, m, rows, taps, images[0, 3])
-        tiles_out(m, b, y, shift(columns_of(starts[1], p), block * steps[1]), images[1])
+        tiles_in(x, v, shift(columns_of(x_starts, p), block * x_step), x_image, COLUMNS, 0)
+        products(v, u, zero, m, rows, taps, x_image[3])
+        tiles_out(m, b, y, shift(columns_of(y_starts, p), block * y_step), y_image)
 
 
 @parallel_kernel
@@ -161,15 +168,16 @@ def correlate_strips(x, y, zero, sums, room, tables, parts, first, last):
     """Strips first ... last - 1 of `correlate`, of as many tiles as its columns, counted block by block."""
     (v, d), (starts, columns, rows, taps, steps, images) = room, tables
     tiles = columns.shape[1]
-    across, number = (starts.shape[1] + tiles - 1) // tiles, sums.size // 16
+    (x_starts, x_step, x_image), (y_starts, y_step, y_image) = sides(starts, steps, images)
+    across, number = (x_starts.size + tiles - 1) // tiles, sums.size // 16
     for k in range(sums.size):
         sums[k] = zero[0]
     for k in range(first, last):
         block, p = k // across, k % across * tiles
-        count = min(tiles, starts.shape[1] - p)
+        count = min(tiles, x_starts.size - p)
         for q in range(0, count, COLUMNS):
-            tiles_in(x, v, shift(columns_of(starts[0], p + q), block * steps[0]), images[0], tiles, q)
-            slopes_in(y, d, shift(columns_of(starts[1], p + q), block * steps[1]), images[1], tiles, q)
+            tiles_in(x, v, shift(columns_of(x_starts, p + q), block * x_step), x_image, tiles, q)
+            slopes_in(y, d, shift(columns_of(y_starts, p + q), block * y_step), y_image, tiles, q)
         for xi in range(16):
             totals = stretch(sums, xi, 16)
             at = xi * (v.size // 16), xi * (d.size // 16)

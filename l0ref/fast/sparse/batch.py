@@ -84,23 +84,25 @@ def to_blocks_part(x, blocks, tail, sizes, row_steps, lane_steps, first, last):
 
     sizes  features, count or 0
     """
-    if sizes[1]:
-        columns_to_blocks(x, blocks, sizes[1], lane_steps, first, last)
+    features, count = sizes
+    if count:
+        columns_to_blocks(x, blocks, count, lane_steps, first, last)
     else:
-        step = len(lane_steps) * sizes[0]
+        step = len(lane_steps) * features
         for n in range(first, last):
-            rows_to_block(x, blocks[n * step : (n + 1) * step], tail, sizes[0], row_steps, lane_steps, n)
+            rows_to_block(x, blocks[n * step : (n + 1) * step], tail, features, row_steps, lane_steps, n)
 
 
 @kernel
 def from_blocks_part(blocks, x, tail, sizes, row_steps, lane_steps, first, last):
     """The inverse of `to_blocks_part`."""
-    if sizes[1]:
-        blocks_to_columns(blocks, x, sizes[1], lane_steps, first, last)
+    features, count = sizes
+    if count:
+        blocks_to_columns(blocks, x, count, lane_steps, first, last)
     else:
-        step = len(lane_steps) * sizes[0]
+        step = len(lane_steps) * features
         for n in range(first, last):
-            block_to_rows(blocks[n * step : (n + 1) * step], x, tail, sizes[0], row_steps, lane_steps, n)
+            block_to_rows(blocks[n * step : (n + 1) * step], x, tail, features, row_steps, lane_steps, n)
 
 
 @parallel_kernel

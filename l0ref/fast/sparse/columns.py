@@ -39,18 +39,19 @@ def lay(x, laid, sizes, first):
 @kernel
 def multiply_groups(x, w, b, floor, y, laid, sizes, first, last):
     """Groups first ... last - 1 of `multiply_columns`."""
-    count, group, lanes = sizes
+    (_, indptr, _), (count, group, lanes) = w, sizes
     for g in range(first, last):
         start, vectors = g * group, min(group, count // lanes - g * group)
         lay(x, laid, (count, vectors, lanes), start)
         at, steps = (vectors, lanes, lanes, EIGHT), (vectors * lanes, count)
-        contract_part(laid, w, b, floor, y[start * lanes :], at, steps, 0, w[1].size - 1)
+        contract_part(laid, w, b, floor, y[start * lanes :], at, steps, 0, indptr.size - 1)
 
 
 @parallel_kernel
 def multiply_columns(x, w, b, floor, y, laid, sizes, threads):
     """Fill y; w, b and floor as in `entries.contract`."""
-    groups, room = (sizes[0] // sizes[2] + sizes[1] - 1) // sizes[1], laid.size // threads
+    count, group, lanes = sizes
+    groups, room = (count // lanes + group - 1) // group, laid.size // threads
     for n in prange(threads):
         first, last = n * groups // threads, (n + 1) * groups // threads
         multiply_groups(x, w, b, floor, y, laid[n * room : (n + 1) * room], sizes, first, last)

@@ -63,12 +63,12 @@ def share(indptr, groups, part, parts):
 @kernel
 def contract_rows(x, w, b, floor, y, at, to, steps, first, last):
     """Rows first ... last - 1 of one group. steps: width of a place in x, way from one row of y to the next."""
-    values, indptr, places = w
+    (values, indptr, places), (width, next_row) = w, steps[:2]
     for i in range(first, last):
         sums = filled(b, (i,), at)
         for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
-            sums = outer(sums, load(x, shift(at, np.int64(places[k]) * steps[0])), spread(values, (k,)))
-        store(y, to, (i * steps[1],), at_least(sums, floor, 0))
+            sums = outer(sums, load(x, shift(at, np.int64(places[k]) * width)), spread(values, (k,)))
+        store(y, to, (i * next_row,), at_least(sums, floor, 0))
 
 
 @kernel
@@ -101,7 +101,8 @@ def contract_vectors(x, w, b, floor, y, vectors, steps, first, last):
 @kernel
 def contract_part(x, w, b, floor, y, blocks, steps, first, last):
     """Rows first ... last - 1 of `contract`, counted group by group."""
-    rows, (count, s, t, most) = w[1].size - 1, blocks
+    (_, indptr, _), (count, s, t, most) = w, blocks
+    rows = indptr.size - 1
     while first < last:
         block, row = first // rows * most, first % rows
         end, vectors = min(rows, row + last - first), (min(most, count - block), s, t, block * s, block * t)
@@ -118,9 +119,10 @@ def contract(x, w, b, floor, y, blocks, steps, threads):
     blocks  how many, from one to the next in x and in y, and how many make a group
     steps   width: numbers of a place in a block of x; from one row of y to the next
     """
-    groups = (blocks[0] + blocks[3] - 1) // blocks[3]
+    (_, indptr, _), (count, _, _, most) = w, blocks
+    groups = (count + most - 1) // most
     for n in prange(threads):
-        first, last = share(w[1], groups, n, threads), share(w[1], groups, n + 1, threads)
+        first, last = share(indptr, groups, n, threads), share(indptr, groups, n + 1, threads)
         contract_part(x, w, b, floor, y, blocks, steps, first, last)
 
 
@@ -133,16 +135,16 @@ def sample_rows(x, d, w, sums, at, to, steps, row, fresh):
     steps  as in `contract`, and the lanes of a vector
     fresh  whether the sums begin with this group
     """
-    indptr, places, first, last = w
+    (indptr, places, first, last), (width, next_row, lanes) = w, steps
     k = first
     while k < last:
         while indptr[row + 1] <= k:
             row += 1
-        row_of_d = load(d, shift(to, row * steps[1]))
+        row_of_d = load(d, shift(to, row * next_row))
         for j in range(np.uint64(k), np.uint64(min(np.int64(indptr[row + 1]), last))):
-            here = (np.int64(j) - first + 1) * steps[2]
+            here = (np.int64(j) - first + 1) * lanes
             total = load(sums, (0 if fresh else here,))
-            below = shift(at, np.int64(places[j]) * steps[0])
+            below = shift(at, np.int64(places[j]) * width)
             for p in range(len(below)):
                 total = outer(total, load(x, (below[p],)), (row_of_d[p],))
             store(sums, (here,), (0,), total)

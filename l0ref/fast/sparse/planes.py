@@ -74,34 +74,35 @@ def unframe(planes, images, runs, sizes):
 @kernel
 def lay(images, planes, spare, runs, sizes, row_steps, lane_steps, n):
     """Unit n into planes. spare: room for a block and for its rows."""
-    block, tail = spare
-    if sizes[1] == 1:
-        frame(images[n * sizes[0] : (n + 1) * sizes[0]], planes, runs, sizes)
-    elif sizes[3]:
-        rows_to_block(images, planes, tail, sizes[0], row_steps, lane_steps, n)
+    (block, tail), (size, unit, _, are_planes, _, _) = spare, sizes
+    if unit == 1:
+        frame(images[n * size : (n + 1) * size], planes, runs, sizes)
+    elif are_planes:
+        rows_to_block(images, planes, tail, size, row_steps, lane_steps, n)
     else:
-        rows_to_block(images, block, tail, sizes[0], row_steps, lane_steps, n)
+        rows_to_block(images, block, tail, size, row_steps, lane_steps, n)
         frame(block, planes, runs, sizes)
 
 
 @kernel
 def bring(planes, images, spare, runs, sizes, row_steps, lane_steps, n):
     """The inverse of `lay`."""
-    block, tail = spare
-    if sizes[1] == 1:
-        unframe(planes, images[n * sizes[0] : (n + 1) * sizes[0]], runs, sizes)
-    elif sizes[3]:
-        block_to_rows(planes, images, tail, sizes[0], row_steps, lane_steps, n)
+    (block, tail), (size, unit, _, are_planes, _, _) = spare, sizes
+    if unit == 1:
+        unframe(planes, images[n * size : (n + 1) * size], runs, sizes)
+    elif are_planes:
+        block_to_rows(planes, images, tail, size, row_steps, lane_steps, n)
     else:
-        unframe(planes, block[: sizes[0] * sizes[1]], runs, sizes)
-        block_to_rows(block, images, tail, sizes[0], row_steps, lane_steps, n)
+        unframe(planes, block[: size * unit], runs, sizes)
+        block_to_rows(block, images, tail, size, row_steps, lane_steps, n)
 
 
 @kernel
 def contract_planes(x, w, b, floor, y, grid, steps):
     """Fill the planes y of one unit."""
-    for r in range(grid[0]):
-        contract_row(x, w, b, floor, y, grid, steps, r * grid[2], r * grid[3])
+    rows, _, x_row, y_row, _, _ = grid
+    for r in range(rows):
+        contract_row(x, w, b, floor, y, grid, steps, r * x_row, r * y_row)
 
 
 @kernel
@@ -137,8 +138,9 @@ def convolve(x, w, bias, y, room, tables, numbers, layout, units, threads):
 @kernel
 def sample_planes(x, d, w, sums, grid, steps, row):
     """Add one unit to the sums of some entries, the first of which lies in `row`. w: see `sample_rows`."""
-    for r in range(grid[0]):
-        sample_row(x, d, w, sums, grid, steps, r * grid[2], r * grid[3], row)
+    rows, _, x_row, d_row, _, _ = grid
+    for r in range(rows):
+        sample_row(x, d, w, sums, grid, steps, r * x_row, r * d_row, row)
 
 
 @kernel
@@ -178,13 +180,14 @@ def sample(x, d, w, g, room, tables, numbers, layout, units, threads):
            (nnz + (1 + lanes) threads) lanes numbers; the first three have the sizes of `layout` for a unit, or thread
     units  how many, and how many at a time
     """
-    sums, lanes = room[3], len(numbers)
+    (x_planes, d_planes, _, sums), (count, together), (_, _, _, _, lane_table) = room, units, tables
+    lanes = len(numbers)
     vectors = (g.size + lanes - 1) // lanes
-    room[0][:] = 0
-    room[1][:] = 0
+    x_planes[:] = 0
+    d_planes[:] = 0
     sums[:] = 0
-    for begin in range(0, units[0], units[1]):
-        number = min(units[1], units[0] - begin)
+    for begin in range(0, count, together):
+        number = min(together, count - begin)
         for n in prange(threads):
             start, end = begin + n * number // threads, begin + (n + 1) * number // threads
             lay_both(x, d, room, tables, numbers, layout, n, begin, start, end)
@@ -193,4 +196,4 @@ def sample(x, d, w, g, room, tables, numbers, layout, units, threads):
             sample_part(room, w, sums[(first + n * (1 + lanes)) * lanes :], layout, number, first, last)
     for n in prange(threads):
         first, last = n * vectors // threads * lanes, min((n + 1) * vectors // threads * lanes, g.size)
-        write_totals(sums[(first + n * (1 + lanes)) * lanes :], g, pick(tables[4], numbers), first, last)
+        write_totals(sums[(first + n * (1 + lanes)) * lanes :], g, pick(lane_table, numbers), first, last)

@@ -24,8 +24,8 @@ from l0ref.fast.sparse.tiles import GROUP, contract_tiles
 @parallel_kernel
 def multiply_entries(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, sizes, threads):
     """Fill y; w as in `entries.contract`."""
-    (x, y), (x_blocks, y_blocks, tail), (count, d, m, filled) = batch, blocks, sizes
-    rows, lanes = w[1].size - 1, len(lane_steps)
+    (x, y), (_, indptr, _), (x_blocks, y_blocks, tail), (count, d, m, filled) = batch, w, blocks, sizes
+    rows, lanes = indptr.size - 1, len(lane_steps)
     number = (count + lanes - 1) // lanes
     groups = (number + PAIR - 1) // PAIR
     for n in prange(threads):
@@ -41,8 +41,8 @@ def multiply_entries(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, s
 @parallel_kernel
 def multiply_tiles(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, sizes, threads):
     """Fill y; w as in `tiles.contract`; sizes, and the rows and columns of a tile."""
-    (x, y), (x_blocks, y_blocks, tail), (count, d, m, filled, tall, wide) = batch, blocks, sizes
-    rows, lanes = w[1].size - 1, len(lane_steps)
+    (x, y), (_, indptr, _), (x_blocks, y_blocks, tail), (count, d, m, filled, tall, wide) = batch, w, blocks, sizes
+    rows, lanes = indptr.size - 1, len(lane_steps)
     number = (count + lanes - 1) // lanes
     groups = (number + GROUP - 1) // GROUP
     for n in prange(threads):
