@@ -42,7 +42,7 @@ def plan(*peers: str, **changes: Any) -> Plan:
 
 NAMES = (
     "conv", "epoch", "import", "limits", "optimizer", "scaling", "sparse", "sparse-conv", "sparse-net",
-    "sparse-products", "sparse-step", "train-cnn", "train-mlp",
+    "sparse-pivot", "sparse-products", "sparse-step", "train-cnn", "train-mlp",
 )  # fmt: skip
 SPARSE = {name for name in NAMES if name.startswith("sparse")}
 
@@ -77,7 +77,7 @@ TAKE_PART = {
     "torch": {"conv", "epoch", "limits", "optimizer", "scaling", "train-cnn", "train-mlp"} | SPARSE,
     "autograd": {"train-mlp"},
     "mygrad": {"conv", "train-cnn", "train-mlp"},
-    "scipy": {"limits", "sparse", "sparse-products"},
+    "scipy": {"limits", "sparse", "sparse-pivot", "sparse-products"},
 }
 
 

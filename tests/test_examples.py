@@ -22,10 +22,10 @@ def run(name: str, **options: Any) -> dict[str, float]:
     return found
 
 
-def test_there_are_six_and_each_is_tested() -> None:
+def test_there_are_seven_and_each_is_tested() -> None:
     tested = {name for name in globals() if name.startswith("test_ex0")}
     assert {name.split("_")[0] for name in NAMES} == {name.split("_")[1] for name in tested}
-    assert len(NAMES) == 6
+    assert len(NAMES) == 7
 
 
 def test_ex01_tape_and_paper_agree() -> None:
@@ -79,3 +79,12 @@ def test_ex06_bytes_are_those_of_the_formula(capsys: pytest.CaptureFixture[str])
     assert 0 < found["largest_error"] < 1e-6
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if " % " in line] == ["100", "50", "20", "10", "5", "2", "1", "0.5"]
+
+
+@pytest.mark.slow
+def test_ex07_records_of_the_methods(tmp_path: Path) -> None:
+    found = run("ex07_method_records", out=tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 8
+    assert found["tiles"] < found["pivoted"] < found["bound"]
+    assert found["slope"] == pytest.approx(-0.5, abs=0.1)
+    assert found["total"] > 1 / (1 - found["saving"]) * 0.999  # the cost it is held against, over its own

@@ -109,6 +109,13 @@ def test_a_ramp_is_a_threshold_that_rises_with_depth() -> None:
         np.testing.assert_array_equal(found.model.masks[key], np.abs(MLP.params[key]) >= limit)
 
 
+def test_the_thresholds_of_a_record_are_the_smallest_weights_that_stay() -> None:
+    found = run("on_the_fly", MLP, 0.6, rule="flat")
+    kept = {k: min(abs(w) for w in found.model.params[k].ravel() if w) for k in MLP.weights}
+    assert found.record["thresholds"] == kept
+    assert found.record["knob"] == min(kept.values()) > 0
+
+
 def test_relative_takes_the_same_share_and_spans_the_same_share_of_the_largest() -> None:
     found = run("on_the_fly", CNN, 0.4).model
     for key in CNN.weights:

@@ -63,7 +63,7 @@ def on_the_fly(
         amount = _largest(model, data, scores, amount, between("drop", drop, 0.0, 1.0), options)
     pruned = prune_by(model, scores, amount=amount, **options)
     kept = {key: pruned.mask(key) for key in model.weights}
-    thresholds = {k: float(np.abs(model.params[k][m]).min(initial=0.0)) if m.any() else 0.0 for k, m in kept.items()}
+    thresholds = {k: float(np.abs(model.params[k][m]).min()) if m.any() else 0.0 for k, m in kept.items()}
     knob = min((float(scores[k][m].min()) for k, m in kept.items() if m.any()), default=0.0)
     return Pruned(pruned, {"thresholds": thresholds, "knob": knob})
 
