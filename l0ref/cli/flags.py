@@ -1,12 +1,13 @@
-"""The flags of `l0ref compress`: one for each setting, and those about running the job."""
+"""The flags of `l0ref compress`: one for each field of `Settings`, and those about running the job."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import textwrap
 from typing import Any
 
-from l0ref.cli.settings import CHOICES, PRESETS, Settings
+from l0ref.cli.settings import CHOICES, COMPARISON, CUTS, GROUPS_OF_FLAGS, PRESETS, PRUNING, Settings
 from l0ref.pruning import CONTROLS
 
 EXAMPLES = """\
@@ -30,107 +31,31 @@ def add_flags(commands: Any) -> argparse.ArgumentParser:
         epilog=EXAMPLES + _presets(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _data_flags(p.add_argument_group("data and network"))
-    _penalty_flags(p.add_argument_group("penalty"))
-    _cut_flags(p.add_argument_group("pruning"))
-    _training_flags(p.add_argument_group("training"))
-    _comparison_flags(p.add_argument_group("comparison"))
+    for title in GROUPS_OF_FLAGS:
+        group = p.add_argument_group(title)
+        cut = group.add_mutually_exclusive_group() if title == PRUNING else group
+        for field in dataclasses.fields(Settings):
+            if field.metadata["group"] == title:
+                _add_setting(cut if field.name in CUTS else group, field)
+        if title == COMPARISON:
+            group.add_argument(
+                "--seeds", type=int, default=1, metavar="N", help="run seeds seed, seed+1, ...; default 1"
+            )
     _output_flags(p.add_argument_group("output"))
     return p
 
 
-def _data_flags(group: Any) -> None:
-    group.add_argument("--data", choices=CHOICES["data"], help="default digits, which are built in")
-    group.add_argument("--data-dir", metavar="DIR", help="folder with the IDX files; default: L0REF_DATA_DIR")
-    group.add_argument(
-        "--validation", type=int, metavar="N", help="images held out to choose by; default 200 of digits, else 5000"
-    )
-    group.add_argument(
-        "--model", choices=CHOICES["model"], help="default digits_mlp, or lenet_300_100 for 28x28 images"
-    )
-    group.add_argument("--dtype", choices=CHOICES["dtype"], help=_default("dtype"))
-
-
-def _penalty_flags(group: Any) -> None:
-    group.add_argument("--surrogate", choices=CHOICES["surrogate"], help="default laplace, 1 - exp(-beta |w|)")
-    group.add_argument(
-        "--surrogate-options", metavar="K=V,...", help="its parameters, as in lam=1,gamma=2; default: its own"
-    )
-    group.add_argument(
-        "--alpha", type=float, help=_default("alpha", "price of one weight; the pull at zero is alpha * slope at zero")
-    )
-    group.add_argument("--beta", type=float, help=_default("beta", "sharpness of surrogates that have a beta"))
-    group.add_argument("--l2", type=float, help=_default("l2", "weight of sum w^2"))
-    group.add_argument(
-        "--layer-weights", choices=CHOICES["layer_weights"], help=_default("layer_weights", "scheme of C_l")
-    )
-    group.add_argument(
-        "--groups", choices=CHOICES["groups"], help=_default("groups", "take sizes over all layers, or by kind")
-    )
-    group.add_argument(
-        "--warmup", type=float, metavar="SHARE",
-        help=_default("warmup", "raise alpha linearly over this share of training"),
-    )  # fmt: skip
-
-
-def _cut_flags(group: Any) -> None:
-    cut = group.add_mutually_exclusive_group()
-    share = _default("amount", "0.95 removes 95 %% of the weights; a whole number removes that many")
-    cut.add_argument("--amount", type=_amount, help=share)
-    cut.add_argument("--threshold", type=float, help="remove weights with |w| below this, instead of an amount")
-    cut.add_argument(
-        "--tolerance", type=float,
-        help="remove as many as keep the validation loss within this share, instead of an amount",
-    )  # fmt: skip
-    group.add_argument(
-        "--method", choices=CHOICES["method"], metavar="NAME", help=_default("method", "see l0ref methods")
-    )
-    group.add_argument(
-        "--method-options", metavar="K=V,...", help="options of the method, see l0ref methods NAME; default none"
-    )
-    group.add_argument(
-        "--scope", choices=CHOICES["scope"], help=_default("scope", "rank all layers together, or each by itself")
-    )
-    group.add_argument("--min-keep", type=int, metavar="N", help=_default("min_keep", "leave every layer N weights"))
-    group.add_argument("--rounds", type=int, help=_default("rounds", "prune and fine-tune in this many rounds"))
-    group.add_argument(
-        "--gradual", type=int, metavar="EPOCHS",
-        help=_default("gradual", "prune during this many further training epochs"),
-    )  # fmt: skip
-
-
-def _training_flags(group: Any) -> None:
-    group.add_argument("--epochs", type=int, help=_default("epochs", "of training before the cut"))
-    group.add_argument("--finetune-epochs", type=int, help=_default("finetune_epochs", "of training after the cut"))
-    group.add_argument("--finetune-penalty", choices=CHOICES["finetune_penalty"], help=_default("finetune_penalty"))
-    group.add_argument("--optimizer", choices=CHOICES["optimizer"], help=_default("optimizer"))
-    group.add_argument("--lr", type=float, help=_default("lr", "learning rate"))
-    group.add_argument("--momentum", type=float, help=_default("momentum", "of sgd"))
-    group.add_argument(
-        "--finetune-optimizer", choices=CHOICES["finetune_optimizer"], help=_default("finetune_optimizer")
-    )
-    group.add_argument("--finetune-lr", type=float, help=_default("finetune_lr", "learning rate after the cut"))
-    group.add_argument("--schedule", choices=CHOICES["schedule"], help=_default("schedule", "of the learning rate"))
-    group.add_argument(
-        "--lr-final", type=float, metavar="SHARE",
-        help=_default("lr_final", "of the learning rate at the end of a cosine"),
-    )  # fmt: skip
-    group.add_argument("--batch-size", type=int, help=_default("batch_size"))
-
-
-def _comparison_flags(group: Any) -> None:
-    group.add_argument(
-        "--controls", type=_names, metavar="NAME,...",
-        help="networks to compare with: none (trained without penalty), l2, l1, random (pruned at random); "
-        "the word no trains none of these four; default no, or the preset of the model",
-    )  # fmt: skip
-    group.add_argument("--control-l1", type=float, help=_default("control_l1", "strength of the l1 control"))
-    group.add_argument("--control-l2", type=float, help=_default("control_l2", "strength of the l2 control"))
-    group.add_argument(
-        "--curve", type=_numbers, metavar="RATIO,...", help="also compress by these ratios; default: by none"
-    )
-    group.add_argument("--seed", type=int, help=_default("seed"))
-    group.add_argument("--seeds", type=int, default=1, metavar="N", help="run seeds seed, seed+1, ...; default 1")
+def _add_setting(group: Any, field: dataclasses.Field[Any]) -> None:
+    """Add the flag of a setting: its type from the annotation, its help and metavar from the field."""
+    kind = str(field.type).removesuffix(" | None")
+    options: dict[str, Any] = {"help": field.metadata["says"] or _default(field.name, field.metadata["about"])}
+    if field.metadata["metavar"]:
+        options["metavar"] = field.metadata["metavar"]
+    if field.name in CHOICES:
+        options["choices"] = CHOICES[field.name]
+    elif kind != "str":
+        options["type"] = _amount if field.name == "amount" else TYPES[kind]
+    group.add_argument(f"--{field.name.replace('_', '-')}", **options)
 
 
 def _default(name: str, about: str = "") -> str:
@@ -184,3 +109,6 @@ def _names(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in CONTROLS]:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(CONTROLS)}; or pass the one word no")
     return names
+
+
+TYPES: dict[str, Any] = {"int": int, "float": float, "tuple[float, ...]": _numbers, "tuple[str, ...]": _names}

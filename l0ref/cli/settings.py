@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,51 +22,77 @@ from l0ref.penalty import GROUPS, LAYER_WEIGHTS
 from l0ref.surrogates import SURROGATES
 from l0ref.validate import choose
 
+DATA, PENALTY, PRUNING, TRAINING, COMPARISON = GROUPS_OF_FLAGS = (
+    "data and network", "penalty", "pruning", "training", "comparison",
+)  # fmt: skip
 DEFAULT_MODEL = {"digits": "digits_mlp", "mnist": "lenet_300_100", "fashion-mnist": "lenet_300_100"}
+
+
+def setting(default: Any, group: str, about: str = "", *, says: str = "", metavar: str | None = None) -> Any:
+    """Return a field of `Settings`, and with it the flag of its name: the group it is in, and its help.
+
+    about  what the setting is; its default is added
+    says   the whole help, where the default needs other words
+    """
+    return field(default=default, metadata={"group": group, "about": about, "says": says, "metavar": metavar})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One compression job, resolved. Names and meanings are those of the flags of `l0ref compress`."""
+    """One compression job, resolved. Names and meanings are those of the flags of `l0ref compress`, made from this."""
 
-    data: str = "digits"
-    data_dir: str | None = None
-    validation: int | None = None
-    model: str = "digits_mlp"
-    surrogate: str = "laplace"
-    surrogate_options: str = ""
-    alpha: float = 4e-5
-    beta: float = 5.0
-    l2: float = 0.0
-    layer_weights: str = "sqrt_size"
-    groups: str = "joint"
-    warmup: float = 0.0
-    amount: float | None = None
-    threshold: float | None = None
-    tolerance: float | None = None
-    method: str = "magnitude"
-    method_options: str = ""
-    scope: str = "global"
-    min_keep: int = 0
-    rounds: int = 1
-    gradual: int = 0
-    epochs: int = 20
-    finetune_epochs: int = 10
-    finetune_penalty: str = "none"
-    optimizer: str = "adam"
-    lr: float = 1e-3
-    momentum: float = 0.9
-    finetune_optimizer: str = "adam"
-    finetune_lr: float = 1e-3
-    schedule: str = "cosine"
-    lr_final: float = 0.01
-    batch_size: int = 128
-    controls: tuple[str, ...] = ()
-    control_l1: float = 2e-4
-    control_l2: float = 1e-4
-    curve: tuple[float, ...] = ()
-    seed: int = 0
-    dtype: str = "float32"
+    data: str = setting("digits", DATA, says="default digits, which are built in")
+    data_dir: str | None = setting(None, DATA, says="folder with the IDX files; default: L0REF_DATA_DIR", metavar="DIR")
+    validation: int | None = setting(
+        None, DATA, says="images held out to choose by; default 200 of digits, else 5000", metavar="N"
+    )
+    model: str = setting("digits_mlp", DATA, says="default digits_mlp, or lenet_300_100 for 28x28 images")
+    surrogate: str = setting("laplace", PENALTY, says="default laplace, 1 - exp(-beta |w|)")
+    surrogate_options: str = setting(
+        "", PENALTY, says="its parameters, as in lam=1,gamma=2; default: its own", metavar="K=V,..."
+    )
+    alpha: float = setting(4e-5, PENALTY, "price of one weight; the pull at zero is alpha * slope at zero")
+    beta: float = setting(5.0, PENALTY, "sharpness of surrogates that have a beta")
+    l2: float = setting(0.0, PENALTY, "weight of sum w^2")
+    layer_weights: str = setting("sqrt_size", PENALTY, "scheme of C_l")
+    groups: str = setting("joint", PENALTY, "take sizes over all layers, or by kind")
+    warmup: float = setting(0.0, PENALTY, "raise alpha linearly over this share of training", metavar="SHARE")
+    amount: float | None = setting(None, PRUNING, "0.95 removes 95 %% of the weights; a whole number removes that many")
+    threshold: float | None = setting(None, PRUNING, says="remove weights with |w| below this, instead of an amount")
+    tolerance: float | None = setting(
+        None, PRUNING, says="remove as many as keep the validation loss within this share, instead of an amount"
+    )
+    method: str = setting("magnitude", PRUNING, "see l0ref methods", metavar="NAME")
+    method_options: str = setting(
+        "", PRUNING, says="options of the method, see l0ref methods NAME; default none", metavar="K=V,..."
+    )
+    scope: str = setting("global", PRUNING, "rank all layers together, or each by itself")
+    min_keep: int = setting(0, PRUNING, "leave every layer N weights", metavar="N")
+    rounds: int = setting(1, PRUNING, "prune and fine-tune in this many rounds")
+    gradual: int = setting(0, PRUNING, "prune during this many further training epochs", metavar="EPOCHS")
+    epochs: int = setting(20, TRAINING, "of training before the cut")
+    finetune_epochs: int = setting(10, TRAINING, "of training after the cut")
+    finetune_penalty: str = setting("none", TRAINING)
+    optimizer: str = setting("adam", TRAINING)
+    lr: float = setting(1e-3, TRAINING, "learning rate")
+    momentum: float = setting(0.9, TRAINING, "of sgd")
+    finetune_optimizer: str = setting("adam", TRAINING)
+    finetune_lr: float = setting(1e-3, TRAINING, "learning rate after the cut")
+    schedule: str = setting("cosine", TRAINING, "of the learning rate")
+    lr_final: float = setting(0.01, TRAINING, "of the learning rate at the end of a cosine", metavar="SHARE")
+    batch_size: int = setting(128, TRAINING)
+    controls: tuple[str, ...] = setting(
+        (), COMPARISON, metavar="NAME,...",
+        says="networks to compare with: none (trained without penalty), l2, l1, random (pruned at random); "
+        "the word no trains none of these four; default no, or the preset of the model",
+    )  # fmt: skip
+    control_l1: float = setting(2e-4, COMPARISON, "strength of the l1 control")
+    control_l2: float = setting(1e-4, COMPARISON, "strength of the l2 control")
+    curve: tuple[float, ...] = setting(
+        (), COMPARISON, says="also compress by these ratios; default: by none", metavar="RATIO,..."
+    )
+    seed: int = setting(0, COMPARISON)
+    dtype: str = setting("float32", DATA)
 
     def load(self, *, dtype: str | None = None) -> Splits:
         """Return the data set of the job, split as its seed says; `dtype` instead of the job's own."""
@@ -145,7 +171,7 @@ def read_config(path: str) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"config={path!r} cannot be read: {error.strerror}; check the path") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"config={path!r} is not TOML: {error}; mend the file") from None
+        raise ConfigError(f"config={path!r} is not TOML: {error}; correct the file") from None
     return _checked_table(path, table)
 
 
