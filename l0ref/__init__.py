@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         checkpoint,
         data,
         errors,
+        layerwise,
         masks,
         methods,
         metrics,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         sparse,
         surrogates,
         testing,
+        training,
         vectors,
     )
     from l0ref.autodiff.op import backend
@@ -47,6 +49,7 @@ __all__ = [
     "errors",
     "fit",
     "grad",
+    "layerwise",
     "masks",
     "methods",
     "metrics",
@@ -60,6 +63,7 @@ __all__ = [
     "sparse",
     "surrogates",
     "testing",
+    "training",
     "vectors",
 ]
 

@@ -25,7 +25,7 @@ from l0ref.fast.sparse import operands as sparse_operands
 from l0ref.fast.sparse.batch import Batch
 from l0ref.fast.sparse.entries import CHUNK, EIGHT, share
 from l0ref.sparse import BlockPattern, Pattern
-from l0ref.sparse.products import product, transposed_product
+from l0ref.sparse.by_rows import product, transposed_product
 from l0ref.validate import Array
 from tests.cases.sparse import some, with_gaps
 from tests.kept_memory import spoil

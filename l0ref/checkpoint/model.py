@@ -17,7 +17,7 @@ from typing import Any
 
 from l0ref.archive import read_npz, write_npz
 from l0ref.errors import ArgumentError, CheckpointError, L0RefError, ShapeError
-from l0ref.masks.blocks import grid
+from l0ref.masks.tiles import grid
 from l0ref.nn import Layer, Model, architecture_from_json
 from l0ref.nn.sequence import leaves
 from l0ref.sparse import BlockPattern, Pattern

@@ -19,9 +19,9 @@ in C order). Pruned stays pruned. Nothing here looks at weights or losses: magni
 
 from l0ref.masks.amounts import amount_for_compression, kept_count_for_compression, largest_amount
 from l0ref.masks.applied import masked, removed
-from l0ref.masks.blocks import block_mask
 from l0ref.masks.nm import nm_mask
 from l0ref.masks.ranking import Mask, keep_mask
+from l0ref.masks.tiles import block_mask
 
 __all__ = [
     "Mask",

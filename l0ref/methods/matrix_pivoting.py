@@ -25,8 +25,8 @@ import numpy as np
 
 from l0ref.data import Splits
 from l0ref.masks import block_mask
-from l0ref.masks.blocks import grid
 from l0ref.masks.ranking import Mask, drop_count
+from l0ref.masks.tiles import grid
 from l0ref.methods.registry import Pruned, method
 from l0ref.nn import Model
 from l0ref.pruning.axes import Axes, coupled_axes

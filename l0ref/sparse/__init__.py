@@ -19,7 +19,7 @@ array like them, over stored entries only, and an optimiser steps on it as on an
 """
 
 from l0ref.sparse.bcsr import BCSR
-from l0ref.sparse.blocks import BlockPattern
+from l0ref.sparse.block_pattern import BlockPattern
 from l0ref.sparse.convolution import sparse_conv2d
 from l0ref.sparse.csr import CSR
 from l0ref.sparse.linear import block_sparse_linear, sparse_linear

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from l0ref.errors import ArgumentError
-from l0ref.masks.blocks import tiled
-from l0ref.sparse.blocks import BlockPattern
-from l0ref.sparse.checks import Pair, finite, frozen, is_pattern, kept_matrix
-from l0ref.sparse.matmul import times
-from l0ref.sparse.pattern import Pattern, check_values
-from l0ref.validate import Array, float_array, pair
+from l0ref.masks.tiles import tiled
+from l0ref.sparse.block_pattern import BlockPattern
+from l0ref.sparse.checks import Pair, is_pattern, kept_matrix
+from l0ref.sparse.pattern import Pattern
+from l0ref.sparse.stored import Stored
+from l0ref.validate import Array, pair
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BCSR:
+class BCSR(Stored):
     """A sparse matrix of M rows and D columns, stored in tiles of b_r x b_c entries, in canonical form; immutable.
 
         pattern  which tiles are stored
@@ -38,9 +38,7 @@ class BCSR:
 
     def __post_init__(self) -> None:
         is_pattern("pattern", self.pattern, BlockPattern, made_by="BlockPattern.from_mask(w != 0, blocksize=...)")
-        values = float_array("values", self.values)
-        check_values(self.pattern, values)
-        finite("values", values)
+        values = self.checked_values()
         beyond = int(np.count_nonzero(values[self.pattern.padding()]))
         if beyond:
             raise ArgumentError(
@@ -53,7 +51,7 @@ class BCSR:
                 f"values has {empty} zero tiles of {len(values)}, and a canonical matrix stores none; "
                 "leave them out with BCSR.from_dense"
             )
-        object.__setattr__(self, "values", frozen(values, values.dtype))
+        self.freeze(values)
 
     @classmethod
     def from_dense(cls, w: Any, mask: Any = None, *, blocksize: int | Pair) -> BCSR:
@@ -68,55 +66,14 @@ class BCSR:
         pattern = BlockPattern(Pattern.from_mask(stored), (dense.shape[0], dense.shape[1]), size)
         return cls(pattern, every[stored])
 
-    def to_dense(self) -> Array:
-        """Return the matrix as a dense array, (M, D)."""
-        return self.pattern.scatter(self.values)
-
-    def with_values(self, values: Array) -> BCSR:
-        """Return a matrix of the same pattern with other values."""
-        return BCSR(self.pattern, values)
-
     def transpose(self) -> BCSR:
         """Return W^T, in tiles of b_c x b_r."""
         return BCSR(self.pattern.transpose(), self.values[self.pattern.transpose_order].swapaxes(1, 2))
-
-    __array_ufunc__ = None  # so that `array @ w` is an error, not an array of objects
-
-    def __matmul__(self, x: Array) -> Array:
-        return times(self.pattern, self.values, x)
-
-    @property
-    def shape(self) -> Pair:
-        """Rows and columns."""
-        return self.pattern.shape
 
     @property
     def blocksize(self) -> Pair:
         """Rows and columns of a tile."""
         return self.pattern.blocksize
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
-        return self.values.dtype
-
-    @property
-    def nnz(self) -> int:
-        """Number of stored entries, zeros within the tiles included, padding not."""
-        return self.pattern.nnz
-
-    @property
-    def density(self) -> float:
-        """Stored entries over all entries."""
-        return self.pattern.density
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of values, padding included, columns and row starts."""
-        return self.values.nbytes + self.pattern.nbytes
-
-    def __reduce__(self) -> Any:  # copies and what is unpickled are checked and read-only, too
-        return BCSR, (self.pattern, self.values)
 
     def __repr__(self) -> str:
         return (

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError
-from l0ref.sparse.checks import Pair, finite, frozen, is_pattern, kept_matrix
-from l0ref.sparse.matmul import times
-from l0ref.sparse.pattern import Pattern, check_values
-from l0ref.validate import Array, float_array
+from l0ref.sparse.checks import is_pattern, kept_matrix
+from l0ref.sparse.pattern import Pattern
+from l0ref.sparse.stored import Stored
+from l0ref.validate import Array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CSR:
+class CSR(Stored):
     """A sparse matrix of M rows and D columns in canonical form; immutable.
 
         pattern  which entries are stored
@@ -35,16 +35,14 @@ class CSR:
 
     def __post_init__(self) -> None:
         is_pattern("pattern", self.pattern, Pattern, made_by="Pattern.from_mask(w != 0)")
-        values = float_array("values", self.values)
-        check_values(self.pattern, values)
-        finite("values", values)
+        values = self.checked_values()
         zeros = values.size - int(np.count_nonzero(values))
         if zeros:
             raise ArgumentError(
                 f"values has {zeros} zeros of {values.size}, and a canonical matrix stores none; leave them out with "
                 "keep = values != 0: CSR(pattern.select(keep), values[keep])"
             )
-        object.__setattr__(self, "values", frozen(values, values.dtype))
+        self.freeze(values)
 
     @classmethod
     def from_dense(cls, w: Any, mask: Any = None) -> CSR:
@@ -53,22 +51,9 @@ class CSR:
         stored = dense != 0
         return cls(Pattern.from_mask(stored), dense[stored])
 
-    def to_dense(self) -> Array:
-        """Return the matrix as a dense array, (M, D)."""
-        return self.pattern.scatter(self.values)
-
-    def with_values(self, values: Array) -> CSR:
-        """Return a matrix of the same pattern with other values."""
-        return CSR(self.pattern, values)
-
     def transpose(self) -> CSR:
         """Return W^T; the order it is sorted by is kept in the pattern."""
         return CSR(self.pattern.transpose(), self.values[self.pattern.transpose_order])
-
-    __array_ufunc__ = None  # so that `array @ w` is an error, not an array of objects
-
-    def __matmul__(self, x: Array) -> Array:
-        return times(self.pattern, self.values, x)
 
     @property
     def indptr(self) -> NDArray[Any]:
@@ -79,34 +64,6 @@ class CSR:
     def indices(self) -> NDArray[Any]:
         """Column of each entry: (nnz,)."""
         return self.pattern.indices
-
-    @property
-    def shape(self) -> Pair:
-        """Rows and columns."""
-        return self.pattern.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
-        return self.values.dtype
-
-    @property
-    def nnz(self) -> int:
-        """Number of stored entries."""
-        return self.pattern.nnz
-
-    @property
-    def density(self) -> float:
-        """Stored entries over all entries."""
-        return self.pattern.density
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of values, columns and row starts."""
-        return self.values.nbytes + self.pattern.nbytes
-
-    def __reduce__(self) -> Any:  # copies and what is unpickled are checked and read-only, too
-        return CSR, (self.pattern, self.values)
 
     def __repr__(self) -> str:
         return f"CSR(shape={self.shape}, nnz={self.nnz}, density={self.density:.3g}, {self.dtype}, {self.nbytes} bytes)"

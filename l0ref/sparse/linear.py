@@ -13,10 +13,10 @@ import numpy as np
 from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
 from l0ref.errors import ShapeError
-from l0ref.sparse.blocks import BlockPattern
+from l0ref.sparse.block_pattern import BlockPattern
+from l0ref.sparse.by_rows import AnyPattern, product, sampled_product, transposed_product
 from l0ref.sparse.checks import is_pattern
 from l0ref.sparse.pattern import Pattern, check_values
-from l0ref.sparse.products import AnyPattern, product, sampled_product, transposed_product
 from l0ref.validate import Array
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from l0ref.autodiff.op import Op, Saved, compiled
 from l0ref.autodiff.tensor import Tensor, apply
 from l0ref.errors import ArgumentError, ShapeError
-from l0ref.sparse.blocks import BlockPattern
+from l0ref.sparse.block_pattern import BlockPattern
+from l0ref.sparse.by_rows import AnyPattern, product, sampled_product, transposed_product
 from l0ref.sparse.pattern import Pattern, check_values
-from l0ref.sparse.products import AnyPattern, product, sampled_product, transposed_product
 from l0ref.validate import Array, float_array
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from l0ref.testing.compare import Rows
+from l0ref.testing.agreement import Rows
 from l0ref.testing.evidence import BETTER, CLOSE, RIGHT, Evidence, fits, near, ratio, wrong
 from l0ref.testing.placement import at_end, by_sign, few, of_another, partly_zero, rearranged
 

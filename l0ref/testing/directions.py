@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from l0ref.testing.compare import Rules
+from l0ref.testing.agreement import Rules
 from l0ref.testing.differences import OutOfDomain
 from l0ref.testing.findings import OK, WRONG, Finding
 from l0ref.testing.measure import Measure

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from l0ref.errors import DTypeError, GradientError, ShapeError
+from l0ref.testing.agreement import Rows, is_flat, judge, unmasked
 from l0ref.testing.behaviour import Behaviour, apart
-from l0ref.testing.compare import Rows, is_flat, judge, unmasked
 from l0ref.testing.diagnosis import diagnose
 from l0ref.testing.directions import STRICT, directions, locate
 from l0ref.testing.evidence import Evidence

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from l0ref.testing.compare import Rows
+from l0ref.testing.agreement import Rows
 from l0ref.testing.problem import Hints
 from l0ref.validate import Array
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from l0ref.testing.compare import Rows
+from l0ref.testing.agreement import Rows
 from l0ref.testing.differences import FIRST, RUNGS, OutOfDomain
 from l0ref.testing.kinks import Slopes, slopes
 from l0ref.testing.problem import Calls, Problem

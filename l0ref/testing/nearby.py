@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from l0ref.errors import GradientError
-from l0ref.testing.compare import Rules
+from l0ref.testing.agreement import Rules
 from l0ref.testing.differences import OutOfDomain
 from l0ref.testing.findings import ParameterReport
 from l0ref.testing.measure import Measure

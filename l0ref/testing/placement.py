@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from l0ref.testing.compare import Rows
+from l0ref.testing.agreement import Rows
 from l0ref.testing.evidence import Evidence, fits, wrong
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from l0ref.errors import ArgumentError, GradientError, ShapeError
 from l0ref.testing.problem import quote
-from l0ref.testing.prox_report import ProxCheck, ProxReport
+from l0ref.testing.prox_checks import ProxCheck, ProxReport
 from l0ref.testing.verdict import failure
 from l0ref.validate import Array, count, float_array, positive
 

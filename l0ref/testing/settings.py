@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 
 from l0ref.errors import ArgumentError
-from l0ref.testing.compare import Rules
+from l0ref.testing.agreement import Rules
 from l0ref.validate import choose, count, nonnegative, positive
 
 RTOL = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 1e-4}

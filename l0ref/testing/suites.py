@@ -15,7 +15,7 @@ from l0ref.penalty import Penalty
 from l0ref.testing.callables import check_gradient
 from l0ref.testing.functions import gradcheck
 from l0ref.testing.networks import check_model
-from l0ref.testing.prox_report import ProxReport
+from l0ref.testing.prox_checks import ProxReport
 from l0ref.testing.proximal import check_prox
 from l0ref.testing.samples import KINKS, SAMPLES, SURROGATE_SAMPLES, AtKink, surrogate_points
 from l0ref.testing.verdict import GradcheckReport

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from l0ref.errors import GradientError
-from l0ref.testing.compare import Rows
+from l0ref.testing.agreement import Rows
 from l0ref.testing.measure import Measure
 from l0ref.testing.nearby import near
 from l0ref.testing.problem import Arrays

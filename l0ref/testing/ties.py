@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from l0ref.testing.compare import Rows, Rules
+from l0ref.testing.agreement import Rows, Rules
 from l0ref.testing.differences import OutOfDomain
 from l0ref.testing.measure import Measure
 from l0ref.validate import Array

@@ -15,7 +15,7 @@ from l0ref.bench.peers import torch_with
 from l0ref.bench.work import DENSE, OURS, Answers, Contender, Plan, Suite, Work, named, repeated
 from l0ref.interop.extras import need
 from l0ref.interop.scipy import to_scipy
-from l0ref.masks.blocks import grid
+from l0ref.masks.tiles import grid
 from l0ref.sparse import BCSR, CSR
 from l0ref.validate import Array
 

@@ -11,7 +11,7 @@ from l0ref.fast.chain import gates
 from l0ref.fast.chain.places import Activation
 from l0ref.fast.machine.policy import threads_for
 from l0ref.fast.sparse.operands import Entries, Tiles, no_floor, operand
-from l0ref.sparse.products import AnyPattern
+from l0ref.sparse.by_rows import AnyPattern
 from l0ref.validate import Array
 
 

@@ -30,11 +30,11 @@ class Notice(event.Listener):
             logger.warning("l0ref compiles its kernels for this processor: some seconds, %s", kept)
 
     def on_end(self, event: Any) -> None:
-        """Nothing is said at the end."""
+        """The end of a compilation is not reported."""
 
 
 def announce_compilation() -> Notice:
-    """Give notice of the first compilation of this process; return who listens."""
+    """Give notice of the first compilation of this process; return the listener."""
     notice = Notice()
     event.register("numba:compile", notice)
     return notice

@@ -5,21 +5,21 @@ nogil=True            other Python threads run meanwhile
 error_model="numpy"   x / 0 is infinite, as in NumPy; the check Python's rule needs keeps loops from being vectorised
 fastmath=False        sums keep their order, NaN stays NaN: fast mathematics may assume there is none
 
-Two traps follow from the cache. A kernel found there runs without bounds checks even under NUMBA_BOUNDSCHECK=1, so
+Two traps follow from the cache. A kernel loaded from it runs without bounds checks even under NUMBA_BOUNDSCHECK=1, so
 every such mode needs a NUMBA_CACHE_DIR of its own. And Numba looks only at the file a kernel stands in: it would not
 notice when another kernel, called from there, changes elsewhere. So kernels call only kernels of this package, and each
 carries the stamp of all files of the package. How files are checked, and what happens where none can be written, stands
 in `machine.storage`.
 
 Threads that wait for each other spin for a moment and then sleep (GOMP_SPINCOUNT, unless it is set). By default GNU's
-OpenMP lets them spin for milliseconds, and where another program wants one of the processors, they keep it from the
-very thread they wait for: a training step of 2 ms then took 20 ms. The setting is for Numba's threads only. To wake one
-that sleeps takes 24 microseconds, measured, as long as it saves in a job of twice that: see `threads_for_call`.
+OpenMP lets them spin for milliseconds, and where another program uses one of the processors, they take the other from
+the thread they wait for: a training step of 2 ms then took 20 ms. The setting is for Numba's threads only. Waking a
+sleeping thread takes 24 microseconds (measured), which is what it saves in a job of twice that: see `threads_for_call`.
 
 A parallel kernel is a loop over threads around a serial one, never the loop itself: inside `prange` the compiler does
-not vectorise. It is compiled twice, and one thread does without the pool: to wake the pool takes longer than many a
-small job. `machine.teams` says who may not use the pool at all. BLAS is asked for nothing that it takes several threads
-for, see `products.matmul`, so that there is one pool of threads, Numba's.
+not vectorise. It is compiled twice, and a single thread does not use the pool: waking the pool takes longer than many
+small jobs. `machine.teams` says which processes and threads may not use the pool at all. BLAS gets no product for which
+it would start several threads, see `products.matmul`, so that there is one pool of threads, Numba's.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def threads_for(work: int) -> int:
 def threads_for_call(work: int) -> int:
     """Return the same for a call that stands alone; no result depends on it.
 
-    A job in between gets several threads if it is the third or a later one of a row without gaps: then they are awake,
-    or worth waking.
+    A job of medium size gets several threads if at least two others came directly before it: the threads are then
+    awake, or worth waking.
     """
     global _followed
     threads = threads_for(work)
@@ -141,7 +141,7 @@ def threads_for_call(work: int) -> int:
 
 
 def flat(x: Array) -> Array:
-    """Return x as one axis that cannot be written, whichever it was: a kernel is compiled once for all inputs."""
+    """Return x as one read-only axis, so that a kernel is compiled once for all inputs."""
     view = x.ravel()
     view.setflags(write=False)
     return view

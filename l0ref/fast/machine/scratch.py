@@ -54,7 +54,7 @@ class Loan:
         self.array: Array = self._memory[:size]
 
     def __del__(self) -> None:
-        memory = getattr(self, "_memory", None)  # None where there was not enough of it
+        memory = getattr(self, "_memory", None)  # None where it was too small
         if memory is not None:
             free = _free(memory.dtype)
             insort(free, memory, key=len)

@@ -1,8 +1,8 @@
 """Where compiled kernels are kept: files of Numba's cache, checked before their machine code is run.
 
-A file ends with the SHA-256 of what stands before it. One that is damaged, cut short or without that ending counts as
-absent, and the kernel is compiled again. A folder that cannot be written, a full disk included, stops nothing: kernels
-are compiled without being kept, and one line in the log of "l0ref.fast" says so.
+A file ends with the SHA-256 of the bytes before it. One that is damaged, cut short or without that ending counts as
+absent, and the kernel is compiled again. A folder that cannot be written, a full disk included, is no error: kernels
+are compiled and not kept, and one line in the log of "l0ref.fast" says so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _is_told = False
 class CheckedFiles(IndexDataCacheFile):
     """The index of one function's cache and the files it names, each with its checksum at the end.
 
-    Numba reads what it wrote and ignores what follows, so the checksum stands in nobody's way.
+    Numba reads what it wrote and ignores what follows, so the checksum does not disturb it.
     """
 
     @contextmanager
@@ -54,7 +54,7 @@ def has_folder() -> bool:
 
 
 def is_sound(path: str) -> bool:
-    """Whether a file is there, can be read, and ends with the checksum of what stands before."""
+    """Whether a file is there, can be read, and ends with the checksum of the bytes before it."""
     try:
         content = Path(path).read_bytes()
     except OSError:
@@ -84,7 +84,7 @@ def keep_checked(compiled: Any, stamp: Any) -> None:
 
 
 def is_keeping() -> bool:
-    """Whether nothing has kept a kernel from being kept so far."""
+    """Whether every kernel so far could be kept on disk."""
     return not _is_told
 
 

@@ -4,7 +4,7 @@ fork       A process that was forked after its parent had started the pool has n
            it when it asks for them (and a `multiprocessing.Pool` then waits for ever), so it computes on its own
            thread. That changes no result. Processes that are spawned have pools of their own.
 workqueue  Numba's own pool, used where there is no OpenMP, as on macOS, ends the process when two threads use it at
-           once. There they take it one after the other.
+           once. There they take turns.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Two kernels that all products of a network come down to: sums of products, whose places stand in tables.
 
     contract    y[columns_p + rows_i + l]  =  max(floor, b_i + sum_t w[rows'_i + taps'_t] x[columns'_p + taps_t + l])
-    scatter     the same without b and floor, added to what stands at those places of y
+    scatter     the same without b and floor, added to y at those places
     correlate   g[i, t]  =  sum_p sum_l d[rows_i + columns_p + l] x[columns'_p + taps_t + l]
 
 l runs over the lanes of a vector, p over vectors of x ("columns"), i over rows of w, t over the terms of the sum
-("taps"). All arrays are flat; what they mean is up to the tables. Activations stand in blocks of as many samples as a
+("taps"). All arrays are flat; the tables give them their meaning. Activations stand in blocks of as many samples as a
 vector has lanes, the sample last. Then
 
     linear, y = x W^T + b   columns: blocks of samples     rows: outputs          taps: inputs
@@ -15,7 +15,7 @@ vector has lanes, the sample last. Then
     its x_bar               columns: places of the output  rows: window, channels taps: filters        (scatter)
     its k_bar               columns: places of the output  rows: filters          taps: window, channels (correlate)
 
-and stride, padding and dilation are only other numbers in the tables.
+and stride, padding and dilation only change the numbers in the tables.
 
 Why it is fast: ROWS x COLUMNS sums stay in registers while a tile runs through its taps, so that each number loaded is
 used four times; and since a lane is a sample, every size of image fills the vectors. Nothing is unrolled into columns

@@ -1,6 +1,6 @@
 """Activations in blocks: as many samples as a vector has lanes, with the sample as the last axis.
 
-    rows    (n, D), a sample after another: what data sets and users hold
+    rows    (n, D), one sample after another, as in data sets
     blocks  (B, D, lanes), B = ceil(n / lanes): entry [b, d, l] is feature d of sample b lanes + l
 
 Lanes beyond the last sample hold zeros. All arrays are flat. `steps` is (0, s, 2 s, ...), one number a lane.

@@ -2,12 +2,12 @@
 
     y[n, m] = sum_k a[n, k] b[k, m]
 
-The threads of BLAS spin for 26 ms after a product, and keep the processors from the kernels of this package. So BLAS is
-left with the products that it takes one thread for, and the larger ones are taken here. By how b stands in memory, and
-how often it is read:
+The threads of BLAS spin for 26 ms after a product, and occupy the processors meanwhile. So BLAS computes only the
+products for which it takes one thread, and the larger ones are computed here, according to the layout of b in memory,
+and how often it is read:
 
-    across   b has its rows in a piece, as W has in y_bar W: the lanes of a vector run over m
-    laid     b has its columns in a piece, as W^T in x W^T: they are laid out in blocks, and then go the first way
+    across   the rows of b are contiguous, as those of W in y_bar W: the lanes of a vector run over m
+    laid     the columns of b are contiguous, as those of W^T in x W^T: they are copied into blocks, then read as above
     along    the same for a few rows of a or columns of b: the lanes run over k, and are added up at the end
 
 Why it is fast: ROWS x COLUMNS vectors of sums stay in registers, as in `products.contraction`. A thread goes through
@@ -123,7 +123,7 @@ def along(a, b, zero, y, sums, parts, tables, sizes, threads):
 def product(a: Array, b: Array, out: Array | None = None) -> Array:
     """Return a b, (..., N, M), for a (..., N, K) and b (..., K, M); the leading axes broadcast.
 
-    out  where to put it: an array in C order
+    out  the result, an array in C order
     """
     (n, k), m = a.shape[-2:], b.shape[-1]
     if n * k * m <= (SMALL_DOT if n == m == 1 else SMALL_VECTOR if 1 in (n, m) else SMALL):
@@ -157,7 +157,7 @@ def _across(a: Array, b: Array, y: Array, width: int) -> None:
 
 
 def _is_turned(b: Array) -> bool:
-    """Whether b has its columns in a piece, and not its rows."""
+    """Whether the columns of b are contiguous, and its rows are not."""
     return b.flags.f_contiguous and not b.flags.c_contiguous
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from l0ref.autodiff.op import Saved, reshaped
 from l0ref.fast.sparse.batch import Batch
 from l0ref.fast.sparse.matrix import multiply, multiply_transposed, sample
-from l0ref.sparse.blocks import BlockPattern
+from l0ref.sparse.block_pattern import BlockPattern
+from l0ref.sparse.by_rows import AnyPattern
 from l0ref.sparse.linear import check_linear
 from l0ref.sparse.pattern import Pattern
-from l0ref.sparse.products import AnyPattern
 from l0ref.validate import Array
 
 

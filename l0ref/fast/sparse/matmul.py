@@ -7,8 +7,8 @@ from typing import Any
 from l0ref.autodiff.op import Saved
 from l0ref.fast.sparse.batch import Batch
 from l0ref.fast.sparse.matrix import multiply, multiply_transposed, sample
+from l0ref.sparse.by_rows import AnyPattern
 from l0ref.sparse.matmul import check_product, check_sampled
-from l0ref.sparse.products import AnyPattern
 from l0ref.validate import Array
 
 

@@ -20,7 +20,7 @@ from l0ref.fast.machine.policy import MOVE, flat, threads_for_call
 from l0ref.fast.machine.scratch import room
 from l0ref.fast.sparse.batch import Batch, bring_back
 from l0ref.fast.sparse.operands import Entries, no_floor, operand
-from l0ref.sparse.products import AnyPattern
+from l0ref.sparse.by_rows import AnyPattern
 from l0ref.validate import Array
 
 

@@ -33,7 +33,7 @@ from l0ref.fast.sparse import vector as sparse_vector
 from l0ref.fast.sparse.batch import Rows
 from l0ref.fast.sparse.entries import EIGHT, PAIR, chunk_room
 from l0ref.fast.sparse.tiles import ROWS
-from l0ref.sparse.blocks import BlockPattern
+from l0ref.sparse.block_pattern import BlockPattern
 from l0ref.sparse.pattern import Pattern
 from l0ref.validate import Array
 

@@ -18,7 +18,7 @@ from l0ref.fast.machine.target import lanes
 from l0ref.fast.sparse.batch import Batch, is_often
 from l0ref.fast.sparse.matrix import multiply, no_bias
 from l0ref.fast.sparse.operands import no_floor, operand
-from l0ref.sparse.products import AnyPattern
+from l0ref.sparse.by_rows import AnyPattern
 from l0ref.validate import Array
 
 Product = Callable[[Array, Array], Array]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ShapeError
-from l0ref.masks.blocks import grid, tiled, untiled
+from l0ref.masks.tiles import grid, tiled, untiled
 from l0ref.sparse.checks import Pair, dense_matrix, is_pattern, mask_matrix, matrix_shape
 from l0ref.sparse.pattern import Pattern, check_values, density
 from l0ref.validate import Array, as_array, pair

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from l0ref.sparse.blocks import BlockPattern
+from l0ref.sparse.block_pattern import BlockPattern
 from l0ref.sparse.pattern import Pattern
 from l0ref.validate import Array
 
