@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref import metrics, nn
+from l0ref import data, metrics, nn
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
 from l0ref.methods.consensus import Consensus, Relaxation, gap, kept, norm, projection
@@ -235,3 +235,15 @@ def test_removed_units_stay_removed() -> None:
     for name, ids in ((name, ids) for units in found.record["units"].values() for name, ids in units.items()):
         assert not found.model.params[f"{name}.weight"][ids].any()
         assert not found.model.params[f"{name}.bias"][ids].any()
+
+
+@pytest.mark.slow
+def test_filters_of_small_norm_are_worth_less_than_random_ones() -> None:
+    """Right after training with events, mean over seeds."""
+    digits = data.load("digits", seed=0)
+    method, found = METHODS["prune_while_training"], {}
+    for criterion in ("l1", "random"):
+        options: dict[str, Any] = {"epochs": 4, "criterion": criterion, "amount": 0.95}
+        models = [method.run(nn.digits_mlp(seed=s), digits, seed=s, **options).model for s in range(4)]
+        found[criterion] = np.mean([metrics.evaluate(m, digits.validation).acc1 for m in models])
+    assert found["l1"] > found["random"] + 0.02

@@ -116,6 +116,13 @@ def test_masked_and_shrunk_are_one_function(case: tuple[Model, dict[str, list[in
     kept = sum(int(masked.mask(k).sum()) for k in masked.weights)
     assert small.size == kept
     assert metrics.of(small)["flops"] == metrics.of(masked)["flops_nz"]
+    others = sum(p.size for key, p in small.params.items() if key not in small.weights)
+    assert metrics.of(small)["bytes_dense"] == 8 * (kept + others)
+    rows = {use.layer.name: use.writes for use in coupled_axes(model).uses}
+    gone = {coupled_axes(model).of(name): len(set(ids)) for name, ids in units.items()}
+    for key, p in small.params.items():
+        if key not in small.weights and not key.startswith("flat.norm"):  # that one has an entry a feature
+            assert len(p) == len(model.params[key]) - gone.get(rows[key.rpartition(".")[0]], 0)
 
 
 @settings(max_examples=25, deadline=None)
