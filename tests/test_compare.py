@@ -109,6 +109,15 @@ def test_the_search_for_multiply_adds_ends_at_the_largest_cut_that_fits() -> Non
     assert 1 <= row["trials"] <= TRIALS
 
 
+@pytest.mark.parametrize("ratio", [1.5, 3.0, 6.0])
+def test_a_search_in_small_steps_ends_within_one_percent_above_the_target(ratio: float) -> None:
+    model = nn.digits_cnn(seed=0)
+    found, trials = equal_flops(model, lambda n: METHODS["magnitude"].run(model, DATA, amount=n, seed=0), ratio=ratio)
+    target = metrics.of(model)["flops"] / ratio
+    assert target <= metrics.of(found.model)["flops_nz"] <= 1.01 * target
+    assert 2 <= trials <= TRIALS
+
+
 def test_a_method_that_always_takes_too_much_is_refused() -> None:
     cut = METHODS["magnitude"].run(CNN, IMAGES, amount=CNN.size - 20, seed=0)
     with pytest.raises(LayerCollapse, match=f"was met by none of {TRIALS} cuts"):
@@ -157,6 +166,7 @@ def test_the_pictures_have_a_curve_for_each_method_that_could() -> None:
     what = plan("magnitude", "random", "fpgm", ratios=(2.0,), seeds=(0, 1))
     keys: list[Key] = list(what.points(CNN))
     rows = compare(what, keys=keys, data=lambda _: IMAGES, dense=lambda _: CNN)
+    rows = [row | ({"theoretical_speedup": 3.0} if row["equal"] == "multiply-adds" else {}) for row in rows]
     refused = {"method": "x", "kind": "score", "ratio": 2.0, "seed": 0, "equal": "weights", "refused": "no"}
     for x in ("compression_ratio", "theoretical_speedup"):
         figure = accuracy_figure([*rows, refused], x=x)
