@@ -151,7 +151,7 @@ def labels(name: str, value: Any, *, shape: tuple[int, ...], classes: int) -> ND
         remedy = f"turn one-hot rows into labels with {name}.argmax(axis=1)"
         raise ShapeError(f"{name} has shape {array.shape}, expected {shape}, a label for each row of scores; {remedy}")
     if array.dtype.kind == "f" and np.isnan(array).any():
-        raise ArgumentError(f"{name} has {int(np.isnan(array).sum())} NaN; drop those samples or mend their labels")
+        raise ArgumentError(f"{name} has {int(np.isnan(array).sum())} NaN; drop those samples or correct their labels")
     if array.size and array.dtype.kind not in "iu":
         raise DTypeError(f"{name} has dtype {array.dtype}, expected whole numbers; convert with .astype(np.int64)")
     if array.shape != shape:

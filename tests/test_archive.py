@@ -134,7 +134,7 @@ A = {"a": np.arange(3.0)}
 
 def test_nonfinite_is_written_only_when_asked_for(tmp_path):
     b = {"a": np.array([1.0, np.nan, -np.inf])}
-    with pytest.raises(ArgumentError, match=r"^arrays\['a'\] has NaN or infinite entries; mend them or pass"):
+    with pytest.raises(ArgumentError, match=r"^arrays\['a'\] has NaN or infinite entries; repair them or pass"):
         write_npz(tmp_path / "b", b, manifest={})
     write_npz(tmp_path / "b", b, manifest={}, allow_nonfinite=True)
     with pytest.raises(

@@ -147,7 +147,7 @@ def _writable(name: str, array: Array, *, allow_nonfinite: bool) -> Array:
         known = "float32, float64, uint8, uint16, int32, int64 or bool"
         raise DTypeError(f"arrays[{name!r}] has dtype {found.dtype}, expected {known}; convert it with astype()")
     if not allow_nonfinite and not np.isfinite(found).all():
-        raise ArgumentError(f"arrays[{name!r}] has NaN or infinite entries; mend them or pass allow_nonfinite=True")
+        raise ArgumentError(f"arrays[{name!r}] has NaN or infinite entries; repair them or pass allow_nonfinite=True")
     return np.asarray(found, dtype=little, order="C")
 
 

@@ -35,7 +35,7 @@ class Dataset:
         if x.ndim not in (2, 4):
             raise ShapeError(f"x has shape {x.shape}, expected images (N, C, H, W) or vectors (N, D)")
         if x.size and not _finite(x):
-            raise ArgumentError(f"x of {self.name!r} holds NaN or infinite entries; drop or mend those samples")
+            raise ArgumentError(f"x of {self.name!r} holds NaN or infinite entries; drop or repair those samples")
         y = labels("y", self.y, shape=x.shape[:1], classes=count("classes", self.classes, least=1))
         object.__setattr__(self, "x", owned(x))
         object.__setattr__(self, "y", owned(y))

@@ -63,7 +63,7 @@ def finite(name: str, values: Array) -> None:
     """Refuse NaN and infinities."""
     bad = values.size - int(np.count_nonzero(np.isfinite(values)))
     if bad:
-        raise ArgumentError(f"{name} has {bad} NaN or infinite of {values.size}; mend the weights before storing them")
+        raise ArgumentError(f"{name} has {bad} NaN or infinite of {values.size}; repair them before storing")
 
 
 def is_pattern(name: str, value: Any, kind: type[Any], *, made_by: str) -> None:

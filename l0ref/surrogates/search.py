@@ -38,7 +38,7 @@ def descend(a: Array, t: Array, slope: Function, curvature: Function) -> Array:
 
 
 def polish(x: Array, a: Array, t: Array, slope: Function, curvature: Function) -> Array:
-    """Take one Newton step for h'(x) = 0 near its solution, where h'' is well away from 0: it mends lost digits."""
+    """Take one Newton step for h'(x) = 0 near its solution, where h'' is well away from 0: it restores lost digits."""
     bend = 1 + t * curvature(x)
     sure = bend > 1e-3
     step = (x - a + t * slope(x)) / np.where(sure, bend, 1.0)
@@ -49,7 +49,7 @@ def prox_by_newton(phi: Function, slope: Function, curvature: Function, a: Array
     """Minimise h over x >= 0: the better end of the two runs, the smaller one where they tie.
 
     A run that entered the other side may end beside the well it belongs to, no higher by the last digit of h and yet
-    off by the root of that; a last Newton step mends it.
+    off by the root of that; a last Newton step restores them.
     """
     low, high = rise(a, t, slope, curvature), descend(a, t, slope, curvature)
     gain = (high - low) * ((high - a) / 2 + (low - a) / 2) + t * (phi(high) - phi(low))  # h(high) - h(low)

@@ -149,7 +149,7 @@ def _array(what: str, g: Any) -> Array:
             f"{what} returned {_a(g)} of type {a.dtype}, expected float numbers; return an array of them"
         )
     if a.dtype.kind == "c":
-        raise GradientError(f"{what} returned complex numbers for real ones; return the real part, or mend it")
+        raise GradientError(f"{what} returned complex numbers for real ones; return the real part, or correct it")
     return a
 
 
