@@ -80,7 +80,7 @@ def test_an_earlier_result_outlives_a_job_that_ends_early(
         assert compress("--out", str(good), "--overwrite") == 130
     aside = good / "unfinished"
     assert f"the finished l0 network is in {aside / 'model.npz'}" in capsys.readouterr().err
-    assert {k: v for k, v in content(good).items() if not k.startswith("unfinished/")} == before
+    assert {k: v for k, v in content(good).items() if not k.startswith(("unfinished/", ".l0ref.run/"))} == before
     assert compress("--out", str(good), "--overwrite", "--amount", "0.5") == 0
     assert not aside.exists()
     assert json.loads((good / "report.json").read_text())["config"]["amount"] == 0.5
@@ -109,7 +109,7 @@ def test_a_collapse_after_training_leaves_the_trained_network(
     assert (out / "dense.npz").read_bytes() == (out / "partial.npz").read_bytes()
     assert not trained.masks
     assert compress("--out", str(out)) == 2
-    assert "holds what an interrupted job left; choose another folder or pass --overwrite" in capsys.readouterr().err
+    assert "holds an interrupted run; go on with --resume, or pass --overwrite" in capsys.readouterr().err
     assert compress("--out", str(out), "--overwrite") == 0
     assert not list(out.glob("partial.*"))
 

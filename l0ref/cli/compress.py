@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from l0ref.archive.folder import Claim, adopt, claim, discard
+from l0ref.archive.folder import Claim, adopt, claim, discard, marker_of
 from l0ref.cli.build import build_job, build_model
 from l0ref.cli.flags import add_flags
 from l0ref.cli.report import without_test
+from l0ref.cli.resume import Run, check_data, check_same, overrides, refuse_missing, stored_run
 from l0ref.cli.settings import Settings, likely_slip, read_config, resolve, to_json
 from l0ref.cli.write import (
     OURS,
@@ -32,6 +33,7 @@ from l0ref.pruning import MAIN, Experiment, run_experiment, shrink
 from l0ref.pruning.experiment import check_cuts
 from l0ref.report import aggregate, aggregate_text, draw_all, full_text, summarize
 
+COMMAND = "compress"
 FEW_EPOCHS = 50  # up to here a log gets one line an epoch, beyond it about twenty a phase
 
 
@@ -44,31 +46,86 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything that can be known, run the job for every seed, write the results and print the tables."""
-    settings = settings_of(arguments)
+    found = found_run(arguments)
+    if found is None and arguments.resume:
+        sys.stdout.write(f"results in {arguments.resume}\n")
+        return 0
+    settings = settings_of(arguments, found)
     seeds = range(settings.seed, settings.seed + arguments.seeds)
     costs = known_costs()  # so that a file of another version is refused before, too
-    out, is_named = Path(arguments.out or _default_out(settings)), arguments.out is not None
-    single = len(seeds) == 1
-    if not arguments.overwrite and single and any(out.glob(f"seed-*/{REPORT}")):
+    out, is_named = Path(arguments.resume or arguments.out or _default_out(settings)), arguments.out is not None
+    single, is_new = len(seeds) == 1, found is None
+    if is_new and not arguments.overwrite and single and any(out.glob(f"seed-*/{REPORT}")):
         raise ConfigError(f"out={str(out)!r} holds a result already; choose another folder or pass --overwrite")
-    with claim(out, names=OURS, overwrite=arguments.overwrite, fresh=not is_named) as place:
-        if single:
-            run_claimed(settings, place, arguments, costs)
-        else:
-            run_seeds(settings, seeds, place, arguments, costs)
+    fresh = not is_named and is_new
+    with claim(out, names=OURS, overwrite=arguments.overwrite or not is_new, fresh=fresh) as place:
+        journal = Run(place.folder, arguments.checkpoint_every, overrides(arguments.override, _known(settings)))
+        if is_new:
+            journal.forget()
+        journal.begin(COMMAND, to_json(settings) | {"seeds": arguments.seeds}, settings.load())
+        try:
+            if single:
+                run_claimed(settings, place, arguments, costs, journal)
+            else:
+                run_seeds(settings, seeds, place, arguments, costs, journal)
+        except BaseException as stop:
+            if journal.has_states() and not place.is_published:
+                stop.add_note(f"l0ref compress --resume {place.folder} goes on")
+            else:
+                journal.forget()
+            raise
+        journal.forget()
         if arguments.overwrite:
             _discard_seeds(place.folder, () if single else seeds)
     sys.stdout.write(f"results in {place.folder}\n")
     return 0
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Return the settings; refuse before any work what could not succeed: ranges, data, shapes, cuts, seeds."""
+def found_run(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Return how the run began that goes on, None if it begins here or has been finished; refuse to lose one."""
+    if arguments.resume is None:
+        if arguments.override:
+            raise ConfigError(f"override={arguments.override!r} goes with --resume DIR; leave it out")
+        out = Path(arguments.out) if arguments.out else None
+        found = stored_run(out, COMMAND) if out and not arguments.overwrite else None
+        if found is not None and found["config"]["seeds"] == 1:
+            raise ConfigError(f"out={str(out)!r} holds an interrupted run; go on with --resume, or pass --overwrite")
+        return found
+    for name in ("out", "overwrite"):
+        if getattr(arguments, name):
+            raise ConfigError(
+                f"{name}={getattr(arguments, name)!r} is for a new run, resume={arguments.resume!r} goes on"
+            )
+    folder = Path(arguments.resume)
+    found = stored_run(folder, COMMAND)
+    marker = marker_of(folder)
+    if found is None and (marker is None or not marker.is_complete):
+        raise refuse_missing(folder)
+    return found
+
+
+def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None = None) -> Settings:
+    """Return the settings; refuse before any work what could not succeed: ranges, data, shapes, cuts, seeds.
+
+    found  what `found_run` returned: its settings are the defaults, and others than these must be overridden
+    """
     given = {k: v for k, v in vars(arguments).items() if k in Settings.__dataclass_fields__}
+    before = dict(found["config"]) if found else {}
+    if arguments.seeds is None:
+        arguments.seeds = before.get("seeds", 1)
     if arguments.seeds < 1:
         raise ConfigError(f"seeds={arguments.seeds} must be at least 1")
     try:
-        settings = resolve(read_config(arguments.config) if arguments.config else {}, given)
+        file = read_config(arguments.config) if arguments.config else {}
+        if found and arguments.resume is None:  # the same command again
+            settings = resolve(file, given)
+        else:
+            settings = resolve({k: v for k, v in before.items() if k != "seeds"}, file, given)
+        if found:
+            folder, config = Path(arguments.resume or arguments.out), to_json(settings) | {"seeds": arguments.seeds}
+            override = overrides(arguments.override, config)
+            check_same(folder, config, before, override)
+            check_data(folder, settings.load(), found["data"], override)
         job = build_job(settings)
         for seed in {settings.seed, settings.seed + arguments.seeds - 1}:
             data = dataclasses.replace(settings, seed=seed).load()
@@ -82,7 +139,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def run_seeds(
-    settings: Settings, seeds: range, place: Claim, arguments: argparse.Namespace, costs: Costs | None
+    settings: Settings, seeds: range, place: Claim, arguments: argparse.Namespace, costs: Costs | None, journal: Run
 ) -> None:
     """Run the seeds that are not finished in a folder of each, and write the summary of all."""
     jobs = {place.folder / f"seed-{seed}": dataclasses.replace(settings, seed=seed) for seed in seeds}
@@ -97,7 +154,7 @@ def run_seeds(
             continue
         try:
             with claim(folder, names=OURS, overwrite=True) as own:  # what an interrupted job left is replaced
-                reports[folder] = run_claimed(one, own, arguments, costs)
+                reports[folder] = run_claimed(one, own, arguments, costs, journal)
         except (Exception, KeyboardInterrupt) as stop:
             if reports:
                 ready = ", ".join(str(report["seed"]) for report in reports.values())
@@ -112,14 +169,17 @@ def run_seeds(
         sys.stdout.write(aggregate_text(shown) + "\n\n")
 
 
-def run_claimed(settings: Settings, place: Claim, arguments: argparse.Namespace, costs: Costs | None) -> dict[str, Any]:
+def run_claimed(
+    settings: Settings, place: Claim, arguments: argparse.Namespace, costs: Costs | None, journal: Run
+) -> dict[str, Any]:
     """Run the job once into a claimed folder, publish and print it; return the report.
 
     Whatever ends the job early, the networks that training reached are kept, and the message says where.
     """
     kept = Kept(place.build)
     try:
-        experiment, report = run_seed(settings, kept, arguments, costs)
+        with journal.record(str(settings.seed)):
+            experiment, report = run_seed(settings, kept, arguments, costs)
         try:
             if not arguments.no_figures:
                 shown = without_test(report) if arguments.hide_test else report
@@ -133,6 +193,7 @@ def run_claimed(settings: Settings, place: Claim, arguments: argparse.Namespace,
             for note in _keep(kept, place, stop):
                 stop.add_note(note)
         raise
+    journal.forget(str(settings.seed))
     if not arguments.quiet:
         sys.stdout.write(full_text(without_test(report) if arguments.hide_test else report) + "\n\n")
     return report
@@ -211,6 +272,11 @@ def _discard_seeds(out: Path, seeds: Sequence[int]) -> None:
     for folder in set(out.glob("seed-*")) - {out / f"seed-{seed}" for seed in seeds}:
         adopt(folder, OURS)
         discard(folder)
+
+
+def _known(settings: Settings) -> dict[str, Any]:
+    """The names that --override takes."""
+    return to_json(settings) | {"seeds": 1}
 
 
 def _default_out(settings: Settings) -> str:

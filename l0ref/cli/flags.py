@@ -7,6 +7,7 @@ import dataclasses
 import textwrap
 from typing import Any
 
+from l0ref.cli.resume import add_resume_flags
 from l0ref.cli.settings import CHOICES, COMPARISON, CUTS, GROUPS_OF_FLAGS, PRESETS, PRUNING, Settings
 from l0ref.pruning import CONTROLS
 
@@ -19,6 +20,7 @@ examples:
   l0ref compress --data mnist --data-dir DIR --model lenet_5 --seeds 3 --out runs/lenet5
   l0ref compress --method lottery                  another method than magnitude; l0ref methods lists them
   l0ref compress --config job.toml                 settings from a file; flags win over it
+  l0ref compress --resume runs/lenet5              go on after an interruption, in any process
 """
 
 
@@ -38,9 +40,7 @@ def add_flags(commands: Any) -> argparse.ArgumentParser:
             if field.metadata["group"] == title:
                 _add_setting(cut if field.name in CUTS else group, field)
         if title == COMPARISON:
-            group.add_argument(
-                "--seeds", type=int, default=1, metavar="N", help="run seeds seed, seed+1, ...; default 1"
-            )
+            group.add_argument("--seeds", type=int, metavar="N", help="run seeds seed, seed+1, ...; default 1")
     _output_flags(p.add_argument_group("output"))
     return p
 
@@ -83,6 +83,7 @@ def _output_flags(group: Any) -> None:
     group.add_argument("--config", metavar="FILE.toml", help="settings by the names of these flags")
     group.add_argument("--out", metavar="DIR", help="default: runs/ and a name with date and time")
     group.add_argument("--overwrite", action="store_true", help="replace a result in that folder")
+    add_resume_flags(group)
     group.add_argument("--no-figures", action="store_true", help="write no pictures")
     group.add_argument(
         "--hide-test", action="store_true", help="print and draw nothing of the test set, for those still choosing"

@@ -133,7 +133,19 @@ CHOICES: dict[str, Sequence[str]] = {
     "dtype": ("float32", "float64"),
 }
 CUTS = ("amount", "threshold", "tolerance")
-FLAGS_ONLY = ("config", "out", "overwrite", "no_figures", "hide_test", "quiet", "seeds", "debug")
+FLAGS_ONLY = (
+    "config",
+    "out",
+    "overwrite",
+    "no_figures",
+    "hide_test",
+    "quiet",
+    "seeds",
+    "debug",
+    "resume",
+    "override",
+    "checkpoint_every",
+)
 PERCENT = range(1, 100)  # whole numbers that were probably meant as a percentage
 
 
