@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
+from l0ref.layerwise.operator import Operator, Unrolled, groups_of, patches
 from l0ref.layerwise.trim import Trimmed, trim
 from l0ref.methods import METHODS
+from l0ref.nn import Conv2d
 from l0ref.validate import Array
 from tests.method_contract import networks
 
@@ -87,11 +90,85 @@ def test_conjugate_gradients_find_the_same(rng: np.random.Generator) -> None:
 
 
 def test_sparse_neurons_are_recovered(rng: np.random.Generator) -> None:
-    W = np.zeros((32, 2))
+    s, n, mu = 2, 32, 1.5
+    W = np.zeros((n, 2))
     W[[3, 9], 0] = W[[1, 30], 1] = [1.0, -1.5]
-    X = rng.standard_normal((120, 32))
+    X = rng.standard_normal((round((11 * s + 7) * mu * np.log(n)), n))  # 1 - n^(1 - mu) or better, by theory
     Y = np.maximum(X @ W, 0.0)
     np.testing.assert_allclose(solved(X, Y, 0.0).weights, W, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_as_an_operator_is_its_patches(groups: int, rng: np.random.Generator) -> None:
+    conv = Conv2d("conv", 4, 6, 3, stride=2, groups=groups, bias=False)
+    x = rng.standard_normal((5, 4, 8, 7))
+    A, K = Unrolled(Operator(conv, x)), 36 // groups
+    U = rng.standard_normal((K, 6))
+    Z = rng.standard_normal((5 * 3 * 3, 6))
+    assert float(np.vdot(A(U), Z)) == pytest.approx(float(np.vdot(U, A.adjoint(Z))), rel=1e-12)
+    Y = np.maximum(A(U), 0.0)
+    options: dict[str, Any] = {"active": Y > 1e-6, "ceiling": np.zeros(Y.shape), "iterations": 40, "rho": 20.0}
+    for group, rows in groups_of(conv):
+        rows_of_x = patches(conv, x, group=group)
+        np.testing.assert_allclose(A(U)[:, rows], rows_of_x @ U[:, rows], rtol=1e-10, atol=1e-12)
+        squares = np.broadcast_to(np.square(rows_of_x).sum(axis=0)[:, None], U[:, rows].shape)
+        np.testing.assert_allclose(A.squares()[:, rows], squares, rtol=1e-10)
+    found = trim(A, Y, epsilon=0.1 * float(np.linalg.norm(Y)), **options).weights
+    assert 0 < np.count_nonzero(found) < found.size
+    if groups == 1:
+        whole = trim(patches(conv, x), Y, epsilon=0.1 * float(np.linalg.norm(Y)), solver="cg", **options).weights
+        np.testing.assert_allclose(found, whole, rtol=1e-6, atol=1e-9)
+
+
+def test_the_regularised_form_separates_by_neuron(rng: np.random.Generator) -> None:
+    X, _, Y = layer(rng, m=3)
+    options: dict[str, Any] = {"lam": 4.0, "rho": 5.0, "iterations": 4000, "tolerance": 1e-12}
+
+    def of(y: Array) -> Array:
+        return trim(X, y, active=y > 1e-6, ceiling=np.zeros(y.shape), **options).weights
+
+    whole = of(Y)
+    alone = np.concatenate([of(Y[:, [m]]) for m in range(3)], axis=1)
+    np.testing.assert_allclose(whole, alone, atol=1e-4 * float(np.abs(whole).max()))
+    assert (X @ whole)[Y <= 1e-6].max() <= 1e-3 * np.abs(Y).max()
+
+
+def test_bounds_of_parallel_and_cascade(rng: np.random.Generator) -> None:
+    """Errors behind each layer, in a network whose layers have sums of |.| of 1, and in another."""
+    sizes, near, gamma = (10, 8, 6, 5), 1 + 5e-3, 1.2
+    for normalised in (True, False):
+        Ws = [rng.standard_normal(shape) for shape in pairwise(sizes)]
+        Ws = [W / np.abs(W).sum() for W in Ws] if normalised else Ws
+        Y = [rng.standard_normal((50, sizes[0]))]
+        for W in Ws:
+            Y.append(np.maximum(Y[-1] @ W, 0.0))
+        size = [float(np.linalg.norm(y)) for y in Y]
+        eps = [0.2 * size[1], 0.1 * size[2], 0.15 * size[3]]
+        Us = [solved(x, y, e, iterations=3000).weights for x, y, e in zip(Y, Y[1:], eps, strict=False)]
+        signal, error, total = Y[0], 0.0, 0.0
+        for U, y, e in zip(Us, Y[1:], eps, strict=True):
+            signal, total = np.maximum(signal @ U, 0.0), total + e
+            last, error = error, float(np.linalg.norm(signal - y))
+            assert 0 < error <= (np.linalg.norm(U, 2) * last + e) * near
+            assert not normalised or error <= total * near
+        signal = np.maximum(Y[0] @ Us[0], 0.0)
+        for W, before, y in zip(Ws[1:], Y[1:], Y[2:], strict=False):
+            now, on = signal @ W, y > 1e-6
+            slack = float(np.sqrt(gamma) * np.linalg.norm((now - y)[on]))
+            U = trim(signal, y, active=on, ceiling=now, epsilon=slack, rho=20.0, iterations=3000).weights
+            bound = np.sqrt(gamma) * np.linalg.norm((signal - before) @ W)
+            signal = np.maximum(signal @ U, 0.0)
+            assert 0 < np.linalg.norm(signal - y) <= bound * near
+        assert not normalised or np.linalg.norm(signal - Y[-1]) <= eps[0] * gamma * near  # sqrt(gamma) for two layers
+
+
+def test_the_last_layer_has_no_inequality(rng: np.random.Generator) -> None:
+    X, W = rng.standard_normal((60, 10)), rng.standard_normal((10, 3))
+    Y = X @ W
+    epsilon = 0.2 * float(np.linalg.norm(Y))
+    U = trim(X, Y, active=np.ones(Y.shape, bool), ceiling=Y - 1e9, epsilon=epsilon, rho=20.0, iterations=4000).weights
+    assert np.linalg.norm(X @ U - Y) == pytest.approx(epsilon, rel=1e-3)
+    assert 0 < np.abs(U).sum() < np.abs(W).sum()
 
 
 def test_net_trim_with_refit_and_in_cascade() -> None:
@@ -109,3 +186,13 @@ def test_net_trim_with_refit_and_in_cascade() -> None:
     assert cascade[0] == parallel[0]  # the first layer sees the same
     assert cascade[1] != parallel[1]
     assert run(lam=4.0)[0] < 1
+
+
+def test_convolutions_by_conjugate_gradients_keep_their_biases() -> None:
+    model, data = networks()["cnn"]
+    found = METHODS["net_trim"].run(model, data, amount=0.4, seed=0, iterations=60, searches=3, solver="cg")
+    assert found.record["removed"] == found.record["asked"]
+    for name in ("conv1", "conv2"):
+        np.testing.assert_array_equal(found.model.params[f"{name}.bias"], model.params[f"{name}.bias"])
+        assert found.record["error"][f"{name}.weight"] < 0.9
+    assert not np.array_equal(found.model.params["fc1.bias"], model.params["fc1.bias"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from l0ref import nn
+from l0ref.autodiff.op import backend
 from l0ref.data import Splits
-from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
 from l0ref.methods.curvature import columns, grams, hessian_diagonals, neuron_hessians
 from l0ref.methods.elimination import damped, moved, path
@@ -90,6 +92,17 @@ def test_damping_is_relative_and_zero_becomes_the_identity(rng: np.random.Genera
     assert path(np.eye(1), np.array([2.0]), gone=np.ones(1, bool))[0].size == 0
 
 
+def test_the_compiled_elimination_goes_the_same_way(rng: np.random.Generator) -> None:
+    for n, gone, fixed in ((1, 0, 0), (6, 0, 1), (40, 5, 1), (40, 39, 0)):
+        x = rng.standard_normal((2 * n, n))
+        h, w, before = x.T @ x / n + 0.05 * np.eye(n), rng.standard_normal(n), rng.permutation(n) < gone
+        order, rises = path(h, w, gone=before, fixed=fixed)
+        with backend("numpy"):
+            expected, steps = path(h, w, gone=before, fixed=fixed, inverse=np.linalg.inv(h))
+        assert order.tolist() == expected.tolist()
+        np.testing.assert_allclose(rises, steps, rtol=1e-9)
+
+
 # --- curvature --------------------------------------------------------------------------------------------------------
 
 
@@ -157,7 +170,7 @@ def test_grams_are_means_over_samples_and_places(monkeypatch: pytest.MonkeyPatch
     for n, i, j in itertools.product(range(len(padded)), range(4), range(4)):
         x = np.append(padded[n, :, i : i + 3, j : j + 3].ravel(), 1.0)
         total, number = total + np.outer(x, x), number + 1
-    np.testing.assert_allclose(found["conv2"], total / number, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(found["conv2", 0], total / number, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
@@ -190,7 +203,7 @@ def test_what_stays_is_the_minimum_over_the_support(name: str) -> None:
     if name == "obs":
         hessians = {(layer, f): damped(h, 0.01) for layer, f, h in neuron_hessians(model, data.train)}
     else:
-        hessians = {(k, f): damped(h, 0.01) for k, h in grams(model, data.train).items() for f in range(3)}
+        hessians = {(k, f): damped(h, 0.01) for (k, _), h in grams(model, data.train).items() for f in range(3)}
     for (layer, f), h in hessians.items():
         key = f"{layer}.weight"
         start = np.append(model.params[key][f], model.params[f"{layer}.bias"][f])
@@ -210,7 +223,7 @@ def test_exact_obs_beats_what_it_stands_for_on_its_own_layers() -> None:
         for key in model.weights:
             layer = key.removesuffix(".weight")
             change = np.column_stack([found.params[k] - model.params[k] for k in (key, f"{layer}.bias")])
-            total += float(np.einsum("fk,kl,fl->", change, h[layer], change))
+            total += float(np.einsum("fk,kl,fl->", change, h[layer, 0], change))
         errors[name] = total
         if name != "magnitude":
             plain = run("magnitude", model, data, 0.6).model
@@ -226,18 +239,51 @@ def test_l_obs_moves_by_one_column_of_the_inverse() -> None:
     key = next(k for k in model.weights if not found.model.masks[k].all())
     f, q = np.argwhere(~found.model.masks[key])[0]
     layer = key.removesuffix(".weight")
-    h = damped(grams(model, data.train)[layer], 0.01)
+    h = damped(grams(model, data.train)[layer, 0], 0.01)
     row = np.append(model.params[key][f], model.params[f"{layer}.bias"][f])
     expected = moved(h, row, np.arange(len(row)) != q)
     np.testing.assert_allclose(found.model.params[key][f], expected[:-1], rtol=1e-8, atol=1e-12)
     assert found.model.params[f"{layer}.bias"][f] == pytest.approx(expected[-1], rel=1e-8)
 
 
-def test_grouped_convolutions_are_refused_by_methods_that_need_rows() -> None:
-    from l0ref import nn
+@pytest.mark.parametrize("name", ["obd", "obs", "exact_obs"])
+def test_groups_are_what_a_convolution_is_whose_other_weights_have_gone(name: str) -> None:
+    model, data = grouped()
+    dense, masks = dict(model.params), {}
+    for key in ("conv1.weight", "conv2.weight"):
+        w = model.params[key]
+        dense[key] = np.zeros((w.shape[0], 2 * w.shape[1], *w.shape[2:]))
+        dense[key][:2, : w.shape[1]], dense[key][2:, w.shape[1] :] = w[:2], w[2:]
+        masks[key] = dense[key] != 0
+    layers = tuple(dataclasses.replace(x, groups=1) if isinstance(x, nn.Conv2d) else x for x in model.architecture)
+    twin = Model(layers, model.input_shape, dense, masks)
+    options = {"damping": 0.0} if name in ("obs", "exact_obs") else {}
+    few, many = run(name, model, data, 60, **options), run(name, twin, data, 60 + twin.size - model.size, **options)
+    np.testing.assert_allclose(few.model.logits(data.test.x), many.model.logits(data.test.x), rtol=1e-6, atol=1e-8)
+    assert few.record["removed"] == 60
 
-    layers = (nn.Conv2d("conv1", 2, 4, 3, groups=2), nn.Flatten("flat"), nn.Linear("fc", 64, 3))
-    model = Model.init(layers, input_shape=(2, 6, 6), seed=0, dtype=np.float64)
-    data = networks()["cnn"][1]
-    with pytest.raises(ArgumentError, match=r"^layer 'conv1' has groups, whose rows meet different inputs"):
-        run("exact_obs", model, data, 0.5)
+
+@pytest.mark.parametrize("name", ["l0_constrained", "net_trim", "l_obs"])
+def test_each_group_is_a_layer_of_its_own(name: str) -> None:
+    model, data = grouped(layers=1)
+    options: dict[str, Any] = {"net_trim": {"iterations": 30, "searches": 2}}.get(name, {})
+    found = run(name, model, data, 14, **options)
+    for g in range(2):
+        one = (nn.Conv2d("conv1", 1, 2, 3), nn.ReLU("relu"), nn.Flatten("flat"))
+        own = {k: p[2 * g : 2 * g + 2] for k, p in model.params.items()}
+        parts = {k: getattr(data, k) for k in ("train", "validation", "test")}
+        half = dataclasses.replace(
+            data, **{k: dataclasses.replace(part, x=part.x[:, g : g + 1]) for k, part in parts.items()}
+        )
+        gone = int((~found.model.masks["conv1.weight"][2 * g : 2 * g + 2]).sum())
+        alone = run(name, Model(one, (1, 6, 6), own), half, gone, **options).model
+        for key, p in alone.params.items():
+            np.testing.assert_allclose(found.model.params[key][2 * g : 2 * g + 2], p, rtol=1e-6, atol=1e-9)
+
+
+def grouped(layers: int = 2) -> tuple[Model, Splits]:
+    stack: tuple[Any, ...] = (nn.Conv2d("conv1", 2, 4, 3, groups=2), nn.ReLU("relu"))
+    if layers == 2:
+        stack += (nn.Conv2d("conv2", 4, 4, 2, groups=2),)
+    stack += (nn.Flatten("flat"), *([nn.Linear("fc", 36, 3)] if layers == 2 else []))
+    return Model.init(stack, input_shape=(2, 6, 6), seed=0, dtype=np.float64), networks()["cnn"][1]

@@ -32,6 +32,7 @@ OPERATIONS: dict[str, tuple[str, str]] = {
 FUNCTIONS = {
     "adam_step": "step.optimizer",
     "adamw_step": "step.optimizer",
+    "eliminate": "layerwise.elimination",
     "laplace_gradient": "step.penalty",
     "laplace_prox": "step.prox",
     "momentum_step": "step.optimizer",

@@ -5,7 +5,7 @@
     dense      twins of the dense operations: ReLU, linear, convolution, pooling, loss
     sparse     twins of the operations with sparse weights
     step       steps of the optimisers, the penalty and its prox
-    layerwise  swaps of the layer-wise solver
+    layerwise  swaps of the layer-wise solver, eliminations of Optimal Brain Surgeon
     chain      a whole network as stages that share their memory: what training runs
 
 `dense` and `sparse` import `products` and `machine`, not each other; `chain` imports `products` and `sparse`.

@@ -30,6 +30,15 @@ def layer_of(model: Model, key: str) -> Linear | Conv2d:
     return layer
 
 
+def groups_of(layer: Linear | Conv2d) -> list[tuple[int | None, slice]]:
+    """Return the groups of a layer, by the number that `patches` takes, and the rows of its weights in each."""
+    groups = layer.groups if isinstance(layer, Conv2d) else 1
+    if groups == 1 or not isinstance(layer, Conv2d):
+        return [(None, slice(None))]
+    size = layer.out_channels // groups
+    return [(g, slice(g * size, (g + 1) * size)) for g in range(groups)]
+
+
 def patches(layer: Linear | Conv2d, x: Array, *, group: int | None = None) -> Array:
     """Return the rows that the weights are multiplied by: z = rows W' + b, W flattened to (F / groups, P).
 
@@ -67,14 +76,16 @@ class Operator:
 
     def adjoint(self, z: Array) -> Array:
         """Return A*(Z), shaped like the weights."""
-        layer = self.layer
-        shape: tuple[int, ...] = (
-            (layer.out_features, layer.in_features)
-            if isinstance(layer, Linear)
-            else (layer.out_channels, layer.in_channels // layer.groups, *pair("kernel_size", layer.kernel_size))
-        )
-        w, out = self._tape(np.zeros(shape, self.x.dtype))
+        w, out = self._tape(np.zeros(self.shape, self.x.dtype))
         return grad(out, [w], y_bar=z)[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weights."""
+        layer = self.layer
+        if isinstance(layer, Linear):
+            return layer.out_features, layer.in_features
+        return layer.out_channels, layer.in_channels // layer.groups, *pair("kernel_size", layer.kernel_size)
 
     def _tape(self, weights: Array) -> tuple[Tensor, Tensor]:
         w, layer = Tensor(weights), self.layer
@@ -82,6 +93,36 @@ class Operator:
             return w, ops.linear(self.x, w)
         options = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
         return w, ops.conv2d(self.x, w, **options)
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """An operator on weights that stand in columns: X U for U (K, M), without the matrix X of patches.
+
+    Groups are no obstacle: column m meets the inputs of its own group.
+    """
+
+    operator: Operator
+
+    def __call__(self, u: Array) -> Array:
+        """Return A(U) as rows, one for each sample and position, (P, M)."""
+        z = self.operator(np.ascontiguousarray(u.T).reshape(self.operator.shape))
+        return np.ascontiguousarray(np.moveaxis(z, 1, -1)).reshape(-1, u.shape[1])
+
+    def adjoint(self, z: Array) -> Array:
+        """Return A*(Z) as columns, (K, M)."""
+        out = self.operator(np.zeros(self.operator.shape, self.operator.x.dtype)).shape
+        image = np.moveaxis(z.reshape(out[0], *out[2:], out[1]), -1, 1)
+        return self.operator.adjoint(np.ascontiguousarray(image)).reshape(out[1], -1).T
+
+    def squares(self) -> Array:
+        """Return what the diagonal of X'X is for each column, (K, M)."""
+        power = Operator(self.operator.layer, np.square(self.operator.x))
+        return Unrolled(power).adjoint(np.ones(self(np.zeros((self._width, self.operator.shape[0]))).shape))
+
+    @property
+    def _width(self) -> int:
+        return int(np.prod(self.operator.shape[1:]))
 
 
 def _channels(layer: Conv2d, channels: int, group: int | None) -> slice:

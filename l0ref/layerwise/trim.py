@@ -2,9 +2,10 @@
 
     minimise sum |U|   subject to   sum over O of ((X U)_pm - Y_pm)^2 <= eps^2,   (X U)_pm <= V_pm outside of O
 
-X (P, N) inputs, with a last column of ones if there is a bias, Y (P, M) wanted outputs, O = {Y > 0} behind a ReLU, or
-all entries in a last layer. One eps couples the M neurons. Three copies of the unknown: W1 = X W3 carries the
-constraints, W2 = W3 the sum of |.|, W3 joins them; U1, U2 are scaled multipliers, and everything begins at 0.
+X (P, N) inputs, with a last column of ones if there is a bias, or a convolution as the operator U -> X U; Y (P, M)
+wanted outputs, O = {Y > 0} behind a ReLU, or all entries in a last layer. One eps couples the M neurons. Three copies
+of the unknown: W1 = X W3 carries the constraints, W2 = W3 the sum of |.|, W3 joins them; U1, U2 are scaled multipliers,
+and everything begins at 0.
 
     W1  in O: Y + min(1, eps / ||(Z - Y)_O||) (Z - Y),  outside: min(Z, V),   with Z = X W3 - U1
     W2  soft(W3 - U2, 1 / rho)
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from l0ref.layerwise.operator import Unrolled
 from l0ref.validate import Array, choose, count, positive
 
 Mask = NDArray[np.bool_]
@@ -42,8 +44,9 @@ class Trimmed:
 
 
 def trim(
-    X: Array, Y: Array, *, active: Mask, ceiling: Array, epsilon: float | None = None, lam: float | None = None,
-    rho: float = 100.0, iterations: int = 500, tolerance: float = 5e-9, solver: str = "direct",
+    X: Array | Unrolled, Y: Array, *, active: Mask, ceiling: Array, epsilon: float | None = None,
+    lam: float | None = None, rho: float = 100.0, iterations: int = 500, tolerance: float = 5e-9,
+    solver: str = "direct",
 ) -> Trimmed:  # fmt: skip
     """Return the sparse U; see the text of the module.
 
@@ -51,25 +54,49 @@ def trim(
     epsilon, lam        the radius of the ball, or the weight of the regularised form: one of the two
     rho, iterations     100 and 300 to 500 in the authors' experiments
     tolerance           stop when W3 moves less than this, times its size N M
-    solver              of W3: "direct", or "cg", ten steps of conjugate gradients that need no X'X
+    solver              of W3: "direct", or "cg", ten steps of conjugate gradients that need no X'X; always "cg" for a
+                        convolution as an operator, which has no bias: take it off Y and V
     """
-    scale = 0.3 * float(np.sqrt(np.square(X).sum(axis=0).max(initial=0.0))) or 1.0
-    x, y, v = X / scale, Y / scale, ceiling / scale
+    a = _Matrix(X) if isinstance(X, np.ndarray) else X
+    squares = a.squares()
+    scale = 0.3 * float(np.sqrt(squares.max(initial=0.0))) or 1.0
+    y, v = Y / scale, ceiling / scale
     fit = _ball(active, y, v, (epsilon or 0.0) / scale) if lam is None else _pull(active, y, v, lam / scale**2, rho)
-    solve = _solver(x, choose("solver", solver, SOLVERS))
-    w3 = w2 = u2 = np.zeros((x.shape[1], y.shape[1]))
+    solve = _solver(a, scale, choose("solver", solver, SOLVERS))
+    w3 = w2 = u2 = np.zeros((len(squares), y.shape[1]))
     xw, u1 = np.zeros(y.shape), np.zeros(y.shape)
     size, residuals = max(float(np.linalg.norm(y)), 1e-300), []
     for _ in range(count("iterations", iterations, least=1)):
         w1 = fit(xw - u1)
         w2 = _soft(w3 - u2, 1 / positive("rho", rho))
-        before, w3 = w3, solve(x.T @ (w1 + u1) + w2 + u2)
-        xw = x @ w3
+        before, w3 = w3, solve(a.adjoint(w1 + u1) / scale + w2 + u2)
+        xw = a(w3) / scale
         u1, u2 = u1 + w1 - xw, u2 + w2 - w3
         residuals.append((float(np.linalg.norm(w1 - xw)) + float(np.linalg.norm(w2 - w3))) / size)
         if np.linalg.norm(w3 - before) < tolerance * w3.size:
             break
     return Trimmed(w2, tuple(residuals))
+
+
+class _Matrix:
+    """X as a map; columns that are 0 are left out of products, and what they would meet stays 0."""
+
+    def __init__(self, X: Array) -> None:
+        self.live, self.n = np.flatnonzero(X.any(axis=0)), X.shape[1]
+        self.x = X if self.live.size == self.n else np.ascontiguousarray(X[:, self.live])
+
+    def __call__(self, u: Array) -> Array:
+        return np.asarray(self.x @ u[self.live])
+
+    def adjoint(self, z: Array) -> Array:
+        out = np.zeros((self.n, z.shape[1]))
+        out[self.live] = self.x.T @ z
+        return out
+
+    def squares(self) -> Array:
+        out = np.zeros((self.n, 1))
+        out[self.live, 0] = np.square(self.x).sum(axis=0)
+        return out
 
 
 def _soft(z: Array, t: float) -> Array:
@@ -90,11 +117,17 @@ def _pull(active: Mask, y: Array, v: Array, lam: float, rho: float) -> Callable[
     return lambda z: np.where(active, (z + t * y) / (1 + t), np.minimum(z, v))
 
 
-def _solver(x: Array, name: str) -> Callable[[Array], Array]:
-    """How (X'X + I) W = R is solved."""
-    if name == "direct":
-        inverse = np.linalg.inv(x.T @ x + np.eye(x.shape[1]))
-        return lambda r: inverse @ r
+def _solver(a: _Matrix | Unrolled, scale: float, name: str) -> Callable[[Array], Array]:
+    """How (X'X / scale^2 + I) W = R is solved; a map without a matrix is solved by conjugate gradients."""
+    if name == "direct" and isinstance(a, _Matrix):
+        inverse, live = np.linalg.inv(a.x.T @ a.x / scale**2 + np.eye(a.live.size)), a.live
+
+        def direct(r: Array) -> Array:
+            w = r.copy()
+            w[live] = inverse @ r[live]
+            return w
+
+        return direct
 
     def conjugate_gradients(r: Array) -> Array:
         w, left, way = np.zeros_like(r), r.copy(), r.copy()
@@ -102,8 +135,9 @@ def _solver(x: Array, name: str) -> Callable[[Array], Array]:
         for _ in range(STEPS):
             if size == 0.0:
                 break
-            step = size / (float(np.square(x @ way).sum()) + float(np.square(way).sum()))
-            w, left = w + step * way, left - step * (x.T @ (x @ way) + way)
+            ahead = a(way) / scale
+            step = size / (float(np.square(ahead).sum()) + float(np.square(way).sum()))
+            w, left = w + step * way, left - step * (a.adjoint(ahead) / scale + way)
             after = float(np.square(left).sum())
             way, size = left + after / size * way, after
         return w

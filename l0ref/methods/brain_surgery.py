@@ -13,7 +13,8 @@ Ref  LeCun, Denker, Solla 1990; Hassibi, Stork 1993; Dong, Chen, Pan 2017 (arXiv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -114,20 +115,19 @@ def l_obs(
     Departs from the authors' code: H^-1 is damped and direct, not a recursion that begins with 10^6 I.
     """
     hessians = _layer_hessians(model, data, samples, seed, damping)
-    inverses = {name: np.linalg.inv(h) for name, h in _one_of_each(hessians).items()}
+    inverses = {row: a for row, (_, a) in _with_inverses(hessians)}
     scores = {}
     for key in model.weights:
-        w = model.params[key].astype(np.float64)
-        diagonal = np.diag(inverses[key.removesuffix(".weight")])[:-1]
-        scores[key] = np.square(w) / (2 * diagonal.reshape(w.shape[1:]))
+        w, name = model.params[key].astype(np.float64), key.removesuffix(".weight")
+        diagonals = np.stack([np.diag(inverses[name, f])[:-1] for f in range(len(w))])
+        scores[key] = np.square(w) / (2 * diagonals.reshape(w.shape))
     pruned = _masked_by_layer(model, scores, amount, scope, min_keep)
     params = dict(pruned.params)
     for key in model.weights:
         name, keep = key.removesuffix(".weight"), pruned.masks[key].reshape(len(pruned.masks[key]), -1)
         rows, order = _rows(model, name), scores[key].reshape(keep.shape)
-        a = inverses[name]
         for f in np.flatnonzero(~keep.all(axis=1)):
-            gone = np.flatnonzero(~keep[f])
+            a, gone = inverses[name, int(f)], np.flatnonzero(~keep[f])
             gone = gone[np.argsort(order[f, gone], kind="stable")]
             for q in gone:
                 rows[f] -= rows[f, q] / a[q, q] * a[:, q]
@@ -141,12 +141,18 @@ def _layer_hessians(
     """The H of the layer for each of its rows, one array shared by all of them."""
     nonnegative("damping", damping)
     found = grams(model, calibration(model, data, samples=samples, seed=seed))
-    shared = {name: damped(h, damping) for name, h in found.items()}
-    return {(name, f): h for name, h in shared.items() for f in range(len(model.params[f"{name}.weight"]))}
+    shared = {key: damped(h, damping) for key, h in found.items()}
+    groups = Counter(name for name, _ in shared)
+    rows = {name: len(model.params[f"{name}.weight"]) for name in groups}
+    return {(name, f): shared[name, f * groups[name] // rows[name]] for name in groups for f in range(rows[name])}
 
 
-def _one_of_each(hessians: Mapping[tuple[str, int], Array]) -> dict[str, Array]:
-    return {name: h for (name, f), h in hessians.items() if f == 0}
+def _with_inverses(hessians: Mapping[tuple[str, int], Array]) -> Iterator[tuple[tuple[str, int], tuple[Array, Array]]]:
+    """Yield (row, (H, H^-1)); rows after another that share one H share one inverse."""
+    last, inverse = None, np.zeros((0, 0))
+    for row, h in hessians.items():
+        last, inverse = h, inverse if h is last else np.linalg.inv(h)
+        yield row, (h, inverse)
 
 
 def _rows(model: Model, name: str) -> Array:
@@ -169,10 +175,10 @@ def _rises(model: Model, hessians: Mapping[tuple[str, int], Array]) -> dict[str,
     Made non-decreasing along the path of a row, a ranking takes the first steps of every row.
     """
     found = {key: np.zeros(model.params[key].shape) for key in model.weights}
-    for (name, f), h in hessians.items():
+    for (name, f), (h, inverse) in _with_inverses(hessians):
         key = f"{name}.weight"
         gone = np.append(~model.mask(key)[f].ravel(), f"{name}.bias" not in model.params)
-        order, rise = path(h, _rows(model, name)[f], gone=gone, fixed=1)
+        order, rise = path(h, _rows(model, name)[f], gone=gone, fixed=1, inverse=inverse)
         steps = np.maximum.accumulate(rise)
         row = found[key].reshape(len(found[key]), -1)[f]
         row[order] = steps + np.arange(len(steps)) * np.spacing(steps.max(initial=0.0))  # ties in the order of the path

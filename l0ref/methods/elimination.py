@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from l0ref.autodiff.op import compiled
 from l0ref.validate import Array
 
 
@@ -24,32 +25,34 @@ def damped(h: Array, damping: float) -> Array:
     return h + np.eye(len(h)) * (damping * level if level > 0 else 1.0)
 
 
-def path(h: Array, w: Array, *, gone: NDArray[np.bool_], fixed: int = 0) -> tuple[NDArray[np.intp], Array]:
+def path(
+    h: Array, w: Array, *, gone: NDArray[np.bool_], fixed: int = 0, inverse: Array | None = None
+) -> tuple[NDArray[np.intp], Array]:
     """Return (the order in which weights go, the rise of f at each step), cheapest first at every step.
 
-    h      (K, K), positive definite        w  (K) weights
-    gone   (K) those that went before: they go at no cost, and are not in the order
-    fixed  this many at the end, biases, never go
+    h        (K, K), positive definite        w  (K) weights
+    gone     (K) those that went before: they go at no cost, and are not in the order
+    fixed    this many at the end, biases, never go
+    inverse  H^-1, for callers that have it
     """
-    a, w = np.linalg.inv(h), w.astype(np.float64).copy()
-    left = np.arange(len(w))
+    a, w = np.linalg.inv(h) if inverse is None else inverse, w.astype(np.float64).copy()
     for before in np.flatnonzero(gone):
         w, a = _eliminated(w, a, int(before))
-    keep = ~gone
-    left, w, a = left[keep], w[keep], a[np.ix_(keep, keep)]
+    names = np.flatnonzero(~gone)
+    return (compiled("eliminate") or eliminate)(a[np.ix_(names, names)], w[names], names, len(h) - fixed)
+
+
+def eliminate(a: Array, w: Array, names: NDArray[np.intp], last: int) -> tuple[NDArray[np.intp], Array]:
+    """Return the names of weights in the order they go, and the rise at each step; a name from `last` on stays."""
     order, rises = [], []
-    last = len(h) - fixed
-    alive = np.ones(len(left), bool)
-    while (free := alive & (left < last)).any():
-        diagonal = np.where(free, np.diag(a), 1.0)
-        cost = np.where(free, np.square(w) / (2 * diagonal), np.inf)
+    alive = np.ones(len(w), bool)
+    while (free := alive & (names < last)).any():
+        cost = np.where(free, np.square(w) / (2 * np.where(free, np.diag(a), 1.0)), np.inf)
         q = int(cost.argmin())
-        order.append(int(left[q]))
+        order.append(int(names[q]))
         rises.append(float(cost[q]))
         w, a = _eliminated(w, a, q)
         alive[q] = False
-        if alive.sum() < 0.8 * len(alive):  # drop rows of zeros, so that later steps are cheaper
-            left, w, a, alive = left[alive], w[alive], a[np.ix_(alive, alive)], alive[alive]
     return np.array(order, np.intp), np.array(rises)
 
 

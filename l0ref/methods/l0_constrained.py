@@ -24,7 +24,7 @@ from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Splits
 from l0ref.layerwise import Quadratic, solve
 from l0ref.layerwise.cuts import Neuron, cutting_planes
-from l0ref.layerwise.operator import layer_of
+from l0ref.layerwise.operator import groups_of, layer_of
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Layer, Model
 from l0ref.nn.activations import ReLU
@@ -60,16 +60,21 @@ def l0_constrained(
     plan = magnitude_plan(model, amount=amount, scope=scope, min_keep=min_keep)
     found, error, activated = model, {}, {}
     for key in model.weights:
-        layer = layer_of(model, key)
-        x, z = inputs_and_answers(found if scheme == "cascade" else model, model, key, few.x)
-        task = _Task(model, key, x, z, activation_behind(model.architecture, key))
-        if form != "linear" and isinstance(task.activation, ReLU):
-            w, b = task.proven(plan[key], form)
-        else:
-            w = task.solved(plan[key], ridge=nonnegative("ridge", ridge), seed=seed)
-            w, b = task.refined(w, count("newton", newton))
+        layer, now, parts, misses = layer_of(model, key), (found if scheme == "cascade" else model), [], []
+        for group, rows in groups_of(layer):
+            x, z = inputs_and_answers(now, model, key, few.x, group=group)
+            task = _Task(model, key, rows, x, z, activation_behind(model.architecture, key))
+            if form != "linear" and isinstance(task.activation, ReLU):
+                w, b = task.proven(plan[key][rows], form)
+            else:
+                w = task.solved(plan[key][rows], ridge=nonnegative("ridge", ridge), seed=seed)
+                w, b = task.refined(w, count("newton", newton))
+            parts.append((w.reshape(len(w), -1), b))
+            misses.append(task.misses(*parts[-1]))
+        w, b = (np.concatenate(part) for part in zip(*parts, strict=True))
         mask = exact_mask(w, plan[key], model, key)
-        error[key], activated[key] = task.errors(w, b)
+        missed, size, missed_behind, size_behind = np.sqrt(np.sum(misses, axis=0))
+        error[key], activated[key] = float(missed / (size or 1.0)), float(missed_behind / (size_behind or 1.0))
         params = {**found.params, key: w.reshape(model.params[key].shape).astype(model.dtype)}
         if f"{layer.name}.bias" in params:
             params[f"{layer.name}.bias"] = b.astype(model.dtype)
@@ -79,17 +84,18 @@ def l0_constrained(
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """One layer: inputs x (N, P), wanted pre-activations z (N, M), and the activation behind them."""
+    """A layer, or one group of its rows: inputs x (N, P), wanted pre-activations z (N, M), the activation behind."""
 
     model: Model
     key: str
+    rows: slice
     x: Array
     z: Array
     activation: Layer | None
 
     @property
     def trained(self) -> Array:
-        w = self.model.params[self.key]
+        w = self.model.params[self.key][self.rows]
         return w.reshape(len(w), -1).astype(np.float64)
 
     @property
@@ -99,11 +105,11 @@ class _Task:
     def bias(self) -> Array:
         """The trained bias, or 0."""
         name = self.key.removesuffix("weight") + "bias"
-        return self.model.params[name].astype(np.float64) if self.has_bias else np.zeros(self.z.shape[1])
+        return self.model.params[name][self.rows].astype(np.float64) if self.has_bias else np.zeros(self.z.shape[1])
 
     def solved(self, plan: Array, *, ridge: float, seed: int) -> Array:
         """Weights of the linear problem: of the whole layer, or row by row where weights had gone before."""
-        before = self.model.mask(self.key).reshape(len(plan), -1)
+        before = self.model.mask(self.key)[self.rows].reshape(len(plan), -1)
         layer = Quadratic.from_samples(self.x, self.z, ridge=ridge, weights=self.trained)
         if before.all():
             return solve(layer, int(plan.sum()), scope="layer", seed=seed).weights
@@ -114,7 +120,7 @@ class _Task:
         """Weights and biases of every neuron by cutting planes; the bias is one more input, in every support."""
         w, b = np.zeros(self.trained.shape), np.zeros(len(self.trained))
         keep, always = plan.reshape(len(plan), -1), int(self.has_bias)
-        before = self.model.mask(self.key).reshape(keep.shape)
+        before = self.model.mask(self.key)[self.rows].reshape(keep.shape)
         for i, y in enumerate(np.maximum(self.z, 0.0).T):
             live = np.flatnonzero(before[i])
             inputs = np.concatenate([self.x[:, live], np.ones((len(self.x), always))], axis=1)
@@ -132,12 +138,11 @@ class _Task:
         y, _ = self.activation.forward(t, {}, {}, training=False, rng=None)
         return y.data, grad(y, [t], y_bar=np.ones_like(z))[0]
 
-    def errors(self, w: Array, b: Array) -> tuple[float, float]:
-        """||X W' + b - Z|| / ||Z||, and the same behind the activation."""
+    def misses(self, w: Array, b: Array) -> list[float]:
+        """||X W' + b - Z||^2, ||Z||^2, and both behind the activation."""
         z = self.x @ w.reshape(self.trained.shape).T + b
-        pairs = ((z, self.z), (self.act(z)[0], self.act(self.z)[0]))
-        one, other = (float(np.linalg.norm(a - y)) / (float(np.linalg.norm(y)) or 1.0) for a, y in pairs)
-        return one, other
+        behind, wanted = self.act(z)[0], self.act(self.z)[0]
+        return [float(np.square(a).sum()) for a in (z - self.z, self.z, behind - wanted, wanted)]
 
     def refined(self, w: Array, steps: int) -> tuple[Array, Array]:
         """Return weights and biases after Gauss-Newton steps through sigma on the support of w."""

@@ -15,17 +15,20 @@ Departs  eps is bisected until about the wanted number of weights is left, and t
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from l0ref.data import Splits
 from l0ref.layerwise import Quadratic
-from l0ref.layerwise.trim import trim
+from l0ref.layerwise.operator import Operator, Unrolled, groups_of, layer_of
+from l0ref.layerwise.trim import SOLVERS, trim
 from l0ref.methods.registry import Pruned, calibration, method
-from l0ref.nn import Model
+from l0ref.nn import Conv2d, Model
 from l0ref.nn.activations import ReLU
 from l0ref.pruning.layers import activation_behind, exact_mask, inputs_and_answers, magnitude_plan
+from l0ref.pruning.trace import trace
 from l0ref.validate import Array, choose, count, nonnegative, positive
 
 ACTIVE = 1e-6  # an output above it counts as positive, as in the authors' code
@@ -46,7 +49,7 @@ def net_trim(
     samples     of the training set, drawn with `seed`
     scheme      "cascade" or "parallel"
     gamma       slack of the cascade's smallest eps, 1 or more
-    rho, iterations, solver   of `layerwise.trim`
+    rho, iterations, solver   of `layerwise.trim`; "cg" sees a convolution as an operator and leaves its bias as it was
     searches    bisections of eps in each layer, between that of the trained weights and ||Y||
     lam         if above 0, the regularised form of 2017 with this weight, which is bisected instead of eps
     refit       least squares on the support afterwards
@@ -62,57 +65,89 @@ def net_trim(
     record: dict[str, dict[str, float]] = {name: {} for name in ("epsilon", "nonzeros", "residual", "error")}
     found = model
     for place, key in enumerate(model.weights):
-        x, z = inputs_and_answers(found if scheme == "cascade" else model, model, key, few.x)
-        layer = _Layer(model, key, x, z, slack=scheme == "cascade" and place > 0)
-        u, record["epsilon"][key], record["residual"][key] = layer.searched(int(plan[key].sum()), **search)
-        inner, bias = u[: x.shape[1]].T, u[x.shape[1] :].sum(axis=0)
+        now, slack = (found if scheme == "cascade" else model), scheme == "cascade" and place > 0
+        layers = [_Layer(model, now, key, few.x, group, slack=slack) for group, _ in groups_of(layer_of(model, key))]
+        trimmed = [layer.searched(int(plan[key][layer.rows].sum()), **search) for layer in layers]
+        record["epsilon"][key] = float(np.linalg.norm([epsilon for _, epsilon, _ in trimmed]))
+        record["residual"][key] = max(residual for _, _, residual in trimmed)
+        inner = np.concatenate([u[: layer.x.shape[1]].T for layer, (u, _, _) in zip(layers, trimmed, strict=True)])
+        biases = [u[layer.x.shape[1] :].sum(axis=0) for layer, (u, _, _) in zip(layers, trimmed, strict=True)]
         record["nonzeros"][key] = float(np.count_nonzero(inner))
         mask = exact_mask(inner, plan[key], model, key)
-        inner = inner * mask.reshape(inner.shape)
+        w, keep = inner * mask.reshape(inner.shape), mask.reshape(inner.shape)
         if refit:
-            inner, bias = layer.refitted(mask.reshape(inner.shape), x, z)
-        record["error"][key] = float(np.linalg.norm(x @ inner.T + bias - z)) / (float(np.linalg.norm(z)) or 1.0)
-        params = {**found.params, key: inner.reshape(mask.shape).astype(model.dtype)}
-        if layer.bias in params:
-            params[layer.bias] = bias.astype(model.dtype)
+            parts = [layer.refitted(keep[layer.rows]) for layer in layers]
+            w, biases = np.concatenate([part for part, _ in parts]), [bias for _, bias in parts]
+        left = [layer.x @ w[layer.rows].T + bias - layer.z for layer, bias in zip(layers, biases, strict=True)]
+        size = float(np.linalg.norm([np.linalg.norm(layer.z) for layer in layers])) or 1.0
+        record["error"][key] = float(np.linalg.norm([np.linalg.norm(part) for part in left])) / size
+        params = {**found.params, key: w.reshape(mask.shape).astype(model.dtype)}
+        if layers[0].bias in params:
+            params[layers[0].bias] = np.concatenate(biases).astype(model.dtype)
         found = found.replace(params=params, masks={**found.masks, key: mask})
     return Pruned(found, record)
 
 
 class _Layer:
-    """One layer: x (P, N) with a column of ones if it has a bias, y (P, M) the wanted outputs."""
+    """One layer, or one group of its rows: x (P, N) what enters it in `now`, z (P, M) what it answered in `model`.
 
-    def __init__(self, model: Model, key: str, x: Array, z: Array, *, slack: bool) -> None:
-        self.bias = f"{key.removesuffix('weight')}bias"
-        self.weights = model.params[key].reshape(len(model.params[key]), -1).astype(np.float64)
-        has_bias, is_relu = self.bias in model.params, isinstance(activation_behind(model.architecture, key), ReLU)
-        self.x = np.concatenate([x, np.ones((len(x), int(has_bias)))], axis=1)
-        self.y = np.maximum(z, 0.0) if is_relu else z
-        self.active = self.y > ACTIVE if is_relu else np.ones(z.shape, bool)
-        now = x @ self.weights.T + (model.params[self.bias] if has_bias else 0.0)
-        self.ceiling = now if slack else np.zeros(z.shape)
-        self.least = float(np.linalg.norm(np.where(self.active, now - self.y, 0.0)))
+    With a bias, the program has a column of ones beside x. A convolution as an operator has none: its bias stays.
+    """
+
+    def __init__(self, model: Model, now: Model, key: str, images: Array, group: int | None, *, slack: bool) -> None:
+        self.x, self.z = inputs_and_answers(now, model, key, images, group=group)
+        self.bias, self.place = f"{key.removesuffix('weight')}bias", (now, key, images, group)
+        self.rows = dict(groups_of(layer_of(model, key)))[group]
+        self.weights = model.params[key][self.rows].reshape(self.z.shape[1], -1).astype(np.float64)
+        self.has_bias = self.bias in model.params
+        self.trained = model.params[self.bias][self.rows].astype(np.float64) if self.has_bias else np.zeros(1)
+        is_relu = isinstance(activation_behind(model.architecture, key), ReLU)
+        self.y = np.maximum(self.z, 0.0) if is_relu else self.z
+        self.active = self.y > ACTIVE if is_relu else np.ones(self.z.shape, bool)
+        answers = self.x @ self.weights.T + self.trained
+        self.ceiling = answers if slack else np.zeros(self.z.shape)
+        self.least = float(np.linalg.norm(np.where(self.active, answers - self.y, 0.0)))
         self.most = max(float(np.linalg.norm(np.where(self.active, self.y, 0.0))), self.least)
 
-    def refitted(self, support: Array, x: Array, z: Array) -> tuple[Array, Array]:
+    def refitted(self, support: Array) -> tuple[Array, Array]:
         """Return weights and biases of least squares on a support; without a bias in the layer, biases of 0."""
-        layer = Quadratic.from_samples(x, z, weights=self.weights)
+        layer = Quadratic.from_samples(self.x, self.z, weights=self.weights)
         w = layer.refit(support)
-        return w, layer.bias(w) if self.x.shape[1] > x.shape[1] else np.zeros(len(w))
+        return w, layer.bias(w) if self.has_bias else np.zeros(len(w))
+
+    def program(self, solver: str) -> tuple[Array | Unrolled, Array]:
+        """Return what multiplies U, and what is not of U: the trained bias beside a convolution solved by "cg"."""
+        layer = layer_of(self.place[0], self.place[1])
+        if solver == "direct" or not isinstance(layer, Conv2d):
+            return np.concatenate([self.x, np.ones((len(self.x), int(self.has_bias)))], axis=1), np.zeros(1)
+        now, _, images, group = self.place
+        inputs, outputs = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+        first = (group or 0) * inputs
+        one = dataclasses.replace(layer, in_channels=inputs, out_channels=outputs, groups=1)
+        entering = [s.entering[layer.name].data[:, first : first + inputs] for s in trace(now, images)]
+        return Unrolled(Operator(one, np.concatenate(entering).astype(np.float64))), self.trained
 
     def searched(
-        self, keep: int, *, gamma: float, lam: float, searches: int, **options: Any
+        self, keep: int, *, gamma: float, lam: float, searches: int, solver: str, **options: Any
     ) -> tuple[Array, float, float]:
-        """Return, of all U that were tried, the one with about `keep` non-zeros, its eps or lam, its residual."""
+        """Return, of all U that were tried, the one with about `keep` non-zeros, its eps or lam, its residual.
+
+        The last row of U is the bias.
+        """
+        a, offset = self.program(choose("solver", solver, SOLVERS))
         low, high = (lam / FAR, lam * FAR) if lam else (np.sqrt(gamma) * self.least, np.sqrt(gamma) * self.most)
-        nothing = np.zeros((self.x.shape[1], self.y.shape[1]))
-        best: tuple[float, Array, float, float] = (np.inf, nothing, 0.0, 0.0)
+        shape = (self.x.shape[1] + int(self.has_bias), self.z.shape[1])
+        best: tuple[float, Array, float, float] = (np.inf, np.zeros(shape), 0.0, 0.0)
+        options |= {"active": self.active, "ceiling": self.ceiling - offset, "solver": solver}
         for _ in range(searches):
             level = float(np.sqrt(low * high)) if lam else (low + high) / 2
             options |= {"lam": level} if lam else {"epsilon": level}
-            found = trim(self.x, self.y, active=self.active, ceiling=self.ceiling, **options)
+            found = trim(a, self.y - offset, **options)
+            u = found.weights
+            if isinstance(a, Unrolled) and self.has_bias:
+                u = np.concatenate([u, offset[None]])
             left = int(np.count_nonzero(found.weights))
             if abs(left - keep) < best[0]:
-                best = (abs(left - keep), found.weights, level, found.residuals[-1])
+                best = (abs(left - keep), u, level, found.residuals[-1])
             low, high = (level, high) if left > keep else (low, level)
         return best[1:]

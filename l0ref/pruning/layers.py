@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from l0ref.layerwise import Quadratic, solve
-from l0ref.layerwise.operator import answers, layer_of, patches
+from l0ref.layerwise.operator import answers, groups_of, layer_of, patches
 from l0ref.nn import Layer, Model, Residual
 from l0ref.nn.activations import ELEMENTWISE
 from l0ref.pruning.prune import prune_by
@@ -28,30 +28,38 @@ Fit = Callable[[Quadratic, int], tuple[Array, Array]]  # quadratic, weights that
 
 
 def samples_of(
-    model: Model, key: str, x: Array, *, inputs: Model | None = None, chunk: int = CHUNK
+    model: Model, key: str, x: Array, *, inputs: Model | None = None, chunk: int = CHUNK, group: int | None = None
 ) -> Iterator[tuple[Array, Array]]:
     """Yield rows that enter a layer, (N, P), and its pre-activations, (N, M), for a few of the samples x at a time.
 
     inputs  another network, of the same architecture, whose signals enter the layer; its own if None
+    group   of a convolution that has groups
     """
     layer, name = layer_of(model, key), key.removesuffix(".weight")
     own = trace(model, x, chunk=chunk)
     pairs = zip(trace(inputs, x, chunk=chunk), own, strict=True) if inputs is not None else ((s, s) for s in own)
     for entering, aimed_at in pairs:
-        yield patches(layer, entering.entering[name].data), answers(layer, aimed_at.leaving[name].data)
+        yield (
+            patches(layer, entering.entering[name].data, group=group),
+            answers(layer, aimed_at.leaving[name].data, group=group),
+        )
 
 
 def layer_quadratic(model: Model, key: str, x: Array, *, ridge: float = 1e-3, **options: Any) -> Quadratic:
     """Return the quadratic of one layer of `model`, the ridge towards its weights; `options` as in `samples_of`."""
-    weight = model.params[layer_of(model, key).name + ".weight"]
+    layer = layer_of(model, key)
+    rows = dict(groups_of(layer))[options.get("group")]
+    weight = model.params[f"{layer.name}.weight"][rows]
     return Quadratic.from_chunks(
         samples_of(model, key, x, **options), ridge=ridge, weights=weight.reshape(len(weight), -1)
     )
 
 
-def inputs_and_answers(now: Model, trained: Model, key: str, x: Array) -> tuple[Array, Array]:
+def inputs_and_answers(
+    now: Model, trained: Model, key: str, x: Array, *, group: int | None = None
+) -> tuple[Array, Array]:
     """Return what enters a layer of `now`, (N, P), and its pre-activations in `trained`, (N, M), as float64 rows."""
-    parts = zip(*samples_of(trained, key, x, inputs=None if now is trained else now), strict=True)
+    parts = zip(*samples_of(trained, key, x, inputs=None if now is trained else now, group=group), strict=True)
     inputs, wanted = (np.concatenate(part).astype(np.float64) for part in parts)
     return inputs, wanted
 
@@ -61,6 +69,7 @@ def prune_layers(
 ) -> Model:
     """Return the model with at most keep[key] weights in each layer named, fitted to samples x; others as they are.
 
+    keep    of a convolution with groups, each group keeps as many as magnitude pruning of the layer leaves it
     driver  "parallel" or "cascade"
     fit     what is done with a layer; None: `solve` with a budget for the layer as a whole
 
@@ -81,12 +90,18 @@ def prune_layers(
 
     done = model
     for key in (k for k in model.weights if k in keep):
-        layer = layer_quadratic(model, key, x, inputs=done if driver == "cascade" else None)
-        weights, support = (fit or solved)(layer, keep[key])
         shape, bias = model.params[key].shape, key.replace(".weight", ".bias")
+        largest = np.argsort(-np.abs(model.params[key]), axis=None, kind="stable")[: keep[key]]
+        found, start = [], done
+        for group, rows in groups_of(layer_of(model, key)):
+            layer = layer_quadratic(model, key, x, inputs=start if driver == "cascade" else None, group=group)
+            k = keep[key] if group is None else np.isin(np.arange(np.prod(shape)).reshape(shape)[rows], largest).sum()
+            weights, support = (fit or solved)(layer, int(k))
+            found.append((weights, support, np.asarray(layer.bias(weights))))
+        weights, support, biases = (np.concatenate(part) for part in zip(*found, strict=True))
         params = {**done.params, key: weights.reshape(shape)}
         if bias in params:
-            params[bias] = np.asarray(layer.bias(weights))
+            params[bias] = biases
         done = done.replace(params=params, masks={**done.masks, key: support.reshape(shape)})
     return done
 

@@ -1,0 +1,165 @@
+"""Methods that go layer by layer, on MNIST, at equal weights in every layer: the numbers of docs/methods/evidence.md.
+
+    python docs/evidence_layerwise.py mlp      LeNet-300-100, all layers        about 15 minutes of one core
+    python docs/evidence_layerwise.py conv     the two convolutions of LeNet-5  about 8 minutes
+    python docs/evidence_layerwise.py samples  LeNet-300-100 at 95 %, by the number of calibration images
+    python docs/evidence_layerwise.py draw     tables and figure from the numbers that are there
+
+The folder with MNIST is L0REF_DATA_DIR. Numbers are written to docs/methods/evidence_*.json after each point; a point
+that is there is not computed again.
+
+Three seeds, each with its own split (55,000 / 5,000 / 10,000 images), initial weights and calibration images. The
+network is trained by Adam, rate 1e-3 falling by a cosine to 1e-5, batches of 128, l2 1e-4: 10 epochs, LeNet-5 3. Every
+layer keeps as many weights as magnitude pruning of the network (of the two convolutions together) leaves it. All
+methods read the same 1,000 training images, 60 for convolutions, which meet each of them at many positions; the other
+options are their defaults, but for Net-Trim: 4 bisections of 150 iterations, 80 for convolutions. Fine-tuning
+is by the same recipe, 3 epochs, LeNet-5 1. Nothing was chosen by test error.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l0ref import data, metrics, nn
+from l0ref.data import Splits
+from l0ref.methods import METHODS
+from l0ref.methods.registry import calibration
+from l0ref.nn import Model
+from l0ref.penalty import Penalty
+from l0ref.pruning.layers import layer_quadratic, magnitude_plan
+from l0ref.pruning.repair import repair
+from l0ref.training import Recipe, follow
+
+HERE = Path(__file__).resolve().parent / "methods"
+NUMBERS, PAGE = "evidence_{}.json", HERE / "evidence.md"
+SEEDS = (0, 1, 2)
+TRIM: dict[str, Any] = {"iterations": 150, "searches": 4}
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {  # name in the tables -> method, options
+    "magnitude": ("magnitude", {}),
+    "magnitude + least squares": ("", {}),
+    "L-OBS": ("l_obs", {}),
+    "ExactOBS": ("exact_obs", {}),
+    "Net-Trim": ("net_trim", TRIM),
+    "Net-Trim + least squares": ("net_trim", TRIM | {"refit": True}),
+    "l0_constrained": ("l0_constrained", {}),
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mlp": {"amounts": (0.9, 0.95), "samples": (1000,), "epochs": (10, 3), "runs": tuple(RUNS)},
+    "conv": {
+        "amounts": (0.9,), "samples": (60,), "epochs": (3, 1),
+        "runs": tuple(name for name in RUNS if name != "Net-Trim + least squares"),
+    },
+    "samples": {
+        "amounts": (0.95,), "samples": (300, 1000, 3000), "epochs": (10, 0),
+        "runs": ("magnitude + least squares", "l0_constrained"),
+    },
+}  # fmt: skip
+Row = dict[str, Any]
+
+
+def recipe(epochs: int) -> Recipe:
+    """The one recipe, before and after the cut."""
+    return Recipe(epochs=epochs, batch_size=128, penalty=Penalty(l2=1e-4))
+
+
+def front(model: Model) -> Model:
+    """The part of LeNet-5 before its linear layers, as a network of its own."""
+    layers = tuple(model.architecture[:7])
+    return Model(layers, model.input_shape, {k: v for k, v in model.params.items() if k.startswith("conv")})
+
+
+def joined(part: Model, model: Model) -> Model:
+    """The network with the parameters and masks of its part."""
+    return model.replace(params={**model.params, **part.params}, masks=dict(part.masks))
+
+
+def refitted(model: Model, images: Splits, amount: float, samples: int, seed: int) -> Model:
+    """The control: magnitude pruning, then least squares layer by layer, with the inputs of the layers before."""
+    x, done = calibration(model, images, samples=samples, seed=seed).x, model
+    for key, keep in magnitude_plan(model, amount=amount, scope="global", min_keep=0).items():
+        layer = layer_quadratic(model, key, x, inputs=done)
+        w = repair(layer, keep.reshape(len(keep), -1))
+        params = {**done.params, key: w.reshape(keep.shape).astype(model.dtype)}
+        params[key.replace("weight", "bias")] = layer.bias(w).astype(model.dtype)
+        done = done.replace(params=params, masks={**done.masks, key: keep})
+    return done
+
+
+def change(before: Model, after: Model, x: Any) -> float:
+    """Relative change of the outputs of a network."""
+    old, new = (m.logits(x).astype(np.float64) for m in (before, after))
+    return float(np.linalg.norm(new - old) / np.linalg.norm(old))
+
+
+def point(kind: str, dense: Model, images: Splits, name: str, amount: float, samples: int, seed: int) -> Row:
+    """Cut, measure, fine-tune, measure."""
+    pruned_part = front(dense) if kind == "conv" else dense
+    method, options = RUNS[name]
+    options = options | ({"iterations": 80} if kind == "conv" and method == "net_trim" else {})
+    start = time.process_time()
+    if not method:
+        part = refitted(pruned_part, images, amount, samples, seed)
+    else:
+        reads = {} if method == "magnitude" else {"samples": samples}
+        part = METHODS[method].run(pruned_part, images, amount=amount, seed=seed, **options, **reads).model
+    seconds = time.process_time() - start
+    found = joined(part, dense) if kind == "conv" else part
+    seen = calibration(dense, images, samples=samples, seed=seed).x
+    row: Row = {
+        "network": kind, "method": name, "amount": amount, "samples": samples, "seed": seed, "seconds": seconds,
+        "kept": {k: int(found.mask(k).sum()) for k in part.weights},
+        "error_seen": change(pruned_part, part, seen),
+        "error_unseen": change(pruned_part, part, images.validation.x[:1000]),
+        "dense": 1 - metrics.evaluate(dense, images.test).acc1, "pruned": 1 - metrics.evaluate(found, images.test).acc1,
+    }  # fmt: skip
+    if epochs := SETTINGS[kind]["epochs"][1]:
+        tuned, _ = follow(recipe(epochs), found, images.train, seed=seed, phase="finetune", progress="none")
+        row["finetuned"] = 1 - metrics.evaluate(tuned, images.test).acc1
+    return row
+
+
+def computed(kind: str, done: list[Row]) -> Iterator[Row]:
+    """Yield the points of a table that are not there."""
+    chosen = SETTINGS[kind]
+    have = {(r["network"], r["method"], r["amount"], r["samples"], r["seed"]) for r in done}
+    build = nn.lenet_5 if kind == "conv" else nn.lenet_300_100
+    for seed in SEEDS:
+        points = [(n, a, s) for s in chosen["samples"] for a in chosen["amounts"] for n in chosen["runs"]]
+        missing = [p for p in points if (kind, *p, seed) not in have]
+        if not missing:
+            continue
+        images = data.load("mnist", seed=seed)
+        start = recipe(chosen["epochs"][0])
+        dense, _ = follow(start, build(seed=seed), images.train, seed=seed, phase="dense", progress="none")
+        for name, amount, samples in missing:
+            yield point(kind, dense, images, name, amount, samples, seed)
+
+
+def spread(values: list[float], scale: float = 1.0, digits: int = 2) -> str:
+    """Mean and sample standard deviation."""
+    found = [scale * v for v in values]
+    return f"{statistics.fmean(found):.{digits}f} ± {statistics.stdev(found):.{digits}f}"
+
+
+def main(what: str) -> None:
+    """Compute what is missing of one table, or draw."""
+    path = HERE / NUMBERS.format(what)
+    done: list[Row] = json.loads(path.read_text()) if path.exists() else []
+    for row in computed(what, done):
+        done.append(row)
+        lines = ",\n".join(json.dumps(r) for r in done)
+        path.write_text(f"[\n{lines}\n]\n")
+        sys.stdout.write(f"{row}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
