@@ -28,6 +28,9 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs.charts import Panel, figure
 from l0ref import data, metrics, nn
 from l0ref.data import Splits
 from l0ref.methods import METHODS
@@ -62,6 +65,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "runs": ("magnitude + least squares", "l0_constrained"),
     },
 }  # fmt: skip
+TITLES = {"mlp": "LeNet-300-100", "conv": "The convolutions of LeNet-5"}
+MARKS = ("<!-- tables: python docs/evidence_layerwise.py draw -->", "<!-- end of tables -->")
 Row = dict[str, Any]
 
 
@@ -143,16 +148,69 @@ def computed(kind: str, done: list[Row]) -> Iterator[Row]:
             yield point(kind, dense, images, name, amount, samples, seed)
 
 
-def spread(values: list[float], scale: float = 1.0, digits: int = 2) -> str:
-    """Mean and sample standard deviation."""
-    found = [scale * v for v in values]
-    return f"{statistics.fmean(found):.{digits}f} ± {statistics.stdev(found):.{digits}f}"
+def spread(rows: list[Row], name: str, scale: float, digits: int) -> str:
+    """Mean and sample standard deviation over seeds."""
+    found = [scale * r[name] for r in rows]
+    return f"{statistics.fmean(found):.{digits}f}" + (f" ± {statistics.stdev(found):.{digits}f}" if found[1:] else "")
+
+
+def tables() -> str:
+    """Return the tables as Markdown: a line a method."""
+    out = []
+    for kind in ("mlp", "conv"):
+        done = numbers(kind)
+        for amount in sorted({r["amount"] for r in done}):
+            here = [r for r in done if r["amount"] == amount]
+            dense = [next(r for r in here if r["seed"] == seed) for seed in sorted({r["seed"] for r in here})]
+            kept = ", ".join(f"{k.removesuffix('.weight')} {n:,}" for k, n in here[0]["kept"].items())
+            out += [
+                f"**{TITLES[kind]}, {100 * amount:g} % of the weights gone** (with seed 0 there stay: {kept}). "
+                f"Test error before the cut {spread(dense, 'dense', 100, 2)} %.\n",
+                "| method | change of the outputs, calibration | the same, held out | test error in % | fine-tuned "
+                "| CPU s | seeds |\n|---|---|---|---|---|---|---|",
+            ]
+            for name in dict.fromkeys(r["method"] for r in here):
+                rows = [r for r in here if r["method"] == name]
+                cells = [spread(rows, k, 1, 3) for k in ("error_seen", "error_unseen")]
+                cells += [spread(rows, k, 100, 2) for k in ("pruned", "finetuned")]
+                seconds = statistics.median(r["seconds"] for r in rows)
+                out.append(f"| {name} | {' | '.join(cells)} | {seconds:.1f} | {len(rows)} |")
+            out.append("")
+    return "\n".join(out)
+
+
+def pictures() -> str:
+    """Return the figure: for every method and seed, test error against the change of outputs on held-out images."""
+    panels = []
+    for name, title in (("pruned", "without fine-tuning"), ("finetuned", "after fine-tuning")):
+        rows = [r for r in numbers("mlp") if r["amount"] == min(SETTINGS["mlp"]["amounts"])]
+        lines = {
+            m: [(r["error_unseen"], 100 * r[name]) for r in rows if r["method"] == m]
+            for m in dict.fromkeys(r["method"] for r in rows)
+        }
+        panels.append(Panel(title, lines, "change of outputs, held out", "test error in %", log="xy", joined=False))
+    return figure(panels)
+
+
+def numbers(kind: str) -> list[Row]:
+    """Return the points that are there."""
+    path = HERE / NUMBERS.format(kind)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def draw() -> None:
+    """Write the tables into the page, between its marks, and the figure."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    PAGE.write_text(f"{before}{MARKS[0]}\n\n{tables()}\n{MARKS[1]}{after}", encoding="utf-8")
+    (HERE.parent / "figures" / "evidence.svg").write_text(pictures(), encoding="utf-8")
 
 
 def main(what: str) -> None:
     """Compute what is missing of one table, or draw."""
-    path = HERE / NUMBERS.format(what)
-    done: list[Row] = json.loads(path.read_text()) if path.exists() else []
+    if what == "draw":
+        return draw()
+    path, done = HERE / NUMBERS.format(what), numbers(what)
     for row in computed(what, done):
         done.append(row)
         lines = ",\n".join(json.dumps(r) for r in done)

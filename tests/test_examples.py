@@ -88,3 +88,11 @@ def test_ex07_records_of_the_methods(tmp_path: Path) -> None:
     assert found["tiles"] < found["pivoted"] < found["bound"]
     assert found["slope"] == pytest.approx(-0.5, abs=0.1)
     assert found["total"] > 1 / (1 - found["saving"]) * 0.999  # the cost it is held against, over its own
+
+
+def test_ex07_swaps_end_at_what_is_proven(tmp_path: Path) -> None:
+    found = run("ex07_one_neuron_proven", out=tmp_path / "neuron.png")
+    assert (tmp_path / "neuron.png").read_bytes()[:4] == b"\x89PNG"
+    assert found["proven"]
+    assert found["lower"] <= found["upper"] <= found["swaps"] * (1 + 1e-9)
+    assert found["swaps"] < 0.5 * found["magnitude"]
