@@ -22,10 +22,10 @@ def run(name: str, **options: Any) -> dict[str, float]:
     return found
 
 
-def test_there_are_seven_and_each_is_tested() -> None:
+def test_there_are_eight_and_each_is_tested() -> None:
     tested = {name for name in globals() if name.startswith("test_ex0")}
     assert {name.split("_")[0] for name in NAMES} == {name.split("_")[1] for name in tested}
-    assert len(NAMES) == 7
+    assert len(NAMES) == 8
 
 
 def test_ex01_tape_and_paper_agree() -> None:
@@ -90,8 +90,8 @@ def test_ex07_records_of_the_methods(tmp_path: Path) -> None:
     assert found["total"] > 1 / (1 - found["saving"]) * 0.999  # the cost it is held against, over its own
 
 
-def test_ex07_swaps_end_at_what_is_proven(tmp_path: Path) -> None:
-    found = run("ex07_one_neuron_proven", out=tmp_path / "neuron.png")
+def test_ex08_swaps_end_at_what_is_proven(tmp_path: Path) -> None:
+    found = run("ex08_one_neuron_proven", out=tmp_path / "neuron.png")
     assert (tmp_path / "neuron.png").read_bytes()[:4] == b"\x89PNG"
     assert found["proven"]
     assert found["lower"] <= found["upper"] <= found["swaps"] * (1 + 1e-9)

@@ -10,7 +10,7 @@ least squares on its support, measured by the squared error f:
 What to look for: magnitude is far off, although its weights are refitted; a few swaps find the best support, and cannot
 know it; nearly all of the time goes into the proof, which raises the lower bound.
 
-Run it with ``python examples/ex07_one_neuron_proven.py``; it writes one_neuron.png beside itself.
+Run it with ``python examples/ex08_one_neuron_proven.py``; it writes one_neuron.png beside itself.
 """
 
 from __future__ import annotations
