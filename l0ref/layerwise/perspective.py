@@ -139,15 +139,13 @@ def _system(
     w = np.zeros(split.q.size)
     if not used.size:
         return w, -1.0
-    T = split.M[np.ix_(used, used)] + np.diag(np.where(between, 1e-12, 1.0) * split.d[used])
-    if not between.any():
-        w[used] = np.linalg.solve(T, split.q[used])
-        return w, -1.0
+    T = split.M[used[:, None], used]
+    T.flat[:: used.size + 1] += np.where(between, 1e-12, 1.0) * split.d[used]
     e = np.where(between, g.sign[used] * root[used], 0.0)
-    T = np.block([[T, e[:, None]], [e[None], np.full((1, 1), -float(left))]])
-    found = np.linalg.solve(T, np.append(split.q[used], 0.0))
-    w[used] = found[:-1]
-    return w, float(found[-1])
+    dense, slope = np.linalg.solve(T, np.column_stack([split.q[used], e])).T  # w = dense - tau slope, e'w = tau left
+    tau = float(e @ dense) / (left + float(e @ slope)) if between.any() else -1.0
+    w[used] = dense - tau * slope
+    return w, tau
 
 
 def _regroup(g: Groups, free: NDArray[np.bool_], size: Array, w: Array, slack: Array, tau: float, left: int) -> bool:
