@@ -41,7 +41,7 @@ def plan(*peers: str, **changes: Any) -> Plan:
 
 
 NAMES = (
-    "conv", "epoch", "import", "limits", "optimizer", "scaling", "sparse", "sparse-conv", "sparse-net",
+    "conv", "epoch", "import", "layerwise", "limits", "optimizer", "scaling", "sparse", "sparse-conv", "sparse-net",
     "sparse-pivot", "sparse-products", "sparse-step", "train-cnn", "train-mlp",
 )  # fmt: skip
 SPARSE = {name for name in NAMES if name.startswith("sparse")}

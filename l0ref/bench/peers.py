@@ -29,6 +29,7 @@ PEERS = {
     "autograd": Peer("autograd", True, "autograd, with Adam in NumPy; no convolutions"),
     "mygrad": Peer("mygrad", True, "MyGrad, with Adam in NumPy"),
     "scipy": Peer("scipy", True, "SciPy"),
+    "abess": Peer("abess", True, "abess: best subsets by splicing, beside the solver of one layer"),
     "limits": Peer("numpy", True, "limits of the machine: the matrix products alone, the memory traffic alone"),
 }
 

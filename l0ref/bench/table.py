@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from l0ref.bench.statistics import FEWEST, Times, ratio
-from l0ref.bench.work import OURS, Work
+from l0ref.bench.work import OURS, Claim, Work
 from l0ref.tables import table
 
 
@@ -49,6 +49,16 @@ def work_text(suite: str, work: Work, times: Mapping[str, Times], worst: Mapping
             f"allowed is {work.tolerance:g}"
         )
     return "\n".join(lines)
+
+
+def claims_text(claims: Sequence[Claim]) -> str:
+    """Return claims as a table: the number, its goal, the verdict."""
+    cells = []
+    for c in claims:
+        unit = f" {c.unit}" if c.unit else ""
+        goal = "-" if c.goal is None else f"<= {c.goal:g}{unit}"
+        cells.append([c.name, f"{c.value:.3g}{unit}{'' if c.complete else ', not finished'}", goal, c.verdict])
+    return table(["claim", "measured", "goal", "verdict"], cells)
 
 
 def seconds(value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -119,14 +119,45 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Works that are measured together.
+class Claim:
+    """A number beside its goal, the largest value that is good enough; without a goal it has no verdict.
 
-    name   on the command line
-    about  one line for `l0ref bench --list`
-    works  yields the works one after another, so that only one of them is in memory
+    complete  whether the work behind it was finished; else the goal is missed, whatever the value
+    """
+
+    name: str
+    value: float
+    goal: float | None = None
+    unit: str = ""
+    complete: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """Return "reached" or "missed", "-" without a goal."""
+        return "-" if self.goal is None else "reached" if self.complete and self.value <= self.goal else "missed"
+
+    def without_goal(self) -> Claim:
+        """Return the number alone."""
+        return replace(self, goal=None)
+
+
+def no_works(plan: Plan) -> Iterator[Work]:
+    """The works of a suite that only makes claims."""
+    del plan
+    return iter(())
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Works that are measured together, or claims.
+
+    name    on the command line
+    about   one line for `l0ref bench --list`
+    works   yields the works one after another, so that only one of them is in memory
+    claims  yields numbers beside their goals, and lines of text about them
     """
 
     name: str
     about: str
-    works: Callable[[Plan], Iterator[Work]]
+    works: Callable[[Plan], Iterator[Work]] = no_works
+    claims: Callable[[Plan], Iterator[Claim | str]] | None = None

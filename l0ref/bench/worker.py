@@ -23,9 +23,9 @@ from l0ref.bench.environment import environment, environment_text
 from l0ref.bench.harness import measure
 from l0ref.bench.peers import PEERS
 from l0ref.bench.suites import suites
-from l0ref.bench.table import rows_of, work_text
+from l0ref.bench.table import claims_text, rows_of, work_text
 from l0ref.bench.threads import pinned, variables
-from l0ref.bench.work import Plan, Work, nothing
+from l0ref.bench.work import Claim, Plan, Suite, Work, nothing
 from l0ref.errors import L0RefError
 from l0ref.pipes import tolerant
 
@@ -42,6 +42,7 @@ def run_plan(plan: Plan) -> dict[str, Any]:
     for name in plan.suites:
         for work in suites()[name].works(plan):
             rows += run_work(name, work, plan)
+        rows += run_claims(suites()[name], plan)
     return {"environment": found, "rows": rows}
 
 
@@ -62,6 +63,23 @@ def run_work(suite: str, work: Work, plan: Plan) -> list[dict[str, Any]]:
     sys.stdout.write("\n" + work_text(suite, work, times, worst) + "\n")
     sys.stdout.flush()
     return rows_of(suite, work, times)
+
+
+def run_claims(suite: Suite, plan: Plan) -> list[dict[str, Any]]:
+    """Print every claim of a suite as it is made, then all as a table; return the rows."""
+    found: list[Claim] = []
+    for claim in suite.claims(plan) if suite.claims else ():
+        sys.stderr.write(f"{suite.name}: {claim if isinstance(claim, str) else claim.name}\n")
+        if isinstance(claim, str):
+            sys.stdout.write(f"\n{suite.name}: {claim}\n")
+        else:
+            found.append(claim)
+    if found:
+        sys.stdout.write(claims_text(found) + "\n")
+    return [
+        {"suite": suite.name, "work": c.name, "value": c.value, "goal": c.goal, "unit": c.unit, "verdict": c.verdict}
+        for c in found
+    ]
 
 
 def run_in_worker(plan: Plan) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def panels(rows: Iterable[Row]) -> tuple[dict[str, list[Row]], dict[tuple[str, s
     """Return the rows of each work by its title, and the curves of each (suite and family, axis)."""
     bars: dict[str, list[Row]] = {}
     curves: dict[tuple[str, str], Points] = {}
-    for row in rows:
+    for row in (row for row in rows if "median_s" in row):  # claims are not drawn
         if sized := SIZED.fullmatch(row["work"]):
             family = f"{row['suite']}: {sized[1]}" if sized[1] else row["suite"]
             points = curves.setdefault((family, sized[2]), {}).setdefault(row["contender"], [])
