@@ -49,7 +49,7 @@ def prox_by_newton(phi: Function, slope: Function, curvature: Function, a: Array
     """Minimise h over x >= 0: the better end of the two runs, the smaller one where they tie.
 
     A run that entered the other side may end beside the well it belongs to, no higher by the last digit of h and yet
-    off by the root of that; a last Newton step restores them.
+    off by the root of that; a last Newton step corrects it.
     """
     low, high = rise(a, t, slope, curvature), descend(a, t, slope, curvature)
     gain = (high - low) * ((high - a) / 2 + (low - a) / 2) + t * (phi(high) - phi(low))  # h(high) - h(low)
