@@ -38,6 +38,10 @@ class DataError(L0RefError, ValueError):
     """A data file is missing, damaged, or not what its name says."""
 
 
+class DownloadError(DataError):
+    """No mirror gave a data file: the network, a proxy or the mirrors are at fault."""
+
+
 class CheckpointError(L0RefError, ValueError):
     """A model file is damaged, hostile, or of another version."""
 

@@ -60,7 +60,7 @@ def test_data_of_another_folder_are_refused(tmp_path: Path, capsys: pytest.Captu
     assert main(["evaluate", str(out), "--data-dir", str(other)]) == 2
     assert "data='mnist' has another checksum than the data of" in capsys.readouterr().err
     shutil.move(one, tmp_path / "moved")
-    assert main(["evaluate", str(out)]) == 1
+    assert main(["evaluate", str(out)]) == 2
     assert main(["evaluate", str(out), "--data-dir", str(tmp_path / "moved")]) == 0
 
 

@@ -20,7 +20,7 @@ import pytest
 from l0ref.data import fetch, load
 from l0ref.data.folders import FILES
 from l0ref.data.sources import SOURCES, Resource, Source
-from l0ref.errors import ArgumentError, DataError
+from l0ref.errors import ArgumentError, DataError, DownloadError
 
 NAMES = [f"{name}.gz" for name in FILES]
 SLOW = threading.Event()  # set at the end of a test, so that a stalled answer ends with it
@@ -71,6 +71,27 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_unsized(self, content: bytes) -> None:
         self.answer(content, length=None)
+
+    def do_ranged(self, content: bytes) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if asked is None:
+            return self.do_closes(content)
+        start = int(asked[1])
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start:])
+        return None
+
+    def do_lies(self, content: bytes) -> None:
+        if "Range" not in self.headers:
+            return self.do_good(content)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes 0-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        self.wfile.write(content)
+        return None
 
     def do_missing(self, content: bytes) -> None:
         self.send_error(404)
@@ -183,22 +204,60 @@ FAULTS = {
 }
 
 
+BROKEN, PART = ("closes", "trickles", "stalls"), f".{NAMES[0]}.part"
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fetch_refuses_a_faulty_mirror_and_leaves_nothing(tmp_path: Path, server: str, fault: str) -> None:
+def test_fetch_refuses_a_faulty_mirror_and_uses_nothing_of_it(tmp_path: Path, server: str, fault: str) -> None:
     mirror = f"{server}/{fault}/"
     said = (
         rf"^train-images-idx3-ubyte\.gz could not be fetched: {mirror} {FAULTS[fault]}; check the network.* {tmp_path}"
     )
     with pytest.raises(DataError, match=re.compile(said, re.DOTALL)):
         fetch("mnist", data_dir=tmp_path, mirrors=[mirror], progress=False, timeout=0.2 if fault == "stalls" else 10)
-    assert files(tmp_path / "mnist") == []
+    assert files(tmp_path / "mnist") == ([PART] if fault in BROKEN else [])
+    fetch("mnist", data_dir=tmp_path, mirrors=[f"{server}/good/"], progress=False)
+    assert files(tmp_path / "mnist") == sorted(NAMES)
+
+
+def test_fetch_goes_on_behind_what_a_broken_connection_brought(tmp_path: Path, server: str) -> None:
+    mirrors = [f"{server}/ranged/"]
+    for name in NAMES:  # each breaks once and is whole in the next call
+        with pytest.raises(DownloadError, match=rf"^{name} could not be fetched"):
+            fetch("mnist", data_dir=tmp_path, mirrors=mirrors, progress=False)
+        half = (tmp_path / "mnist" / f".{name}.part").read_bytes()
+        assert 0 < len(half) < len(CONTENT[name])
+        assert CONTENT[name].startswith(half)
+    paths = fetch("mnist", data_dir=tmp_path, mirrors=mirrors, progress=False)
+    assert {path.name: path.read_bytes() for path in paths} == CONTENT
+    assert files(tmp_path / "mnist") == sorted(NAMES)
+
+
+@pytest.mark.parametrize("behaviour", ["good", "ranged", "lies"])
+@pytest.mark.parametrize("left", ["wrong bytes", "a link", "too much"])
+def test_fetch_trusts_nothing_that_was_left(tmp_path: Path, server: str, behaviour: str, left: str) -> None:
+    folder, victim = tmp_path / "mnist", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_bytes(b"kept")
+    for name in NAMES:
+        part = folder / f".{name}.part"
+        if left == "a link":
+            part.symlink_to(victim)
+        else:
+            part.write_bytes(bytes(10 if left == "wrong bytes" else len(CONTENT[name]) + 5))
+    mirrors = [f"{server}/{behaviour}/", f"{server}/good/"]
+    paths = fetch("mnist", data_dir=tmp_path, mirrors=mirrors, progress=False)
+    assert {path.name: path.read_bytes() for path in paths} == CONTENT
+    assert victim.read_bytes() == b"kept"
 
 
 def test_fetch_falls_through_to_the_next_mirror(tmp_path: Path, server: str) -> None:
     order = ["missing", "corrupt", "closes", "endless", "good", "missing"]
     paths = fetch("mnist", data_dir=tmp_path, mirrors=[f"{server}/{b}/" for b in order], progress=False)
     assert {path.name: path.read_bytes() for path in paths} == CONTENT
-    assert Handler.log == [f"/{b}/{name}" for name in NAMES for b in order[:5]]
+    assert Handler.log == [
+        f"/{b}/{name}" for name in NAMES for b in ("missing", "corrupt", "closes", "endless", "endless", "good")
+    ]
     assert files(tmp_path / "mnist") == sorted(NAMES)
 
 
@@ -261,14 +320,14 @@ def test_fetch_syncs_before_it_renames(tmp_path: Path, server: str, monkeypatch:
     assert calls == ["fsync", "replace"] * 4
 
 
-def test_fetch_interrupted_leaves_nothing(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_interrupted_leaves_what_came(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch("mnist", data_dir=tmp_path, mirrors=[f"{server}/good/"], progress=False)
-    assert files(tmp_path / "mnist") == []
+    assert files(tmp_path / "mnist") == [PART]
 
 
 def test_fetch_reports_a_full_disk_as_such(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:

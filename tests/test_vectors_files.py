@@ -251,7 +251,7 @@ def test_run_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert main(wrong) == 1
     assert "score, case 'ordinary': loss is 1.0, expected" in capsys.readouterr().out
     assert main([*wrong, "--slack", "1e30"]) == 0
-    assert main([*wrong, "--vectors", str(tmp_path)]) == 1
+    assert main([*wrong, "--vectors", str(tmp_path)]) == 2
     assert "index.json' is not a file" in capsys.readouterr().err
     for bad in (["--set", "linear"], ["--set", "scoer"], ["--slack", "-1"]):
         assert main([*wrong, *bad]) == 2

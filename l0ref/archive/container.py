@@ -20,6 +20,7 @@ import struct
 import zlib
 from typing import BinaryIO, NamedTuple
 
+from l0ref.archive.strict_json import OpenFile
 from l0ref.errors import ArgumentError, CheckpointError
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*\.npy")
@@ -36,6 +37,7 @@ LOCAL = struct.Struct("<4s" + COMMON)
 CENTRAL = struct.Struct("<4sH" + COMMON + "HHHII")
 # signature, disk, disk of the directory, entries on the disk, entries, directory size, its start, comment length
 END = struct.Struct("<4sHHHHIIH")
+Bytes = bytes | OpenFile
 VERSION, DATE = 20, (1 << 5) | 1
 
 
@@ -99,14 +101,15 @@ def write_directory(file: BinaryIO, members: list[Member]) -> None:
     file.write(END.pack(b"PK\5\6", 0, 0, len(members), len(members), len(entries), start, 0))
 
 
-def read_directory(data: bytes, *, max_bytes: int) -> list[Member]:
+def read_directory(data: Bytes, *, max_bytes: int) -> list[Member]:
     """Return the members of the zip file `data` after checking every header; nothing is unpacked yet.
 
     max_bytes  cap on the sum of the unpacked sizes
     """
-    if len(data) < END.size or data[-END.size :][:4] != b"PK\5\6":
+    end = data[max(len(data) - END.size, 0) : len(data)]
+    if len(end) < END.size or end[:4] != b"PK\5\6":
         raise CheckpointError("no zip end record in the last 22 bytes: the file is truncated or of another kind")
-    _, disk, first_disk, here, entries, size, start, comment = END.unpack_from(data, len(data) - END.size)
+    _, disk, first_disk, here, entries, size, start, comment = END.unpack(end)
     if (disk, first_disk, here, comment) != (0, 0, entries, 0) or start + size + END.size != len(data):
         raise CheckpointError("the zip end record does not fit the file")
     if entries > MAX_MEMBERS:
@@ -126,10 +129,12 @@ def read_directory(data: bytes, *, max_bytes: int) -> list[Member]:
 class MemberReader:
     """Unpack one member piece by piece: never more than was asked for, and not a byte beyond its size."""
 
-    def __init__(self, data: bytes, member: Member) -> None:
+    def __init__(self, data: Bytes, member: Member) -> None:
         self.member, self.left, self._crc = member, member.size, 0
-        self._rest = memoryview(data)[member.data_start : member.end]
-        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == DEFLATED else None
+        self._data, self._position, self._inflater = data, member.data_start, None
+        if member.method == DEFLATED:
+            self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            self._rest: bytes | memoryview = data[member.data_start : member.end]
 
     def read(self, n: int) -> bytes:
         """Return exactly `n` bytes."""
@@ -158,8 +163,8 @@ class MemberReader:
         if n == 0:  # to zlib, a limit of 0 means no limit
             return b""
         if self._inflater is None:
-            piece, self._rest = bytes(self._rest[:n]), self._rest[n:]
-            return piece
+            start, self._position = self._position, min(self._position + n, self.member.end)
+            return self._data[start : self._position]
         try:
             piece = self._inflater.decompress(self._rest, n)
         except zlib.error as error:
@@ -173,10 +178,10 @@ def _deflate(chunks: list[bytes | memoryview]) -> bytes:
     return b"".join([*(deflater.compress(chunk) for chunk in chunks), deflater.flush()])
 
 
-def _read_entry(data: bytes, position: int, limit: int) -> Member:
+def _read_entry(data: Bytes, position: int, limit: int) -> Member:
     if position + CENTRAL.size > limit:
         raise CheckpointError("the zip directory is shorter than its entries")
-    fields = CENTRAL.unpack_from(data, position)
+    fields = CENTRAL.unpack(data[position : position + CENTRAL.size])
     flags, method, crc, packed, size, name_length, start = *fields[3:5], *fields[7:11], fields[-1]
     raw = data[position + CENTRAL.size : min(position + CENTRAL.size + name_length, limit)]
     name = raw[: MAX_NAME + 1].decode("ascii", errors="replace")
@@ -192,7 +197,7 @@ def _read_entry(data: bytes, position: int, limit: int) -> Member:
     return member
 
 
-def _check_layout(data: bytes, members: list[Member], directory: int) -> None:
+def _check_layout(data: Bytes, members: list[Member], directory: int) -> None:
     """Members follow each other without gap or overlap, each with the local header its entry implies."""
     position, seen = 0, set()
     for member in members:

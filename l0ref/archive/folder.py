@@ -119,10 +119,10 @@ def adopt(folder: Path, names: Collection[str]) -> Marker | None:
 
 def discard(folder: Path) -> None:
     """Remove the result that a folder holds and, if nothing else is in it, the folder; without a marker, nothing."""
-    found = marker_of(folder)
+    found = None if folder.is_symlink() else marker_of(folder)
     if found is not None:
         for name in (*found.files, MARKER):
-            (folder / name).unlink(missing_ok=True)
+            _remove(folder, name)
         with suppress(OSError):
             folder.rmdir()
 
@@ -141,6 +141,8 @@ def _check_free(folder: Path, names: Collection[str], *, overwrite: bool, told: 
 def _settle(folder: Path) -> Path | None:
     """Put what was being built where it belongs: a complete result in, of another the arrays, aside if need be."""
     build = folder / NEW
+    if build.is_symlink():
+        raise ConfigError(f"{str(build)!r} is a link, which l0ref did not make; remove it or choose another folder")
     if not build.is_dir():
         return None
     state, files = marker_of(build), _files(build)
@@ -166,14 +168,30 @@ def _move_in(folder: Path) -> None:
     new, old = marker_of(build), marker_of(folder)
     assert new is not None
     for name in set(old.files if old else ()) - set(new.files):
-        (folder / name).unlink(missing_ok=True)
+        _remove(folder, name)
     for name in new.files:
+        _check_inside(folder, name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if (build / name).exists():
             os.replace(build / name, folder / name)
     os.replace(build / MARKER, folder / MARKER)
     sync_directory(folder)
     shutil.rmtree(build)
+
+
+def _remove(folder: Path, name: str) -> None:
+    """Remove a file of a folder; one that a link leads to is not in it."""
+    _check_inside(folder, name)
+    (folder / name).unlink(missing_ok=True)
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    """Refuse a file of a subfolder that is a link to somewhere else."""
+    for parent in (folder / name).parents:
+        if parent == folder:
+            return
+        if parent.is_symlink():
+            raise ConfigError(f"{str(parent)!r} is a link, which l0ref did not make; remove it")
 
 
 def _mark(folder: Path, *, is_complete: bool, files: Collection[str] | None = None) -> None:
@@ -214,7 +232,7 @@ def _numbered(path: Path) -> Iterator[Path]:
 @contextmanager
 def _made(folder: Path, *, fresh: bool, told: str) -> Iterator[Path]:
     """Make a folder, and remove at the end what was made and stayed empty."""
-    missing = [path for path in folder.parents if not path.exists()]
+    missing = [path for path in folder.parents if not os.path.exists(path)]
     for path in _numbered(folder):
         try:
             path.mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ def locked(path: Path, *, name: str) -> Iterator[None]:
     The file is removed at the end. One that a killed process left is taken over.
     """
     try:
-        handle = _taken(path)
+        handle = _taken(path, name)
     except OSError as error:
         raise ConfigError(f"{name} cannot be written: {error.strerror}; choose another") from None
     if handle is None:
@@ -35,11 +36,14 @@ def locked(path: Path, *, name: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _taken(path: Path) -> int | None:
+def _taken(path: Path, name: str) -> int | None:
     """The open lock file, or None if another process holds it; again if its last holder removed it in between."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:  # somebody else's file under another name
+                raise ConfigError(f"{name} has a lock {path.name!r} that l0ref did not make; remove it")
             if not _lock(handle):
                 os.close(handle)
                 return None

@@ -26,13 +26,14 @@ from l0ref.archive.container import (
     MAX_NAME,
     MAX_ZIP,
     NAME,
+    Bytes,
     Member,
     MemberReader,
     read_directory,
     write_directory,
     write_member,
 )
-from l0ref.archive.strict_json import MAX_JSON, json_bytes, parse_json, read_file
+from l0ref.archive.strict_json import MAX_JSON, json_bytes, opened, parse_json
 from l0ref.errors import ArgumentError, CheckpointError, DTypeError
 from l0ref.validate import Array, count
 
@@ -40,7 +41,7 @@ FORMAT, VERSION = "l0ref npz", 1
 MANIFEST = "manifest"
 DTYPES = {"<f4": 4, "<f8": 8, "<u2": 2, "<i4": 4, "<i8": 8, "|u1": 1, "|b1": 1}
 MAX_HEADER = 4096
-MAX_UNPACKED = 2**30  # bytes to which a file of fewer bytes is unpacked unless more is asked for
+MAX_UNPACKED = 2**26  # bytes to which a file of fewer bytes is unpacked unless more is asked for
 MAX_DIMS = 64
 MAGIC = b"\x93NUMPY\x01\x00"
 HEADER = re.compile(
@@ -110,19 +111,19 @@ def read_npz(
     The arrays are fresh and writable. Files of `np.savez` have no manifest and are refused.
     """
     name = f"path={os.fspath(path)!r}"
-    data = read_file(path, name=name, max_bytes=MAX_ZIP if max_bytes is None else count("max_bytes", max_bytes))
-    max_bytes = max(len(data), MAX_UNPACKED) if max_bytes is None else max_bytes
-    _refuse_other_archives(data, name)
-    try:
-        members = read_directory(data, max_bytes=max_bytes)
-        if not members or members[0].name != f"{MANIFEST}.npy":
-            raise CheckpointError("the first member is not 'manifest.npy'")
-        document = _read_manifest(data, members[0])
-        arrays = {member.name.removesuffix(".npy"): _read_array(data, member) for member in members[1:]}
-        _cross_check(arrays, document["arrays"], allow_nonfinite=allow_nonfinite)
-    except CheckpointError as error:
-        raise CheckpointError(f"{name}: {error}; restore the file from a copy you trust") from None
-    return arrays, document["manifest"]
+    with opened(path, name=name, max_bytes=MAX_ZIP if max_bytes is None else count("max_bytes", max_bytes)) as data:
+        max_bytes = max(len(data), MAX_UNPACKED) if max_bytes is None else max_bytes
+        _refuse_other_archives(data[: 30 + MAX_NAME], name)
+        try:
+            members = read_directory(data, max_bytes=max_bytes)
+            if not members or members[0].name != f"{MANIFEST}.npy":
+                raise CheckpointError("the first member is not 'manifest.npy'")
+            document = _read_manifest(data, members[0])
+            arrays = {member.name.removesuffix(".npy"): _read_array(data, member) for member in members[1:]}
+            _cross_check(arrays, document["arrays"], allow_nonfinite=allow_nonfinite)
+        except CheckpointError as error:
+            raise CheckpointError(f"{name}: {error}; restore the file from a copy you trust") from None
+        return arrays, document["manifest"]
 
 
 def _refuse_other_archives(data: bytes, name: str) -> None:
@@ -166,7 +167,9 @@ def _npy_header(array: Array) -> bytes:
     return stream.getvalue()
 
 
-def _read_manifest(data: bytes, member: Member) -> dict[str, Any]:
+def _read_manifest(data: Bytes, member: Member) -> dict[str, Any]:
+    if member.size > MAX_JSON + MAX_HEADER:
+        raise CheckpointError(f"member {member.name!r} has {member.size} bytes of JSON, the limit is {MAX_JSON}")
     text = _read_array(data, member)
     if text.dtype != np.uint8 or text.ndim != 1:
         raise CheckpointError(f"member {member.name!r} is not a row of bytes")
@@ -188,7 +191,7 @@ def _read_manifest(data: bytes, member: Member) -> dict[str, Any]:
     return document
 
 
-def _read_array(data: bytes, member: Member) -> Array:
+def _read_array(data: Bytes, member: Member) -> Array:
     """Check the header against the declared size, then unpack exactly that much."""
     reader = MemberReader(data, member)
     header = _read_header(reader)

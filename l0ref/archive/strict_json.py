@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from l0ref.errors import ArgumentError, CheckpointError
+from l0ref.errors import ArgumentError, CheckpointError, L0RefError
 from l0ref.validate import count
 
-MAX_JSON = 2**24
+MAX_JSON = 2**23  # the values of a text take up to 25 times its bytes
+MAX_DIGITS = 1000
 
 
 def read_json(source: str | os.PathLike[str] | bytes, *, max_bytes: int = MAX_JSON) -> Any:
@@ -37,8 +40,12 @@ def parse_json(data: bytes) -> Any:
     """Return the value of a JSON text of any length; raise ValueError with the reason if it is not strict."""
     try:
         return json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite
-        )
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_constant,
+            parse_float=_finite,
+            parse_int=_whole,
+        )  # fmt: skip
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -63,18 +70,42 @@ def json_bytes(value: Any) -> bytes:
 
 def read_file(path: str | os.PathLike[str], *, name: str, max_bytes: int) -> bytes:
     """Return the bytes of a regular file of at most `max_bytes`; `name` begins the message when that fails."""
+    with opened(path, name=name, max_bytes=max_bytes) as data:
+        return data[:]
+
+
+class OpenFile:
+    """The bytes of an open file, read when they are asked for: `len(data)` and `data[start:stop]`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        self._file.seek(start)
+        return self._file.read(max(stop - start, 0))
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], *, name: str, max_bytes: int) -> Iterator[OpenFile]:
+    """Open a regular file of at most `max_bytes`; `name` begins the message when that or what is done with it fails."""
     try:
         if not Path(path).is_file():
             raise CheckpointError(f"{name} is not a file; check the path")
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > max_bytes:
+            data = OpenFile(file)
+            if len(data) > max_bytes:
                 raise CheckpointError(
-                    f"{name} has {size} bytes, above max_bytes={max_bytes}; raise it if you trust the file"
+                    f"{name} has {len(data)} bytes, above max_bytes={max_bytes}; raise it if you trust the file"
                 )
-            return file.read(size)
+            yield data
+    except MemoryError:
+        raise CheckpointError(f"{name} needs more memory than there is; restore it from a copy you trust") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        if isinstance(error, CheckpointError):
+        if isinstance(error, L0RefError):
             raise
         raise CheckpointError(f"{name} cannot be read: {error}; check the path and its permissions") from None
 
@@ -90,6 +121,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(word: str) -> Any:
     raise ValueError(f"{word} is not a JSON number")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"{digits[:20]}... has {len(digits)} digits, the limit is {MAX_DIGITS}")
+    return int(digits)
 
 
 def _finite(digits: str) -> float:

@@ -12,6 +12,7 @@ can read a model. Files are replaced as a whole, so a kill or a full disk leaves
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     arrays, manifest = read_npz(path)
     name = f"path={os.fspath(path)!r}"
     if manifest.get("kind") != KIND or manifest.get("version") != VERSION:
-        found = f"{manifest.get('kind')!r} version {manifest.get('version')!r}"
+        found = f"{reprlib.repr(manifest.get('kind'))} version {reprlib.repr(manifest.get('version'))}"
         raise CheckpointError(
             f"{name} holds {found}, expected {KIND!r} version {VERSION}; write it with checkpoint.save"
         )
@@ -86,7 +87,11 @@ def rebuilt(manifest: Mapping[str, Any], arrays: dict[str, Any]) -> Model:
 
 def _check_sizes(architecture: Sequence[Layer], arrays: Mapping[str, Any], patterns: Mapping[str, Any]) -> None:
     """Refuse a dense layer that declares other weights than the file holds, before Model makes as many."""
+    most = max(sum(array.size for array in arrays.values()), 2**16)
     for layer in leaves(architecture):
+        for name, value in vars(layer).items():
+            if isinstance(value, int) and value > most:
+                raise ShapeError(f"{name}={value} of a layer is more than the file has numbers for")
         for key, (_, size) in layer.weights().items():
             if key not in patterns and key in arrays and arrays[key].size != size:
                 raise ShapeError(f"params[{key!r}] has shape {arrays[key].shape}, its layer declares {size} weights")

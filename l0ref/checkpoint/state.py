@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import reprlib
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -110,7 +111,8 @@ def load_state(path: str | os.PathLike[str], *, recipe: Recipe | None = None) ->
     arrays, manifest = read_npz(path, allow_nonfinite=True)
     if (manifest.get("kind"), manifest.get("version")) != (KIND, VERSION):
         raise CheckpointError(
-            f"path={name!r} holds {manifest.get('kind')!r:.40} version {manifest.get('version')!r:.40}, expected "
+            f"path={name!r} holds {reprlib.repr(manifest.get('kind'))} version "
+            f"{reprlib.repr(manifest.get('version'))}, expected "
             f"{KIND!r} version {VERSION}; write it with fit(checkpoint=...)"
         )
     try:

@@ -1,6 +1,7 @@
 """The command line: `l0ref compress`, `l0ref report`, `l0ref data fetch`.
 
-Exit codes: 0 done, 1 failed, 2 bad usage; 130, 143 or 129 when Ctrl-C, SIGTERM or SIGHUP ended it. Errors are one
+Exit codes: 0 done, 1 failed, 2 bad usage or a wrong input; 130, 143 or 129 when Ctrl-C, SIGTERM or SIGHUP ended it.
+Errors are one
 sentence; ``--debug`` shows where they came from. What a command needs beyond NumPy, Numba and matplotlib included,
 is imported when it is needed: `l0ref --help` works wherever Python and NumPy do. What is printed to a pipe that nobody
 reads any more is dropped, and the command goes on.
@@ -17,11 +18,21 @@ from collections.abc import Sequence
 
 from l0ref.cli import bench, calibrate, compare, compress, data, evaluate, gradcheck, methods, report, vectors
 from l0ref.cli.signals import EndSignals
-from l0ref.errors import ConfigError, L0RefError
+from l0ref.errors import (
+    ArgumentError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DownloadError,
+    DTypeError,
+    L0RefError,
+    ShapeError,
+)
 from l0ref.pipes import tolerant
 from l0ref.version import __version__
 
 DONE, FAILED, USAGE = 0, 1, 2
+WRONG_INPUT = (ConfigError, ArgumentError, ShapeError, DTypeError, DataError, CheckpointError)
 SIGNALLED = 128  # and the number of the signal, as shells count
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -56,7 +67,7 @@ def _run(arguments: argparse.Namespace, signals: EndSignals) -> int:
         if arguments.debug:
             raise
         sys.stderr.write(f"l0ref {arguments.command}: {_told(error)}\n")
-        return USAGE if isinstance(error, ConfigError) else FAILED
+        return USAGE if isinstance(error, WRONG_INPUT) and not isinstance(error, DownloadError) else FAILED
 
 
 def _told(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from l0ref.archive import json_bytes, write_atomic
+from l0ref.cli.values import integer
 from l0ref.cli.write import check_file
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.report.figures import load_matplotlib
@@ -39,15 +40,18 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     )
     p.add_argument("suites", nargs="*", metavar="SUITE", help="what to measure; see --list")
     p.add_argument("--list", action="store_true", help="name the suites and the peers")
-    p.add_argument("--rounds", type=int, metavar="N", help="turns of each contender; default 9, ratios want 5")
+    p.add_argument("--rounds", type=integer, metavar="N", help="turns of each contender; default 9, ratios want 5")
     p.add_argument(
-        "--threads", type=int, metavar="N", help="of BLAS, Numba and every peer; default: all processors, at most 2"
+        "--threads",
+        type=integer,
+        metavar="N",
+        help="of BLAS, Numba and every peer; default: all processors, at most 2",
     )
     p.add_argument(
         "--peers", metavar="P,P", help="who else takes part, or none; default: all that are installed but compile"
     )
     p.add_argument("--quick", action="store_true", help="small sizes and short turns, to see that everything runs")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, images and labels; default 0")
+    p.add_argument("--seed", type=integer, default=0, metavar="N", help="of weights, images and labels; default 0")
     p.add_argument("--json", metavar="FILE", help="write environment and rows as JSON")
     p.add_argument("--figure", metavar="FILE", help="draw the times as PNG")
     p.set_defaults(run=run)

@@ -10,6 +10,8 @@ import numpy as np
 from l0ref import optim, schedules, surrogates
 from l0ref.cli.methods import method_options
 from l0ref.cli.settings import Settings
+from l0ref.cli.values import check_once
+from l0ref.cli.values import options as pairs
 from l0ref.data import Splits
 from l0ref.errors import ConfigError
 from l0ref.nn import MODELS, Model
@@ -95,6 +97,8 @@ def check_ranges(settings: Settings) -> None:
         between(name, getattr(settings, name), 0.0, 1.0)
     for name in settings.controls:
         choose("controls", name, CONTROLS)
+    for name in ("controls", "curve"):
+        check_once(name, getattr(settings, name))
     for ratio in settings.curve:
         if real("curve", ratio) < 1:
             raise ConfigError(f"curve={ratio!r} must be a compression ratio of at least 1")
@@ -112,15 +116,13 @@ def _optimizer(name: str, lr: float, momentum: float) -> optim.Optimizer:
 
 def _surrogate(settings: Settings) -> surrogates.Surrogate:
     """Return the surrogate by name; `beta` is its parameter unless options such as "lam=1,gamma=2" are given."""
-    options: dict[str, float] = {}
-    for part in filter(None, settings.surrogate_options.split(",")):
-        key, _, value = part.partition("=")
-        try:
-            options[key.strip()] = float(value)
-        except ValueError:
-            raise ConfigError(
-                f"surrogate_options={settings.surrogate_options!r} must look like lam=1,gamma=2"
-            ) from None
+    text, example = settings.surrogate_options, "lam=1,gamma=2"
+    try:
+        options = {key: float(value) for key, value in pairs("surrogate_options", text, example=example).items()}
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"surrogate_options={text!r} must look like {example}") from None
     if not options and settings.surrogate in WITH_BETA:
         options = {"beta": settings.beta}
     kind = next(cls for cls in surrogates.SURROGATES.values() if cls.name == settings.surrogate)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from l0ref.cli.values import integer
 from l0ref.cli.write import check_file
 from l0ref.deploy.costs import KINDS, Costs, costs_file
 from l0ref.errors import ConfigError
@@ -29,7 +30,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--out", metavar="FILE", help="default: L0REF_COSTS, else l0ref/costs.json in the user's cache")
-    p.add_argument("--rounds", type=int, default=9, help="timed passes of each layer; default 9")
+    p.add_argument("--rounds", type=integer, default=9, help="timed passes of each layer; default 9")
     p.set_defaults(run=run)
     return [p]
 

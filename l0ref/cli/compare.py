@@ -15,6 +15,7 @@ from l0ref.archive.lock import locked
 from l0ref.archive.strict_json import json_bytes
 from l0ref.cli.build import build_job, build_model
 from l0ref.cli.settings import CHOICES, Settings, resolve, to_json
+from l0ref.cli.values import check_once, check_seeds, integer, out_folder, parts
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.experiment import Comparison, compare, comparison_text
 from l0ref.experiment.comparison import Key, key_of
@@ -46,12 +47,12 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p.add_argument(
         "--ratios", default="2,4,8,16,32", metavar="RATIO,...", help="compression ratios; default 2,4,8,16,32"
     )
-    p.add_argument("--seeds", type=int, default=1, metavar="N", help="run seeds 0, 1, ..., N - 1; default 1")
+    p.add_argument("--seeds", type=integer, default=1, metavar="N", help="run seeds 0, 1, ..., N - 1; default 1")
     p.add_argument("--data", choices=CHOICES["data"], help="default digits, which are built in")
     p.add_argument("--data-dir", metavar="DIR", help="folder with the IDX files; default: L0REF_DATA_DIR")
     p.add_argument("--model", choices=CHOICES["model"], help="default digits_mlp, or lenet_300_100 for 28x28 images")
-    p.add_argument("--epochs", type=int, help="of training before the cut; default that of the model's preset")
-    p.add_argument("--finetune-epochs", type=int, help="budget after the cut, which methods that train share")
+    p.add_argument("--epochs", type=integer, help="of training before the cut; default that of the model's preset")
+    p.add_argument("--finetune-epochs", type=integer, help="budget after the cut, which methods that train share")
     p.add_argument(
         "--out", metavar="DIR", help="default: runs/compare- and the data set; an unfinished comparison is continued"
     )
@@ -64,19 +65,22 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 def run(arguments: argparse.Namespace) -> int:
     """Check, compute what is missing, write after every point, draw and print."""
     settings = _settings(arguments)
-    job = build_job(settings)
     methods = tuple(METHODS) if arguments.methods == "all" else _parts("methods", arguments.methods, str)
+    check_seeds(arguments.seeds)
     try:
+        job = build_job(settings)
         plan = Comparison(
             methods, _parts("ratios", arguments.ratios, float), tuple(range(arguments.seeds)), job.finetune
         )
         keys = list(plan.points(build_model(settings, settings.load(), seed=0)))
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
-    if arguments.seeds < 1:
-        raise ConfigError(f"seeds={arguments.seeds} must be at least 1")
-    folder = Path(arguments.out or f"runs/compare-{settings.data}-{settings.model}")
-    folder.mkdir(parents=True, exist_ok=True)
+    default = f"runs/compare-{settings.data}-{settings.model}"
+    folder = out_folder("out", default if arguments.out is None else arguments.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out={str(folder)!r} cannot be created: {error.strerror}; choose another folder") from None
     with locked(folder / LOCK, name=f"out={str(folder)!r}"):
         rows = _run(plan, keys, settings, folder, quiet=arguments.quiet)
     if not arguments.no_figures:
@@ -154,9 +158,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 def _parts(name: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
     try:
-        found = tuple(kind(part.strip()) for part in text.split(",") if part.strip())
+        found = tuple(map(kind, parts(text)))
     except ValueError:
         raise ConfigError(f"{name}={text!r} must be numbers with commas between them, as in 2,4,8") from None
     if not found:
         raise ConfigError(f"{name}={text!r} names none; give at least one")
+    check_once(name, found)
     return found

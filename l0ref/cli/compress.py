@@ -16,6 +16,7 @@ from l0ref.cli.flags import add_flags
 from l0ref.cli.report import without_test
 from l0ref.cli.resume import Run, check_data, check_same, overrides, refuse_missing, stored_run
 from l0ref.cli.settings import Settings, likely_slip, read_config, resolve, to_json
+from l0ref.cli.values import check_seeds, out_folder
 from l0ref.cli.write import (
     OURS,
     REPORT,
@@ -53,7 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments, found)
     seeds = range(settings.seed, settings.seed + arguments.seeds)
     costs = known_costs()  # so that a file of another version is refused before, too
-    out, is_named = Path(arguments.resume or arguments.out or _default_out(settings)), arguments.out is not None
+    is_named = arguments.out is not None
+    named = arguments.resume if arguments.resume is not None else arguments.out
+    out = out_folder("out", _default_out(settings) if named is None else named)
     single, is_new = len(seeds) == 1, found is None
     if is_new and not arguments.overwrite and single and any(out.glob(f"seed-*/{REPORT}")):
         raise ConfigError(f"out={str(out)!r} holds a result already; choose another folder or pass --overwrite")
@@ -113,10 +116,9 @@ def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None =
     before = dict(found["config"]) if found else {}
     if arguments.seeds is None:
         arguments.seeds = before.get("seeds", 1)
-    if arguments.seeds < 1:
-        raise ConfigError(f"seeds={arguments.seeds} must be at least 1")
+    check_seeds(arguments.seeds)
     try:
-        file = read_config(arguments.config) if arguments.config else {}
+        file = read_config(arguments.config) if arguments.config is not None else {}
         if found and arguments.resume is None:  # the same command again
             settings = resolve(file, given)
         else:
@@ -143,6 +145,8 @@ def run_seeds(
 ) -> None:
     """Run the seeds that are not finished in a folder of each, and write the summary of all."""
     jobs = {place.folder / f"seed-{seed}": dataclasses.replace(settings, seed=seed) for seed in seeds}
+    if link := next(filter(Path.is_symlink, jobs), None):
+        raise ConfigError(f"out={str(link)!r} is a link, which is not followed; remove it or choose another folder")
     reports = {} if arguments.overwrite else _finished(jobs)
     if len(reports) == len(jobs):
         raise ConfigError(

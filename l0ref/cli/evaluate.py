@@ -10,6 +10,7 @@ from typing import Any
 from l0ref import checkpoint, metrics
 from l0ref.archive import read_json
 from l0ref.cli.settings import Settings, read_config, resolve
+from l0ref.cli.values import integer
 from l0ref.cli.write import COMPACT, CONFIG, DENSE, MODEL, PARTIAL, REPORT
 from l0ref.data import DATASETS, Splits
 from l0ref.errors import ConfigError
@@ -39,7 +40,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p.add_argument("--data", choices=tuple(DATASETS), help="default: that of the run")
     p.add_argument("--data-dir", metavar="DIR", help="folder with the IDX files; default: that of the run")
     p.add_argument("--split", choices=SPLITS, default="test", help="default: test")
-    p.add_argument("--seed", type=int, help="by which the digits were split; default: that of the run")
+    p.add_argument("--seed", type=integer, help="by which the digits were split; default: that of the run")
     p.set_defaults(run=run)
     return [p]
 

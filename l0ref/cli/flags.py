@@ -9,6 +9,7 @@ from typing import Any
 
 from l0ref.cli.resume import add_resume_flags
 from l0ref.cli.settings import CHOICES, COMPARISON, CUTS, GROUPS_OF_FLAGS, PRESETS, PRUNING, Settings
+from l0ref.cli.values import integer, number, parts
 from l0ref.pruning import CONTROLS
 
 EXAMPLES = """\
@@ -40,7 +41,7 @@ def add_flags(commands: Any) -> argparse.ArgumentParser:
             if field.metadata["group"] == title:
                 _add_setting(cut if field.name in CUTS else group, field)
         if title == COMPARISON:
-            group.add_argument("--seeds", type=int, metavar="N", help="run seeds seed, seed+1, ...; default 1")
+            group.add_argument("--seeds", type=integer, metavar="N", help="run seeds seed, seed+1, ...; default 1")
     _output_flags(p.add_argument_group("output"))
     return p
 
@@ -100,16 +101,16 @@ def _amount(text: str) -> float:
 
 def _numbers(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(",") if part)
+        return tuple(map(float, parts(text)))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} must be numbers with commas between them, as in 2,4,8") from None
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = () if text == "no" else tuple(part.strip() for part in text.split(",") if part)
+    names = () if text == "no" else tuple(parts(text))
     if unknown := [name for name in names if name not in CONTROLS]:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(CONTROLS)}; or pass the one word no")
     return names
 
 
-TYPES: dict[str, Any] = {"int": int, "float": float, "tuple[float, ...]": _numbers, "tuple[str, ...]": _names}
+TYPES: dict[str, Any] = {"int": integer, "float": number, "tuple[float, ...]": _numbers, "tuple[str, ...]": _names}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from l0ref.archive import json_bytes, write_atomic
+from l0ref.cli.values import integer
 from l0ref.cli.write import check_file
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.nn import MODELS
@@ -41,9 +42,9 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     )
     p.add_argument("target", metavar="TARGET", help=f"ops, surrogates, {', '.join(MODELS)}, or package.module:callable")
     p.add_argument("--fast", action="store_true", help="random directions instead of single entries")
-    p.add_argument("--seed", type=int, default=0, help="of inputs, cotangents and directions; default 0")
+    p.add_argument("--seed", type=integer, default=0, help="of inputs, cotangents and directions; default 0")
     p.add_argument(
-        "--max-entries", type=int, metavar="N", help="entries compared per array; default: all, 5 in a network"
+        "--max-entries", type=integer, metavar="N", help="entries compared per array; default: all, 5 in a network"
     )
     p.add_argument("--json", metavar="FILE", help="write the reports as JSON")
     p.add_argument("--figure", metavar="FILE", help="draw the worst report as PNG")

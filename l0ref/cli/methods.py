@@ -7,6 +7,7 @@ import inspect
 import sys
 from typing import Any
 
+from l0ref.cli.values import options
 from l0ref.errors import ConfigError
 from l0ref.methods import METHODS, Method
 from l0ref.validate import choose
@@ -71,10 +72,7 @@ def method_options(name: str, text: str) -> dict[str, Any]:
     """
     defaults = METHODS[choose("method", name, METHODS)].options
     found: dict[str, Any] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, sign, value = (piece.strip() for piece in part.partition("="))
-        if not sign or not value:
-            raise ConfigError(f"method_options={text!r} must look like samples=500,scheme=cascade")
+    for key, value in options("method_options", text, example="samples=500,scheme=cascade").items():
         if key in ("scope", "min_keep"):
             raise ConfigError(f"method_options={text!r} sets {key}; give it as --{key.replace('_', '-')} {value}")
         found[key] = _read(key, value, defaults.get(key))

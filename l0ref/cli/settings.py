@@ -10,13 +10,13 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from l0ref import optim, schedules
-from l0ref.archive import read_json
+from l0ref.archive.strict_json import parse_json, read_file
+from l0ref.cli.values import MAX_WHOLE
 from l0ref.data import Splits, load
-from l0ref.errors import ConfigError
+from l0ref.errors import CheckpointError, ConfigError
 from l0ref.methods import METHODS
 from l0ref.penalty import GROUPS, LAYER_WEIGHTS
 from l0ref.surrogates import SURROGATES
@@ -146,6 +146,7 @@ FLAGS_ONLY = (
     "override",
     "checkpoint_every",
 )
+MAX_CONFIG = 2**14  # bytes of a file with settings
 PERCENT = range(1, 100)  # whole numbers that were probably meant as a percentage
 
 
@@ -175,16 +176,23 @@ def read_config(path: str) -> dict[str, Any]:
 
     The config.json of a result will do, too.
     """
-    if path.endswith(".json"):
-        return _checked_table(path, read_json(path))
+    name = f"config={path!r}"
     try:
-        text = Path(path).read_bytes().decode("utf-8")
-        table = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"config={path!r} cannot be read: {error.strerror}; check the path") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"config={path!r} is not TOML: {error}; correct the file") from None
-    return _checked_table(path, table)
+        data = read_file(path, name=name, max_bytes=MAX_CONFIG)
+        if path.endswith(".json"):
+            return _checked_table(path, parse_json(data))
+        return _checked_table(path, tomllib.loads(data.decode("utf-8")))
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from None
+    except (RecursionError, MemoryError):
+        raise ConfigError(f"{name} is nested too deeply; write each setting as name = value") from None
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        if "digits" in str(error):  # Python reads no whole number of more than 4300
+            raise ConfigError(f"{name} holds a number of too many digits; correct the file") from None
+        kind = "strict JSON" if path.endswith(".json") else "TOML"
+        raise ConfigError(f"{name} is not {kind}: {str(error)[:200]}; correct the file") from None
 
 
 def _checked_table(path: str, table: Any) -> dict[str, Any]:
@@ -232,6 +240,8 @@ def _typed(values: Mapping[str, Any]) -> Settings:
 
 def _as(kind: str, name: str, value: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and isinstance(value, int) and abs(value) > MAX_WHOLE:
+        raise ConfigError(f"{name} is a number of {value.bit_length()} bits; give at most {MAX_WHOLE}")
     if kind == "str" and isinstance(value, str):
         return value
     if kind == "int" and isinstance(value, int) and not isinstance(value, bool):

@@ -10,6 +10,7 @@ from typing import Any
 
 from l0ref import vectors
 from l0ref.archive import json_bytes, write_atomic
+from l0ref.cli.values import number
 from l0ref.errors import ArgumentError, ConfigError
 
 EXAMPLES = """\
@@ -54,7 +55,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     test.add_argument("--set", action="append", dest="sets", metavar="NAME", help="only this set; may be repeated")
     test.add_argument("--vectors", metavar="DIR", help="files to use instead of those of the package")
     test.add_argument(
-        "--slack", type=float, default=1.0, metavar="F", help="factor on the tolerances, such as 1e9 for float32"
+        "--slack", type=number, default=1.0, metavar="F", help="factor on the tolerances, such as 1e9 for float32"
     )
     test.add_argument("--json", metavar="FILE", help="write the report as JSON")
     test.set_defaults(run=run)

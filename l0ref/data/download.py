@@ -1,8 +1,10 @@
 """`fetch`: download a data set from the first mirror that serves the right bytes.
 
 A file appears under its name only after size, MD5 and SHA-256 agree: it is written to a temporary file
-in the same folder, checked, synced to disk and then renamed. Only http and https are spoken, also after
-a redirect, and never more than one byte past the known size is read.
+in the same folder, checked, synced to disk and then renamed. What a connection that broke has brought stays
+as `.NAME.part`, and the next mirror or call goes on behind it (HTTP Range); if the whole then has another
+checksum, it is fetched anew. Only http and https are spoken, also after a redirect, and never more than one
+byte past the known size is read.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib import request
@@ -22,7 +24,7 @@ from urllib.parse import urlsplit
 
 from l0ref.data.folders import data_folder
 from l0ref.data.sources import SOURCES, Resource
-from l0ref.errors import ArgumentError, DataError
+from l0ref.errors import ArgumentError, DataError, DownloadError
 from l0ref.validate import choose, positive
 
 CHUNK = 2**16
@@ -30,6 +32,10 @@ CHUNK = 2**16
 
 class _Refused(Exception):
     """One mirror did not give the file; the message says why, and the next mirror is tried."""
+
+
+class _Spoiled(_Refused):
+    """The bytes that came are not those of the file."""
 
 
 def fetch(
@@ -80,14 +86,18 @@ def _fetch_file(
         return
     failures = []
     for mirror in mirrors:
-        try:
-            with _temporary(target) as part:
-                _download(mirror + resource.file, resource, part, progress=progress, timeout=timeout)
-                os.replace(part, target)
-            return
-        except _Refused as refusal:
-            failures.append(f"{mirror} {refusal}")
-    raise DataError(
+        for _ in range(2):
+            try:
+                with _temporary(target) as (part, is_continued):
+                    _download(mirror + resource.file, resource, part, progress=progress, timeout=timeout)
+                    os.replace(part, target)
+                return
+            except _Refused as refusal:
+                if isinstance(refusal, _Spoiled) and is_continued:
+                    continue  # perhaps by what was there before: once more from the beginning
+                failures.append(f"{mirror} {refusal}")
+                break
+    raise DownloadError(
         f"{resource.file} could not be fetched: {'; '.join(failures)}; "
         f"check the network and try again, or put the file into {folder} yourself"
     )
@@ -102,17 +112,18 @@ def _is_valid(path: Path, resource: Resource) -> bool:
 
 
 def _download(url: str, resource: Resource, part: Path, *, progress: bool | None, timeout: float) -> None:
-    """Stream `url` into the new file `part`, checking size and checksums; sync it to disk."""
-    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with part.open("xb") as file, _reporter(resource, url, progress) as report:
-        for chunk in _chunks(url, resource.size, timeout):
+    """Stream `url` behind what `part` has already, checking size and checksums; sync it to disk."""
+    with part.open("a+b") as file, _reporter(resource, url, progress) as report:
+        for position, chunk in _chunks(url, resource.size, timeout, start=file.tell()):
+            if position == 0:
+                file.truncate(0)
             file.write(chunk)
-            md5.update(chunk)
-            sha256.update(chunk)
             report(len(chunk))
-        wrong = _wrong_checksum(resource, md5, sha256)
+        file.seek(0)
+        content = file.read()
+        wrong = _wrong_checksum(resource, hashlib.md5(content, usedforsecurity=False), hashlib.sha256(content))
         if wrong:
-            raise _Refused(wrong)
+            raise _Spoiled(wrong)
         file.flush()
         os.fsync(file.fileno())
 
@@ -124,22 +135,29 @@ def _wrong_checksum(resource: Resource, md5: Any, sha256: Any) -> str | None:
     return None
 
 
-def _chunks(url: str, size: int, timeout: float) -> Iterator[bytes]:
-    """Yield exactly `size` bytes of `url`; every fault of network or server becomes `_Refused`."""
-    found = 0
+def _chunks(url: str, size: int, timeout: float, *, start: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the bytes of `url` up to `size`, each piece with its place; every fault of network or server is `_Refused`.
+
+    They begin at `start`, or at 0 where the server knows nothing of ranges.
+    """
+    headers, found = {"User-Agent": "l0ref"} | ({"Range": f"bytes={start}-"} if start else {}), 0
     try:
-        with _opener().open(request.Request(url, headers={"User-Agent": "l0ref"}), timeout=timeout) as response:
+        with _opener().open(request.Request(url, headers=headers), timeout=timeout) as response:
+            if response.status == 206:
+                found, told = start, str(response.headers.get("Content-Range"))
+                if told != f"bytes {start}-{size - 1}/{size}":
+                    raise _Spoiled(f"goes on with {told[:60]!r}, expected 'bytes {start}-{size - 1}/{size}'")
             offered = response.headers.get("Content-Length")
-            if offered is not None and offered != str(size):
-                raise _Refused(f"offers {offered} bytes, expected {size}")
+            if offered is not None and offered != str(size - found):
+                raise _Refused(f"offers {offered} bytes, expected {size - found}")
             while found <= size:
-                chunk = response.read(min(CHUNK, size + 1 - found))
+                chunk = response.read1(min(CHUNK, size + 1 - found))
                 if not chunk:
                     break
+                if found + len(chunk) > size:
+                    raise _Spoiled(f"sends more than the expected {size} bytes")
+                yield found, chunk
                 found += len(chunk)
-                if found > size:
-                    raise _Refused(f"sends more than the expected {size} bytes")
-                yield chunk
     except HTTPError as error:
         error.close()
         raise _Refused(f"answers {error.code} {error.reason}") from None
@@ -166,11 +184,25 @@ def _opener() -> request.OpenerDirector:
 
 
 @contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """A name beside `target` that nothing is left under, whatever happens inside."""
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+def _temporary(target: Path) -> Iterator[tuple[Path, bool]]:
+    """A name beside `target` of this process alone, with what an earlier one left there; and whether that is anything.
+
+    What a broken connection or Ctrl-C leaves is kept for the next one; nothing else is.
+    """
+    part, kept = (
+        target.with_name(f".{target.name}.{secrets.token_hex(4)}.part"),
+        target.with_name(f".{target.name}.part"),
+    )
+    with suppress(FileNotFoundError):
+        kept.rename(part)
+    if part.is_symlink() or (part.exists() and not part.is_file()):
+        part.unlink()
     try:
-        yield part
+        yield part, part.exists()
+    except (_Refused, KeyboardInterrupt) as stop:
+        if not isinstance(stop, _Spoiled) and part.exists() and part.stat().st_size:
+            os.replace(part, kept)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from l0ref.errors import DataError, DTypeError, ShapeError
 
 MAX_AXES = 4
-MAX_BYTES = 2**29  # 512 MiB of elements: MNIST has 45 MiB
+MAX_BYTES = 2**26  # 64 MiB of elements: MNIST has 45 MiB
 DEFLATE_RATIO = 1032  # no deflate stream expands further (258 bytes out of 2 bits), so no honest header claims more
 CHUNK = 2**20
 
@@ -55,6 +55,8 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> NDA
                 return _read(unpacked, path, room=DEFLATE_RATIO * size, max_bytes=max_bytes)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} is a damaged gzip file ({error}); fetch it again") from None
+    except MemoryError:
+        raise DataError(f"{path} needs more memory than there is; pass a smaller max_bytes") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 

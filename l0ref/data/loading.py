@@ -50,6 +50,8 @@ def load(
     choose("name", name, DATASETS)
     float_type = _float_type(dtype)
     held = count("validation", VALIDATION[name] if validation is None else validation)
+    if name == "digits" and data_dir is not None:
+        raise ArgumentError(f"data_dir={os.fspath(data_dir)!r} is of no use to name='digits', which are built in")
     if name == "digits":
         return _load_digits(held, seed if split_seed is None else split_seed, float_type, flatten)
     files = find_files(name, data_folder(data_dir))

@@ -26,7 +26,7 @@ from l0ref.errors import ConfigError
 from l0ref.nn import Model
 from l0ref.nn.compiled import FEW
 from l0ref.sparse import Pattern
-from l0ref.validate import count
+from l0ref.validate import count, real
 
 SCHEMA_VERSION = 2
 KINDS = ("linear", "conv")
@@ -81,8 +81,8 @@ class Costs:
             if found["schema_version"] != SCHEMA_VERSION:
                 raise KeyError("schema_version")
             lines, few = _lines(found["lines"], KINDS), _lines(found["few"], KINDS if found["few"] else ())
-            return cls(lines, count("lanes", found["lanes"], least=1), float(found["error"]), few)
-        except (LookupError, TypeError, ValueError) as error:
+            return cls(lines, count("lanes", found["lanes"], least=1), real("error", found["error"]), few)
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
             raise ConfigError(
                 f"path={os.fspath(path)!r} is no cost model: {error} is wrong or missing; write it with l0ref calibrate"
             ) from None

@@ -1,0 +1,80 @@
+"""Values of flags that several commands share: numbers, lists with commas, options as K=V, and folders to write to."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from l0ref.errors import ConfigError
+
+MAX_WHOLE = 2**63 - 1
+MAX_SEEDS = 10_000
+
+
+def integer(text: str) -> int:
+    """Return a whole number, as argparse asks for it."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} must be a whole number, as 20 is") from None
+    if abs(value) > MAX_WHOLE:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is too large; give at most {MAX_WHOLE}")
+    return value
+
+
+def number(text: str) -> float:
+    """Return a real number, as argparse asks for it; what it may be is checked by its setting."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} must be a number, as 0.5 is") from None
+
+
+def check_seeds(seeds: int) -> None:
+    """Refuse numbers of seeds that name none, or more than anybody runs."""
+    if seeds < 1:
+        raise ConfigError(f"seeds={seeds} must be at least 1")
+    if seeds > MAX_SEEDS:
+        raise ConfigError(f"seeds={seeds} must be at most {MAX_SEEDS}")
+
+
+def check_once(name: str, values: Iterable[object]) -> None:
+    """Refuse a list that names something twice."""
+    seen: list[object] = []
+    for value in values:
+        if value in seen:
+            raise ConfigError(f"{name} has {value!r} twice; give each once")
+        seen.append(value)
+
+
+def parts(text: str) -> Iterator[str]:
+    """Yield what stands between commas, without spaces; empty parts are left out."""
+    return filter(None, (part.strip() for part in text.split(",")))
+
+
+def options(name: str, text: str, *, example: str) -> dict[str, str]:
+    """Return a text such as "lam=1,gamma=2" as a dict; a key without a value, or one given twice, is refused."""
+    found: dict[str, str] = {}
+    for part in parts(text):
+        key, sign, value = (piece.strip() for piece in part.partition("="))
+        if not sign or not value or not key:
+            raise ConfigError(f"{name}={text!r} must look like {example}")
+        if key in found:
+            raise ConfigError(f"{name}={text!r} sets {key} twice; give it once")
+        found[key] = value
+    return found
+
+
+def out_folder(name: str, path: str) -> Path:
+    """Return the folder of a flag; refuse a name that none can have."""
+    if not path or "\0" in path:
+        raise ConfigError(f"{name}={path!r} names no folder; give a path")
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise ConfigError(f"{name}={path!r} cannot be created: {error.strerror}; choose another folder") from None
+    return Path(path)

@@ -1,0 +1,1 @@
+"""Files changed at random bytes, for every reader."""
