@@ -89,7 +89,7 @@ def found_run(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if arguments.resume is None:
         if arguments.override:
             raise ConfigError(f"override={arguments.override!r} goes with --resume DIR; leave it out")
-        out = Path(arguments.out) if arguments.out else None
+        out = out_folder("out", arguments.out) if arguments.out else None
         found = stored_run(out, COMMAND) if out and not arguments.overwrite else None
         if found is not None and found["config"]["seeds"] == 1:
             raise ConfigError(f"out={str(out)!r} holds an interrupted run; go on with --resume, or pass --overwrite")
