@@ -19,7 +19,7 @@ from l0ref import checkpoint, metrics, optim
 from l0ref.archive import read_npz
 from l0ref.cli import build_parser, main
 from l0ref.cli.build import build_job
-from l0ref.cli.settings import PRESETS, Settings, read_config, resolve
+from l0ref.cli.settings import FLAGS_ONLY, PRESETS, Settings, read_config, resolve
 from l0ref.data import Splits, load
 from l0ref.errors import ConfigError, Diverged
 from l0ref.nn import MODELS, Model
@@ -158,7 +158,7 @@ def test_settings_come_from_preset_then_file_then_flags(tmp_path: Path) -> None:
 
 def test_every_setting_has_a_flag_and_no_flag_is_lost() -> None:
     flags = set(vars(build_parser().parse_args(["compress"])))
-    own = {"command", "run", "debug", "config", "out", "overwrite", "no_figures", "hide_test", "quiet", "seeds"}
+    own = {"command", "run", *FLAGS_ONLY}
     assert flags - own == set(Settings.__dataclass_fields__)
 
 
