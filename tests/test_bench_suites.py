@@ -445,7 +445,7 @@ def test_what_is_not_translated_says_where_to_add_it() -> None:
 
 def test_peers_are_those_installed_but_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "mygrad" else object())
-    assert choose_peers(None) == ("torch", "autograd", "scipy", "limits")
+    assert choose_peers(None) == ("torch", "autograd", "scipy", "abess", "limits")
     assert choose_peers("none") == ()
     assert choose_peers("limits, compile,limits") == ("limits", "compile")
     assert not installed("mygrad")
@@ -486,7 +486,7 @@ def test_plan_goes_through_json() -> None:
 @pytest.mark.parametrize(
     ("names", "options", "said"),
     [
-        ([], {}, r"^SUITE is missing; name one or more of conv, epoch, import, limits, optimizer, scaling, sparse, "),
+        ([], {}, r"^SUITE is missing; name one or more of conv, epoch, import, layerwise, limits, optimizer, "),
         (["trian-mlp"], {}, r"^SUITE='trian-mlp' is not one of 'conv', .*; did you mean 'train-mlp'\?$"),
         (["conv"], {"rounds": 0}, r"^--rounds=0 must be at least 1$"),
         (["conv"], {"threads": 0}, r"^--threads=0 must be at least 1$"),
