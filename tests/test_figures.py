@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
@@ -684,3 +685,18 @@ def test_the_coupled_axes_are_boxes_and_the_layers_between_them_arrows() -> None
     back = [arrow for arrow in arrows if arrow.xy[1] < arrow.xyann[1]]  # y points down
     assert [text.get_ha() for name, text in texts.items() if name == "block1.2.conv"] == ["right"]
     assert len(back) == 1
+
+
+def test_an_arrow_goes_from_box_to_box_and_a_flattened_axis_says_how_many_features_a_unit_has() -> None:
+    figure = axes_figure(nn.digits_mlp(seed=0))
+    drawn = figure.axes[0]
+    assert "input: 1 unit of 64 features\ninput of the network" in [text.get_text() for text in drawn.texts]
+    FigureCanvasAgg(figure).draw()
+    boxes = [t.get_bbox_patch().get_window_extent() for t in drawn.texts if t.get_bbox_patch() is not None]
+    arrows = [text for text in drawn.texts if isinstance(text, Annotation)]
+    assert len(arrows) == len(boxes) - 1
+    for above, below, arrow in zip(boxes, boxes[1:], arrows, strict=False):
+        (x, end), (start_x, start) = (drawn.transData.transform(at) for at in (arrow.xy, arrow.xyann))
+        assert x == start_x == pytest.approx((below.x0 + below.x1) / 2, abs=0.5)
+        assert abs(start - above.y0) < 6  # pixels
+        assert abs(end - below.y1) < 6

@@ -1,10 +1,9 @@
 """The command line: `l0ref compress`, `l0ref report`, `l0ref data fetch`.
 
 Exit codes: 0 done, 1 failed, 2 bad usage or a wrong input; 130, 143 or 129 when Ctrl-C, SIGTERM or SIGHUP ended it.
-Errors are one
-sentence; ``--debug`` shows where they came from. What a command needs beyond NumPy, Numba and matplotlib included,
-is imported when it is needed: `l0ref --help` works wherever Python and NumPy do. What is printed to a pipe that nobody
-reads any more is dropped, and the command goes on.
+Errors are one sentence; ``--debug`` shows where they came from. What a command needs beyond NumPy, Numba and matplotlib
+included, is imported when it is needed: `l0ref --help` works wherever Python and NumPy do. What is printed to a pipe
+that nobody reads any more is dropped, and the command goes on.
 """
 
 from __future__ import annotations

@@ -117,11 +117,10 @@ def _optimizer(name: str, lr: float, momentum: float) -> optim.Optimizer:
 def _surrogate(settings: Settings) -> surrogates.Surrogate:
     """Return the surrogate by name; `beta` is its parameter unless options such as "lam=1,gamma=2" are given."""
     text, example = settings.surrogate_options, "lam=1,gamma=2"
+    given = pairs("surrogate_options", text, example=example)
     try:
-        options = {key: float(value) for key, value in pairs("surrogate_options", text, example=example).items()}
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
+        options = {key: float(value) for key, value in given.items()}
+    except ValueError:
         raise ConfigError(f"surrogate_options={text!r} must look like {example}") from None
     if not options and settings.surrogate in WITH_BETA:
         options = {"beta": settings.beta}

@@ -14,7 +14,7 @@ from l0ref.archive.folder import Claim, adopt, claim, discard, marker_of
 from l0ref.cli.build import build_job, build_model
 from l0ref.cli.flags import add_flags
 from l0ref.cli.report import without_test
-from l0ref.cli.resume import Run, check_data, check_same, overrides, refuse_missing, stored_run
+from l0ref.cli.resume import Run, check_data, check_same, missing_run, overrides, stored_run
 from l0ref.cli.settings import Settings, likely_slip, read_config, resolve, to_json
 from l0ref.cli.values import check_seeds, out_folder
 from l0ref.cli.write import (
@@ -103,7 +103,7 @@ def found_run(arguments: argparse.Namespace) -> dict[str, Any] | None:
     found = stored_run(folder, COMMAND)
     marker = marker_of(folder)
     if found is None and (marker is None or not marker.is_complete):
-        raise refuse_missing(folder)
+        raise missing_run(folder)
     return found
 
 

@@ -9,7 +9,6 @@ The folder is there while a run is not finished, and goes with its end.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 import shutil
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from l0ref.archive import read_json, write_atomic
 from l0ref.archive.strict_json import json_bytes
 from l0ref.checkpoint import recording
 from l0ref.checkpoint.state import checksum
+from l0ref.cli.values import parts
 from l0ref.data import Splits
 from l0ref.errors import ConfigError
 
@@ -29,6 +29,7 @@ KIND, VERSION = "l0ref run", 1
 HIDDEN, FILE = ".l0ref.run", "run.json"
 EVERY = re.compile(r"(\d+(?:\.\d+)?)\s*(min|epochs?)")
 DATA = "data"
+PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,14 @@ def stored_run(folder: Path, command: str) -> dict[str, Any] | None:
     return found
 
 
-def refuse_missing(folder: Path) -> ConfigError:
+def missing_run(folder: Path) -> ConfigError:
     """Return the error for a folder without a run."""
     return ConfigError(f"resume={str(folder)!r} holds no interrupted run; begin one with --out, without --resume")
 
 
 def overrides(text: str, known: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names in --override; refuse one that is no setting."""
-    names = tuple(part.strip().replace("-", "_") for part in text.split(",") if part.strip())
+    names = tuple(part.replace("-", "_") for part in parts(text))
     for name in names:
         if name not in known and name != DATA:
             raise ConfigError(f"override={name!r} is not a setting; known are {', '.join(sorted({*known, DATA}))}")
@@ -139,7 +140,4 @@ def check_data(folder: Path, data: Splits, before: Any, override: tuple[str, ...
 
 def sums(data: Splits) -> dict[str, str | None]:
     """Return the checksum of each part of a data set."""
-    return {f.name: checksum(getattr(data, f.name)) for f in dataclasses.fields(data) if f.name in PARTS}
-
-
-PARTS = ("train", "validation", "test")
+    return {name: checksum(getattr(data, name)) for name in PARTS}
