@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -263,26 +264,27 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
 
 def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     """Many threads at one lock, which is removed and made anew all the time: never two of them inside."""
-    inside, most, taken = [0], [0], [0]
+    inside, most, taken = [0], [0], [0] * 4
 
-    def work() -> None:
-        for _ in range(200):
+    def work(number: int) -> None:
+        while taken[number] < 50:
             try:
                 with locked(tmp_path / LOCK, name="x"):
                     inside[0] += 1
+                    time.sleep(1e-4)  # so that another thread runs meanwhile
                     most[0] = max(most[0], inside[0])
-                    taken[0] += 1
+                    taken[number] += 1
                     inside[0] -= 1
             except ConfigError:
-                pass
+                time.sleep(1e-5)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=60)
     assert most[0] == 1
-    assert taken[0] >= 200
+    assert taken == [50] * 4  # each of them gets in, however the others are scheduled
     assert os.listdir(tmp_path) == []
 
 
