@@ -1,0 +1,67 @@
+"""The forms in which a pruned network is handed out; all compute the same function.
+
+masked   arrays of the full size and the masks that say which weights stay pruned
+dense    arrays of the full size, zeros where pruned, no masks
+shrunk   units and filters without a use removed, so that arrays are smaller; no masks
+sparse   the weights that are kept, and where they stand
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from math import prod
+
+import numpy as np
+
+from l0ref import nn
+from l0ref.deploy.compact import sparse_twin
+from l0ref.errors import ShapeError
+from l0ref.nn import Layer, Model
+from l0ref.nn.sequence import leaves
+from l0ref.pruning.shrink import shrink
+from l0ref.sparse import Pattern
+from l0ref.validate import choose
+
+FORMS = ("masked", "dense", "shrunk", "sparse")
+LARGEST = 2**30  # entries of an array that is unpacked: a small file can name a pattern of any shape
+
+
+def formed(model: Model, form: str) -> Model:
+    """Return `model`, which may be compact, in one of `FORMS`."""
+    choose("form", form, FORMS)
+    full = unpacked(model)
+    if form == "shrunk":
+        full = shrink(full)
+    if form == "sparse":
+        return sparse_twin(full)
+    return full if form == "masked" else dataclasses.replace(full, masks={})
+
+
+def unpacked(model: Model) -> Model:
+    """Return a compact model with its zeros, and masks that keep what was stored."""
+    if not model.patterns:
+        return model
+    params, masks = dict(model.params), dict(model.masks)
+    for layer in leaves(model.architecture):
+        if not isinstance(layer, nn.SparseLinear | nn.SparseConv2d):
+            continue
+        key, pattern = f"{layer.name}.weight", layer.pattern
+        if prod(pattern.shape) > LARGEST:
+            raise ShapeError(
+                f"model has {key!r} of {prod(pattern.shape)} weights with its zeros, above {LARGEST}; keep it compact"
+            )
+        shape = layer.kernel_shape if isinstance(layer, nn.SparseConv2d) else pattern.shape
+        values = params[key]
+        stored = np.ones_like(values) if isinstance(pattern, Pattern) else values  # tiles may be padded
+        params[key] = pattern.scatter(values).reshape(shape)
+        masks[key] = (pattern.scatter(stored) != 0).reshape(shape)
+    return Model(tuple(_dense(model.architecture)), model.input_shape, params, masks, model.buffers)
+
+
+def _dense(layers: Sequence[Layer]) -> Iterator[Layer]:
+    for layer in layers:
+        if isinstance(layer, nn.Residual):
+            yield dataclasses.replace(layer, body=tuple(_dense(layer.body)), shortcut=tuple(_dense(layer.shortcut)))
+        else:
+            yield layer.dense if isinstance(layer, nn.SparseLinear | nn.SparseConv2d) else layer

@@ -1,0 +1,202 @@
+"""An ONNX graph as a Model: nodes become layers, sums become residual blocks, sparse initialisers become masks."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from l0ref.archive.strict_json import read_file
+from l0ref.errors import ArgumentError, CheckpointError, DTypeError, L0RefError, ShapeError
+from l0ref.interop.extras import need
+from l0ref.interop.forms import LARGEST
+from l0ref.interop.graph import Graph, Step, fresh
+from l0ref.interop.onnx_nodes import READERS, Node, folded, is_transposed, refusal
+from l0ref.nn import Layer, Linear, Model
+from l0ref.nn.layer import Shape
+from l0ref.validate import Array
+
+MAX_FILE = 2**31 - 1  # what Protocol Buffers allow for a message
+
+
+def from_onnx(source: Any) -> Model:
+    """Return the Model of an ONNX file, given by its path or as an onnx.ModelProto.
+
+    Operators: Conv, Gemm, MatMul with a constant, Add, BatchNormalization, MaxPool, AveragePool, GlobalAveragePool,
+    Relu, LeakyRelu, Sigmoid, Tanh, Softplus, Flatten, Reshape to (N, -1), Dropout and Identity. One input whose sizes
+    but the first are stated, one output. A Gemm's alpha and beta go into weight and bias. A sparse initialiser gives a
+    mask that keeps what it stores; a dense one gives none. Attributes are float32 in ONNX and are taken as the
+    shortest decimal number they stand for, 1e-5 and not 9.9999997e-6. Layers have the names of nodes.
+
+    Sizes are compared before arrays are made, and tensors in other files are refused. Extra: `interop`.
+    """
+    onnx = need("onnx", extra="interop")
+    if isinstance(source, str | os.PathLike):
+        name = f"path={os.fspath(source)!r}"
+        data = read_file(source, name=name, max_bytes=MAX_FILE)
+        try:
+            source = onnx.load_model_from_string(data)
+            return _Reader(onnx, source).model()
+        except L0RefError:
+            raise
+        except Exception as error:  # Protocol Buffers and NumPy raise many kinds on a damaged file
+            told = str(error).strip().splitlines()[:1]
+            raise CheckpointError(f"{name} is not a sound ONNX file: {' '.join(told)[:200]}; export it again") from None
+    if not isinstance(source, onnx.ModelProto):
+        raise ArgumentError(f"source is a {type(source).__name__}, expected a path or an onnx.ModelProto")
+    return _Reader(onnx, source).model()
+
+
+class _Reader:
+    """The state of reading one graph: constants, shapes of values, and the steps found so far."""
+
+    def __init__(self, onnx: Any, proto: Any) -> None:
+        self.onnx, self.graph = onnx, proto.graph
+        self.constants: dict[str, Array] = {}
+        self.masks_of: dict[str, Array] = {}
+        for tensor in self.graph.initializer:
+            self.constants[tensor.name] = self.array(tensor.name, tensor)
+        for tensor in self.graph.sparse_initializer:
+            self.sparse(tensor)
+        inputs = [value for value in self.graph.input if value.name not in self.constants]
+        if len(inputs) != 1 or len(self.graph.output) != 1:
+            found = f"{len(inputs)} inputs and {len(self.graph.output)} outputs"
+            raise ArgumentError(f"ONNX graph has {found}, expected one of each; export the network alone")
+        self.shape = self.input_shape(inputs[0])
+        self.source = inputs[0].name
+        self.steps = Graph(self.source, what="ONNX graph")
+        self.shapes: dict[str, Shape] = {self.source: self.shape}
+        self.alias: dict[str, str] = {}
+        self.layers: dict[str, tuple[Layer, str]] = {}  # with the operator it was, by the value it gives
+        used = [name for node in self.graph.node for name in node.input] + [self.graph.output[0].name]
+        self.once = {name for name, times in Counter(used).items() if times == 1}
+        self.arrays: dict[str, Array] = {}
+        self.masks: dict[str, Array] = {}
+
+    def array(self, name: str, tensor: Any) -> Array:
+        if tensor.external_data or tensor.data_location == self.onnx.TensorProto.EXTERNAL:
+            raise ArgumentError(f"ONNX initialiser {name!r} is kept in another file; save the model as one file")
+        if any(size < 0 for size in tensor.dims) or prod(tensor.dims) > LARGEST:
+            raise ShapeError(f"ONNX initialiser {name!r} has sizes {tuple(tensor.dims)[:8]}; up to {LARGEST} entries")
+        return np.array(self.onnx.numpy_helper.to_array(tensor))  # compares sizes with the bytes there are
+
+    def sparse(self, tensor: Any) -> None:
+        """A sparse initialiser as a dense array and the mask of what it stores."""
+        name, dims = tensor.values.name, tuple(tensor.dims)
+        if any(size < 0 for size in dims) or prod(dims) > LARGEST:
+            raise ShapeError(f"ONNX initialiser {name!r} has sizes {dims[:8]}; up to {LARGEST} entries")
+        values, at = self.array(name, tensor.values), self.array(name, tensor.indices)
+        if at.ndim == 2 and at.shape == (values.size, len(dims)):
+            inside = bool(((at >= 0) & (at < np.array(dims))).all())
+            at = np.ravel_multi_index(tuple(at.T), dims) if inside and at.size else np.full(values.size, -1)
+        flat = np.zeros(prod(dims), values.dtype)
+        if at.shape != values.shape or at.size != np.unique(at).size or not ((at >= 0) & (at < flat.size)).all():
+            raise ArgumentError(f"ONNX initialiser {name!r} has indices that repeat or lie outside; export it again")
+        flat[at] = values
+        self.constants[name] = flat.reshape(dims)
+        mask = np.zeros(flat.shape, bool)
+        mask[at] = True
+        self.masks_of[name] = mask.reshape(dims)
+
+    def input_shape(self, value: Any) -> Shape:
+        """Sizes of the input but the first; they must be stated, and the input in float32 or float64."""
+        kinds = self.onnx.TensorProto
+        if (kind := value.type.tensor_type.elem_type) not in (kinds.FLOAT, kinds.DOUBLE):
+            raise DTypeError(f"ONNX input {value.name!r} is in {kinds.DataType.Name(kind)}; export it in FLOAT")
+        sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in value.type.tensor_type.shape.dim]
+        if not sizes or min(sizes[1:], default=1) < 1:
+            raise ArgumentError(
+                f"ONNX input {value.name!r} has sizes {tuple(s or '?' for s in sizes)}; state all but the first"
+            )
+        return tuple(sizes[1:])
+
+    def model(self) -> Model:
+        """Read the nodes in order, and put chain and arrays together."""
+        for proto in self.graph.node:
+            self.node(Node(self.onnx, proto))
+        end = self.resolved(self.graph.output[0].name)
+        if end not in self.steps:
+            raise ArgumentError(f"ONNX output {end!r} does not depend on the input; export the network with its input")
+        layers = self.steps.chain(end)
+        parts = {what: dict(found) for what, found in self.split().items()}
+        made = Model(layers, self.shape, parts["params"], {}, parts["buffers"])
+        return made.replace(masks=self.masks) if self.masks else made
+
+    def split(self) -> Mapping[str, Mapping[str, Array]]:
+        """Parameters and statistics."""
+        held = {key: key.endswith((".running_mean", ".running_var")) for key in self.arrays}
+        return {
+            "params": {key: v for key, v in self.arrays.items() if not held[key]},
+            "buffers": {key: v for key, v in self.arrays.items() if held[key]},
+        }
+
+    def resolved(self, value: str) -> str:
+        return self.alias.get(value, value)
+
+    def node(self, node: Node) -> None:
+        """Read one node; a constant becomes one of `constants`, an identity an alias."""
+        inputs = [self.resolved(name) for name in node.inputs]
+        data = [name for name in inputs if name and name not in self.constants]
+        if node.kind == "Constant" and node.attribute("value") is not None:
+            self.constants[node.output] = self.array(node.output, node.attribute("value"))
+        elif node.kind == "Identity":
+            if inputs[0] in self.constants:
+                self.constants[node.output] = self.constants[inputs[0]]
+            self.alias[node.output] = inputs[0]
+        elif missing := [name for name in data if name not in self.steps]:
+            raise refusal(node, f"reads {missing[0]!r}, which no node before it gives", "sort the nodes")
+        elif node.kind == "Add" and len(data) == 2:
+            if self.shapes[data[0]] != self.shapes[data[1]]:
+                raise refusal(node, f"adds {self.shapes[data[0]]} to {self.shapes[data[1]]}", "give both one shape")
+            self.put(node, Step((data[0], data[1]), None, self.fresh(node)), self.shapes[data[0]])
+        elif len(data) != 1:
+            raise refusal(node, f"computes from {len(data)} values", "give it one value and constants")
+        elif layer := self.folded(node, data[0]):
+            self.fold(node, inputs, data[0], layer)
+        else:
+            self.apply(node, inputs, data[0])
+
+    def folded(self, node: Node, value: str) -> Layer | None:
+        """The layer that does the work of the one before and of this node; None if there is no such."""
+        layer, by = self.layers.get(value, (None, ""))
+        return folded(node, layer, by, self.fresh(node)) if value in self.once else None
+
+    def fold(self, node: Node, inputs: list[str], value: str, layer: Layer) -> None:
+        """Replace the layer that gives `value` by one that does the work of this node too."""
+        if isinstance(layer, Linear):
+            constant = next(self.constants[name] for name in inputs if name in self.constants)
+            self.arrays[f"{layer.name}.bias"] = node.bias(constant, layer.out_features)
+        self.steps.replace(value, layer)
+        self.layers.pop(value)
+        self.shapes[value] = layer.output_shape(self.shapes[self.steps.steps[value].inputs[0]])
+        self.alias[node.output] = value
+
+    def apply(self, node: Node, inputs: list[str], value: str) -> None:
+        """A node with one input as a layer and its arrays."""
+        if node.kind == "Add":
+            raise refusal(node, "adds a constant to what is no product without bias", "put the constant into a bias")
+        if node.kind not in READERS:
+            known = ", ".join(sorted({*READERS, "Add", "Identity", "Constant"}))
+            raise refusal(node, "is an operator that l0ref does not read", f"build the network from {known}")
+        constants = [self.constants.get(name) for name in inputs[1:]]
+        name = self.fresh(node)
+        layer, arrays = READERS[node.kind](node, name, self.shapes[value], constants)
+        for what, array in arrays.items():
+            self.arrays[f"{name}.{what}"] = array
+        if len(inputs) > 1 and inputs[1] in self.masks_of and "weight" in arrays:
+            mask = self.masks_of[inputs[1]]
+            self.masks[f"{name}.weight"] = np.array(mask.T if is_transposed(node) else mask, order="C")
+        self.layers[node.output] = layer, node.kind
+        self.put(node, Step((value,), layer), layer.output_shape(self.shapes[value]))
+
+    def put(self, node: Node, step: Step, shape: Shape) -> None:
+        self.steps.add(node.output, step)
+        self.shapes[node.output] = shape
+
+    def fresh(self, node: Node) -> str:
+        taken = {s.layer.name if s.layer else s.name for s in self.steps.steps.values()}
+        return fresh(node.name or node.kind.lower(), taken)

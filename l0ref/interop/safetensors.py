@@ -1,0 +1,90 @@
+"""safetensors: a Model with masks and configuration in the format of the Hugging Face library, without pickling.
+
+    fc1.weight, conv2.bias, ...   arrays by their names, so that `load_state_dict` of PyTorch takes them
+    fc1.weight_mask, ...          masks, one bool per weight, in the masked form
+    metadata                      "l0ref": what a model file says, as JSON; "sha256": of arrays and text
+
+Traps met: the library writes wrong values, silently, for arrays that are not C-contiguous (0.8.0), so arrays are made
+contiguous, and what was serialised is read back and compared before it takes the place of a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from l0ref.archive import json_bytes, write_atomic
+from l0ref.archive.strict_json import parse_json, read_file
+from l0ref.checkpoint.model import UNSOUND, described, rebuilt
+from l0ref.errors import CheckpointError, L0RefError
+from l0ref.interop.extras import need
+from l0ref.nn import Model
+from l0ref.validate import Array
+
+KEY, SUM = "l0ref", "sha256"
+MAX_FILE = 2**32
+
+
+def save_safetensors(path: str | os.PathLike[str], model: Model) -> None:
+    """Write `model`, masks and patterns included, to `path`, atomically, after reading back what is written."""
+    manifest, arrays = described(model)
+    ready = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
+    text = json_bytes(manifest).decode("ascii")
+    told = {KEY: text, SUM: checksum(ready, text)}
+    data = need("safetensors.numpy", extra="interop").save(ready, metadata=told)
+    again, back = _read(data, "path")
+    if back != told or checksum(again, text) != told[SUM]:
+        raise CheckpointError(f"path={os.fspath(path)!r} was not written: it reads back as other values; report this")
+    write_atomic(path, data)
+
+
+def load_safetensors(path: str | os.PathLike[str]) -> Model:
+    """Read a model that `save_safetensors` wrote; refuse another checksum, and a file without a configuration."""
+    name = f"path={os.fspath(path)!r}"
+    arrays, told = _read(read_file(path, name=name, max_bytes=MAX_FILE), name)
+    if KEY not in told:
+        raise CheckpointError(
+            f"{name} holds arrays without a configuration of l0ref; pass read_arrays(path) to from_state_dict"
+        )
+    if told.get(SUM) != checksum(arrays, told[KEY]):
+        raise CheckpointError(f"{name} has another sha256 than it states; restore it from a copy you trust")
+    try:
+        return rebuilt(parse_json(told[KEY].encode()), arrays)
+    except UNSOUND as error:
+        raise CheckpointError(f"{name} is not a sound model: {error}; restore it from a copy you trust") from None
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Return the arrays of any safetensors file of floats, integers or bools, as `from_state_dict` takes them."""
+    name = f"path={os.fspath(path)!r}"
+    return _read(read_file(path, name=name, max_bytes=MAX_FILE), name)[0]
+
+
+def checksum(arrays: Mapping[str, Array], text: str) -> str:
+    """Return the SHA-256 of a text and of names, types, shapes and bytes of arrays, in the order of names."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _read(data: bytes, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Arrays and metadata. The library compares offsets with the length of the file before it hands out anything."""
+    load = need("safetensors.numpy", extra="interop").load
+    try:
+        arrays = {key: np.array(value) for key, value in load(data).items()}
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except L0RefError:
+        raise
+    except Exception as error:  # the library raises its own kinds, and KeyError for types that NumPy lacks
+        told = str(error).splitlines()[:1]
+        raise CheckpointError(
+            f"{name} is not a safetensors file that NumPy can hold: {' '.join(told)[:200]}; save it in float32"
+        ) from None
+    return arrays, dict(header.get("__metadata__", {}))
