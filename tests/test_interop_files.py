@@ -263,7 +263,7 @@ BAD = {
         2,
         r"its folder is missing or read-only",
     ),
-    "damaged": (["convert", "TMP/bad.onnx", "TMP/a.npz"], 1, r"bad.onnx' is not a sound ONNX file"),
+    "damaged": (["convert", "TMP/bad.onnx", "TMP/a.npz"], 2, r"bad.onnx' is not a sound ONNX file"),
     "absent": (["convert", "TMP/absent.onnx", "TMP/a.npz"], 2, r"absent.onnx' holds neither compact.npz nor model.npz"),
 }
 
