@@ -14,8 +14,8 @@ The word list:
     bytes_csr            weights as compressed sparse rows (value, 4-byte column, 4-byte row pointers),
                          the other parameters as plain arrays
     bytes_stored         what this model really takes: parameters, buffers and patterns of sparse layers
-    acc1                 samples classified correctly / samples
-    loss                 mean cross-entropy, natural logarithm, without any penalty
+    acc1                 samples classified correctly / samples; NaN for a regression
+    loss                 mean cross-entropy, natural logarithm, or mean squared error of a regression; without penalty
 
 A worked example, small enough to check by hand. A 2x3 layer with 2 of its 6 weights kept: size 6,
 size_nz 2, sparsity 4/6, compression 3; used once per sample, so flops 6, flops_nz 2, speed-up 3. In
@@ -53,7 +53,7 @@ INDEX_BYTES = 4
 
 
 class Score(NamedTuple):
-    """How well a model does on a data set: mean cross-entropy, share of correct answers, samples."""
+    """How well a model does on a data set: mean loss, share of correct answers, samples."""
 
     loss: float
     acc1: float
@@ -68,6 +68,8 @@ def evaluate(model: Model, data: Dataset, *, batch_size: int = 256) -> Score:
     if not n:
         return Score(math.nan, math.nan, 0)
     logits = model.logits(data.x, batch_size=batch_size)
+    if not data.classes:
+        return Score(float(np.square(logits - data.y).mean(dtype=np.float64)), math.nan, n)
     losses = cross_entropy(logits, data.y, reduction="none").data
     return Score(float(losses.sum(dtype=np.float64)) / n, int((logits.argmax(axis=1) == data.y).sum()) / n, n)
 

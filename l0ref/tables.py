@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
 
@@ -35,3 +36,8 @@ def times(value: float | None) -> str:
 def whole(value: float | None) -> str:
     """Return a count with thousands separated."""
     return "-" if value is None else f"{value:,.0f}"
+
+
+def preformatted(value: object) -> str:
+    """Return what a value prints as, for a notebook: the same text, of fixed width, escaped."""
+    return f"<pre>{html.escape(repr(value))}</pre>"

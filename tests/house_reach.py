@@ -83,7 +83,7 @@ def functions(tree: ast.AST, owner: ast.ClassDef | None = None) -> Iterator[tupl
 
 def given(function: Function, owner: ast.ClassDef | None, file: File) -> bool:
     """Whether a function is called by what it is: by its decorator, by Python, or by a base class from elsewhere."""
-    if function.name.startswith("__") or any(last(d) not in COMMON for d in function.decorator_list):
+    if function.name.startswith(("__", "_repr_html_")) or any(last(d) not in COMMON for d in function.decorator_list):
         return True
     own = {node.name for node in file.nodes if isinstance(node, ast.ClassDef)}
     own |= {a.name for n in file.nodes if isinstance(n, ast.ImportFrom) and "l0ref" in str(n.module) for a in n.names}

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from l0ref.archive import read_npz, write_npz
+from l0ref.data import Preparation
 from l0ref.errors import ArgumentError, CheckpointError, L0RefError, ShapeError
 from l0ref.masks.tiles import grid
 from l0ref.nn import Layer, Model, architecture_from_json
@@ -32,12 +33,25 @@ UNSOUND = (
 )  # fmt: skip
 
 
-def save(path: str | os.PathLike[str], model: Model, *, compress: bool = False) -> None:
-    """Write a model to `path`; the same model gives the same bytes, unless `compress` deflates them."""
+def save(
+    path: str | os.PathLike[str], model: Model, *, compress: bool = False, preparation: Preparation | None = None
+) -> None:
+    """Write a model to `path`; the same model gives the same bytes, unless `compress` deflates them.
+
+    preparation  what raw arrays go through before this network, which `preparation_of` reads back
+    """
     if not isinstance(model, Model):
         raise ArgumentError(f"model is {type(model).__name__}, expected Model; pass .model of what compact returned")
     found, arrays = described(model)
+    if preparation is not None:
+        found["preparation"] = preparation.to_json()
     write_npz(path, arrays, manifest={"kind": KIND, "version": VERSION} | found, compress=compress)
+
+
+def preparation_of(path: str | os.PathLike[str]) -> Preparation | None:
+    """Return what raw arrays go through before the network of a file; None where the file does not say."""
+    told = read_npz(path)[1].get("preparation")
+    return None if told is None else Preparation.from_json(told)
 
 
 def described(model: Model) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from l0ref import optim, schedules, surrogates
 from l0ref.cli.methods import method_options
+from l0ref.cli.networks import own_network
 from l0ref.cli.settings import Settings
 from l0ref.cli.values import check_once
 from l0ref.cli.values import options as pairs
@@ -32,13 +33,22 @@ class Job(NamedTuple):
 
 
 def build_model(settings: Settings, data: Splits, *, seed: int) -> Model:
-    """Return the untrained network, which must fit the images of the data set."""
-    dtype = choose("dtype", settings.dtype, ("float32", "float64"))
-    model = MODELS[choose("model", settings.model, MODELS)](seed=seed, dtype=np.dtype(dtype))
-    if model.input_shape != data.train.x.shape[1:]:
+    """Return the network to train, which must fit the samples of the data set and their classes."""
+    dtype = np.dtype(choose("dtype", settings.dtype, ("float32", "float64")))
+    shape, outputs = data.train.sample_shape, data.train.outputs
+    if settings.model in MODELS:
+        model = MODELS[settings.model](seed=seed, dtype=dtype)
+    else:
+        model = own_network(settings.model, data, seed=seed, dtype=dtype)
+    if model.input_shape != shape:
         raise ConfigError(
             f"model={settings.model!r} takes images of shape {model.input_shape}, "
-            f"data={settings.data!r} has {data.train.x.shape[1:]}; choose another model or data set"
+            f"data={settings.data!r} has {shape}; choose another model or data set"
+        )
+    if model.output_shape != (outputs,):
+        raise ConfigError(
+            f"model={settings.model!r} gives outputs of shape {model.output_shape}, data={settings.data!r} has "
+            f"{outputs} {'classes' if data.train.classes else 'targets'}; end the network with as many outputs"
         )
     return model
 

@@ -14,7 +14,8 @@ from l0ref.archive import read_json, write_atomic
 from l0ref.archive.lock import locked
 from l0ref.archive.strict_json import json_bytes
 from l0ref.cli.build import build_job, build_model
-from l0ref.cli.settings import CHOICES, Settings, resolve, to_json
+from l0ref.cli.flags import add_data_flags
+from l0ref.cli.settings import OWN_DATA, Settings, resolve, to_json
 from l0ref.cli.values import check_once, check_seeds, integer, out_folder, parts
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.experiment import Comparison, compare, comparison_text
@@ -48,9 +49,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         "--ratios", default="2,4,8,16,32", metavar="RATIO,...", help="compression ratios; default 2,4,8,16,32"
     )
     p.add_argument("--seeds", type=integer, default=1, metavar="N", help="run seeds 0, 1, ..., N - 1; default 1")
-    p.add_argument("--data", choices=CHOICES["data"], help="default digits, which are built in")
-    p.add_argument("--data-dir", metavar="DIR", help="folder with the IDX files; default: L0REF_DATA_DIR")
-    p.add_argument("--model", choices=CHOICES["model"], help="default digits_mlp, or lenet_300_100 for 28x28 images")
+    add_data_flags(p)
     p.add_argument("--epochs", type=integer, help="of training before the cut; default that of the model's preset")
     p.add_argument("--finetune-epochs", type=integer, help="budget after the cut, which methods that train share")
     p.add_argument(
@@ -75,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         keys = list(plan.points(build_model(settings, settings.load(), seed=0)))
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
-    default = f"runs/compare-{settings.data}-{settings.model}"
+    default = f"runs/compare-{settings.slug}"
     folder = out_folder("out", default if arguments.out is None else arguments.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +148,7 @@ def _read(path: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    names = ("data", "data_dir", "model", "epochs", "finetune_epochs")
+    names = ("data", "data_dir", *OWN_DATA, "model", "epochs", "finetune_epochs")
     try:
         return resolve({name: getattr(arguments, name) for name in names})
     except ArgumentError as error:

@@ -13,6 +13,7 @@ from typing import Any
 from l0ref.archive.folder import Claim, adopt, claim, discard, marker_of
 from l0ref.cli.build import build_job, build_model
 from l0ref.cli.flags import add_flags
+from l0ref.cli.networks import no_code
 from l0ref.cli.report import without_test
 from l0ref.cli.resume import Run, check_data, check_same, missing_run, overrides, stored_run
 from l0ref.cli.settings import Settings, likely_slip, read_config, resolve, to_json
@@ -118,11 +119,12 @@ def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None =
         arguments.seeds = before.get("seeds", 1)
     check_seeds(arguments.seeds)
     try:
-        file = read_config(arguments.config) if arguments.config is not None else {}
+        named = (str(arguments.data), str(arguments.model))
+        file = read_config(arguments.config, named=named) if arguments.config is not None else {}
         if found and arguments.resume is None:  # the same command again
             settings = resolve(file, given)
         else:
-            settings = resolve({k: v for k, v in before.items() if k != "seeds"}, file, given)
+            settings = resolve(no_code("resume", {k: v for k, v in before.items() if k != "seeds"}, named), file, given)
         if found:
             folder, config = Path(arguments.resume or arguments.out), to_json(settings) | {"seeds": arguments.seeds}
             override = overrides(arguments.override, config)
@@ -220,6 +222,7 @@ def run_seed(
     """Run the job once and write networks and numbers; return the experiment and its report."""
     folder = kept.folder
     data = settings.load()
+    kept.preparation = data.preparation
     model = build_model(settings, data, seed=settings.seed)
     job = build_job(settings)
     config = to_json(settings)
@@ -244,7 +247,7 @@ def run_seed(
     )
     shrunk = shrink(experiment.runs[MAIN].model)
     small = compact(shrunk, costs=costs)
-    files = write_compact(folder, small.model)
+    files = write_compact(folder, small.model, preparation=data.preparation)
     report = summarize(experiment, data, config=config, seed=settings.seed, small=small, shrunk=shrunk, files=files)
     write_result(folder, experiment, report)
     return experiment, report
@@ -284,4 +287,4 @@ def _known(settings: Settings) -> dict[str, Any]:
 
 
 def _default_out(settings: Settings) -> str:
-    return f"runs/{settings.data}-{settings.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return f"runs/{settings.slug}-{time.strftime('%Y%m%d-%H%M%S')}"

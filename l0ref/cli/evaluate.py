@@ -12,8 +12,9 @@ from l0ref.archive import read_json
 from l0ref.cli.settings import Settings, read_config, resolve
 from l0ref.cli.values import integer
 from l0ref.cli.write import COMPACT, CONFIG, DENSE, MODEL, PARTIAL, REPORT
-from l0ref.data import DATASETS, Splits
-from l0ref.errors import ConfigError
+from l0ref.data import Splits
+from l0ref.data.files import raw_parts
+from l0ref.errors import ConfigError, L0RefError
 from l0ref.nn import Model
 from l0ref.tables import percent, table, whole
 
@@ -22,6 +23,7 @@ examples:
   l0ref evaluate runs/digits                          the compact network on the test images of its data set
   l0ref evaluate runs/lenet5/seed-1 --split validation
   l0ref evaluate runs/digits/model.npz                the masked one
+  l0ref evaluate runs/own --on new.npz                other raw data, labelled and scaled as those of training
   l0ref evaluate model.npz --data mnist --data-dir DIR   a network without the configuration of its run
 """
 SPLITS = ("train", "validation", "test")
@@ -37,7 +39,11 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("result", metavar="RUN", help="a result folder, or a model file")
-    p.add_argument("--data", choices=tuple(DATASETS), help="default: that of the run")
+    p.add_argument("--data", metavar="DATA", help="default: that of the run")
+    p.add_argument(
+        "--on", metavar="FILE", help="raw data instead, FILE.npz, FILE.csv or a folder, prepared as the run's own were"
+    )
+    p.add_argument("--label", metavar="COLUMN", help="the column of labels of --on FILE.csv; default: that of the run")
     p.add_argument("--data-dir", metavar="DIR", help="folder with the IDX files; default: that of the run")
     p.add_argument("--split", choices=SPLITS, default="test", help="default: test")
     p.add_argument("--seed", type=integer, help="by which the digits were split; default: that of the run")
@@ -50,6 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seed is not None and arguments.seed < 0:
         raise ConfigError(f"--seed={arguments.seed} must be at least 0")
     path = model_file(Path(arguments.result))
+    if arguments.on is not None:
+        sys.stdout.write(on_text(arguments, path) + "\n")
+        return 0
     settings = settings_of(arguments, path)
     model = checkpoint.load(path)
     data = getattr(load_data(settings, model, path), arguments.split)
@@ -60,6 +69,30 @@ def run(arguments: argparse.Namespace) -> int:
         )
     sys.stdout.write(evaluation_text(model, path, data) + "\n")
     return 0
+
+
+def on_text(arguments: argparse.Namespace, path: Path) -> str:
+    """Evaluate raw data by what the model file says of their preparation."""
+    if arguments.data is not None:
+        raise ConfigError(f"--on {arguments.on} and --data {arguments.data} exclude each other; give one")
+    how = checkpoint.preparation_of(path)
+    if how is None:
+        raise ConfigError(f"{str(path)!r} does not say how raw data are prepared; give --data instead of --on")
+    config, label = path.parent / CONFIG, arguments.label
+    if label is None and arguments.on.endswith(".csv") and config.is_file():
+        label = read_json(config).get("label")
+    model = checkpoint.load(path)
+    try:
+        parts = raw_parts(Path(arguments.on).expanduser(), label=label)
+        data = how.apply(*parts.get(arguments.split, parts["train"]), name=arguments.on, dtype=model.dtype)
+    except L0RefError as error:
+        raise ConfigError(f"--on: {error}") from None
+    if data.sample_shape != model.input_shape:
+        raise ConfigError(
+            f"--on {arguments.on} has samples of shape {data.sample_shape}, the network of {str(path)!r} takes "
+            f"{model.input_shape}; give data of the same kind"
+        )
+    return evaluation_text(model, path, data)
 
 
 def model_file(result: Path) -> Path:
@@ -88,13 +121,14 @@ def settings_of(arguments: argparse.Namespace, path: Path) -> Settings:
             what = "--data" if given["data"] is None else "--seed, by which the digits were split"
             raise ConfigError(f"{str(path)!r} has no {CONFIG} beside it that tells of its training; give {what}")
         return resolve(given)
-    own = resolve(read_config(str(file)))
+    told = read_config(str(file), named=(str(given["data"]),), unread=("model",))
+    own = resolve(told)
     for name in ("data", "seed"):
         if given[name] not in (None, getattr(own, name)):
             raise ConfigError(
                 f"--{name} {given[name]} contradicts {str(file)!r}, which says {getattr(own, name)}; leave the flag out"
             )
-    return resolve(read_config(str(file)), {"data_dir": given["data_dir"]})
+    return resolve(told, {"data_dir": given["data_dir"]})
 
 
 def load_data(settings: Settings, model: Model, path: Path) -> Splits:

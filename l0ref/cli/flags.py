@@ -7,8 +7,9 @@ import dataclasses
 import textwrap
 from typing import Any
 
+from l0ref.cli.presets import PRESETS
 from l0ref.cli.resume import add_resume_flags
-from l0ref.cli.settings import CHOICES, COMPARISON, CUTS, GROUPS_OF_FLAGS, PRESETS, PRUNING, Settings
+from l0ref.cli.settings import CHOICES, COMPARISON, CUTS, GROUPS_OF_FLAGS, OWN_DATA, PRUNING, Settings
 from l0ref.cli.values import integer, number, parts
 from l0ref.pruning import CONTROLS
 
@@ -19,6 +20,8 @@ examples:
   l0ref compress --tolerance 0.05                  the largest cut that by itself costs 5 % of the loss
   l0ref compress --curve 2,4,8,16,32,64            also draw accuracy against compression
   l0ref compress --data mnist --data-dir DIR --model lenet_5 --seeds 3 --out runs/lenet5
+  l0ref compress --data FILE.npz --model mlp:784-300-100-10      your data and network: docs/own_data.md
+  l0ref compress --data FILE.csv --label kind --model net.toml --amount 0.8
   l0ref compress --method lottery                  another method than magnitude; l0ref methods lists them
   l0ref compress --config job.toml                 settings from a file; flags win over it
   l0ref compress --resume runs/lenet5              go on after an interruption, in any process
@@ -56,7 +59,25 @@ def _add_setting(group: Any, field: dataclasses.Field[Any]) -> None:
         options["choices"] = CHOICES[field.name]
     elif kind != "str":
         options["type"] = _amount if field.name == "amount" else TYPES[kind]
+    if field.name == "model":
+        options |= {"nargs": "+", "action": Words}
     group.add_argument(f"--{field.name.replace('_', '-')}", **options)
+
+
+def add_data_flags(group: Any) -> None:
+    """Add the flags that name data set and network, which commands that train share."""
+    for field in dataclasses.fields(Settings):
+        if field.name in ("data", "data_dir", *OWN_DATA, "model"):
+            _add_setting(group, field)
+
+
+class Words(argparse.Action):
+    """One value of one word, or of the two words "run DIR"."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        if len(values) != (2 if values[0] == "run" else 1):
+            parser.error(f"argument --model: {' '.join(values)!r} must be one word, or the two words run DIR")
+        setattr(namespace, self.dest, " ".join(values))
 
 
 def _default(name: str, about: str = "") -> str:

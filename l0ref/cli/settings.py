@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from l0ref import optim, schedules
 from l0ref.archive.strict_json import parse_json, read_file
+from l0ref.cli.networks import OWN_MODELS, is_own, no_code
+from l0ref.cli.presets import OWN_PRESET, PRESETS
 from l0ref.cli.values import MAX_WHOLE
-from l0ref.data import Splits, load
-from l0ref.errors import CheckpointError, ConfigError
+from l0ref.data import DATASETS, Splits, load, open_data
+from l0ref.data.arrays import TASKS, check_shares
+from l0ref.data.files import names_code
+from l0ref.data.preparation import LAYOUTS
+from l0ref.errors import CheckpointError, ConfigError, L0RefError
 from l0ref.methods import METHODS
+from l0ref.nn import MODELS
 from l0ref.penalty import GROUPS, LAYER_WEIGHTS
 from l0ref.surrogates import SURROGATES
 from l0ref.validate import choose
@@ -41,12 +49,28 @@ def setting(default: Any, group: str, about: str = "", *, says: str = "", metava
 class Settings:
     """One compression job, resolved. Names and meanings are those of the flags of `l0ref compress`, made from this."""
 
-    data: str = setting("digits", DATA, says="default digits, which are built in")
+    data: str = setting(
+        "digits", DATA, metavar="DATA",
+        says="digits, mnist, fashion-mnist, FILE.npz, FILE.csv, a folder of IDX files or of CIFAR-10 in its binary "
+        "version, or package.module:function; default digits, which are built in",
+    )  # fmt: skip
     data_dir: str | None = setting(None, DATA, says="folder with the IDX files; default: L0REF_DATA_DIR", metavar="DIR")
     validation: int | None = setting(
         None, DATA, says="images held out to choose by; default 200 of digits, else 5000", metavar="N"
     )
-    model: str = setting("digits_mlp", DATA, says="default digits_mlp, or lenet_300_100 for 28x28 images")
+    label: str | None = setting(None, DATA, says="the column of labels of a .csv file; default none", metavar="COLUMN")
+    split: tuple[float, ...] = setting(
+        (0.8, 0.1, 0.1), DATA, metavar="SHARES",
+        says="of training, validation and test in own data, as far as they are not given; default 0.8,0.1,0.1",
+    )  # fmt: skip
+    task: str = setting("classes", DATA, "values: regression on own data")
+    layout: str = setting("nchw", DATA, "axes of own images")
+    scaling: str = setting("standard", DATA, "of own data, by mean and deviation of the training set")
+    model: str = setting(
+        "digits_mlp", DATA, metavar="MODEL",
+        says=f"{', '.join(MODELS)}, mlp:784-300-100-10, FILE.toml, FILE.json, package.module:function, or run DIR, "
+        "which goes on from a result; default digits_mlp, or lenet_300_100 for 28x28 images",
+    )  # fmt: skip
     surrogate: str = setting("laplace", PENALTY, says="default laplace, 1 - exp(-beta |w|)")
     surrogate_options: str = setting(
         "", PENALTY, says="its parameters, as in lam=1,gamma=2; default: its own", metavar="K=V,..."
@@ -94,33 +118,28 @@ class Settings:
     seed: int = setting(0, COMPARISON)
     dtype: str = setting("float32", DATA)
 
+    @property
+    def slug(self) -> str:
+        """Data set and network, as a name of a folder."""
+        return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", Path(each).name) for each in (self.data, self.model))
+
     def load(self, *, dtype: str | None = None) -> Splits:
         """Return the data set of the job, split as its seed says; `dtype` instead of the job's own."""
+        if self.data not in DATASETS:
+            own = {"split": self.split, "task": self.task, "layout": self.layout, "dtype": dtype or self.dtype}
+            normalise = self.scaling == "standard"
+            try:
+                return open_data(self.data, label=self.label, seed=self.seed, normalise=normalise, **own)
+            except L0RefError as error:
+                raise ConfigError(str(error)) from None
         options: dict[str, Any] = {"seed": self.seed, "validation": self.validation, "dtype": dtype or self.dtype}
         return load(self.data, data_dir=self.data_dir, **options)
 
 
-# What was found to work, and on what: compression at little loss within a minute or a few.
-PRESETS: dict[str, dict[str, Any]] = {
-    "digits_mlp": {
-        "alpha": 4e-4, "amount": 0.95, "epochs": 200, "finetune_epochs": 100, "batch_size": 64,
-        "controls": ("none", "l2", "l1", "random"), "control_l1": 2e-3, "control_l2": 1e-3,
-    },
-    "digits_cnn": {
-        "alpha": 2e-4, "lr": 2e-3, "amount": 0.9, "epochs": 60, "finetune_epochs": 40, "batch_size": 64,
-        "controls": ("none",), "control_l1": 1e-3, "control_l2": 1e-3,
-    },
-    "lenet_300_100": {
-        "amount": 1 - 1 / 60, "lr": 3e-3, "lr_final": 1 / 300, "epochs": 40, "finetune_epochs": 20,
-        "control_l2": 5e-4,
-    },
-    "lenet_5": {"amount": 0.99, "lr": 3e-3, "epochs": 12, "finetune_epochs": 6},
-    "vgg_small": {"amount": 0.9, "epochs": 8, "finetune_epochs": 4},
-    "resnet_small": {"amount": 0.9, "epochs": 8, "finetune_epochs": 4},
-}  # fmt: skip
 CHOICES: dict[str, Sequence[str]] = {
-    "data": tuple(DEFAULT_MODEL),
-    "model": tuple(PRESETS),
+    "task": TASKS,
+    "layout": LAYOUTS,
+    "scaling": ("standard", "none"),
     "surrogate": tuple(cls.name for cls in SURROGATES.values()),
     "layer_weights": tuple(LAYER_WEIGHTS),
     "groups": GROUPS,
@@ -132,20 +151,12 @@ CHOICES: dict[str, Sequence[str]] = {
     "schedule": tuple(name for name in schedules.names() if name != "linear_warmup"),
     "dtype": ("float32", "float64"),
 }
+OWN_DATA = ("label", "split", "task", "layout", "scaling")  # settings of data that are not built in
 CUTS = ("amount", "threshold", "tolerance")
 FLAGS_ONLY = (
-    "config",
-    "out",
-    "overwrite",
-    "no_figures",
-    "hide_test",
-    "quiet",
-    "seeds",
-    "debug",
-    "resume",
-    "override",
+    "config", "out", "overwrite", "no_figures", "hide_test", "quiet", "seeds", "debug", "resume", "override",
     "checkpoint_every",
-)
+)  # fmt: skip
 MAX_CONFIG = 2**14  # bytes of a file with settings
 PERCENT = range(1, 100)  # whole numbers that were probably meant as a percentage
 
@@ -158,30 +169,57 @@ def resolve(*sources: Mapping[str, Any]) -> Settings:
         if any(cut in update for cut in CUTS):  # one rule for the cut: a later source replaces an earlier one's
             given = {k: v for k, v in given.items() if k not in CUTS}
         given |= update
-    data = choose("data", given.get("data", "digits"), DEFAULT_MODEL)
-    if data == "digits" and given.get("data_dir") is not None:
-        raise ConfigError(
-            f"data_dir={given['data_dir']!r} is of no use to data='digits', which are built in; "
-            "name the data set of that folder: --data mnist or fashion-mnist"
-        )
-    model = choose("model", given.get("model", DEFAULT_MODEL[data]), PRESETS)
-    preset = dict(PRESETS[model])
+    data = given.get("data", "digits")
+    _check_data(data, given)
+    if "model" not in given and data not in DEFAULT_MODEL:
+        raise ConfigError(f"data={data!r} needs a network; give --model, as in mlp:784-300-100-10")
+    model = given.get("model") or DEFAULT_MODEL[data]
+    if not isinstance(model, str) or (model not in PRESETS and not is_own(model)):
+        choose("model", model, (*PRESETS, *OWN_MODELS))
+    preset = dict(PRESETS.get(model, OWN_PRESET))
     if any(cut in given for cut in CUTS):
         preset.pop("amount", None)
     return _typed({"data": data, "model": model, **preset, **given})
 
 
-def read_config(path: str) -> dict[str, Any]:
+def _check_data(data: Any, given: Mapping[str, Any]) -> None:
+    """Refuse a word that is neither a data set nor a source of data, and settings of the other kind of data."""
+    own = isinstance(data, str) and (names_code(data) or "/" in data or "." in data or Path(data).exists())
+    if data not in DATASETS and not own:
+        choose("data", data, (*DATASETS, "FILE.npz", "FILE.csv", "FOLDER", "package.module:function"))
+    if data in DATASETS:
+        if name := next((name for name in OWN_DATA if _changed(name, given)), None):
+            raise ConfigError(f"{name}={given[name]!r} is for data of your own, not for data={data!r}; leave it out")
+        if data == "digits" and given.get("data_dir") is not None:
+            raise ConfigError(
+                f"data_dir={given['data_dir']!r} is of no use to data='digits', which are built in; "
+                "name the data set of that folder: --data mnist or fashion-mnist"
+            )
+        return
+    for name in ("data_dir", "validation"):
+        if given.get(name) is not None:
+            raise ConfigError(f"{name}={given[name]!r} is for data sets by name; for data={data!r} give --split")
+    check_shares(given.get("split", Settings.split))
+
+
+def _changed(name: str, given: Mapping[str, Any]) -> bool:
+    default = Settings.__dataclass_fields__[name].default
+    value = given.get(name, default)
+    return bool((tuple(value) if isinstance(value, list) else value) != default)
+
+
+def read_config(path: str, *, named: Sequence[str] = (), unread: Sequence[str] = ()) -> dict[str, Any]:
     """Return the settings of a TOML file: the flags' names as keys, with "-" or "_", in one flat table.
 
-    The config.json of a result will do, too.
+    The config.json of a result will do, too. A file may not name code to run, as data="module:function" does, unless
+    the same word is among those `named` by hand, or nobody acts on the setting: `unread`.
     """
     name = f"config={path!r}"
     try:
         data = read_file(path, name=name, max_bytes=MAX_CONFIG)
         if path.endswith(".json"):
-            return _checked_table(path, parse_json(data))
-        return _checked_table(path, tomllib.loads(data.decode("utf-8")))
+            return _checked_table(path, parse_json(data), (*named, *unread))
+        return _checked_table(path, tomllib.loads(data.decode("utf-8")), (*named, *unread))
     except CheckpointError as error:
         raise ConfigError(str(error)) from None
     except (RecursionError, MemoryError):
@@ -195,7 +233,7 @@ def read_config(path: str) -> dict[str, Any]:
         raise ConfigError(f"{name} is not {kind}: {str(error)[:200]}; correct the file") from None
 
 
-def _checked_table(path: str, table: Any) -> dict[str, Any]:
+def _checked_table(path: str, table: Any, named: Sequence[str]) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ConfigError(f"config={path!r} holds {type(table).__name__}, expected settings by name")
     for key, value in table.items():
@@ -203,7 +241,7 @@ def _checked_table(path: str, table: Any) -> dict[str, Any]:
             raise ConfigError(
                 f"config={path!r} has a table [{key}]; write each setting as name = value, outside of tables"
             )
-    return {key.replace("-", "_"): value for key, value in table.items()}
+    return no_code(path, {key.replace("-", "_"): value for key, value in table.items()}, named)
 
 
 def likely_slip(settings: Settings) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from l0ref import checkpoint
 from l0ref.archive import json_bytes, write_atomic, write_npz
 from l0ref.archive.folder import marker_of
+from l0ref.data import Preparation
 from l0ref.errors import ConfigError
 from l0ref.nn import Model
 from l0ref.pruning import MAIN, Compressed, Experiment, Stage
@@ -29,26 +30,31 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.preparation: Preparation | None = None
         self._last: Model | None = None
 
     def reached(self, name: str, stage: Stage) -> None:
         """Remember the network of a stage; write that of the main run before it is pruned."""
         self._last = stage.model
         if name == MAIN and stage.name == "dense":
-            checkpoint.save(self.folder / DENSE, stage.model)
+            self.save(DENSE, stage.model)
 
     def finished(self, name: str, run: Compressed) -> None:
         """Write model.npz and masks.npz of the main run."""
         if name == MAIN:
-            checkpoint.save(self.folder / MODEL, run.model)
+            self.save(MODEL, run.model)
             masks = {k: run.model.mask(k) for k in run.model.weights}
             write_npz(self.folder / "masks.npz", masks, manifest={"kind": "l0ref masks"})
+
+    def save(self, name: str, model: Model) -> None:
+        """Write a network, with what raw arrays go through before it."""
+        checkpoint.save(self.folder / name, model, preparation=self.preparation)
 
     def keep_partial(self, stop: BaseException) -> None:
         """Write the last good network of what `stop` has ended, and its history if that was a training."""
         model, history = getattr(stop, "model", None) or self._last, getattr(stop, "history", None)
         if model is not None:
-            checkpoint.save(self.folder / PARTIAL, model)
+            self.save(PARTIAL, model)
         if history is not None:
             write_atomic(self.folder / PARTIAL_HISTORY, history.to_csv().encode("utf-8"))
 
@@ -90,9 +96,9 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     write_atomic(folder / CONFIG, json_bytes(config))
 
 
-def write_compact(folder: Path, small: Model) -> dict[str, Path]:
+def write_compact(folder: Path, small: Model, *, preparation: Preparation | None = None) -> dict[str, Path]:
     """Write compact.npz; return where the masked and the compact network are."""
-    checkpoint.save(folder / COMPACT, small)
+    checkpoint.save(folder / COMPACT, small, preparation=preparation)
     return {"masked": folder / MODEL, "compact": folder / COMPACT}
 
 

@@ -9,18 +9,22 @@
 
 from __future__ import annotations
 
+from l0ref.data.arrays import from_arrays, split
 from l0ref.data.batching import batch_count, batches, orders
 from l0ref.data.dataset import Dataset, Splits
 from l0ref.data.download import fetch
+from l0ref.data.files import open_data
 from l0ref.data.folders import data_folder
 from l0ref.data.idx import checksum, read_idx
 from l0ref.data.loading import DATASETS, load
 from l0ref.data.partition import partition
+from l0ref.data.preparation import Preparation
 from l0ref.data.standardize import Standardization, standardize
 
 __all__ = [
     "DATASETS",
     "Dataset",
+    "Preparation",
     "Splits",
     "Standardization",
     "batch_count",
@@ -28,9 +32,12 @@ __all__ = [
     "checksum",
     "data_folder",
     "fetch",
+    "from_arrays",
     "load",
+    "open_data",
     "orders",
     "partition",
     "read_idx",
+    "split",
     "standardize",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, ShapeError
+from l0ref.tables import preformatted, table
 from l0ref.validate import Array, count, float_array, labels, owned, same_dtype, sealed
 
 
@@ -17,8 +18,9 @@ class Dataset:
     """Samples with their class labels.
 
     x        float32 or float64, finite: images (N, C, H, W) or vectors (N, D)
-    y        intp (N,), class indices in [0, classes)
-    classes  number of classes
+    y        intp (N,), class indices in [0, classes); without classes, the targets of a regression: floats (N, K) of
+             the dtype of x
+    classes  number of classes; 0 for a regression
     name     for messages and reports, e.g. "mnist/train"
 
     Both arrays are the data set's own and cannot be written: what was checked stays true. An array that somebody can
@@ -26,7 +28,7 @@ class Dataset:
     """
 
     x: Array
-    y: NDArray[np.intp]
+    y: NDArray[Any]
     classes: int
     name: str
 
@@ -36,15 +38,35 @@ class Dataset:
             raise ShapeError(f"x has shape {x.shape}, expected images (N, C, H, W) or vectors (N, D)")
         if x.size and not _finite(x):
             raise ArgumentError(f"x of {self.name!r} holds NaN or infinite entries; drop or repair those samples")
-        y = labels("y", self.y, shape=x.shape[:1], classes=count("classes", self.classes, least=1))
+        y = self._targets(x) if self.classes == 0 else self._labels(x)
         object.__setattr__(self, "x", owned(x))
         object.__setattr__(self, "y", owned(y))
+
+    def _labels(self, x: Array) -> Array:
+        return labels("y", self.y, shape=x.shape[:1], classes=count("classes", self.classes, least=1))
+
+    def _targets(self, x: Array) -> Array:
+        y = float_array("y", self.y)
+        same_dtype(x=x, y=y)
+        if y.ndim != 2 or len(y) != len(x):
+            raise ShapeError(
+                f"y has shape {y.shape}, expected ({len(x)}, K): K targets for each sample of {self.name!r}"
+            )
+        if y.size and not _finite(y):
+            raise ArgumentError(f"y of {self.name!r} holds NaN or infinite entries; drop or repair those samples")
+        return y
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __repr__(self) -> str:
-        return f"Dataset({self.name!r}, {len(self)} x {self.sample_shape}, {self.x.dtype}, {self.classes} classes)"
+        what = f"{self.classes} classes" if self.classes else f"{self.y.shape[1]} targets"
+        return f"Dataset({self.name!r}, {len(self)} x {self.sample_shape}, {self.x.dtype}, {what})"
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network for these data has: one for each class, or for each target."""
+        return self.classes or int(self.y.shape[1])
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -62,13 +84,14 @@ class Dataset:
         return Dataset(self.x.reshape(len(self), width), self.y, self.classes, self.name)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Splits:
     """Training, validation and test set of one data set.
 
     Everything that is chosen (best epoch, threshold, penalty strength) is chosen on `validation`; `test` is
     read once, at the end. `checksum` is the SHA-256 over the decoded bytes of the files the data came
-    from (`l0ref.data.idx.checksum`), so it tells which data a result was computed on.
+    from (`l0ref.data.idx.checksum`), so it tells which data a result was computed on. `preparation` says how raw arrays
+    became these, where `from_arrays` made them.
     """
 
     train: Dataset
@@ -76,11 +99,23 @@ class Splits:
     test: Dataset
     name: str
     checksum: str
+    preparation: Any = None  # a Preparation, whose file knows this one
+
+    def __repr__(self) -> str:
+        rows = []
+        for what, part in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            shape = "x".join(map(str, part.sample_shape))
+            rows.append([what, f"{len(part):,}", shape, str(part.x.dtype), f"{part.x.nbytes + part.y.nbytes:,}"])
+        what = f"{self.train.classes} classes" if self.train.classes else f"{self.train.outputs} targets"
+        return f"Splits({self.name!r}, {what})\n{table(['part', 'samples', 'sample', 'dtype', 'bytes'], rows)}"
+
+    def _repr_html_(self) -> str:
+        return preformatted(self)
 
     def __post_init__(self) -> None:
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         same_dtype(**{f"{key}.x": part.x for key, part in parts.items()})
-        for what in ("sample_shape", "classes"):
+        for what in ("sample_shape", "classes", "outputs"):
             if len({getattr(part, what) for part in parts.values()}) > 1:
                 found = ", ".join(f"{key} {getattr(part, what)}" for key, part in parts.items())
                 raise ShapeError(f"{what} differs between the splits of {self.name!r}: {found}; make them equal")

@@ -16,7 +16,7 @@ ROWS = 1000  # samples per step of the sums: float64 copies of a part, never of 
 
 @dataclass(frozen=True, eq=False)
 class Standardization:
-    """x -> (x - mean) / std, one mean and one std for each channel; for vectors (N, D) one of each in all."""
+    """x -> (x - mean) / std, one mean and one std for each channel; for vectors (N, D) one of each, or D."""
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
@@ -34,7 +34,7 @@ def standardize(splits: Splits) -> tuple[Splits, Standardization]:
 
     Both sums run in float64. Validation and test samples never enter the statistics.
     """
-    mean, std = _moments(splits.train.x)
+    mean, std = moments(splits.train.x)
     if not (std > 0).all():
         channel = int(np.argmin(std > 0))
         raise ArgumentError(f"train.x is constant in channel {channel}: no scale gives it variance 1; leave it out")
@@ -43,7 +43,8 @@ def standardize(splits: Splits) -> tuple[Splits, Standardization]:
     return replace(splits, train=train, validation=validation, test=test), numbers
 
 
-def _moments(x: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def moments(x: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and population standard deviation of each channel of images; of vectors, of all entries."""
     channels = x.reshape(len(x), x.shape[1] if x.ndim == 4 else 1, -1) if x.size else x
     if not x.size:
         raise ArgumentError(f"train.x has shape {x.shape}: no entry to take a mean of; load a training set first")
@@ -58,4 +59,4 @@ def _moments(x: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def _beside(value: NDArray[np.float64], x: Array) -> Array:
     """One number per channel, shaped to broadcast against `x` and in its dtype."""
-    return value.astype(x.dtype).reshape((1, -1, 1, 1) if x.ndim == 4 else (1, 1))
+    return value.astype(x.dtype).reshape((1, -1, 1, 1) if x.ndim == 4 else (1, -1))

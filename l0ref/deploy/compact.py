@@ -22,6 +22,7 @@ from l0ref.errors import ArgumentError
 from l0ref.nn import Conv2d, Layer, Linear, Model, Residual, SparseConv2d, SparseLinear
 from l0ref.nn.compiled import FEW, chain_of, is_lean
 from l0ref.sparse import Pattern
+from l0ref.tables import preformatted
 from l0ref.validate import Array, count
 
 
@@ -57,6 +58,9 @@ class CompactModel:
     def __repr__(self) -> str:
         """The table of the model, and a line for each choice."""
         return "\n".join([repr(self.model), *(f"{c.name} {c.form}: {c.why}" for c in self.choices)])
+
+    def _repr_html_(self) -> str:
+        return preformatted(self)
 
 
 def compact(model: Model, *, costs: Costs | None = None, batch_size: int = 128) -> CompactModel:

@@ -19,7 +19,7 @@ from l0ref.autodiff.tensor import grad
 from l0ref.data import Splits
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
-from l0ref.ops import cross_entropy
+from l0ref.nn.loss import data_loss
 from l0ref.pruning.axes import coupled_axes
 from l0ref.pruning.trace import CHUNK, trace
 from l0ref.pruning.units import free_axes, places, prune_units
@@ -78,7 +78,7 @@ def taylor_scores(model: Model, data: Splits, *, samples: int, seed: int, absolu
     total = {axis: np.zeros(size) for axis, size in free_axes(model).items()}
     for i, found in enumerate(trace(model, few.x)):
         wrt = [found.activated[axis] for axis in total]
-        slopes = grad(cross_entropy(found.logits, few.y[i * CHUNK : (i + 1) * CHUNK], reduction="sum"), wrt)
+        slopes = grad(data_loss(found.logits, few.y[i * CHUNK : (i + 1) * CHUNK], reduction="sum"), wrt)
         for axis, a, slope in zip(total, wrt, slopes, strict=True):
             each = _by_unit(a.data * slope).mean(axis=2, dtype=np.float64) / len(few)
             total[axis] += (np.abs(each) if absolute == "sample" else each).sum(axis=0)

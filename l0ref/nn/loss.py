@@ -42,9 +42,10 @@ def loss_and_gradient(
 ) -> Pass:
     """Return the loss of a batch, and its gradient with respect to every parameter, both on the tape.
 
-        L(params) = 1/N sum_n cross_entropy(network(x_n; params), y_n)
+        L(params) = 1/N sum_n cross_entropy(network(x_n; params), y_n)       y class labels
+        L(params) = 1/(N K) sum_nk (network(x_n; params)_k - y_nk)^2         y floats, of a regression
 
-    x, y             (N, ...) samples, (N,) class labels
+    x, y             (N, ...) samples, (N,) class labels or (N, K) targets
     label_smoothing  share of the target spread evenly over all classes
     training, rng    use batch statistics and dropout, which `rng` drives
 
@@ -52,6 +53,13 @@ def loss_and_gradient(
     """
     tensors = {key: Tensor(w) for key, w in params.items()}
     logits, changed = run(architecture, Tensor(x), tensors, buffers, training=training, rng=rng)
-    loss = ops.cross_entropy(logits, y, label_smoothing=label_smoothing)
+    loss = data_loss(logits, y, label_smoothing=label_smoothing)
     grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
     return Pass(logits.data, loss.data, grads, {**buffers, **changed})
+
+
+def data_loss(outputs: Tensor, y: Array, *, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+    """Return the loss of outputs (N, K): cross-entropy against labels (N,), squared error against floats (N, K)."""
+    if y.dtype.kind == "f":
+        return ops.mse_loss(outputs, y, reduction=reduction)
+    return ops.cross_entropy(outputs, y, label_smoothing=label_smoothing, reduction=reduction)

@@ -29,6 +29,7 @@ from l0ref.nn.sequence import leaves, run, shapes
 from l0ref.nn.sparse import SparseConv2d, SparseLinear
 from l0ref.nn.summary import summary
 from l0ref.streams import stream
+from l0ref.tables import preformatted
 from l0ref.validate import FLOATS, Array, count, fitting_masks, float_array
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # what a model file can hold as the name of an array
@@ -74,6 +75,9 @@ class Model:
 
     def __repr__(self) -> str:
         return summary(self)
+
+    def _repr_html_(self) -> str:
+        return preformatted(self)
 
     def replace(self, **changes: Any) -> Model:
         """Return a copy with other `params`, `masks` or `buffers`; weights are set to zero where masks say so."""
@@ -123,9 +127,14 @@ class Model:
         return sum(p.size for p in self.params.values())
 
     @property
+    def output_shape(self) -> Shape:
+        """Shape of the outputs for one sample."""
+        return shapes(self.architecture, self.input_shape)[-1]
+
+    @property
     def classes(self) -> int:
         """Number of outputs."""
-        return shapes(self.architecture, self.input_shape)[-1][0]
+        return self.output_shape[0]
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -31,6 +31,7 @@ from l0ref.pruning.cut import Cut
 from l0ref.pruning.sweep import sweep
 from l0ref.record import clock
 from l0ref.schedules import LogLinearKept, Schedule
+from l0ref.tables import preformatted, table
 from l0ref.training import History, Recipe, TrainingState, follow
 from l0ref.validate import count, portion
 
@@ -55,7 +56,7 @@ class Stage:
 Reached = Callable[[Stage], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compressed:
     """What a compression leaves.
 
@@ -76,6 +77,22 @@ class Compressed:
     cuts: tuple[dict[str, Any], ...]
     record: Mapping[str, Any] = field(default_factory=dict)
     cut: Cut | None = None
+
+    def __repr__(self) -> str:
+        rows = [
+            [
+                s.name,
+                f"{s.model.size - pruned_count(s.model):,}",
+                f"{s.validation.loss:.4f}",
+                f"{s.validation.acc1:.4f}",
+            ]
+            for s in self.stages
+        ]
+        head = table(["stage", "kept", "val loss", "val acc"], rows)
+        return f"Compressed(removed {self.removed:,}, {self.seconds:.1f} s)\n{head}\n{self.model!r}"
+
+    def _repr_html_(self) -> str:
+        return preformatted(self)
 
     @property
     def model(self) -> Model:

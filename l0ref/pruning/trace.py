@@ -20,6 +20,7 @@ from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.errors import ArgumentError
 from l0ref.nn import Conv2d, Layer, Linear, Model, Residual
 from l0ref.nn.activations import ELEMENTWISE
+from l0ref.nn.loss import data_loss
 from l0ref.pruning.axes import coupled_axes
 from l0ref.validate import Array, count, float_array
 
@@ -39,7 +40,7 @@ class Signals:
 
     def gradients(self, y: Array) -> dict[str, Array]:
         """Return dL/dz by layer, L the mean cross-entropy of these samples, whose labels are y."""
-        return dict(zip(self.leaving, grad(ops.cross_entropy(self.logits, y), [*self.leaving.values()]), strict=True))
+        return dict(zip(self.leaving, grad(data_loss(self.logits, y), [*self.leaving.values()]), strict=True))
 
 
 def signals(model: Model, x: Array) -> Signals:

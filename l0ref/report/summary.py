@@ -58,6 +58,7 @@ def summarize(
             "train": len(data.train),
             "validation": len(data.validation),
             "test": len(data.test),
+            **({} if data.preparation is None else {"preparation": data.preparation.to_json()}),
         },
         "main": main,
         **runs.pop(main),
@@ -79,10 +80,11 @@ def untuned_curves(experiment: Experiment, data: Splits, *, seed: int) -> dict[s
     """Return for each run pairs [compression ratio, validation accuracy] of its first network, pruned and not tuned.
 
     The ratios are 1, 2, 4, ... 64, up to the number of weights. Each run is cut as it was for the experiment; a method
-    that trains, or solves a problem for each layer, has no such points, which would take longer than the job.
+    that trains, or solves a problem for each layer, has no such points, which would take longer than the job; nor has a
+    regression, which has no accuracy.
     """
-    curves = {}
-    for name, run in experiment.runs.items():
+    curves: dict[str, list[list[float]]] = {}
+    for name, run in experiment.runs.items() if data.train.classes else ():
         dense = run.stages[0].model
         ratios = [ratio for ratio in UNTUNED_RATIOS if ratio <= dense.size]
         if run.cut is not None and METHODS[run.cut.method].kind in ("training", "layerwise"):

@@ -125,7 +125,7 @@ def steps_for(task: Task, *, batch_size: int) -> Steps:
     """Return the fastest steps there are for a task."""
     x, model = task.data.x, task.model
     plain = x.dtype == model.dtype and x.flags.c_contiguous and x.shape[1:] == model.input_shape
-    known = task.data.y.max(initial=0) < model.classes  # else the tape says which label is too large
+    known = task.data.classes and task.data.y.max(initial=0) < model.classes  # else the tape knows what to say
     if not (plain and known) or not steps_in_place(task.optimizer):
         return TapeSteps(task)
     chain = chain_of(model.architecture, model.input_shape, capacity=batch_size, dtype=model.dtype)
