@@ -42,7 +42,7 @@ def plan(*peers: str, **changes: Any) -> Plan:
 
 NAMES = (
     "conv", "epoch", "import", "layerwise", "limits", "optimizer", "scaling", "sparse", "sparse-conv", "sparse-net",
-    "sparse-pivot", "sparse-products", "sparse-step", "train-cnn", "train-mlp",
+    "sparse-pivot", "sparse-products", "sparse-step", "train-cnn", "train-mlp", "train-norm",
 )  # fmt: skip
 SPARSE = {name for name in NAMES if name.startswith("sparse")}
 
@@ -74,7 +74,7 @@ def test_our_contender_agrees_with_the_truth(name: str) -> None:
 
 PEER_CASES = [(name, peer) for name in NAMES for peer in ("torch", "autograd", "mygrad", "scipy")]
 TAKE_PART = {
-    "torch": {"conv", "epoch", "limits", "optimizer", "scaling", "train-cnn", "train-mlp"} | SPARSE,
+    "torch": {"conv", "epoch", "limits", "optimizer", "scaling", "train-cnn", "train-mlp", "train-norm"} | SPARSE,
     "autograd": {"train-mlp"},
     "mygrad": {"conv", "train-cnn", "train-mlp"},
     "scipy": {"limits", "sparse", "sparse-pivot", "sparse-products"},
