@@ -328,7 +328,7 @@ def test_a_finished_l0_network_outlives_a_control_that_fails(
         raise Diverged("train, epoch 1, batch 1: the loss is nan; try a smaller learning rate")
 
     monkeypatch.setattr(
-        "l0ref.pruning.controls.Control.train", lambda self, recipe: fail() if self.name == "none" else recipe
+        "l0ref.experiment.controls.Control.train", lambda self, recipe: fail() if self.name == "none" else recipe
     )
     out = tmp_path / "x"
     assert main(["compress", *QUICK, "--controls", "none", "--out", str(out), "--quiet"]) == 1

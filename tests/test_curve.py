@@ -11,9 +11,9 @@ import pytest
 from l0ref import nn
 from l0ref.data import Dataset, Splits
 from l0ref.errors import L0RefError
+from l0ref.experiment.curve import pruning_curve
 from l0ref.nn import Model
 from l0ref.pruning import Cut
-from l0ref.pruning.curve import pruning_curve
 
 RATIOS = (1.0, 7.0, 2.0, 40 / 3)
 

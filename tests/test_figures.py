@@ -19,10 +19,11 @@ from matplotlib.text import Annotation
 
 from l0ref import nn, surrogates
 from l0ref.errors import ArgumentError
+from l0ref.experiment import Experiment
 from l0ref.metrics import Score
 from l0ref.nn import Model
 from l0ref.penalty import Penalty
-from l0ref.pruning import Compressed, Experiment, Stage, prune
+from l0ref.pruning import Compressed, Stage, prune
 from l0ref.report.figures import draw_all
 from l0ref.report.figures.axes import axes_figure
 from l0ref.report.figures.compression import compression_figure

@@ -13,21 +13,9 @@ import pytest
 from l0ref import data, metrics, nn, prune
 from l0ref.data import Dataset, Splits
 from l0ref.errors import ArgumentError, ConfigError, LayerCollapse
+from l0ref.experiment import CONTROLS, MAIN, control, run_experiment
 from l0ref.penalty import Penalty
-from l0ref.pruning import (
-    CONTROLS,
-    MAIN,
-    SCORES,
-    Cut,
-    Recipe,
-    compress,
-    control,
-    prune_and_tune,
-    prune_gradually,
-    pruned_count,
-    run_experiment,
-    train_dense,
-)
+from l0ref.pruning import SCORES, Cut, Recipe, compress, prune_and_tune, prune_gradually, pruned_count, train_dense
 from l0ref.surrogates import L1, Laplace
 
 
@@ -387,8 +375,8 @@ def test_experiment_hands_on_its_settings(splits: Splits, way: str, monkeypatch:
         compressed.append((label, (start, *args), options))
         return SimpleNamespace(removed=222)
 
-    monkeypatch.setattr("l0ref.pruning.experiment.train_dense", train)
-    monkeypatch.setattr(f"l0ref.pruning.experiment.{way}", cut)
+    monkeypatch.setattr("l0ref.experiment.controlled.train_dense", train)
+    monkeypatch.setattr(f"l0ref.experiment.controlled.{way}", cut)
     gradually = way == "prune_gradually"
     run_experiment(
         tiny(), splits, train=TRAIN, cut=Cut(amount=0.9), finetune=TUNE, seed=7, rounds=1 if gradually else 3,
@@ -419,7 +407,7 @@ def test_experiment_hands_on_its_settings(splits: Splits, way: str, monkeypatch:
 def test_experiment_refuses_before_it_trains(
     splits: Splits, options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr("l0ref.pruning.experiment.train_dense")
+    monkeypatch.delattr("l0ref.experiment.controlled.train_dense")
     job: dict[str, Any] = {"train": TRAIN, "cut": Cut(amount=0.5), "finetune": TUNE, "seed": 0}
     with pytest.raises(ValueError, match=said):
         run_experiment(tiny(), splits, **(job | options))

@@ -16,8 +16,9 @@ from l0ref import data, metrics, nn
 from l0ref.data import Splits
 from l0ref.deploy.compact import compact
 from l0ref.errors import ArgumentError, CheckpointError, ConfigError, DataError
+from l0ref.experiment import Experiment, run_experiment
 from l0ref.penalty import Penalty
-from l0ref.pruning import Compressed, Cut, Experiment, Recipe, Stage, run_experiment
+from l0ref.pruning import Compressed, Cut, Recipe, Stage
 from l0ref.report import (
     aggregate,
     aggregate_text,

@@ -18,10 +18,11 @@ from l0ref.checkpoint import run as record_module
 from l0ref.checkpoint.folder import FolderKeeper, states
 from l0ref.checkpoint.identity import digest
 from l0ref.errors import CheckpointError, ConfigError
+from l0ref.experiment import Experiment, run_experiment
 from l0ref.methods import METHODS, Pruned
 from l0ref.nn import Model
 from l0ref.penalty import Penalty
-from l0ref.pruning import Compressed, Cut, Experiment, compress, run_experiment
+from l0ref.pruning import Compressed, Cut, compress
 from l0ref.training import Recipe
 from tests.method_contract import networks
 

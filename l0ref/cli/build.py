@@ -15,16 +15,17 @@ from l0ref.cli.values import check_once
 from l0ref.cli.values import options as pairs
 from l0ref.data import Splits
 from l0ref.errors import ConfigError
+from l0ref.experiment import CONTROLS
 from l0ref.nn import MODELS, Model
 from l0ref.penalty import Penalty
-from l0ref.pruning import CONTROLS, Cut, Recipe
+from l0ref.pruning import Cut, Recipe
 from l0ref.validate import between, choose, count, nonnegative, positive, real
 
 WITH_BETA = [cls.name for cls in surrogates.SURROGATES.values() if "beta" in {f.name for f in dataclasses.fields(cls)}]
 
 
 class Job(NamedTuple):
-    """What `l0ref.pruning.experiment` takes."""
+    """What `l0ref.experiment.controlled` takes."""
 
     train: Recipe
     cut: Cut

@@ -31,8 +31,9 @@ from l0ref.cli.write import (
 from l0ref.deploy.compact import compact
 from l0ref.deploy.costs import Costs, known_costs
 from l0ref.errors import ArgumentError, ConfigError
-from l0ref.pruning import MAIN, Experiment, run_experiment, shrink
-from l0ref.pruning.experiment import check_cuts
+from l0ref.experiment import MAIN, Experiment, run_experiment
+from l0ref.experiment.controlled import check_cuts
+from l0ref.pruning import shrink
 from l0ref.report import aggregate, aggregate_text, draw_all, full_text, summarize
 
 COMMAND = "compress"

@@ -11,7 +11,7 @@ from l0ref.cli.presets import PRESETS
 from l0ref.cli.resume import add_resume_flags
 from l0ref.cli.settings import CHOICES, COMPARISON, CUTS, GROUPS_OF_FLAGS, OWN_DATA, PRUNING, Settings
 from l0ref.cli.values import integer, number, parts
-from l0ref.pruning import CONTROLS
+from l0ref.experiment import CONTROLS
 
 EXAMPLES = """\
 examples:

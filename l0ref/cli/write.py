@@ -12,8 +12,9 @@ from l0ref.archive import json_bytes, write_atomic, write_npz
 from l0ref.archive.folder import marker_of
 from l0ref.data import Preparation
 from l0ref.errors import ConfigError
+from l0ref.experiment import MAIN, Experiment
 from l0ref.nn import Model
-from l0ref.pruning import MAIN, Compressed, Experiment, Stage
+from l0ref.pruning import Compressed, Stage
 from l0ref.report import find_reports
 from l0ref.training import rows_to_csv
 

@@ -1,5 +1,21 @@
-"""Experiments of many runs: all methods from one trained network, at equal weights or multiply-adds."""
+"""Experiments of several runs: a compression beside its controls, what pruning alone costs, all methods compared."""
 
 from l0ref.experiment.comparison import Comparison, compare, comparison_text, error_table, point
+from l0ref.experiment.controlled import MAIN, Experiment, run_experiment
+from l0ref.experiment.controls import CONTROLS, Control, control
+from l0ref.experiment.curve import pruning_curve
 
-__all__ = ["Comparison", "compare", "comparison_text", "error_table", "point"]
+__all__ = [
+    "CONTROLS",
+    "MAIN",
+    "Comparison",
+    "Control",
+    "Experiment",
+    "compare",
+    "comparison_text",
+    "control",
+    "error_table",
+    "point",
+    "pruning_curve",
+    "run_experiment",
+]

@@ -2,10 +2,7 @@
 
 from l0ref.metrics import pruned_count
 from l0ref.pruning.axes import Axes, coupled_axes
-from l0ref.pruning.controls import CONTROLS, Control, control
-from l0ref.pruning.curve import pruning_curve
 from l0ref.pruning.cut import Cut
-from l0ref.pruning.experiment import MAIN, Experiment, run_experiment
 from l0ref.pruning.pipeline import Compressed, Dense, Stage, compress, prune_and_tune, prune_gradually, train_dense
 from l0ref.pruning.prune import prune
 from l0ref.pruning.score import SCORES
@@ -14,20 +11,15 @@ from l0ref.pruning.sweep import Sweep, sweep
 from l0ref.training import Recipe
 
 __all__ = [
-    "CONTROLS",
-    "MAIN",
     "SCORES",
     "Axes",
     "Compressed",
-    "Control",
     "Cut",
     "Dense",
-    "Experiment",
     "Recipe",
     "Stage",
     "Sweep",
     "compress",
-    "control",
     "coupled_axes",
     "dead_units",
     "mask_units",
@@ -36,8 +28,6 @@ __all__ = [
     "prune_and_tune",
     "prune_gradually",
     "pruned_count",
-    "pruning_curve",
-    "run_experiment",
     "shrink",
     "surgery",
     "sweep",

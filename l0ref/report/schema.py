@@ -27,7 +27,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from l0ref.errors import ArgumentError
-from l0ref.pruning import MAIN
+from l0ref.experiment import MAIN
 
 SCHEMA_VERSION = 1
 Row = Mapping[str, Any]

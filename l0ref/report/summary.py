@@ -15,9 +15,10 @@ from l0ref import metrics
 from l0ref.data import Dataset, Splits
 from l0ref.deploy.compact import CompactModel
 from l0ref.environment import environment
+from l0ref.experiment import Experiment, pruning_curve
 from l0ref.methods.registry import METHODS
 from l0ref.nn import Model
-from l0ref.pruning import Compressed, Experiment, Stage, pruning_curve
+from l0ref.pruning import Compressed, Stage
 from l0ref.report.schema import SCHEMA_VERSION, main_of
 from l0ref.report.speed import speedup
 from l0ref.report.usage import deployment

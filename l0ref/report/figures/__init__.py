@@ -12,8 +12,8 @@ from typing import Any
 
 from l0ref.archive import write_atomic
 from l0ref.errors import ConfigError
+from l0ref.experiment import Experiment
 from l0ref.penalty import Penalty
-from l0ref.pruning import Experiment
 from l0ref.report.schema import main_of, runs_of
 
 

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from l0ref.experiment import Experiment
 from l0ref.nn import Model
-from l0ref.pruning import Compressed, Experiment
+from l0ref.pruning import Compressed
 from l0ref.report.figures.style import BLACK, GREY, legend_above, look, new_figure, tidy
 from l0ref.report.schema import main_of
 from l0ref.validate import Array

@@ -12,10 +12,10 @@ from typing import Any
 
 from l0ref.data import Splits
 from l0ref.errors import ConfigError
+from l0ref.experiment.controls import Control, control
 from l0ref.masks import amount_for_compression
 from l0ref.nn import Model
 from l0ref.penalty import Penalty
-from l0ref.pruning.controls import Control, control
 from l0ref.pruning.cut import Cut
 from l0ref.pruning.pipeline import Compressed, Dense, Stage, prune_and_tune, prune_gradually, ramp_to, train_dense
 from l0ref.training import Recipe
