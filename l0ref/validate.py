@@ -175,7 +175,7 @@ def fitting_masks(masks: Mapping[str, Any], arrays: Mapping[str, Array]) -> None
     """Refuse masks that are not bool and shaped like the arrays of their names."""
     for key, mask in masks.items():
         if key not in arrays:
-            raise ArgumentError(f"masks has {key!r}, which is no parameter; choose from {', '.join(arrays)}")
+            raise ArgumentError(f"masks has {key!r}, which is not a parameter; choose from {', '.join(arrays)}")
         found, expected = as_array(f"masks[{key!r}]", mask), arrays[key].shape
         if found.dtype != np.bool_ or found.shape != expected:
             raise ShapeError(f"masks[{key!r}] is {found.dtype} {found.shape}, expected bool {expected}")

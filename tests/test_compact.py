@@ -360,7 +360,7 @@ def test_a_file_that_is_no_cost_model_is_refused(spoil: str, tmp_path: Path) -> 
     found = json.loads(path.read_text())
     del found[spoil]
     path.write_text(json.dumps(found))
-    with pytest.raises(ConfigError, match=rf"is no cost model: '{spoil}' is wrong or missing; write it with l0ref"):
+    with pytest.raises(ConfigError, match=rf"is not a cost model: '{spoil}' is wrong or missing; write it with l0ref"):
         Costs.load(path)
     found = {
         "schema_version": 2,
@@ -370,16 +370,16 @@ def test_a_file_that_is_no_cost_model_is_refused(spoil: str, tmp_path: Path) -> 
         "lines": {"linear": {"dense": [-1, 1], "sparse": [0, 0, 0]}},
     }
     path.write_text(json.dumps(found))
-    with pytest.raises(ConfigError, match=r"is no cost model: coefficients \[-1, 1\] is wrong or missing"):
+    with pytest.raises(ConfigError, match=r"is not a cost model: coefficients \[-1, 1\] is wrong or missing"):
         Costs.load(path)
     found["lines"] = {"linear": {"dense": [0, 1], "sparse": [0, 0, 0]}, "conv": {"dense": [0, 1], "sparse": [0, 0, 0]}}
     found["few"] = [1]
     path.write_text(json.dumps(found))
-    with pytest.raises(ConfigError, match=r"is no cost model: .* is wrong or missing"):
+    with pytest.raises(ConfigError, match=r"is not a cost model: .* is wrong or missing"):
         Costs.load(path)
     found["few"] = {"linear": found["lines"]["linear"]}
     path.write_text(json.dumps(found))
-    with pytest.raises(ConfigError, match=r"is no cost model: 'conv' is wrong or missing"):
+    with pytest.raises(ConfigError, match=r"is not a cost model: 'conv' is wrong or missing"):
         Costs.load(path)
 
 

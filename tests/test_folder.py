@@ -228,7 +228,9 @@ def test_discard(tmp_path: Path) -> None:
 def test_a_hostile_marker_reaches_nothing_outside(tmp_path: Path, text: str) -> None:
     write(tmp_path, "kept", "victim")
     write(tmp_path / "x", text, MARKER)
-    with pytest.raises(DataError, match=r"\.l0ref\.json' is no marker of a result: .* is wrong; move the folder away"):
+    with pytest.raises(
+        DataError, match=r"\.l0ref\.json' is not a marker of a result: .* is wrong; move the folder away"
+    ):
         result(tmp_path / "x", "new", "report.json", overwrite=True)
     assert visible(tmp_path) == {"victim": "kept"}
 

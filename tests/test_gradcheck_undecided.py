@@ -274,7 +274,9 @@ def test_options_are_the_settings() -> None:
     assert list(Options.__annotations__) == list(Settings.__dataclass_fields__)
     assert Settings.of(seed=3) == Settings(seed=3)
     for check in (lambda **o: gradcheck(lambda x: x, ONES, **o), lambda **o: report_of(relu_sum, ONES, ONES, **o)):
-        with pytest.raises(TypeError, match=r"^'fast' is no option of a gradient check; the options are eps, atol, "):
+        with pytest.raises(
+            TypeError, match=r"^'fast' is not an option of a gradient check; the options are eps, atol, "
+        ):
             check(fast=True)
 
 

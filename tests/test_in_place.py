@@ -244,7 +244,7 @@ def test_what_the_optimizer_refuses_is_refused() -> None:
     adam, params = optim.Adam(), {"w": np.ones(3)}
     state, nothing = adam.init(params), Pull(Laplace(1.0), {})
     for error, said, arguments in (
-        (ArgumentError, r"^masks has 'x', which is no parameter", (params, state, {"x": np.ones(3, bool)})),
+        (ArgumentError, r"^masks has 'x', which is not a parameter", (params, state, {"x": np.ones(3, bool)})),
         (ShapeError, r"^masks\['w'\] is bool \(2,\), expected bool \(3,\)", (params, state, {"w": np.ones(2, bool)})),
         (ShapeError, r"^masks\['w'\] is int64 \(3,\), expected bool", (params, state, {"w": np.ones(3, int)})),
         (ArgumentError, r"^state has the slots \[\], expected \['m', 'v'\]", (params, optim.State(), {})),

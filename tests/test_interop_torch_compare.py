@@ -351,7 +351,7 @@ Y = np.array([0, 1, 0])
 
 
 class Restless(torch.nn.Module):
-    """A module with dropout that is no layer."""
+    """A module with dropout that is not a layer."""
 
     def __init__(self):
         super().__init__()

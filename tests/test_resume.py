@@ -310,10 +310,10 @@ def test_folder_of_another_training_or_process_is_refused(tmp_path: Path) -> Non
         begun(tmp_path / "a", RECIPE, LAYERS)
     with keeping(tmp_path / "a", every=1, begin=False), pytest.raises(ConfigError, match=f"process {os.getpid()};"):
         gone_on(tmp_path / "a")
-    with pytest.raises(ArgumentError, match=r"^folder=.* is no folder; pass the one"):
+    with pytest.raises(ArgumentError, match=r"^folder=.* is not a folder; pass the one"):
         gone_on(tmp_path / "b")
     (tmp_path / "c").write_bytes(b"")
-    with pytest.raises(ArgumentError, match=r"^checkpoint=.* is no folder and cannot be made: File exists; choose"):
+    with pytest.raises(ArgumentError, match=r"^checkpoint=.* is not a folder and cannot be made: File exists; choose"):
         begun(tmp_path / "c", RECIPE, LAYERS)
     (tmp_path / "d").mkdir()
     with pytest.raises(CheckpointError, match=r"holds no sound state of a training: there is none"):

@@ -297,13 +297,13 @@ def test_the_axes_print_themselves() -> None:
 
 GROUPED = (nn.Conv2d("a", 2, 4, 1), nn.Conv2d("g", 4, 4, 1, groups=2), nn.Flatten("f"), nn.Linear("out", 16, 2))
 WRONG: dict[str, tuple[Any, type[Exception], str]] = {
-    "no layer": ({"fc9": [0]}, ArgumentError, r"units has 'fc9', which is no layer with units; choose from stem"),
+    "no layer": ({"fc9": [0]}, ArgumentError, r"units has 'fc9', which is not a layer with units; choose from stem"),
     "no unit": (
         {"stem.conv": [16]},
         ArgumentError,
-        r"units\['stem.conv'\] has 16, which is no unit: there are 0 to 15",
+        r"units\['stem.conv'\] has 16, which is not a unit: there are 0 to 15",
     ),
-    "below 0": ({"stem.conv": [-1]}, ArgumentError, r"units\['stem.conv'\] has -1, which is no unit"),
+    "below 0": ({"stem.conv": [-1]}, ArgumentError, r"units\['stem.conv'\] has -1, which is not a unit"),
     "all": ({"stem.conv": range(16)}, LayerCollapse, r"has all 16 units of the layer; leave at least one"),
     "output": ({"fc": [0]}, ArgumentError, r"'fc', whose units cannot change: output of the network"),
     "unequal": ({"stem.conv": [0], "block1.2.conv": [1]}, ArgumentError, r"differ, but their outputs are added"),

@@ -285,7 +285,7 @@ def test_samples_of_another_shape_are_refused() -> None:
         (
             {"fc9.weight": np.ones((2, 2), bool)},
             ArgumentError,
-            r"^masks has 'fc9.weight', which is no parameter; choose",
+            r"^masks has 'fc9.weight', which is not a parameter; choose",
         ),
     ],
 )

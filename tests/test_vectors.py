@@ -278,7 +278,7 @@ class Bad:
         ("linear", {"ouput": 1.0}, r"^returned the unknown output 'ouput', expected output"),
         ("linear", {"output": np.zeros(3)}, r"^has shape \(3,\), expected \(3, 4\)$"),
         ("linear", {"output": np.zeros((3, 4), complex)}, r"^has dtype complex128, expected float64$"),
-        ("linear", {"output": [[1.0], [1.0, 2.0]]}, r"^is no array: ValueError"),
+        ("linear", {"output": [[1.0], [1.0, 2.0]]}, r"^is not an array: ValueError"),
         ("linear", {"output": "x"}, r"^has dtype <U1"),
         ("keep_mask", {"masks": 1.0}, r"^is missing$"),
         ("keep_mask", {"masks": {}}, r"^is missing$"),

@@ -107,7 +107,7 @@ def marker_of(folder: Path) -> Marker | None:
             raise KeyError("kind, version or files")
         return Marker(bool(found["is_complete"]), files)
     except (LookupError, TypeError) as error:
-        raise DataError(f"{str(path)!r} is no marker of a result: {error} is wrong; move the folder away") from None
+        raise DataError(f"{str(path)!r} is not a marker of a result: {error} is wrong; move the folder away") from None
 
 
 def adopt(folder: Path, names: Collection[str]) -> Marker | None:

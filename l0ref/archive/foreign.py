@@ -34,7 +34,7 @@ def read_foreign_npz(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES
     try:
         info = path.stat()
         if not stat.S_ISREG(info.st_mode) or info.st_size > max_bytes:
-            raise DataError(f"{path} is no regular file of at most {max_bytes:,} bytes; name the .npz file itself")
+            raise DataError(f"{path} is not a regular file of at most {max_bytes:,} bytes; name the .npz file itself")
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             _check(path, members, max_bytes)

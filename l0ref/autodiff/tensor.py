@@ -175,7 +175,7 @@ def _as_tensors(op: type[Op], inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
 
 
 def _parents_first(y: Tensor) -> list[Tensor]:
-    """Every tensor `y` was made from, each after its parents; a loop, so that depth is no limit."""
+    """Every tensor `y` was made from, each after its parents; a loop, so that depth has no limit."""
     order: list[Tensor] = []
     seen = {y}
     stack = [(y, iter(y.parents))]

@@ -2,7 +2,7 @@
 
     work            plan, suite, work, contender: the values everything else handles
     plan            from the flags of the command line to a checked plan
-    suites/         what is measured, one file per subject: our contenders, those of other libraries, the answers
+    suites/         the measurements, one file per subject: our contenders, those of other libraries, the answers
     training*       the training task that several suites share, and its contenders in PyTorch, autograd and MyGrad
     peers           the other libraries: which are installed, which take part
     agreement       before anything is timed: do all contenders compute the same thing?

@@ -96,9 +96,9 @@ def keeping(
         if begin:
             place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArgumentError(f"{told} is no folder and cannot be made: {error.strerror}; choose another") from None
+        raise ArgumentError(f"{told} is not a folder and cannot be made: {error.strerror}; choose another") from None
     if not place.is_dir():
-        raise ArgumentError(f"{told} is no folder; pass the one that fit(checkpoint=...) was given")
+        raise ArgumentError(f"{told} is not a folder; pass the one that fit(checkpoint=...) was given")
     with locked(place / LOCK, name=told):
         if begin and states(place):
             raise ArgumentError(

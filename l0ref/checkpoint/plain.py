@@ -72,6 +72,6 @@ def unpacked(value: Any, arrays: Mapping[str, Array]) -> Any:
     if kind in ("array", "scalar"):
         return arrays[body] if kind == "array" else arrays[body][()]
     if kind != "dict" and kind not in records():
-        raise CheckpointError(f"{kind[:100]!r} is no registered kind of value")
+        raise CheckpointError(f"{kind[:100]!r} is not a registered kind of value")
     found = {key: unpacked(item, arrays) for key, item in body.items()}
     return found if kind == "dict" else records()[kind](**found)

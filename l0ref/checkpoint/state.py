@@ -6,8 +6,8 @@
     manifest            all numbers of the state; and of the training: recipe, seed, phase, checksums of the data,
                         environment; shape, dtype and SHA-256 of every array
 
-The same state of the same training gives the same bytes. A weight that its mask removes is exactly 0, in what is
-written and in what is read.
+The same state of the same training gives the same bytes. A weight that its mask removes is exactly 0, as written
+and as read.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _state(manifest: dict[str, Any], arrays: dict[str, Array], recipe: Recipe) -
         check_like(model.params, part, f"slots[{slot!r}]")
     dropout = unpacked(manifest["dropout"], arrays)
     if dropout is not None:
-        np.random.PCG64(0).state = dropout  # refuses what is no state
+        np.random.PCG64(0).state = dropout  # refuses anything else
     state = TrainingState(
         model.params, model.masks, model.buffers, Slots(count("slots.step", told["step"]), slots),
         **{name: count(name, manifest[name]) for name in NUMBERS},
@@ -187,7 +187,7 @@ def _state(manifest: dict[str, Any], arrays: dict[str, Array], recipe: Recipe) -
         carried=unpacked(manifest["carried"], arrays),
     )  # fmt: skip
     if not isinstance(state.history.rows, tuple) or not all(isinstance(row, dict) for row in state.history.rows):
-        raise CheckpointError("the rows of the history are no dicts")
+        raise CheckpointError("the rows of the history are not dicts")
     if state.first_bad() is not None:
         raise CheckpointError(f"params[{state.first_bad()!r}] holds NaN or infinite entries")
     return state, model

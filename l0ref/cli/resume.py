@@ -111,7 +111,7 @@ def missing_run(folder: Path) -> ConfigError:
 
 
 def overrides(text: str, known: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names in --override; refuse one that is no setting."""
+    """Return the names in --override; refuse one that is not a setting."""
     names = tuple(part.replace("-", "_") for part in parts(text))
     for name in names:
         if name not in known and name != DATA:

@@ -50,7 +50,7 @@ def check_once(name: str, values: Iterable[object]) -> None:
 
 
 def parts(text: str) -> Iterator[str]:
-    """Yield what stands between commas, without spaces; empty parts are left out."""
+    """Yield the parts between commas, without spaces; empty ones are left out."""
     return filter(None, (part.strip() for part in text.split(",")))
 
 

@@ -84,7 +84,7 @@ class Costs:
             return cls(lines, count("lanes", found["lanes"], least=1), real("error", found["error"]), few)
         except (LookupError, TypeError, ValueError, ArithmeticError) as error:
             raise ConfigError(
-                f"path={os.fspath(path)!r} is no cost model: {error} is wrong or missing; write it with l0ref calibrate"
+                f"path={os.fspath(path)!r} is not a cost model: {error} is wrong or missing; write it with l0ref calibrate"
             ) from None
 
 
@@ -122,7 +122,7 @@ def _lines(found: Any, kinds: Iterable[str]) -> dict[str, Line]:
 
 
 def _numbers(values: Any, length: int) -> Any:
-    """Checked coefficients: so many finite numbers, none below 0."""
+    """Checked coefficients: the expected number of finite values, none below 0."""
     numbers = tuple(float(v) for v in values)
     if len(numbers) != length or min(numbers) < 0 or not np.isfinite(numbers).all():
         raise ValueError(f"coefficients {values!r}")

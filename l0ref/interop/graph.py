@@ -22,7 +22,7 @@ class Step:
     """One value of a graph.
 
     inputs  the values it is computed from: one for a layer, two for a sum
-    layer   what is applied, or None for a sum
+    layer   the layer applied, or None for a sum
     name    of the residual block that a sum becomes
     """
 
@@ -94,7 +94,7 @@ class Graph:
 
 
 def _all(layers: Iterable[Layer]) -> Iterable[Layer]:
-    """Every layer, residual blocks and what is in them included."""
+    """Every layer, including residual blocks and the layers inside them."""
     for layer in layers:
         yield layer
         if isinstance(layer, nn.Residual):

@@ -46,7 +46,7 @@ class Node:
     def bias(self, constant: Array, out: int) -> Array:
         """A constant that is added to rows of `out` numbers as a vector of that many; refuse any other."""
         if constant.size not in (1, out) or (constant.ndim and constant.shape[-1] != constant.size):
-            told = f"adds a constant of shape {constant.shape}, which is no bias of {out} units"
+            told = f"adds a constant of shape {constant.shape}, which is not a bias of {out} units"
             raise refusal(self, told, f"use ({out},)")
         return np.array(np.broadcast_to(constant.reshape(-1), (out,)))
 

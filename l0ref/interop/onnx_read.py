@@ -178,7 +178,9 @@ class _Reader:
     def apply(self, node: Node, inputs: list[str], value: str) -> None:
         """A node with one input as a layer and its arrays."""
         if node.kind == "Add":
-            raise refusal(node, "adds a constant to what is no product without bias", "put the constant into a bias")
+            raise refusal(
+                node, "adds a constant to a value that is not a product without bias", "put the constant into a bias"
+            )
         if node.kind not in READERS:
             known = ", ".join(sorted({*READERS, "Add", "Identity", "Constant"}))
             raise refusal(node, "is an operator that l0ref does not read", f"build the network from {known}")

@@ -30,7 +30,7 @@ MAX_FILE = 2**32
 
 
 def save_safetensors(path: str | os.PathLike[str], model: Model) -> None:
-    """Write `model`, masks and patterns included, to `path`, atomically, after reading back what is written."""
+    """Write `model`, masks and patterns included, to `path`, atomically, after reading back the bytes to be written."""
     manifest, arrays = described(model)
     ready = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
     text = json_bytes(manifest).decode("ascii")

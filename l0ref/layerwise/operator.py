@@ -99,7 +99,7 @@ class Operator:
 class Unrolled:
     """An operator on weights that stand in columns: X U for U (K, M), without the matrix X of patches.
 
-    Groups are no obstacle: column m meets the inputs of its own group.
+    Groups are allowed: column m meets the inputs of its own group.
     """
 
     operator: Operator

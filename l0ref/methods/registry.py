@@ -9,7 +9,7 @@ kind    score       ranks single weights and masks the lowest; what stays keeps 
         training    removes while it trains
 amount  a float is the fraction of all weights that is gone afterwards, an int the count, weights that were gone before
         included. A method of single weights meets it exactly: floor(amount n + 0.5) of n weights, or of each layer with
-        scope="layer". A method of units removes at most so many: one unit more would be too many. Either way
+        scope="layer". A method of units removes at most that number: one unit more would be too many. Either way
         `record["removed"]` is the exact count.
 
 scope   whether the amount is of the whole network ("global") or of each layer by itself ("layer"); every method has it,
@@ -160,7 +160,7 @@ def method(
 
 
 def measured(model: Model, asked: int | None = None) -> Pruned:
-    """Return a pruned model with what every record holds; by default what is gone was asked to go."""
+    """Return a pruned model with what every record holds; by default the number removed is the number asked for."""
     removed = metrics.pruned_count(model)
     asked = removed if asked is None else asked
     return Pruned(model, {"asked": asked, "removed": removed, "metrics": metrics.of(model)})

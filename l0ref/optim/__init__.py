@@ -53,6 +53,6 @@ def by_name(name: str, **options: Any) -> Optimizer:
     known = [f.name for f in fields(inner)] + ["metric"] * name.startswith(_PROXIMAL)  # type: ignore[arg-type]
     for option, value in options.items():
         if option not in known:
-            raise ArgumentError(f"{option}={value!r} is no option of {name!r}; it has {', '.join(known)}")
+            raise ArgumentError(f"{option}={value!r} is not an option of {name!r}; it has {', '.join(known)}")
     optimizer = inner(**options)
     return Proximal(optimizer, **outer) if name.startswith(_PROXIMAL) else optimizer

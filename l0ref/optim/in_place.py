@@ -48,7 +48,7 @@ class InPlace:
         slots = tuple(self._joined(state.slots[name]) for name in self._slot_names)
         keep = self._joined({k: masks.get(k, np.ones(s, bool)) for k, s in self._shapes.items()} if masks else {})
         pulls = np.zeros((len(sizes), 3), w.dtype)
-        self._pulled: Pull | None = None  # what is in them
+        self._pulled: Pull | None = None  # the pull they hold
         self._flat = self._update.Flat(w, np.zeros_like(w), slots, keep.astype(bool), np.array(self._bounds), pulls)
         self.params, self.grads = self._views(w), self._views(self._flat.g)
 

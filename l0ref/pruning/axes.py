@@ -63,10 +63,10 @@ class Axes:
     fixed: Mapping[str, str]
 
     def of(self, name: str) -> str:
-        """Return the axis that the layer `name` writes; refuse a name that is no layer with units."""
+        """Return the axis that the layer `name` writes; refuse a name that is not a layer with units."""
         found = {use.layer.name: use.writes for use in self.uses if use.weighs}
         if name not in found:
-            raise ArgumentError(f"units has {name!r}, which is no layer with units; choose from {', '.join(found)}")
+            raise ArgumentError(f"units has {name!r}, which is not a layer with units; choose from {', '.join(found)}")
         return found[name]
 
     def writers(self, axis: str) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ def surgery(model: Model, units: Mapping[str, Indices]) -> Surgery:
         removed = gone.get(axis, np.empty(0, np.intp))
         if removed.size and not (removed[0] >= 0 and removed[-1] < size):
             bad = removed[0] if removed[0] < 0 else removed[-1]
-            raise ArgumentError(f"units[{axis!r}] has {bad}, which is no unit: there are 0 to {size - 1}")
+            raise ArgumentError(f"units[{axis!r}] has {bad}, which is not a unit: there are 0 to {size - 1}")
         if size and removed.size == size:
             raise LayerCollapse(f"units[{axis!r}] has all {size} units of the layer; leave at least one")
         order[axis] = np.delete(np.arange(size), removed)

@@ -23,7 +23,7 @@ class Evidence:
     x         the parameter
     unmasked  True if the gradient is not exactly 0 somewhere under its mask
     others    {name: gradient under test} of the other parameters
-    suspects  {what is wrong: the gradient that it would give}, flat
+    suspects  {mistake: the gradient that it would give}, flat
     y_bar     the cotangent, in the shape of the value; None if it is just 1
     unmoved   True if the gradient is the same at inputs nearby, where the slopes of the value are others
     """

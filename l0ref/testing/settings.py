@@ -64,7 +64,7 @@ class Settings:
         """Return the settings of keyword arguments; an unknown one is refused by its name."""
         known = Options.__annotations__
         if unknown := [name for name in options if name not in known]:
-            raise TypeError(f"{unknown[0]!r} is no option of a gradient check; the options are {', '.join(known)}")
+            raise TypeError(f"{unknown[0]!r} is not an option of a gradient check; the options are {', '.join(known)}")
         return cls(**options)
 
     def __post_init__(self) -> None:

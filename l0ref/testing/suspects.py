@@ -23,7 +23,7 @@ Gradient = Callable[[Arrays, Array], list[Array]]
 
 
 def suspects(measure: Measure, gradient: Gradient, which: int, rows: Rows) -> dict[str, Array]:
-    """Return {what is wrong: the gradient that it would give}, flat, for a wrong gradient of input number `which`."""
+    """Return {mistake: the gradient that it would give}, flat, for a wrong gradient of input number `which`."""
     if rows.index.size != measure.problem.point[which].size or rows.kink.any() or not np.isfinite(rows.analytic).all():
         return {}
     try:

@@ -129,7 +129,7 @@ def _compare(case: Case, expected: Expected, item: Any) -> Deviation:
     try:
         got = np.asarray(item)
     except Exception as error:  # a tensor on another device, a ragged list
-        return Deviation(math.inf, case.id, place, reason=f"is no array: {type(error).__name__}: {error}")
+        return Deviation(math.inf, case.id, place, reason=f"is not an array: {type(error).__name__}: {error}")
     if got.dtype.kind not in "biuf":
         return Deviation(math.inf, case.id, place, reason=f"has dtype {got.dtype}, expected {expected.value.dtype}")
     if got.shape != expected.value.shape:

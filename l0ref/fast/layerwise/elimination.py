@@ -44,7 +44,7 @@ def leave(a, w, q, size, row):
 
 @kernel
 def packed(a, w, names, size):
-    """Move what is left to the front; return how much that is."""
+    """Move the remaining entries to the front; return their number."""
     left = 0
     for i in range(size):
         if names[i] >= 0:

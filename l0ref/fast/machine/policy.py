@@ -42,7 +42,7 @@ from l0ref.fast.machine.teams import has_pool, run_on_pool
 from l0ref.validate import Array
 
 SPINS = 1500  # iterations for which a waiting thread spins before it sleeps: about 30 microseconds
-SERIAL = 700_000  # multiply-adds that one thread does in 12 microseconds: below, a second one is no help
+SERIAL = 700_000  # multiply-adds that one thread does in 12 microseconds: below, a second one does not help
 WAKING = 2_000_000  # and those in 35 microseconds, of which it saves as much as it costs to wake it
 MOVE = 10  # multiply-adds that take as long as to move a number
 LOADED = 3  # and as one whose vector comes from the second cache, as where weights are sparse
