@@ -360,7 +360,7 @@ def test_a_file_that_is_no_cost_model_is_refused(spoil: str, tmp_path: Path) -> 
     found = json.loads(path.read_text())
     del found[spoil]
     path.write_text(json.dumps(found))
-    with pytest.raises(ConfigError, match=rf"is not a cost model: '{spoil}' is wrong or missing; write it with l0ref"):
+    with pytest.raises(ConfigError, match=rf"is not a cost model: '{spoil}' is wrong or missing; use l0ref"):
         Costs.load(path)
     found = {
         "schema_version": 2,

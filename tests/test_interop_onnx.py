@@ -250,7 +250,7 @@ REFUSED = {
     "no shape": (graph([RELU], {}, shape=("N", "M")), ArgumentError, r"has sizes \('\?', '\?'\); state all but the"),
     "integers": (graph([RELU], {}, kind=onnx.TensorProto.INT64), DTypeError, r"^ONNX input 'x' is in INT64; export it"),
     "two outputs": (graph([RELU], {}, outputs=("y", "x")), ArgumentError, r"has 1 inputs and 2 outputs, expected one"),
-    "product read twice": (graph(BOTH, {"w": W, "b": B}), ArgumentError, r"adds a constant to a value that is not a product with"),
+    "product read twice": (graph(BOTH, {"w": W, "b": B}), ArgumentError, r"adds a constant to a value that is not a"),
     "overlap": (graph(OVERLAP, {}), ArgumentError, r"uses the result of 'tanh' in two sums that overlap; "),
     "twice": (graph([node("Add", ["x", "x"])], {}), ArgumentError, r"adds 'x' to itself at 'add'; scale a weight by 2"),
     "unused": (graph([node("Tanh", ["x"], "z"), RELU], {}), ArgumentError, r"computes 'tanh', which its result does n"),

@@ -84,7 +84,7 @@ class Costs:
             return cls(lines, count("lanes", found["lanes"], least=1), real("error", found["error"]), few)
         except (LookupError, TypeError, ValueError, ArithmeticError) as error:
             raise ConfigError(
-                f"path={os.fspath(path)!r} is not a cost model: {error} is wrong or missing; write it with l0ref calibrate"
+                f"path={os.fspath(path)!r} is not a cost model: {error} is wrong or missing; use l0ref calibrate"
             ) from None
 
 

@@ -1,8 +1,8 @@
 """Where compiled kernels are kept: files of Numba's cache, checked before their machine code is run.
 
 A file ends with the SHA-256 of the bytes before it. One that is damaged, cut short or without that ending counts as
-absent, and the kernel is compiled again. A folder that cannot be written, a full disk included, is not an error: kernels
-are compiled and not kept, and one line in the log of "l0ref.fast" says so.
+absent, and the kernel is compiled again. A folder that cannot be written, a full disk included, is not an error:
+kernels are compiled and not kept, and one line in the log of "l0ref.fast" says so.
 """
 
 from __future__ import annotations
