@@ -25,7 +25,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 def test_page_runs_and_prints_what_it_shows():
     pytest.importorskip("torch", reason="needs the extra `crosscheck`")
     blocks = BLOCK.findall(PAGE)
-    assert [language for language, _ in blocks] == ["python", *["python", "text"] * 4]
+    assert [language for language, _ in blocks] == ["python", *["python", "text"] * 6]
     space: dict[str, object] = {}
     printed = ""
     for language, text in blocks:

@@ -58,8 +58,8 @@ def parameters(module: Any) -> Iterator[Held]:
 
 
 def statistics(module: Any) -> dict[str, Any]:
-    """Return the buffers of `module` that l0ref has too: all except masks and the count of batches."""
-    other = ("_mask", "num_batches_tracked")
+    """Return the buffers of `module` that l0ref has too: all except masks, places in CSR and the count of batches."""
+    other = ("_mask", "num_batches_tracked", "crow_indices", "col_indices")
     return {name: b for name, b in module.named_buffers() if not name.endswith(other)}
 
 

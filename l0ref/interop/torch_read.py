@@ -1,19 +1,19 @@
-"""A chain of PyTorch layers as a Model: structure, arrays, masks, and a check that both compute the same."""
+"""A module of PyTorch as a Model: structure, arrays, masks, and a check that both compute the same."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from l0ref import nn
-from l0ref.errors import ArgumentError, L0RefError, ShapeError
+from l0ref.errors import ArgumentError, L0RefError
 from l0ref.interop.extras import need_torch
 from l0ref.interop.torch_arrays import Held, called, check_module, in_float64, numpy, parameters, statistics
-from l0ref.interop.torch_layers import THEIRS, pairing_of, residual_class
+from l0ref.interop.torch_layers import pairing_of
+from l0ref.interop.torch_sparse import is_sparse, with_zeros
+from l0ref.interop.torch_trace import traced
 from l0ref.nn import Layer, Model
 from l0ref.nn.layer import Shape
 from l0ref.nn.sequence import leaves, shapes
@@ -25,74 +25,59 @@ AGREE = 1e-9  # largest relative difference of two forward passes of the same fu
 
 
 def from_torch(module: Any, *, input_shape: Shape | None = None) -> Model:
-    """Return the Model of a module that applies its layers one after another.
+    """Return the Model of a module whose forward pass is made of layers, functions that are layers, and sums.
 
-    module       nn.Sequential, nested ones, or any module whose children, in the order they are declared, form a
-                 chain. Layers: Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), BatchNorm1d, BatchNorm2d,
-                 ReLU, LeakyReLU, Sigmoid, Tanh, Softplus, Dropout, Flatten, and the residual blocks of `to_torch`;
-                 Identity is left out. Layers keep their names: "0", "features.3"
+    module       nn.Sequential, or any module that torch.fx can trace, nested and with residual blocks. Layers: Linear,
+                 Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), BatchNorm1d, BatchNorm2d, ReLU, LeakyReLU,
+                 Sigmoid, Tanh, Softplus, Dropout, Flatten; functions and methods of these names, x.view(len, -1),
+                 x.mean((2, 3)) and +; the modules of `to_torch`; Identity is left out. Layers keep their names: "0",
+                 "features.3"; F.relu in a module "block" is named "block.relu", a sum after its module
     input_shape  shape of one sample, without the batch axis. None: taken from the first layer if that is Linear or
                  BatchNorm1d, or the one square image that fits the network
 
     Arrays are copies of the same dtype. Masks of torch.nn.utils.prune become masks. AdaptiveAvgPool2d(1) drops the two
     axes of size 1, so that the Flatten after it has nothing to do. The module is run once, in float64 and evaluation
-    mode, on random numbers, and refused if it does not compute its children in order, as with an `F.relu` in its
-    forward.
+    mode, on random numbers, and refused if the Model does not compute the same.
     """
     check_module(module)
-    if pairing_of(module):
+    if pairing_of(module) or is_sparse(module):
         raise ArgumentError(f"module is a single {type(module).__name__}; put it in an nn.Sequential, which names it")
-    layers = tuple(_read(module, ""))
-    if not layers:
-        raise ArgumentError(f"module is a {type(module).__name__} without layers; give it at least one")
     held = tuple(parameters(module))
     _check_unshared(held)
+    copied = in_float64(module)
+    layers = traced(copied)
+    if not layers:
+        raise ArgumentError(f"module is a {type(module).__name__} without layers; give it at least one")
     shape = _infer(layers) if input_shape is None else tuple(count("input_shape", s, least=1) for s in input_shape)
-    calls = _Calls(module, layers, shape)
-    try:
-        params, masks = _arrays(held)
-        buffers = {name: numpy(name, b) for name, b in statistics(module).items()}
-        model = Model(layers, shape, params, {}, buffers).replace(masks=masks)
-    except ShapeError as error:
-        raise (calls.fault() or error) from None
-    _check_same(model, calls)
+    params, masks = _arrays(module, held, layers)
+    used = {layer.name for layer in leaves(layers)}
+    x, y = _run(copied, shape)
+    buffers = {name: numpy(name, b) for name, b in statistics(module).items() if name.rpartition(".")[0] in used}
+    model = Model(layers, shape, params, {}, buffers).replace(masks=masks)
+    _check_same(model, x, y)
     return model
 
 
-def _read(module: Any, name: str) -> list[Layer]:
-    """Layers of a module and its children, in the order of declaration."""
-    torch = need_torch()
-    children = dict(module.named_children())
-    prefix = f"{name}." if name else ""
-    if pairing := pairing_of(module):
-        return [pairing.read(name, module)]
-    if type(module) is torch.nn.Identity:
-        return []
-    if type(module) is residual_class():
-        body, shortcut, after = (
-            [layer for child in part for layer in _read(children[child], prefix + child)] for part in module.chains
-        )
-        return [nn.Residual(name, tuple(body), tuple(shortcut)), *after]
-    if not children or module._parameters:
-        known = ", ".join(sorted(THEIRS))
-        raise ArgumentError(
-            f"module {name!r} is a {type(module).__name__}, which l0ref does not have; use layers of {known}"
-        )
-    found = [layer for child, part in module._modules.items() for layer in _read(part, prefix + child)]
-    if list(children) == ["mean", "flatten"] and [type(layer) for layer in found] == [nn.GlobalAvgPool2d, nn.Flatten]:
-        return [nn.GlobalAvgPool2d(name)]
-    return found
-
-
-def _arrays(held: Sequence[Held]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Parameters and masks by name; a mask on anything but weights must keep everything."""
+def _arrays(module: Any, held: Sequence[Held], layers: Sequence[Layer]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Parameters and masks by name, of layers that are used; a mask on anything but weights must keep everything."""
+    used = {layer.name for layer in leaves(layers)}
+    params, masks = {}, {}
     for h in held:
-        if h.name.rpartition(".")[2] not in ("weight", "bias"):
+        owner, _, what = h.name.rpartition(".")
+        part = module.get_submodule(owner)
+        if is_sparse(part) and what == "values":
+            weight, kept = with_zeros(part)
+            params[f"{owner}.weight"], masks[f"{owner}.weight"] = weight, kept
+            continue
+        if what not in ("weight", "bias") or (not pairing_of(part) and not is_sparse(part)):
             raise ArgumentError(
                 f"module has {h.name!r}, a parameter that no layer of l0ref has; undo its source, such as weight_norm"
             )
-    params = {h.name: numpy(h.name, h.effective) for h in held}
-    masks = {h.name: keep for h in held if (keep := h.keep()) is not None}
+        if owner not in used:
+            raise ArgumentError(f"module has {h.name!r}, which its forward pass does not use; remove the layer")
+        params[h.name] = numpy(h.name, h.effective)
+        if (keep := h.keep()) is not None:
+            masks[h.name] = keep
     for key in [key for key in masks if not key.endswith(".weight") or params[key].ndim < 2]:
         if not masks.pop(key).all():
             raise ArgumentError(
@@ -138,85 +123,24 @@ def _fits(layers: Sequence[Layer], shape: Shape) -> bool:
     return True
 
 
-class _Calls:
-    """One run of a module on random numbers: the layers it called, and their inputs and outputs."""
-
-    def __init__(self, module: Any, layers: Sequence[Layer], shape: Shape) -> None:
-        torch = need_torch()
-        self.declared = [layer.name for layer in leaves(layers)]
-        self.names: list[str] = []
-        self._ends: list[tuple[Any, Any]] = []
-        self.x = np.random.default_rng(0).standard_normal((SAMPLES, *shape))
-        copied = in_float64(module).eval()
-        for name, part in copied.named_modules(remove_duplicate=False):
-            if pairing_of(part):
-                part.register_forward_hook(self._hook(name))
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            self.y = self._run(copied, torch.from_numpy(self.x))
-
-    def _hook(self, name: str) -> Any:
-        known = name if name in self.declared else name.rpartition(".")[0]
-
-        def note(_module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            if known != name and self.names[-1:] == [known]:  # the Flatten of a GlobalAvgPool2d
-                self._ends[-1] = (self._ends[-1][0], output)
-            else:
-                self.names.append(known)
-                self._ends.append((inputs[0] if inputs else None, output))
-
-        return note
-
-    def _run(self, module: Any, x: Any) -> Array | ArgumentError:
-        try:
-            return numpy("its output", called(module, x))
-        except ArgumentError as error:
-            return error
-
-    def fault(self) -> ArgumentError | None:
-        """The first deviation of the module from the chain of its children, if one was found."""
-        if self.names != self.declared and not (isinstance(self.y, ArgumentError) and self._began()):
-            often = [name for name, times in Counter(self.names).items() if times > 1]
-            if often:
-                return ArgumentError(
-                    f"module calls its layer {often[0]!r} more than once; declare one layer for each call"
-                )
-            return ArgumentError(
-                f"module declares its layers as {_listed(self.declared)} and calls them as {_listed(self.names)}; "
-                "declare them in the order they are called, and no others"
-            )
-        if isinstance(self.y, ArgumentError):
-            return self.y
-        for (a, b), ((_, out), (into, _)) in zip(pairwise(self.names), pairwise(self._ends), strict=False):
-            if into is not out:
-                return ArgumentError(
-                    f"module computes something between {a!r} and {b!r}; write it as a layer, such as nn.ReLU() "
-                    "or nn.Flatten()"
-                )
-        return None
-
-    def _began(self) -> bool:
-        return self.names == self.declared[: len(self.names)]
+def _run(module: Any, shape: Shape) -> tuple[Array, Array]:
+    """Random samples, and what a module in float64 computes from them in evaluation mode."""
+    torch = need_torch()
+    x = np.random.default_rng(0).standard_normal((SAMPLES, *shape))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return x, numpy("its output", called(module.eval(), torch.from_numpy(x)))
 
 
-def _check_same(model: Model, calls: _Calls) -> None:
+def _check_same(model: Model, x: Array, theirs: Array) -> None:
     """Refuse a module whose forward pass is not that of the model read from it."""
-    fault = calls.fault()
-    if fault is not None and calls.names != calls.declared:
-        raise fault
-    ours = model.astype(np.float64).logits(calls.x)
-    theirs = calls.y
-    if isinstance(theirs, ArgumentError):
-        raise theirs
+    ours = model.astype(np.float64).logits(x)
     if ours.shape != theirs.shape:
-        raise fault or ArgumentError(
+        raise ArgumentError(
             f"module gives {theirs.shape} for {SAMPLES} samples, its layers {ours.shape}; end with nn.Flatten()"
         )
     off = float(np.abs(ours - theirs).max(initial=0.0))
     if not off <= AGREE * float(np.abs(theirs).max(initial=0.0)):
-        raise fault or ArgumentError(
-            f"module does not compute its layers in order (difference {off:.3g}); write every step as a layer"
+        raise ArgumentError(
+            f"module does not compute what torch.fx traces (difference {off:.3g}); write every step as a layer, "
+            "without hooks, and write over nothing that is used again"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) if names else "none"
