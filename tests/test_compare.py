@@ -54,7 +54,7 @@ def test_a_budget_that_cannot_be_met_is_a_row_that_says_so() -> None:
 
 def test_too_few_epochs_to_remove_anything_in_are_a_row_that_says_so() -> None:
     row = point(MLP, DATA, method="prune_while_training", ratio=2.0, finetune=Recipe(2), seed=0)
-    assert row["refused"] == "method='prune_while_training' removed nothing with {'epochs': 1}"
+    assert row["refused"] == "epochs=1 ends before units go, after epoch start=1; train for more epochs"
 
 
 def test_done_points_are_kept_and_each_seed_is_loaded_once() -> None:

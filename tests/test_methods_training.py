@@ -238,6 +238,12 @@ def test_removed_units_stay_removed() -> None:
 
 
 @pytest.mark.slow
+def test_a_training_that_ends_before_the_first_event_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"^epochs=2 ends before units go, after epoch start=2; train for more"):
+        run("prune_while_training", MLP, DATA, 0.5, epochs=2, start=2)
+    assert run("prune_while_training", MLP, DATA, 0.0, epochs=1).record["units"] == {}
+
+
 def test_filters_of_small_norm_are_worth_less_than_random_ones() -> None:
     """Right after training with events, mean over seeds."""
     digits = data.load("digits", seed=0)

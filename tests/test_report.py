@@ -363,6 +363,10 @@ def test_no_network_is_pruned_beyond_its_last_weight() -> None:
     run = Compressed((stage,), (), 0, {}, ())
     curves = untuned_curves(Experiment({"l0": run}, {}), Splits(few, few, few, "few", ""), seed=0)
     assert [ratio for ratio, _ in curves["l0"]] == [1, 2, 4, 8]
+    deep = nn.mlp((4, 4, 4, 2), seed=0, dtype=np.float64)  # 40 weights, of which three layers keep one each
+    run = Compressed((Stage("dense", deep, metrics.evaluate(deep, few), 0.0),), (), 0, {}, ())
+    curves = untuned_curves(Experiment({"l0": run}, {}), Splits(few, few, few, "few", ""), seed=0)
+    assert [ratio for ratio, _ in curves["l0"]] == [1, 2, 4, 8]
 
 
 def test_the_compact_network_is_faster_where_its_seconds_are_fewer(

@@ -140,7 +140,7 @@ def point(
             found, row["trials"] = equal_flops(dense, cut, ratio=ratio)
         if ratio > 1 and not found.record["removed"]:
             raise LayerCollapse(f"method={method!r} removed nothing with {options or 'its defaults'}")
-    except LayerCollapse as refusal:
+    except (ArgumentError, LayerCollapse) as refusal:
         return row | {"refused": str(refusal)}
     start, rest = clock(), max(budget - found.epochs, 0)
     recipe = dataclasses.replace(finetune, epochs=rest)

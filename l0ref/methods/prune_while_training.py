@@ -26,6 +26,7 @@ import numpy as np
 
 from l0ref import metrics
 from l0ref.data import Dataset, Splits
+from l0ref.errors import ArgumentError
 from l0ref.masks.ranking import drop_count
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
@@ -63,11 +64,13 @@ def prune_while_training(
                         the first event}}, cost (multiply-adds of a sample, by epoch), saving
     """
     choose("criterion", criterion, CRITERIA)
+    asked = drop_count(amount, model.size, "entries", "")
     last = max(count("epochs", epochs, least=1) // 2, start) if stop is None else stop
     ends = [e for e in range(count("start", start, least=1), last + 1, count("every", every, least=1)) if e < epochs]
+    if not ends and asked:
+        raise ArgumentError(f"epochs={epochs} ends before units go, after epoch start={start}; train for more epochs")
     shares = dict(zip(ends, event_shares(shape, len(ends), amount, model.size), strict=True))
     few = calibration(model, data, samples=samples, seed=seed)
-    asked = drop_count(amount, model.size, "entries", "")
     recipe = Recipe(epochs, optimizer=SGD(lr=positive("lr", lr), momentum=0.9), schedule=Cosine(final=0.01))
     now, state = model, Trainer(recipe, model, data.train, seed, phase="prune").start()
     kept = {key: np.arange(p.size).reshape(p.shape) for key, p in (*model.params.items(), *model.buffers.items())}

@@ -80,14 +80,16 @@ def summarize(
 def untuned_curves(experiment: Experiment, data: Splits, *, seed: int) -> dict[str, list[list[float]]]:
     """Return for each run pairs [compression ratio, validation accuracy] of its first network, pruned and not tuned.
 
-    The ratios are 1, 2, 4, ... 64, up to the number of weights. Each run is cut as it was for the experiment; a method
-    that trains, or solves a problem for each layer, has no such points, which would take longer than the job; nor has a
-    regression, which has no accuracy.
+    The ratios are 1, 2, 4, ... 64, as far as every layer keeps the weights that the cut must leave it. Each run is cut
+    as it was for the experiment; a method that trains, or solves a problem for each layer, has no such points, which
+    would take longer than the job; nor has a regression, which has no accuracy.
     """
     curves: dict[str, list[list[float]]] = {}
     for name, run in experiment.runs.items() if data.train.classes else ():
         dense = run.stages[0].model
-        ratios = [ratio for ratio in UNTUNED_RATIOS if ratio <= dense.size]
+        least = max(run.cut.min_keep, 1) if run.cut is not None else 1
+        kept = sum(min(least, dense.params[key].size) for key in dense.weights)
+        ratios = [ratio for ratio in UNTUNED_RATIOS if ratio * kept <= dense.size]
         if run.cut is not None and METHODS[run.cut.method].kind in ("training", "layerwise"):
             continue
         accuracies = pruning_curve(dense, data, ratios, like=run.cut, seed=seed)
