@@ -141,8 +141,24 @@ def same_dtype(**arrays: Array) -> np.dtype[Any]:
     return dtypes.pop()
 
 
-def labels(name: str, value: Any, *, shape: tuple[int, ...], classes: int) -> NDArray[np.intp]:
-    """Return class labels as integers of the given shape, each in [0, classes); none may have any type, as [] does."""
+def nonnegative_array(name: str, value: Any, *, like: Array, shape: tuple[int, ...]) -> Array:
+    """Return finite numbers, zero or above, of this shape and of the dtype of `like`, the input of an operation."""
+    array = float_array(name, value)
+    same_dtype(input=like, **{name: array})
+    if array.shape != shape:
+        raise ShapeError(f"{name} has shape {array.shape}, expected {shape}: one number for each class")
+    if not (np.isfinite(array) & (array >= 0)).all():
+        raise ArgumentError(f"{name} holds negative, NaN or infinite entries; its numbers must be finite, 0 or above")
+    return array
+
+
+def labels(
+    name: str, value: Any, *, shape: tuple[int, ...], classes: int, ignore: int | None = None
+) -> NDArray[np.intp]:
+    """Return class labels as integers of the given shape, each in [0, classes); none may have any type, as [] does.
+
+    ignore  one more label that is allowed
+    """
     if _is_text(value):
         remedy = f"number them with names, {name} = np.unique({name}, return_inverse=True)"
         raise DTypeError(f"{name} holds strings, expected whole numbers; {remedy}")
@@ -156,8 +172,9 @@ def labels(name: str, value: Any, *, shape: tuple[int, ...], classes: int) -> ND
         raise DTypeError(f"{name} has dtype {array.dtype}, expected whole numbers; convert with .astype(np.int64)")
     if array.shape != shape:
         raise ShapeError(f"{name} has shape {array.shape}, expected {shape}: one label for each row of scores")
-    if array.size and not (array.min() >= 0 and array.max() < classes):
-        worst = int(array.max()) if array.max() >= classes else int(array.min())
+    seen = array if ignore is None else array[array != ignore]
+    if seen.size and not (seen.min() >= 0 and seen.max() < classes):
+        worst = int(seen.max()) if seen.max() >= classes else int(seen.min())
         raise ArgumentError(f"{name} holds the class index {worst}, outside [0, {classes}); count classes from 0")
     return array.astype(np.intp, copy=False)
 

@@ -162,6 +162,14 @@ ON_ROWS: dict[str, tuple[Function, Function]] = {
         for k in (0, 1)
         for s in (0.0, 0.2)
     },
+    "cross_entropy under weights": (
+        lambda x: ops.cross_entropy(ops.reshape(x, (1, 2)), [1], weight=np.array([0.5, 3])),
+        lambda th, x: th.nn.functional.cross_entropy(x[None], th.tensor([1]), weight=th.tensor([0.5, 3.0]).double()),
+    ),
+    "cross_entropy of probabilities": (
+        lambda x: ops.cross_entropy(ops.reshape(x, (1, 2)), np.array([[0.25, 0.75]])),
+        lambda th, x: th.nn.functional.cross_entropy(x[None], th.tensor([[0.25, 0.75]]).double()),
+    ),
 }
 
 

@@ -161,6 +161,66 @@ WRONG: list[tuple[str, Callable[[], Any], type[L0RefError], str]] = [
         ShapeError,
         r"target has shape \(1,\), expected \(2,\): one label",
     ),
+    (
+        "class weights, one missing",
+        lambda: ops.cross_entropy(A, [0, 1], weight=np.ones(2)),
+        ShapeError,
+        r"weight has shape \(2,\), expected \(3,\): one number for each class",
+    ),
+    (
+        "class weight negative",
+        lambda: ops.cross_entropy(A, [0, 1], weight=np.array([1.0, -1, 1])),
+        ArgumentError,
+        "weight holds negative, NaN or infinite entries; its numbers must be finite, 0 or above",
+    ),
+    (
+        "class weights of another type",
+        lambda: ops.cross_entropy(A, [0, 1], weight=np.ones(3, np.float32)),
+        DTypeError,
+        "mixed dtypes: input float64, weight float32",
+    ),
+    (
+        "probability nan",
+        lambda: ops.cross_entropy(A, np.full((2, 3), np.nan)),
+        ArgumentError,
+        "target holds negative, NaN or infinite entries",
+    ),
+    (
+        "probabilities of two classes",
+        lambda: ops.cross_entropy(A, np.ones((2, 2)) / 2),
+        ShapeError,
+        r"target has shape \(2, 2\), expected \(2, 3\)",
+    ),
+    (
+        "ignored probability",
+        lambda: ops.cross_entropy(A, np.ones((2, 3)), ignore_index=1),
+        ArgumentError,
+        "ignore_index=1 is for labels; give a row to leave out the target 0",
+    ),
+    (
+        "ignored label",
+        lambda: ops.cross_entropy(A, [0, -1], ignore_index=-100),
+        ArgumentError,
+        r"target holds the class index -1, outside \[0, 3\)",
+    ),
+    (
+        "ignored word",
+        lambda: ops.cross_entropy(A, [0, -1], ignore_index="-1"),  # type: ignore[arg-type]
+        ArgumentError,
+        "ignore_index='-1' must be a whole number, not str",
+    ),
+    (
+        "all ignored",
+        lambda: ops.cross_entropy(A, [1, 1], ignore_index=1),
+        ArgumentError,
+        "target leaves no sample of weight above 0: there is no mean; pass reduction='sum'",
+    ),
+    (
+        "all without weight",
+        lambda: ops.cross_entropy(A, [1, 1], weight=np.array([1.0, 0, 1])),
+        ArgumentError,
+        "target leaves no sample of weight above 0",
+    ),
     ("smoothing", lambda: ops.cross_entropy(A, [0, 1], label_smoothing=1.5), ArgumentError, "label_smoothing=1.5 must"),
     (
         "reduction",

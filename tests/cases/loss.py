@@ -18,8 +18,40 @@ def labelled(n: int, classes: int, smoothing: float, reduction: str) -> Any:
     return options
 
 
-def cross_entropy_torch(th: Any, x: Any, *, target: Any, **options: Any) -> Any:
-    return th.nn.functional.cross_entropy(x, th.tensor(np.asarray(target, dtype=np.int64)), **options)
+def counted(
+    n: int, classes: int, *, smoothing: float = 0.0, reduction: str = "mean", ignored: int | None = None
+) -> Any:
+    """Labels under class weights; the first and the last of them are `ignored`, if that is a label."""
+
+    def options(rng: Rng) -> dict[str, Any]:
+        target, weight = rng.integers(classes, size=n), rng.uniform(0.2, 2, size=classes)
+        found = {"target": target, "label_smoothing": smoothing, "reduction": reduction, "weight": weight}
+        if ignored is not None:
+            target[[0, -1]] = ignored
+            found["ignore_index"] = ignored
+        return found
+
+    return options
+
+
+def spread(n: int, classes: int, *, weighted: bool, smoothing: float, reduction: str) -> Any:
+    """Probabilities, one of them 0; the first row does not sum to 1."""
+
+    def options(rng: Rng) -> dict[str, Any]:
+        target = rng.dirichlet(np.ones(classes), size=n)
+        target[0] *= 0.5
+        target[1, 1] = 0
+        weight = {"weight": rng.uniform(0.2, 2, size=classes)} if weighted else {}
+        return {"target": target, "label_smoothing": smoothing, "reduction": reduction, **weight}
+
+    return options
+
+
+def cross_entropy_torch(th: Any, x: Any, *, target: Any, weight: Any = None, ignore_index: Any = None, **o: Any) -> Any:
+    array = np.asarray(target)
+    o |= {} if weight is None else {"weight": th.tensor(weight)}
+    o |= {} if ignore_index is None else {"ignore_index": ignore_index}
+    return th.nn.functional.cross_entropy(x, th.tensor(array if array.ndim == 2 else array.astype(np.int64)), **o)
 
 
 def squared_torch(th: Any, a: Any, b: Any, *, reduction: str) -> Any:
@@ -40,19 +72,46 @@ SCORES = [
     ("empty batch none", 0, 3, 0.1, "none", False),
 ]
 
+# label, N, C, options, moves
+WEIGHTED = [
+    *[(f"weights {r}", 5, 3, counted(5, 3, reduction=r), True) for r in ("mean", "sum", "none")],
+    ("weights smooth mean", 4, 6, counted(4, 6, smoothing=0.3), True),
+    ("weights, label 1 ignored", 6, 3, counted(6, 3, ignored=1), True),
+    ("weights smooth, -100 ignored", 6, 3, counted(6, 3, smoothing=0.2, ignored=-100), True),
+    ("weights none, -1 ignored", 6, 3, counted(6, 3, reduction="none", ignored=-1), True),
+    ("all ignored sum", 2, 3, counted(2, 3, reduction="sum", ignored=7), False),
+    ("all ignored none", 2, 3, counted(2, 3, smoothing=0.1, reduction="none", ignored=2), False),
+    *[
+        (f"probabilities {r}", 4, 5, spread(4, 5, weighted=False, smoothing=0.0, reduction=r), True)
+        for r in ("mean", "sum", "none")
+    ],
+    ("probabilities weights smooth mean", 4, 5, spread(4, 5, weighted=True, smoothing=0.2, reduction="mean"), True),
+    ("empty weights sum", 0, 3, {**counted(1, 3, reduction="sum")(np.random.default_rng(0)), "target": []}, False),
+    (
+        "empty probabilities none",
+        0,
+        3,
+        {"target": np.zeros((0, 3)), "label_smoothing": 0.0, "reduction": "none"},
+        False,
+    ),
+]
+
 CASES = [
     *[
         Case(
             "CrossEntropy",
             label,
             normal((n, classes)),
-            labelled(n, classes, smoothing, reduction),
+            options,
             lambda ops, x, **o: ops.cross_entropy(x, **o),
             cross_entropy_torch,
             naive.cross_entropy,
             moves=moves,
         )
-        for label, n, classes, smoothing, reduction, moves in SCORES
+        for label, n, classes, options, moves in [
+            *((label, n, c, labelled(n, c, s, r), moves) for label, n, c, s, r, moves in SCORES),
+            *WEIGHTED,
+        ]
     ],
     *[
         Case(

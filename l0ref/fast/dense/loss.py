@@ -12,7 +12,8 @@ import numpy as np
 
 from l0ref.autodiff.op import Saved
 from l0ref.fast.machine.policy import kernel
-from l0ref.validate import Array, labels
+from l0ref.ops.loss import wanted
+from l0ref.validate import Array, as_array, labels
 
 
 @kernel
@@ -45,20 +46,53 @@ def cross_entropy_rows(x, target, smoothing, loss, slope):
         loss[n] = total
 
 
-def cross_entropy_forward(x: Array, *, target: Array, label_smoothing: float, reduction: str) -> Any:
+@kernel
+def weighted_rows(x, v, loss, slope):
+    """loss[n] = -sum_c v[n,c] log p[n,c] and slope = V p - v, with p = softmax(x[n]) and V = sum_c v[n,c]."""
+    count, classes = x.shape
+    for n in range(count):
+        top, whole = x[n, 0], 0.0
+        for c in range(classes):
+            top = max(top, x[n, c])
+            whole += v[n, c]
+        z = 0.0
+        for c in range(classes):
+            slope[n, c] = np.exp(x[n, c] - top)
+            z += slope[n, c]
+        log_z, total = np.log(z), 0.0
+        for c in range(classes):
+            if v[n, c] != 0:
+                total += v[n, c] * (log_z - (x[n, c] - top))
+            slope[n, c] = whole * (slope[n, c] / z) - v[n, c]
+        loss[n] = total
+
+
+def cross_entropy_forward(
+    x: Array, *, target: Any, label_smoothing: float, reduction: str, weight: Any = None, ignore_index: Any = None
+) -> Any:
     """Value of `l0ref.ops.loss.CrossEntropy`; what that refuses is left to it, message and all."""
     if x.ndim != 2 or x.shape[1] == 0 or (reduction == "mean" and len(x) == 0):
         return NotImplemented
-    index = labels("target", target, shape=x.shape[:1], classes=x.shape[1])
-    loss, slope = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype)
-    cross_entropy_rows(np.ascontiguousarray(x), index, float(label_smoothing), loss, slope)
-    y = loss if reduction == "none" else np.asarray(loss.sum() if reduction == "sum" else loss.mean())
-    return y, (slope, reduction)
+    loss, slope, divisor, counts = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype), x.dtype.type(len(x)), True
+    array, rows = as_array("target", target), np.ascontiguousarray(x)
+    if weight is None and ignore_index is None and not (array.ndim == 2 and array.dtype.kind == "f"):
+        index = labels("target", array, shape=x.shape[:1], classes=x.shape[1])
+        cross_entropy_rows(rows, index, float(label_smoothing), loss, slope)
+    else:
+        v, share = wanted(x, array, label_smoothing, weight, ignore_index)
+        divisor = share.sum()
+        if reduction == "mean" and not divisor:
+            return NotImplemented
+        weighted_rows(rows, v, loss, slope)
+        counts = v.any(axis=1, keepdims=True)
+    y = loss if reduction == "none" else np.asarray(loss.sum() if reduction == "sum" else loss.sum() / divisor)
+    return y, (slope, divisor, reduction, counts)
 
 
 def cross_entropy_vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
     """Cotangent of `l0ref.ops.loss.CrossEntropy`."""
-    slope, reduction = saved
-    if reduction == "none":
-        return (slope * y_bar[:, None],)
-    return (slope * (y_bar / y_bar.dtype.type(len(slope)) if reduction == "mean" else y_bar),)
+    slope, divisor, reduction, counts = saved
+    bar = y_bar[:, None] if reduction == "none" else y_bar / divisor if reduction == "mean" else y_bar
+    if counts is True:
+        return (slope * bar,)
+    return (np.multiply(slope, bar, where=counts, out=np.zeros_like(slope)),)
