@@ -230,3 +230,21 @@ def test_a_whole_network_is_the_same_on_both_backends(rng: np.random.Generator) 
         want = losses_and_slopes()
     for got, expected in zip(losses_and_slopes(), want, strict=True):
         assert_close(got, expected, 1e-13, "network")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1.0, 3000.0])
+def test_cross_entropy_under_weights_row_by_row(scale: float, dtype: Any, rng: np.random.Generator) -> None:
+    """Rows of v that do not sum to 1, one of them empty, and a class of probability 0 that nobody asks for."""
+    x, v = (rng.normal(size=(5, 4)) * scale).astype(dtype), rng.uniform(size=(5, 4)).astype(dtype)
+    v[1], v[2, 3], x[2, 3] = 0, 0, -np.inf
+    losses, slope = np.full(5, np.nan, dtype), np.full(x.shape, np.nan, dtype)
+    loss.weighted_rows(x, v, losses, slope)
+    p, rtol = [loss_and_slope(row, 0, 1.0)[1] for row in x.astype(float).tolist()], 4 * np.finfo(dtype).eps
+    want = np.array([math.fsum(row) for row in v.tolist()])[:, None] * (np.array(p) + 0.25) - v
+    np.testing.assert_allclose(slope, want, rtol=0, atol=4 * rtol)
+    for n, row in enumerate(x.astype(float)):
+        log_z = math.log(math.fsum(np.exp(row - row.max()))) + row.max()
+        exact = math.fsum(b * (log_z - a) for a, b in zip(row, v[n].astype(float), strict=True) if b)
+        assert abs(losses[n] - exact) <= rtol * max(1.0, abs(exact))
+    assert losses[1] == 0 and not slope[1].any()
