@@ -73,7 +73,8 @@ def cross_entropy_forward(
     """Value of `l0ref.ops.loss.CrossEntropy`; what that refuses is left to it, message and all."""
     if x.ndim != 2 or x.shape[1] == 0 or (reduction == "mean" and len(x) == 0):
         return NotImplemented
-    loss, slope, divisor, counts = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype), x.dtype.type(len(x)), True
+    loss, slope, divisor = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype), x.dtype.type(len(x))
+    counts: Array | None = None  # (N, 1) where some samples may not
     array, rows = as_array("target", target), np.ascontiguousarray(x)
     if weight is None and ignore_index is None and not (array.ndim == 2 and array.dtype.kind == "f"):
         index = labels("target", array, shape=x.shape[:1], classes=x.shape[1])
@@ -84,7 +85,7 @@ def cross_entropy_forward(
         if reduction == "mean" and not divisor:
             return NotImplemented
         weighted_rows(rows, v, loss, slope)
-        counts = v.any(axis=1, keepdims=True)
+        counts = (v != 0).any(axis=1, keepdims=True)
     y = loss if reduction == "none" else np.asarray(loss.sum() if reduction == "sum" else loss.sum() / divisor)
     return y, (slope, divisor, reduction, counts)
 
@@ -93,6 +94,6 @@ def cross_entropy_vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
     """Cotangent of `l0ref.ops.loss.CrossEntropy`."""
     slope, divisor, reduction, counts = saved
     bar = y_bar[:, None] if reduction == "none" else y_bar / divisor if reduction == "mean" else y_bar
-    if counts is True:
+    if counts is None:
         return (slope * bar,)
     return (np.multiply(slope, bar, where=counts, out=np.zeros_like(slope)),)
