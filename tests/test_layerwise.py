@@ -118,8 +118,8 @@ def test_constant_inputs_and_outputs_are_left_to_the_bias(rng):
 @pytest.mark.parametrize("m", [0, 1, 2])
 def test_smallest_sizes(n, p, m, rng):
     layer = Quadratic.from_samples(rng.standard_normal((n, p)), rng.standard_normal((n, m)))
-    for k in (0, 1, 5):
-        for scope in ("neuron", "layer"):
+    for scope, most in (("neuron", p), ("layer", m * p)):
+        for k in {0, min(1, most), most}:
             found = solve(layer, k, scope=scope, seed=0)
             assert found.weights.shape == (m, p)
             assert found.support.sum() <= (k * m if scope == "neuron" else k)
@@ -165,6 +165,11 @@ def test_other_arguments_that_are_refused(rng):
         solve(layer, [1, 2], seed=0)
     with pytest.raises(ArgumentError, match=r"^k=-1 must be at least 0$"):
         solve(layer, -1, seed=0)
+    for k in (9, [1, 9, 1]):
+        with pytest.raises(ArgumentError, match=r"^k=9 is more than the 8 inputs of a neuron; keep at most 8$"):
+            solve(layer, k, seed=0)
+    with pytest.raises(ArgumentError, match=r"^k=25 is more than the 24 inputs of the 3 neurons together; keep at mo"):
+        solve(layer, 25, scope="layer", seed=0)
     with pytest.raises(ArgumentError, match=r"^k=0.5 must be a whole number, not float$"):
         solve(layer, 0.5, scope="layer", seed=0)
 
@@ -325,5 +330,5 @@ def test_same_seed_same_bits_and_input_untouched(rng):
 
 def test_each_neuron_may_have_its_own_budget(rng):
     X, Y = instance(rng, m=3)
-    found = solve(Quadratic.from_samples(X, Y), [1, 0, 20], seed=0)
+    found = solve(Quadratic.from_samples(X, Y), [1, 0, 8], seed=0)
     assert found.support.sum(axis=1).tolist() == [1, 0, 8]

@@ -109,6 +109,10 @@ def test_what_is_refused(rng):
         certify(layer, 2)
     with pytest.raises(ArgumentError, match=r"^incumbent has 3 weights, more than k=2; give one of at most k$"):
         certify(layer.row(0), 2, incumbent=np.arange(8) < 3)
+    with pytest.raises(ArgumentError, match=r"^k=9 is more than the 8 inputs of a neuron; keep at most 8$"):
+        certify(layer.row(0), 9)
+    X[:, 1] = 0.5  # constant: a budget of all inputs is that of those that vary
+    assert certify(Quadratic.from_samples(X, Y[:, 0]), 8).record["support"].sum() == 7
     X[:, 1] = X[:, 2]
     with pytest.raises(ArgumentError, match=r"^quadratic has inputs that depend on each other, which leaves no bound"):
         certify(Quadratic.from_samples(X, Y[:, 0], ridge=0.0), 2)

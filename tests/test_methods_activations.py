@@ -16,7 +16,9 @@ from l0ref.methods.thinet import contributions, greedy, scales
 from l0ref.methods.unit_criteria import taylor_scores
 from l0ref.nn import Model
 from l0ref.pruning.gradients import loss_gradients
+from l0ref.pruning.axes import coupled_axes
 from l0ref.pruning.trace import signals
+from l0ref.pruning.units import free_axes
 from tests.method_contract import networks
 from tests.test_methods_sensitivity import loss
 
@@ -149,6 +151,36 @@ def test_thinet_contributions_add_up_to_what_the_reader_puts_out() -> None:
     w, scaled = model.params["fc3.weight"], found.model.params["fc3.weight"]
     np.testing.assert_allclose(scaled, w * found.record["scale"]["fc2"], rtol=1e-12)
     assert found.record["order"]["fc1"].size == 10
+
+
+def test_grouped_convolutions_keep_their_units_and_readers_within_a_sum_are_read() -> None:
+    data = networks()["cnn"][1]
+    ends = (nn.GlobalAvgPool2d("pool"), nn.Linear("fc", 4, 6), nn.ReLU("act"), nn.Linear("out", 6, 3))
+    for groups in (1, 2, 4):  # 4: depthwise, which mixes nothing
+        body = (nn.Conv2d("a", 4, 4, 3, padding=1, groups=groups),)
+        layers = (nn.Conv2d("stem", 2, 4, 3), nn.Residual("sum", body), *ends)
+        model = Model.init(layers, input_shape=(2, 6, 6), seed=0, dtype=np.float64)
+        assert coupled_axes(model).readers("stem") == (("fc",) if groups == 4 else ("a", "fc"))
+        assert set(free_axes(model)) == ({"fc"} if groups == 2 else {"stem", "fc"})
+        for name in ("thinet", "nisp", "apoz", "fpgm", "matrix_pivoting"):
+            found = run(name, model, data, 0.5)
+            assert 0 < found.record["removed"] <= found.record["asked"]
+            assert groups != 2 or name == "matrix_pivoting" or found.model.mask("stem.weight").all()
+        if groups == 1:  # both readers of what stays are scaled alike
+            found, scale = run("thinet", model, data, 0.5), run("thinet", model, data, 0.5).record["scale"]["stem"]
+            assert (scale == 0).any()
+            rows = (scale != 0)[:, None, None, None] * np.ones((4, 4, 3, 3))
+            expected = model.params["a.weight"] * scale[None, :, None, None] * rows
+            np.testing.assert_allclose(found.model.params["a.weight"], expected, rtol=1e-12)
+
+
+def test_importance_goes_back_through_a_sum_and_its_body() -> None:
+    layers = (nn.Conv2d("stem", 2, 4, 3), nn.Residual("sum", (nn.Conv2d("a", 4, 4, 3, padding=1),)),
+              nn.GlobalAvgPool2d("pool"), nn.Linear("fc", 4, 3))  # fmt: skip
+    model = Model.init(layers, input_shape=(2, 6, 6), seed=0, dtype=np.float64)
+    behind = np.abs(model.params["fc.weight"]).sum(axis=0)
+    before = behind + np.abs(model.params["a.weight"]).sum(axis=(2, 3)).T @ behind
+    np.testing.assert_allclose(run("nisp", model, networks()["cnn"][1], 0.1).record["scores"]["stem"], before)
 
 
 def test_residual_networks_run_through_every_criterion() -> None:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError
 from l0ref.layerwise.perspective import Groups, Split, relax
-from l0ref.layerwise.quadratic import Quadratic
+from l0ref.layerwise.quadratic import Quadratic, budget
 from l0ref.layerwise.search import solve
-from l0ref.validate import Array, choose, count, positive
+from l0ref.validate import Array, choose, positive
 
 GAP = 1e-6  # part of the best f by which a bound may stay below it and count as a proof
 STEPS, FIRST_STEPS = 25, 200  # systems of a node, and of the first one
@@ -50,6 +50,7 @@ def certify(
     """Bound the smallest f of one neuron with `k` weights, from both sides.
 
     layer      of one output, such as `Quadratic.row(i)`, with a ridge
+    k          at most all inputs, constant ones included, which get no weight
     incumbent  a support to begin with; None: that of `solve` with kicks
     time_limit  seconds; the node in hand is finished
     progress   "lines": both bounds every second on standard error; "auto": if that is a terminal; "none"
@@ -64,7 +65,7 @@ def certify(
         raise ArgumentError(f"layer has {len(layer.moments)} outputs, one is proven at a time; pass layer.row(i)")
     positive("time_limit", time_limit)
     show = choose("progress", progress, ("auto", "lines", "none"))
-    k = min(count("k", k), len(layer.gram))
+    k = min(budget("k", k, layer.shape[1], "a neuron"), len(layer.gram))
     if incumbent is None:
         support = layer.narrow(solve(layer, k, seed=0, tries=KICKS).support)[0]
     else:

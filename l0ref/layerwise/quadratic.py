@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, ShapeError
 from l0ref.layerwise.sums import Sums
-from l0ref.validate import Array, float_array, nonnegative
+from l0ref.validate import Array, count, float_array, nonnegative
 
 CONSTANT = 1e-9  # an input, or an output, with less than this part of the largest variance among them is constant
 ROUNDING = 8  # and so is one whose deviation is this often what rounding makes of its root mean square, or less
@@ -167,6 +167,13 @@ class Quadratic:
 
     def _shaped(self, values: Array) -> Any:
         return values[0].item() if self.single else values
+
+
+def budget(name: str, k: int, most: int, of: str) -> int:
+    """Return k, a number of weights to keep, if it is a whole number of at most `most`, all those `of` something."""
+    if count(name, k) > most:
+        raise ArgumentError(f"{name}={k} is more than the {most} inputs of {of}; keep at most {most}")
+    return int(k)
 
 
 def least_squares(gram: Array, q: Array) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from l0ref.errors import ArgumentError
 from l0ref.layerwise.admm import Mask, admm_support, largest_of_all, largest_of_rows
 from l0ref.layerwise.moves import exchange, kicks, swaps
-from l0ref.layerwise.quadratic import Quadratic
+from l0ref.layerwise.quadratic import Quadratic, budget
 from l0ref.streams import stream
 from l0ref.validate import Array, choose, count
 
@@ -54,7 +54,7 @@ def solve(
     """Return weights with at most `k` non-zeros and a small f; good, not proven best: see `certify`.
 
     k       weights that stay. scope="neuron": of each neuron, one number or one for each; scope="layer": of all neurons
-            together. Constant outputs get none, and no neuron gets more than there are inputs that vary
+            together. At most all inputs, constant ones included; constant inputs and outputs then get no weight
     tries   kicks for each neuron; None: 20 where at most 128 inputs vary, else none
     limit   swaps of each neuron at most
     seed    of the kicks; without them nothing is random
@@ -96,10 +96,11 @@ def _keep(layer: Quadratic, k: Any, scope: str) -> Any:
     """The hard threshold of a budget, constant outputs left out."""
     rows, p = layer.moments.shape
     if scope == "layer":
-        total = min(count("k", k), int(layer.varies.sum()) * p)
+        every = layer.shape[0] * layer.shape[1]
+        total = min(budget("k", k, every, f"the {rows} neurons together"), int(layer.varies.sum()) * p)
         out = np.where(layer.varies, 0.0, -np.inf)[:, None]
         return lambda scores: largest_of_all(scores + out, total)
-    each = [count("k", n) for n in (np.ravel(k).tolist() if np.ndim(k) else [k] * rows)]
+    each = [budget("k", n, layer.shape[1], "a neuron") for n in (np.ravel(k).tolist() if np.ndim(k) else [k] * rows)]
     if len(each) != rows:
         raise ArgumentError(f"k has {len(each)} numbers, expected one for each of the {rows} neurons, or a single one")
     return partial(largest_of_rows, k=np.minimum(each, p) * layer.varies)

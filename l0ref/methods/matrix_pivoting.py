@@ -120,7 +120,7 @@ def better_order(model: Model, axes: Axes, axis: str, stay: Masks) -> Array:
         keep = stay[key].reshape(squares.shape).astype(np.float64)
         if use.writes == axis:
             gain += squares @ keep.T
-        if use.reads == axis:
+        if use.mixes and use.reads == axis:
             parts = squares.shape[1] // n
             gain += np.einsum("rit,rpt->ip", *(a.reshape(-1, n, parts) for a in (squares, keep)), optimize=True)
     order = np.arange(n)

@@ -100,7 +100,7 @@ def nisp(model: Model, data: Splits, *, amount: float, seed: int, scope: str = "
     scores = {axis: np.zeros(size) for axis, size in axes.sizes.items()}
     last = next(use.writes for use in reversed(axes.uses) if use.weighs)
     scores[last] += 1.0
-    for use in reversed([use for use in axes.uses if use.weighs and use.reads != use.writes]):
+    for use in reversed([use for use in axes.uses if use.mixes]):
         w = np.abs(model.params[f"{use.layer.name}.weight"]).astype(np.float64)
         groups = getattr(use.layer, "groups", 1)
         parts = zip(w.reshape(groups, len(w) // groups, -1), scores[use.writes].reshape(groups, -1), strict=True)

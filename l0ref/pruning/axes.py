@@ -48,6 +48,11 @@ class Use:
         """Whether it has weights, not only scales and shifts."""
         return not isinstance(self.layer, NORMS)
 
+    @property
+    def mixes(self) -> bool:
+        """Whether each of its outputs adds up several units; a depthwise convolution keeps them apart."""
+        return self.weighs and not _is_depthwise(self.layer)
+
 
 @dataclass(frozen=True)
 class Axes:
@@ -75,7 +80,7 @@ class Axes:
 
     def readers(self, axis: str) -> tuple[str, ...]:
         """Names of the layers with weights that mix the units of this axis into others."""
-        return tuple(use.layer.name for use in self.uses if use.weighs and use.reads == axis != use.writes)
+        return tuple(use.layer.name for use in self.uses if use.mixes and use.reads == axis)
 
     def __str__(self) -> str:
         rows = [("axis", "units", "written by", "read by", "")]
@@ -103,6 +108,10 @@ def coupled_axes(model: Model) -> Axes:
     uses = tuple(Use(u.layer, walk.root(u.reads), u.spread, walk.root(u.writes)) for u in walk.uses)
     sizes = {axis: size for axis, size in walk.sizes.items() if walk.root(axis) == axis}
     return Axes(uses, sizes, {walk.root(axis): why for axis, why in fixed.items()})
+
+
+def _is_depthwise(layer: Layer) -> bool:
+    return isinstance(layer, Conv2d) and layer.groups == layer.in_channels == layer.out_channels
 
 
 @dataclass(frozen=True)
@@ -146,8 +155,7 @@ class _Walk:
         if isinstance(layer, NORMS):
             self.uses.append(Use(layer, here.axis, here.spread, here.axis))
         elif isinstance(layer, Linear | Conv2d):
-            is_depthwise = isinstance(layer, Conv2d) and layer.groups == layer.in_channels == layer.out_channels
-            writes = here.axis if is_depthwise else layer.name
+            writes = here.axis if _is_depthwise(layer) else layer.name
             self.uses.append(Use(layer, here.axis, here.spread, writes))
             self.sizes.setdefault(writes, after[0])
             return _Here(writes, 1, after)

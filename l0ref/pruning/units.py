@@ -30,14 +30,15 @@ def free_axes(model: Model) -> dict[str, int]:
     """Return the axes that may be cut, with their numbers of units; refuse a network that has none."""
     axes, found = coupled_axes(model), {}
     for axis, size in axes.sizes.items():
-        uses = [use for use in axes.uses if use.weighs and axis in (use.reads, use.writes)]
-        grouped = any(
-            isinstance(use.layer, Conv2d) and use.layer.groups > 1 and use.reads != use.writes for use in uses
-        )
+        uses = [use for use in axes.uses if use.mixes and axis in (use.reads, use.writes)]
+        grouped = any(isinstance(use.layer, Conv2d) and use.layer.groups > 1 for use in uses)
         if axis not in axes.fixed and axes.writers(axis) and not grouped:
             found[axis] = size
     if not found:
-        raise ArgumentError("model has no hidden units that can be removed; use a method of single weights")
+        raise ArgumentError(
+            "model has no hidden units that can be removed: none, or all beside grouped convolutions; "
+            "use a method of single weights"
+        )
     return found
 
 
