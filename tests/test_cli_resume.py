@@ -1,41 +1,36 @@
-"""`l0ref compress --resume`: a run that was ended, by a signal or a kill, goes on in another process, bit for bit."""
+"""`--resume`: a run that was ended, by a signal or a kill, goes on in another process, bit for bit."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from l0ref.archive.atomic import write_atomic
 from l0ref.cli import main
 from l0ref.cli.resume import HIDDEN, every_of
+from l0ref.training import Trainer
+from tests.ended import Commands, signals_itself
 
-ROOT = Path(__file__).resolve().parents[1]
-JOB = ["--epochs", "4", "--finetune-epochs", "2", "--controls", "none", "--rounds", "2", "--quiet", "--no-figures"]
-FATAL = """
-import os, signal, sys
-from l0ref.checkpoint.folder import FolderKeeper
-from l0ref.cli import main
-keep, left = FolderKeeper.keep, [int(sys.argv[1])]
-def kept(*args):
-    keep(*args)
-    left[0] -= 1
-    if left[0] == 0:
-        os.kill(os.getpid(), getattr(signal, sys.argv[2]))
-FolderKeeper.keep = kept
-sys.exit(main(sys.argv[3:]))
-"""
+COMPRESS = ["--epochs", "3", "--finetune-epochs", "2", "--controls", "none", "--rounds", "2", "--quiet", "--no-figures"]
+COMPARE = ["--epochs", "2", "--finetune-epochs", "2", "--methods", "magnitude,slr", "--ratios", "2,4", "--quiet"]
+JOBS = {"compress": COMPRESS, "compare": [*COMPARE, "--no-figures"]}
+EPOCHS = {"compress": 14, "compare": 10}
+OFTEN = ["--checkpoint-every", "1epochs", "--out"]
+pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="forks, and signals of POSIX")
 
 
-def ended(number: int, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A process that gets a signal when it has written so many states."""
-    command = [sys.executable, "-c", FATAL, str(number), name, *arguments]
-    given = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=given, check=False)
+@pytest.fixture(scope="module")
+def run() -> Iterator[Commands]:
+    with Commands() as commands:
+        yield commands
 
 
 def without_seconds(value: Any) -> Any:
@@ -45,35 +40,119 @@ def without_seconds(value: Any) -> Any:
     return [without_seconds(v) for v in value] if isinstance(value, list) else value
 
 
-def result(folder: Path) -> list[Any]:
-    report = without_seconds(json.loads((folder / "report.json").read_text(encoding="utf-8")))
-    return [*((folder / n).read_bytes() for n in ("model.npz", "dense.npz", "masks.npz", "compact.npz")), report]
+def result(folder: Path) -> dict[str, Any]:
+    """Every bit of a result folder but the clock; hidden files are there by name."""
+    found: dict[str, Any] = {}
+    for path in folder.rglob("*"):
+        name, kind = str(path.relative_to(folder)), path.suffix
+        if path.is_dir() or path.name.startswith("."):
+            found[name] = "there"
+        elif kind in (".npz", ".json"):
+            content = path.read_bytes()
+            found[name] = content if kind == ".npz" else without_seconds(json.loads(content))
+    return found
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    folder = tmp_path_factory.mktemp("unbroken") / "out"
-    assert main(["compress", *JOB, "--out", str(folder)]) == 0
-    assert not (folder / HIDDEN).exists()
-    return result(folder)
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("unbroken")
+    for command, job in JOBS.items():
+        assert main([command, *job, "--out", str(root / command)]) == 0
+    found = {command: result(root / command) for command in JOBS}
+    assert {".l0ref.json", "model.npz", "compact.npz", "report.json"} <= found["compress"].keys()
+    assert found["compare"].keys() == {"compare.json", "dense-0.npz"}
+    return found
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize(("number", "name", "code"), [(6, "SIGKILL", -9), (3, "SIGTERM", 143)])
-def test_an_ended_run_goes_on(number: int, name: str, code: int, unbroken: list[Any], tmp_path: Path) -> None:
+def resumed(command: str, out: Path) -> dict[str, Any]:
+    assert main([command, "--resume", str(out), "--quiet", "--no-figures"]) == 0
+    return result(out)
+
+
+@pytest.mark.parametrize("moment", [{"states": 7}, {"writes": 7}], ids=["between epochs", "in a write"])
+@pytest.mark.parametrize("command", JOBS)
+def test_a_killed_run_goes_on(
+    command: str, moment: dict[str, int], run: Commands, unbroken: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    out, epochs, whole = tmp_path / "out", [0], Trainer.run_epoch
+
+    def counted(*args: Any) -> Any:
+        epochs[0] += 1
+        return whole(*args)
+
+    assert run(command, *JOBS[command], *OFTEN, str(out), signal="SIGKILL", **moment) == (-signal.SIGKILL, "")
+    assert result(out) != unbroken[command]
+    monkeypatch.setattr(Trainer, "run_epoch", counted)
+    assert resumed(command, out) == unbroken[command]
+    assert "writes" in moment or epochs[0] == EPOCHS[command] - moment["states"]  # those that are kept are not repeated
+    epochs[0] = 0
+    assert resumed(command, out) == unbroken[command]  # finished already
+    assert epochs[0] == 0
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("command", "states"), [("compress", 4), ("compare", 8)])
+def test_a_signalled_run_says_how_it_goes_on(
+    command: str, states: int, name: str, code: int, unbroken: dict[str, Any], tmp_path: Path, capsys: Any
+) -> None:
+    """Really sent, to this process."""
+    out, number = tmp_path / "out", getattr(signal, name)
+    outside = signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+    patch = signals_itself(number, states=states)
+    try:
+        assert main([command, *JOBS[command], *OFTEN, str(out)]) == code
+    finally:
+        patch.undo()
+        signal.signal(number, outside)
+    said = capsys.readouterr().err
+    assert said.startswith(f"l0ref {command}: training was interrupted")
+    assert said.endswith(f"l0ref {command} --resume {out} goes on\n")
+    assert resumed(command, out) == unbroken[command]
+
+
+def test_a_second_signal_ends_a_command_at_once(run: Commands, unbroken: dict[str, Any], tmp_path: Path) -> None:
+    for command, name in {"compress": "SIGINT", "compare": "SIGTERM"}.items():
+        out = tmp_path / command
+        ended = run(command, *JOBS[command], *OFTEN, str(out), signal=name, states=4, times=2)
+        assert ended == (-getattr(signal, name), "")
+        assert resumed(command, out) == unbroken[command]
+
+
+@pytest.mark.slow
+def test_compress_killed_at_fifty_random_moments(run: Commands, unbroken: dict[str, Any], tmp_path: Path) -> None:
+    rng, kills, number = np.random.default_rng(int(os.environ.get("L0REF_SEED", "0"))), 0, 0
+    begun = time.perf_counter()
+    assert run("compress", *COMPRESS, "--checkpoint-every", "0min", "--out", str(tmp_path / "x")).code == 0
+    longest = time.perf_counter() - begun
+    while kills < 50:
+        out = tmp_path / str(number)
+        arguments = [*COMPRESS, "--checkpoint-every", "0min", "--out", str(out)]
+        while run("compress", *arguments, signal="SIGKILL", after=rng.uniform(0.1, longest)).code == -signal.SIGKILL:
+            kills += 1
+            if (out / HIDDEN / "run.json").exists():
+                arguments = ["--resume", str(out), "--checkpoint-every", "0min", "--quiet", "--no-figures"]
+        assert result(out) == unbroken["compress"]
+        number += 1
+
+
+def test_an_error_that_would_come_again_is_no_interruption(tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "out"
-    stopped = ended(number, name, "compress", *JOB, "--checkpoint-every", "1epochs", "--out", str(out))
-    assert stopped.returncode == code, stopped.stderr
-    assert code < 0 or f"l0ref compress --resume {out} goes on" in stopped.stderr
-    assert main(["compress", "--resume", str(out), "--quiet", "--no-figures"]) == 0
-    assert result(out) == unbroken
-    assert [p.name for p in out.iterdir() if p.name.startswith(".")] == [".l0ref.json"]
-    assert main(["compress", "--resume", str(out)]) == 0  # finished already
+    assert main(["compress", *COMPRESS, "--finetune-lr", "1e30", *OFTEN, str(out)]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith(f"l0ref compress --resume {out} goes on with another setting, which --override names\n")
+    assert (
+        main(["compress", "--resume", str(out), "--finetune-lr", "1e-3", "--override", "finetune-lr", "--quiet"]) == 0
+    )
+    write_atomic(tmp_path / "bad.csv", b"a,kind\n1,x\n")
+    for command in JOBS:
+        wrong = ["--data", str(tmp_path / "bad.csv"), "--label", "nothing", "--model", "mlp:1-1"]
+        assert main([command, *wrong, "--out", str(tmp_path / "bad")]) == 2
+        assert "goes on" not in capsys.readouterr().err
 
 
-def test_what_goes_on_is_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_goes_on_is_the_same_run(run: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert ended(2, "SIGKILL", "compress", *JOB, "--checkpoint-every", "1epochs", "--out", str(out)).returncode == -9
+    assert run("compress", *COMPRESS, *OFTEN, str(out), signal="SIGKILL", states=2).code == -signal.SIGKILL
     path = out / HIDDEN / "run.json"
     wrong = {
         ("--resume", str(out), "--lr", "0.5"): "lr=0.5 differs from 0.001 of the run in",
@@ -81,6 +160,7 @@ def test_what_goes_on_is_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixt
         ("--resume", str(out), "--override", "rate"): "override='rate' is not a setting; known are",
         ("--resume", str(out), "--out", "x"): "out='x' is for a new run, resume=",
         ("--resume", str(tmp_path)): "holds no interrupted run; begin one with --out",
+        ("--resume", ""): "resume='' names no folder; give a path",
         ("--override", "lr"): "override='lr' goes with --resume DIR; leave it out",
         ("--out", str(out)): "holds an interrupted run; go on with --resume, or pass --overwrite",
     }
@@ -96,9 +176,47 @@ def test_what_goes_on_is_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "other samples than those of the run in" in capsys.readouterr().err
     changed = ["--finetune-epochs", "1", "--override", "finetune-epochs,data", "--quiet", "--no-figures"]
     assert main(["compress", "--resume", str(out), *changed]) == 0
-    new = [*JOB, "--finetune-epochs", "1", "--out", str(tmp_path / "new")]
+    new = [*COMPRESS, "--finetune-epochs", "1", "--out", str(tmp_path / "new")]
     assert main(["compress", *new]) == 0
     assert result(out) == result(tmp_path / "new")
+
+
+def test_what_goes_on_is_the_same_comparison(run: Commands, tmp_path: Path, capsys: Any) -> None:
+    out, short = tmp_path / "out", ["--methods", "magnitude", "--ratios", "2"]
+    job = [*JOBS["compare"], *short]
+    assert run("compare", *job, *OFTEN, str(out), signal="SIGKILL", states=3).code == -signal.SIGKILL
+    go_on = ["compare", "--resume", str(out), "--no-figures", "--quiet"]
+    wrong = {
+        ("--epochs", "3"): "epochs=3 differs from 2 of the run in",
+        ("--methods", "slr"): "methods=['slr'] differs from ['magnitude'] of the run in",
+        ("--seeds", "2"): "seeds=2 differs from 1 of the run in",
+        ("--override", "lrs"): "override='lrs' is not a setting; known are",
+        ("--out", "x"): "out='x' is for a new run, resume=",
+        ("--resume", ""): "resume='' names no folder; give a path",
+        ("--resume", str(tmp_path)): "holds no interrupted run; begin one with --out",
+    }
+    for arguments, said in wrong.items():
+        assert main([*go_on, *arguments]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["compare", *job, "--override", "epochs", "--out", str(out)]) == 2
+    assert "override='epochs' goes with --resume DIR" in capsys.readouterr().err
+    dense = (out / "dense-0.npz").read_bytes()
+    assert main([*go_on, "--finetune-epochs", "1", "--override", "finetune-epochs"]) == 0
+    assert (out / "dense-0.npz").read_bytes() == dense
+    assert main([*go_on, "--epochs", "1", "--ratios", "4", "--override", "epochs,ratios"]) == 0
+    new = ["--epochs", "1", "--finetune-epochs", "1", "--ratios", "4", "--out", str(tmp_path / "new")]
+    assert main(["compare", *job, *new]) == 0
+    assert result(out) == result(tmp_path / "new")
+    found = json.loads((out / "compare.json").read_text(encoding="utf-8"))
+    found["data"]["train"] = "0" * 64
+    for broken, said in {
+        "data": "other samples than those of the run in",
+        "rows": "that l0ref compare did not write",
+    }.items():
+        found[broken] = found[broken] if broken == "data" else 3
+        (out / "compare.json").write_text(json.dumps(found), encoding="utf-8")
+        assert main(go_on) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_how_often() -> None:

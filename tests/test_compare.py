@@ -134,7 +134,7 @@ def test_the_command_goes_on_and_refuses_another_configuration(tmp_path: Path, c
     assert [row["method"] for row in found["rows"]] == ["magnitude", "random"]
     assert not (tmp_path / "c" / ".l0ref.lock").exists()
     assert main([*SHORT[:1], *SHORT[3:], *out, "--epochs", "2", "--methods", "magnitude"]) == 2
-    assert "holds a comparison with another epochs, 1; choose another folder" in capsys.readouterr().err
+    assert "epochs=2 differs from 1 of the run in" in capsys.readouterr().err
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "compare.json").write_text("[]")
     assert main([*SHORT, "--out", str(tmp_path / "d")]) == 2

@@ -145,6 +145,8 @@ def _settle(folder: Path) -> Path | None:
         raise ConfigError(f"{str(build)!r} is a link, which l0ref did not make; remove it or choose another folder")
     if not build.is_dir():
         return None
+    for litter in build.glob(".*.tmp"):  # of a process that was killed while it wrote
+        litter.unlink()
     state, files = marker_of(build), _files(build)
     if state is None and not any(name.endswith(WORTH) for name in files):
         shutil.rmtree(build)

@@ -15,8 +15,11 @@ from l0ref.archive.lock import locked
 from l0ref.archive.strict_json import json_bytes
 from l0ref.cli.build import build_job, build_model
 from l0ref.cli.flags import add_data_flags
+from l0ref.cli.networks import no_code
+from l0ref.cli.resume import Run, add_resume_flags, check_data, check_resume, check_same, missing_run, overrides, sums
 from l0ref.cli.settings import OWN_DATA, Settings, resolve, to_json
 from l0ref.cli.values import check_once, check_seeds, integer, out_folder, parts
+from l0ref.data import Splits
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.experiment import Comparison, compare, comparison_text
 from l0ref.experiment.comparison import Key, key_of
@@ -27,11 +30,15 @@ from l0ref.pruning import train_dense
 EXAMPLES = """\
 examples:
   l0ref compare --methods magnitude,wanda,fpgm --ratios 2,4,8      the built-in digits, one seed
-  l0ref compare --methods all --seeds 3 --out runs/all             every method; the same command goes on if interrupted
+  l0ref compare --methods all --seeds 3 --out runs/all             every method
+  l0ref compare --resume runs/all                                  go on after an interruption, in any process
   l0ref compare --data mnist --data-dir DIR --methods magnitude,net_trim --ratios 8,32
 """
-KIND, VERSION = "l0ref comparison", 2
-ROWS, LOCK = "compare.json", ".l0ref.lock"
+COMMAND = "compare"
+KIND, VERSION = "l0ref comparison", 3
+ROWS, LOCK, LITTER = "compare.json", ".l0ref.lock", (".compare*.tmp", ".dense-*.tmp")
+POINTS: dict[str, Any] = {"methods": ["magnitude", "random"], "ratios": [2.0, 4.0, 8.0, 16.0, 32.0], "seeds": 1}
+NO_PART = ("seed", "method", "method_options", "amount")  # settings that say nothing of a comparison
 
 
 def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
@@ -44,17 +51,16 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--methods", default="magnitude,random", metavar="NAME,...", help="or all; l0ref methods lists them")
-    p.add_argument(
-        "--ratios", default="2,4,8,16,32", metavar="RATIO,...", help="compression ratios; default 2,4,8,16,32"
-    )
-    p.add_argument("--seeds", type=integer, default=1, metavar="N", help="run seeds 0, 1, ..., N - 1; default 1")
+    p.add_argument("--methods", metavar="NAME,...", help="or all, see l0ref methods; default magnitude,random")
+    p.add_argument("--ratios", metavar="RATIO,...", help="compression ratios; default 2,4,8,16,32")
+    p.add_argument("--seeds", type=integer, metavar="N", help="run seeds 0, 1, ..., N - 1; default 1")
     add_data_flags(p)
     p.add_argument("--epochs", type=integer, help="of training before the cut; default that of the model's preset")
     p.add_argument("--finetune-epochs", type=integer, help="budget after the cut, which methods that train share")
     p.add_argument(
         "--out", metavar="DIR", help="default: runs/compare- and the data set; an unfinished comparison is continued"
     )
+    add_resume_flags(p)
     p.add_argument("--no-figures", action="store_true", help="write no picture")
     p.add_argument("--quiet", action="store_true", help="no progress and no table")
     p.set_defaults(run=run)
@@ -63,25 +69,27 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, compute what is missing, write after every point, draw and print."""
-    settings = _settings(arguments)
-    methods = tuple(METHODS) if arguments.methods == "all" else _parts("methods", arguments.methods, str)
-    check_seeds(arguments.seeds)
+    check_resume(arguments)
     try:
-        job = build_job(settings)
-        plan = Comparison(
-            methods, _parts("ratios", arguments.ratios, float), tuple(range(arguments.seeds)), job.finetune
-        )
-        keys = list(plan.points(build_model(settings, settings.load(), seed=0)))
+        settings, points = _settings(arguments)
+        data, job, seeds = settings.load(), build_job(settings), tuple(range(points["seeds"]))
+        plan = Comparison(tuple(points["methods"]), tuple(points["ratios"]), seeds, job.finetune)
+        keys = list(plan.points(build_model(settings, data, seed=0)))
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
-    default = f"runs/compare-{settings.slug}"
-    folder = out_folder("out", default if arguments.out is None else arguments.out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out={str(folder)!r} cannot be created: {error.strerror}; choose another folder") from None
+    folder = _folder(arguments, settings)
+    config = {k: v for k, v in to_json(settings).items() if k not in NO_PART} | points
+    override = overrides(arguments.override, config)
     with locked(folder / LOCK, name=f"out={str(folder)!r}"):
-        rows = _run(plan, keys, settings, folder, quiet=arguments.quiet)
+        begun: dict[str, Any] = {"config": config, "data": sums(data)}
+        begun["rows"] = _kept(folder, begun, data, override if arguments.resume is not None else tuple(POINTS))
+        journal = Run(folder, arguments.checkpoint_every, override)
+        try:
+            rows = _run(plan, keys, settings, begun, journal, quiet=arguments.quiet)
+        except BaseException as stop:
+            journal.leave(COMMAND, stop)
+            raise
+        journal.forget()
     if not arguments.no_figures:
         from l0ref.report.figures import load_matplotlib
 
@@ -96,68 +104,128 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run(plan: Comparison, keys: list[Key], settings: Settings, folder: Path, *, quiet: bool) -> list[dict[str, Any]]:
-    """Compute the points that compare.json does not have, and write it anew after each."""
-    config = {k: v for k, v in to_json(settings).items() if k not in ("seed", "method", "method_options", "amount")}
-    known, wanted = _read(folder / ROWS, config), set(keys)
-    done = [row for row in known if key_of(row) in wanted]
-    others = [row for row in known if row not in done]
-    job = build_job(settings)
+def _run(
+    plan: Comparison, keys: list[Key], settings: Settings, begun: dict[str, Any], journal: Run, *, quiet: bool
+) -> list[dict[str, Any]]:
+    """Compute the points that `begun` does not have, and write compare.json anew after each."""
+    wanted, folder = set(keys), journal.folder
+    rows = [row for row in begun["rows"] if key_of(row) in wanted]
+    others = [row for row in begun["rows"] if row not in rows]
+
+    def write() -> None:
+        found = {"kind": KIND, "version": VERSION, **begun, "rows": [*others, *rows]}
+        write_atomic(folder / ROWS, json_bytes(found))
 
     def dense(seed: int) -> Model:
         path, own = folder / f"dense-{seed}.npz", dataclasses.replace(settings, seed=seed)
         if not path.exists():
-            data = own.load()
-            trained = train_dense(build_model(own, data, seed=seed), data, job.train, seed=seed, progress="none")
+            data, train = own.load(), build_job(settings).train
+            with journal.record(path.stem):
+                trained = train_dense(build_model(own, data, seed=seed), data, train, seed=seed, progress="none")
             checkpoint.save(path, trained.stage.model)
+            journal.forget(path.stem)
         return checkpoint.load(path)
 
     from tqdm import tqdm
 
-    with tqdm(total=len(keys), initial=len(done), disable=quiet, unit="point", file=sys.stderr) as bar:
-        rows = list(done)
+    write()
+    with tqdm(total=len(keys), initial=len(rows), disable=quiet, unit="point", file=sys.stderr) as bar:
 
         def finished(row: dict[str, Any]) -> None:
             rows.append(row)
-            found = {"kind": KIND, "version": VERSION, "config": config, "rows": [*others, *rows]}
-            write_atomic(folder / ROWS, json_bytes(found))
+            write()
+            journal.forget(_name(key_of(row)))
             bar.set_postfix_str(f"{row['method']} {row['ratio']:g}x in {row['equal']}, seed {row['seed']}")
             bar.update()
 
         return compare(
-            plan, keys=keys, data=lambda seed: dataclasses.replace(settings, seed=seed).load(), dense=dense, done=done,
-            finished=finished,
+            plan, keys=keys, data=lambda seed: dataclasses.replace(settings, seed=seed).load(), dense=dense,
+            done=list(rows), finished=finished, recorded=lambda key: journal.record(_name(key)),
         )  # fmt: skip
 
 
-def _read(path: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows that are there already; refuse those of another configuration, and files of others."""
-    if not path.exists():
+def _name(key: Key) -> str:
+    return "-".join(map(str, key))
+
+
+def _folder(arguments: argparse.Namespace, settings: Settings) -> Path:
+    """Return the folder of the comparison, which is made where it begins."""
+    if arguments.resume is not None:
+        return Path(arguments.resume)
+    folder = out_folder("out", f"runs/compare-{settings.slug}" if arguments.out is None else arguments.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out={str(folder)!r} cannot be created: {error.strerror}; choose another folder") from None
+    return folder
+
+
+def _stored(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return what compare.json of a folder holds, None if there is none; refuse files of others."""
+    if not (folder / ROWS).exists():
+        return None
+    found = read_json(folder / ROWS)
+    try:
+        config = found["config"]
+        is_ours = (found["kind"], found["version"], type(found["data"])) == (KIND, VERSION, dict)
+        is_ours &= all(type(config[name]) is type(default) for name, default in POINTS.items())
+        is_ours &= all(isinstance(name, str) for name in config["methods"])
+        set(map(key_of, found["rows"]))
+    except (LookupError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise ConfigError(f"{name}={str(folder)!r} has a {ROWS} that l0ref compare did not write; choose another")
+    return dict(found)
+
+
+def _kept(folder: Path, begun: dict[str, Any], data: Splits, may_differ: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the rows that stay; refuse those of another configuration or of other data, and remove what is stale.
+
+    may_differ  names of settings: points stay where methods, ratios and seeds differ, networks where fine-tuning does
+    """
+    for litter in (path for pattern in LITTER for path in folder.glob(pattern)):  # of a process that was killed
+        litter.unlink()
+    before = _stored(folder, "out")
+    if before is None:
         return []
-    found = read_json(path)
-    if not isinstance(found, dict) or (found.get("kind"), found.get("version")) != (KIND, VERSION):
-        raise ConfigError(
-            f"out={str(path.parent)!r} has a {path.name} that l0ref compare did not write; choose another"
-        )
-    if differ := sorted(key for key in config if found["config"].get(key) != config[key]):
-        raise ConfigError(
-            f"out={str(path.parent)!r} holds a comparison with another {differ[0].replace('_', '-')}, "
-            f"{found['config'].get(differ[0])!r}; choose another folder"
-        )
-    return list(found["rows"])
+    check_same(folder, begun["config"], before["config"], may_differ)
+    check_data(folder, data, before["data"], may_differ)
+    changed = {name for name, value in begun["config"].items() if before["config"].get(name) != value} - set(POINTS)
+    if changed - {"data_dir", "finetune_epochs"} or before["data"] != begun["data"]:
+        for stale in folder.glob("dense-*.npz"):
+            stale.unlink()
+    elif not changed - {"data_dir"}:
+        return list(before["rows"])
+    return []
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def _settings(arguments: argparse.Namespace) -> tuple[Settings, dict[str, Any]]:
+    """Return settings, and methods, ratios and seeds: from flags, the run that goes on, and defaults, in this order."""
+    before: dict[str, Any] = {}
+    if arguments.resume is not None:
+        folder = out_folder("resume", arguments.resume)
+        found = _stored(folder, "resume")
+        if found is None:
+            raise missing_run(folder)
+        before = found["config"]
     names = ("data", "data_dir", *OWN_DATA, "model", "epochs", "finetune_epochs")
-    try:
-        return resolve({name: getattr(arguments, name) for name in names})
-    except ArgumentError as error:
-        raise ConfigError(str(error)) from None
+    old, named = {k: v for k, v in before.items() if k not in POINTS}, (str(arguments.data), str(arguments.model))
+    settings = resolve(no_code("resume", old, named), {name: getattr(arguments, name) for name in names})
+    given = {
+        "methods": list(METHODS) if arguments.methods == "all" else _parts("methods", arguments.methods, str),
+        "ratios": _parts("ratios", arguments.ratios, float),
+        "seeds": arguments.seeds,
+    }
+    points = {k: before.get(k, v) if given[k] is None else given[k] for k, v in POINTS.items()}
+    check_seeds(points["seeds"])
+    return settings, points
 
 
-def _parts(name: str, text: str, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+def _parts(name: str, text: str | None, kind: Callable[[str], Any]) -> list[Any] | None:
+    if text is None:
+        return None
     try:
-        found = tuple(map(kind, parts(text)))
+        found = list(map(kind, parts(text)))
     except ValueError:
         raise ConfigError(f"{name}={text!r} must be numbers with commas between them, as in 2,4,8") from None
     if not found:

@@ -15,7 +15,7 @@ from l0ref.cli.build import build_job, build_model
 from l0ref.cli.flags import add_flags
 from l0ref.cli.networks import no_code
 from l0ref.cli.report import without_test
-from l0ref.cli.resume import Run, check_data, check_same, missing_run, overrides, stored_run
+from l0ref.cli.resume import Run, check_data, check_resume, check_same, missing_run, overrides, stored_run
 from l0ref.cli.settings import Settings, likely_slip, read_config, resolve, to_json
 from l0ref.cli.values import check_seeds, out_folder
 from l0ref.cli.write import (
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
                 run_seeds(settings, seeds, place, arguments, costs, journal)
         except BaseException as stop:
             if journal.has_states() and not place.is_published:
-                stop.add_note(f"l0ref compress --resume {place.folder} goes on")
+                journal.leave(COMMAND, stop)
             else:
                 journal.forget()
             raise
@@ -88,20 +88,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def found_run(arguments: argparse.Namespace) -> dict[str, Any] | None:
     """Return how the run began that goes on, None if it begins here or has been finished; refuse to lose one."""
+    check_resume(arguments)
     if arguments.resume is None:
-        if arguments.override:
-            raise ConfigError(f"override={arguments.override!r} goes with --resume DIR; leave it out")
         out = out_folder("out", arguments.out) if arguments.out else None
         found = stored_run(out, COMMAND) if out and not arguments.overwrite else None
         if found is not None and found["config"]["seeds"] == 1:
             raise ConfigError(f"out={str(out)!r} holds an interrupted run; go on with --resume, or pass --overwrite")
         return found
-    for name in ("out", "overwrite"):
-        if getattr(arguments, name):
-            raise ConfigError(
-                f"{name}={getattr(arguments, name)!r} is for a new run, resume={arguments.resume!r} goes on"
-            )
-    folder = Path(arguments.resume)
+    folder = out_folder("resume", arguments.resume)
     found = stored_run(folder, COMMAND)
     marker = marker_of(folder)
     if found is None and (marker is None or not marker.is_complete):

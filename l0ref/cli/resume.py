@@ -21,14 +21,16 @@ from l0ref.archive import read_json, write_atomic
 from l0ref.archive.strict_json import json_bytes
 from l0ref.checkpoint import recording
 from l0ref.checkpoint.state import checksum
+from l0ref.cli.settings import OWN_DATA
 from l0ref.cli.values import parts
 from l0ref.data import Splits
-from l0ref.errors import ConfigError
+from l0ref.errors import ConfigError, L0RefError
 
 KIND, VERSION = "l0ref run", 1
 HIDDEN, FILE = ".l0ref.run", "run.json"
 EVERY = re.compile(r"(\d+(?:\.\d+)?)\s*(min|epochs?)")
 DATA = "data"
+OF_DATA = {DATA, *OWN_DATA, "seed", "validation", "dtype"}  # settings with which the samples change
 PARTS = ("train", "validation", "test")
 
 
@@ -62,6 +64,12 @@ class Run:
         """Return whether there is a state to go on from."""
         return any((self.folder / HIDDEN).rglob("step-*.npz"))
 
+    def leave(self, command: str, stop: BaseException) -> None:
+        """Say how the run goes on that `stop` has ended; an error of l0ref would come again with the same settings."""
+        if isinstance(stop, KeyboardInterrupt | OSError | MemoryError | L0RefError):
+            other = " with another setting, which --override names" if isinstance(stop, L0RefError) else ""
+            stop.add_note(f"l0ref {command} --resume {self.folder} goes on{other}")
+
     def forget(self, name: str | None = None) -> None:
         """Remove the record of a part that is finished, or of all."""
         with suppress(FileNotFoundError):
@@ -89,6 +97,15 @@ def every_of(text: str) -> float | None:
     if found is None or (found[2] != "min" and not (found[1].isdigit() and int(found[1]))):
         raise argparse.ArgumentTypeError(f"{text!r} must be minutes or epochs, as in 10min or 2epochs, or never")
     return float(found[1]) if found[2] == "min" else int(found[1])
+
+
+def check_resume(arguments: argparse.Namespace) -> None:
+    """Refuse --override without --resume, and with it the flags of a new run."""
+    if arguments.resume is None and arguments.override:
+        raise ConfigError(f"override={arguments.override!r} goes with --resume DIR; leave it out")
+    for name in ("out", "overwrite"):
+        if arguments.resume is not None and (value := getattr(arguments, name, None)):
+            raise ConfigError(f"{name}={value!r} is for a new run, resume={arguments.resume!r} goes on")
 
 
 def stored_run(folder: Path, command: str) -> dict[str, Any] | None:
@@ -125,13 +142,13 @@ def check_same(folder: Path, config: Mapping[str, Any], before: Mapping[str, Any
         if name != "data_dir" and name not in override and before.get(name) != value:
             raise ConfigError(
                 f"{name}={value!r} differs from {before.get(name)!r} of the run in {str(folder)!r}; "
-                f"leave it out, or pass --override {name.replace('_', '-')}"
+                f"leave it out, or go on with --resume and --override {name.replace('_', '-')}"
             )
 
 
 def check_data(folder: Path, data: Splits, before: Any, override: tuple[str, ...]) -> None:
     """Refuse other samples than the run began with."""
-    if sums(data) != before and not {DATA, "seed", "validation", "dtype"} & set(override):
+    if sums(data) != before and not OF_DATA & set(override):
         raise ConfigError(
             f"data={data.name!r} are other samples than those of the run in {str(folder)!r}; "
             "restore them, or pass --override data"

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what was reached is saved, then the process ends."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: what was reached is saved, then it ends; a second one at once."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import signal
 import threading
 from typing import Any
 
-NAMES = ("SIGTERM", "SIGHUP")  # the second is unknown to Windows
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is unknown to Windows
 
 
 class EndSignals:
-    """While this context is open, either signal raises KeyboardInterrupt; a second one ends the process at once.
+    """While this context is open, a signal raises KeyboardInterrupt; a second, of any kind, ends the process at once.
 
     number  the signal that came, by default that of Ctrl-C
 
@@ -29,7 +29,7 @@ class EndSignals:
             self._terminals = [stream for stream in (1, 2) if _is_terminal(stream)]
             numbers = [int(getattr(signal, name)) for name in NAMES if hasattr(signal, name)]
             for number in numbers:
-                if signal.getsignal(number) is signal.SIG_DFL:
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                     self._before[number] = signal.signal(number, self._raise)
         return self
 
@@ -39,12 +39,12 @@ class EndSignals:
 
     def _raise(self, number: int, _: Any) -> None:
         self.number = number
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        for each in self._before:
+            signal.signal(each, signal.SIG_DFL)
         for stream in self._terminals:
             if not _is_terminal(stream):  # it has hung up: whatever writes there would fail
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
+        raise KeyboardInterrupt(*[] if number == signal.SIGINT else [f"ended by {signal.Signals(number).name}"])
 
 
 def _is_terminal(stream: int) -> bool:

@@ -20,6 +20,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,12 +94,14 @@ def compare(
     dense: Callable[[int], Model],
     done: Sequence[Row] = (),
     finished: Callable[[Row], None] | None = None,
+    recorded: Callable[[Key], AbstractContextManager[Any]] = nullcontext,
 ) -> list[Row]:
     """Compute all points that are not in `done`, and return the rows of all.
 
     keys         the points, from `plan.points`
     data, dense  the data and the trained network of a seed; asked for once a seed, and only if a point needs them
     finished     called with each new row
+    recorded     opens what is open while a point is computed, as `checkpoint.recording`
     """
     rows = {key_of(row): row for row in done}
     now: tuple[int, Splits, Model] | None = None
@@ -107,9 +110,11 @@ def compare(
             continue
         if now is None or now[0] != key[0]:
             now = key[0], data(key[0]), dense(key[0])
-        rows[key] = point(
-            now[2], now[1], method=key[1], ratio=key[2], equal=key[3], finetune=plan.finetune, seed=key[0]
-        )
+        seed, method, ratio, equal = key
+        with recorded(key):
+            rows[key] = point(
+                now[2], now[1], method=method, ratio=ratio, equal=equal, finetune=plan.finetune, seed=seed
+            )
         if finished is not None:
             finished(rows[key])
     return [rows[key] for key in keys]
