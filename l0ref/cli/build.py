@@ -18,7 +18,7 @@ from l0ref.errors import ConfigError
 from l0ref.experiment import CONTROLS
 from l0ref.nn import MODELS, Model
 from l0ref.penalty import Penalty
-from l0ref.pruning import Cut, Recipe
+from l0ref.pruning import Cut, Recipe, StagedCuts
 from l0ref.validate import between, choose, count, nonnegative, positive, real
 
 WITH_BETA = [cls.name for cls in surrogates.SURROGATES.values() if "beta" in {f.name for f in dataclasses.fields(cls)}]
@@ -31,6 +31,7 @@ class Job(NamedTuple):
     cut: Cut
     finetune: Recipe
     gradual: Recipe | None
+    stages: StagedCuts | None
 
 
 def build_model(settings: Settings, data: Splits, *, seed: int) -> Model:
@@ -82,7 +83,7 @@ def build_job(settings: Settings) -> Job:
     return Job(
         train=Recipe(settings.epochs, optimizer=optimizer, penalty=penalty, warmup=warmup, **common),
         cut=Cut(
-            settings.amount,
+            1 - 1 / settings.stages[-1] if settings.stages else settings.amount,
             settings.threshold,
             settings.tolerance,
             scope=settings.scope,
@@ -92,6 +93,7 @@ def build_job(settings: Settings) -> Job:
         ),
         finetune=Recipe(settings.finetune_epochs, optimizer=tuner, penalty=tuning, **common),
         gradual=Recipe(settings.gradual, optimizer=optimizer, penalty=penalty, **common) if settings.gradual else None,
+        stages=StagedCuts(settings.stages, settings.stage_epochs, penalty) if settings.stages else None,
     )
 
 
@@ -113,10 +115,24 @@ def check_ranges(settings: Settings) -> None:
     for ratio in settings.curve:
         if real("curve", ratio) < 1:
             raise ConfigError(f"curve={ratio!r} must be a compression ratio of at least 1")
+    if settings.stages:
+        check_stages(settings)
     if settings.gradual and not isinstance(settings.amount, float):
         raise ConfigError(f"gradual={settings.gradual} needs the fraction to reach; give amount as in 0.95")
     if settings.gradual and settings.rounds > 1:
         raise ConfigError(f"gradual={settings.gradual} and rounds={settings.rounds} exclude each other; choose one")
+
+
+def check_stages(settings: Settings) -> None:
+    """Refuse what does not go with stages, and ratios that are none."""
+    StagedCuts(settings.stages, settings.stage_epochs, Penalty())
+    given = [name for name in ("amount", "threshold", "tolerance") if getattr(settings, name) is not None]
+    given += [name for name in ("gradual", "curve") if getattr(settings, name)] + ["rounds"] * (settings.rounds > 1)
+    told = f"stages={','.join(f'{ratio:g}' for ratio in settings.stages)}"
+    if given:
+        raise ConfigError(f"{told} and {given[0]}={getattr(settings, given[0])!r} exclude each other; choose one")
+    if settings.schedule == "reduce_on_plateau":
+        raise ConfigError(f"schedule={settings.schedule!r} does not stretch over {told}; take another, as cosine")
 
 
 def _optimizer(name: str, lr: float, momentum: float) -> optim.Optimizer:

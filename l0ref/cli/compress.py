@@ -129,7 +129,7 @@ def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None =
         for seed in {settings.seed, settings.seed + arguments.seeds - 1}:
             data = dataclasses.replace(settings, seed=seed).load()
             model = build_model(settings, data, seed=seed)
-        check_cuts(model, job.cut, settings.curve)
+        check_cuts(model, job.cut, settings.curve, stages=settings.stages)
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
     if slip := likely_slip(settings):
@@ -229,6 +229,7 @@ def run_seed(
         cut=job.cut,
         finetune=job.finetune,
         gradual=job.gradual,
+        stages=job.stages,
         seed=settings.seed,
         rounds=settings.rounds,
         controls=settings.controls,

@@ -93,6 +93,13 @@ class Settings:
     scope: str = setting("global", PRUNING, "rank all layers together, or each by itself")
     min_keep: int = setting(0, PRUNING, "leave every layer N weights", metavar="N")
     rounds: int = setting(1, PRUNING, "prune and fine-tune in this many rounds")
+    stages: tuple[float, ...] = setting(
+        (),
+        PRUNING,
+        says="cut to these compressions in turn, under one schedule, instead of an amount",
+        metavar="RATIO,...",
+    )
+    stage_epochs: int = setting(10, TRAINING, "of training after each stage but the last")
     gradual: int = setting(0, PRUNING, "prune during this many further training epochs", metavar="EPOCHS")
     epochs: int = setting(20, TRAINING, "of training before the cut")
     finetune_epochs: int = setting(10, TRAINING, "of training after the cut")
@@ -152,7 +159,7 @@ CHOICES: dict[str, Sequence[str]] = {
     "dtype": ("float32", "float64"),
 }
 OWN_DATA = ("label", "split", "task", "layout", "scaling")  # settings of data that are not built in
-CUTS = ("amount", "threshold", "tolerance")
+CUTS = ("amount", "threshold", "tolerance", "stages")
 FLAGS_ONLY = (
     "config", "out", "overwrite", "no_figures", "hide_test", "quiet", "seeds", "debug", "resume", "override",
     "checkpoint_every",
@@ -165,7 +172,7 @@ def resolve(*sources: Mapping[str, Any]) -> Settings:
     """Return the settings that follow from the given sources, the later ones winning; None counts as not given."""
     given: dict[str, Any] = {}
     for source in sources:
-        update = {k: v for k, v in source.items() if v is not None}
+        update = {k: v for k, v in source.items() if v is not None and (k != "stages" or v)}  # none are not given
         if any(cut in update for cut in CUTS):  # one rule for the cut: a later source replaces an earlier one's
             given = {k: v for k, v in given.items() if k not in CUTS}
         given |= update

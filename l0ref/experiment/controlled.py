@@ -5,6 +5,7 @@ Every network is trained once; the main cut and all points of the curve start fr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from l0ref.nn import Model
 from l0ref.penalty import Penalty
 from l0ref.pruning.cut import Cut
 from l0ref.pruning.pipeline import Compressed, Dense, Stage, prune_and_tune, prune_gradually, ramp_to, train_dense
+from l0ref.pruning.stages import StagedCuts, parts_of
 from l0ref.training import Recipe
 
 MAIN = "l0"
@@ -35,14 +37,15 @@ class Experiment:
     curves: Mapping[str, Sequence[tuple[float, Compressed]]]
 
 
-def check_cuts(model: Model, cut: Cut, curve: Sequence[float]) -> None:
-    """Refuse, before any training, a cut or a ratio of the curve that would leave a layer without a single weight."""
-    cut.check_model(model)
-    for ratio in curve:
+def check_cuts(model: Model, cut: Cut, curve: Sequence[float], *, stages: Sequence[float] = ()) -> None:
+    """Refuse, before any training, a cut or a ratio of curve or stages that leaves a layer without a single weight."""
+    for name, ratio in [*(("stages", r) for r in stages), *(("curve", r) for r in curve)]:
         if ratio > model.size:
-            raise ConfigError(f"curve={ratio!r} leaves none of {model.size} weights; ask for less")
+            raise ConfigError(f"{name}={ratio!r} leaves none of {model.size} weights; ask for less")
         fraction = amount_for_compression(model.size, ratio) / model.size
-        Cut(amount=fraction, scope=cut.scope, min_keep=cut.min_keep).check_model(model, asked=f"curve={ratio!r}: ")
+        Cut(amount=fraction, scope=cut.scope, min_keep=cut.min_keep).check_model(model, asked=f"{name}={ratio!r}: ")
+    if not stages:
+        cut.check_model(model)
 
 
 def run_experiment(
@@ -54,6 +57,7 @@ def run_experiment(
     finetune: Recipe,
     seed: int,
     rounds: int = 1,
+    stages: StagedCuts | None = None,
     gradual: Recipe | None = None,
     controls: Sequence[str] = (),
     control_l1: float = 0.0,
@@ -65,7 +69,7 @@ def run_experiment(
 ) -> Experiment:
     """Run the pipeline with the l0 penalty and with each control.
 
-    train, cut, finetune, rounds, gradual   the main job, as in `compress`
+    train, cut, finetune, rounds, stages, gradual   the main job, as in `compress`
     controls                    names out of `CONTROLS`
     control_l1, control_l2      strengths of those two
     curve                       compression ratios at which every run is also pruned and fine-tuned
@@ -77,13 +81,17 @@ def run_experiment(
         raise ConfigError(f"gradual and rounds={rounds} exclude each other; choose one way to prune")
     if gradual is not None:
         ramp_to(cut, epochs=gradual.epochs)
-    check_cuts(model, cut, curve)
+    if stages is not None and (gradual is not None or curve):
+        raise ConfigError("stages and gradual or a curve exclude each other; choose one way to prune")
+    check_cuts(model, cut, curve, stages=stages.ratios if stages is not None else ())
+    parts_of(cut, finetune, size=model.size, rounds=rounds, stages=stages)  # which checks them
     fractions = [amount_for_compression(model.size, ratio) / model.size for ratio in curve]
 
     def compress_from(start: Dense, each: Control, cut: Cut, **shared: Any) -> Compressed:
         if gradual is not None:
             return prune_gradually(start, data, cut, each.train(gradual), finetune, **shared)
-        return prune_and_tune(start, data, cut, finetune, rounds=rounds, **shared)
+        own = stages and dataclasses.replace(stages, penalty=each.penalty)
+        return prune_and_tune(start, data, cut, finetune, rounds=rounds, stages=own, **shared)
 
     dense: dict[Penalty, Dense] = {}
     runs: dict[str, Compressed] = {}

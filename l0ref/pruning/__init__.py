@@ -7,6 +7,7 @@ from l0ref.pruning.pipeline import Compressed, Dense, Stage, compress, prune_and
 from l0ref.pruning.prune import prune
 from l0ref.pruning.score import SCORES
 from l0ref.pruning.shrink import dead_units, mask_units, permute, shrink, surgery
+from l0ref.pruning.stages import StagedCuts
 from l0ref.pruning.sweep import Sweep, sweep
 from l0ref.training import Recipe
 
@@ -18,6 +19,7 @@ __all__ = [
     "Dense",
     "Recipe",
     "Stage",
+    "StagedCuts",
     "Sweep",
     "compress",
     "coupled_axes",

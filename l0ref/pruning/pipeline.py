@@ -4,8 +4,8 @@
     pruned     small weights masked, dead units swept
     finetuned  trained again under the masks
 
-One cut by default; in several rounds, each cut followed by fine-tuning; or gradually, a little at a
-time while training goes on.
+One cut by default; in several rounds, each cut followed by fine-tuning; in stages, several cuts under one schedule;
+or gradually, a little at a time while training goes on.
 
 Ref      Oliveira, Batista, Seara, Neural Networks 171 (2024): the order of these steps, from its abstract.
 Departs  The pruning rule, the number of rounds and the fine-tuning recipe of the paper are unknown [U];
@@ -22,12 +22,15 @@ from typing import Any
 
 from l0ref import metrics
 from l0ref.data import Splits
+from l0ref.deploy.sparse_training import follow_sparse
 from l0ref.errors import ConfigError
 from l0ref.masks import removed
 from l0ref.methods.registry import METHODS
 from l0ref.metrics import pruned_count
 from l0ref.nn import Model
+from l0ref.optim import State as Slots
 from l0ref.pruning.cut import Cut
+from l0ref.pruning.stages import StagedCuts, parts_of
 from l0ref.pruning.sweep import sweep
 from l0ref.record import clock
 from l0ref.schedules import LogLinearKept, Schedule
@@ -137,42 +140,43 @@ def prune_and_tune(
     *,
     seed: int,
     rounds: int = 1,
+    stages: StagedCuts | None = None,
     reached: Reached | None = None,
     **options: Any,
 ) -> Compressed:
-    """Cut and fine-tune a trained network, in one round or several; the last round reaches the whole cut.
+    """Cut and fine-tune a trained network, once, in rounds or in `stages`; the last cut is the whole one.
 
-    Every round fine-tunes for `finetune.epochs` with an optimiser that remembers nothing.
+    Every training is in sparse layers where that is faster: the numbers of masked training within rounding.
     """
-    count("rounds", rounds, least=1)
     rows, cuts = list(dense.rows), []
+    memory: Slots | None = None
     model, first_epoch = dense.stage.model, dense.epochs + 1
     pruning_seconds = tuning_seconds = 0.0
-    for number in range(1, rounds + 1):
+    for part in parts_of(cut, finetune, size=model.size, rounds=rounds, stages=stages):
         start = clock()
-        before, found = model, cut.share(number / rounds, size=model.size).apply(model, data, seed=seed)
+        before, found = model, part.cut.apply(model, data, seed=seed)
         masked = found.model
         swept = sweep(masked)
         pruned = _stage("pruned", swept.model, data, start)
         pruning_seconds += pruned.seconds
         cuts.append(_cut_row(_largest_removed(before, masked), masked, pruned) | {"epochs": found.epochs})
         start = clock()
-        phase = "finetune" if rounds == 1 else f"finetune {number}"
-        model, history = _follow(
-            finetune, pruned.model, data, seed=seed, phase=phase, first_epoch=first_epoch, **options
+        own = {"phase": part.phase, "first_epoch": first_epoch, "window": part.window}
+        model, history, memory = _follow_sparse(
+            part.recipe, pruned.model, data, seed=seed, memory=memory if part.window else None, **own, **options
         )
         tuned = _stage("finetuned", model, data, start)
         if reached is not None:
             reached(tuned)
         tuning_seconds += tuned.seconds
         rows += history.rows
-        first_epoch += finetune.epochs
-    stages = (
+        first_epoch += part.recipe.epochs
+    points = (
         dense.stage,
         dataclasses.replace(pruned, seconds=pruning_seconds),
         dataclasses.replace(tuned, seconds=tuning_seconds),
     )
-    return Compressed(stages, tuple(rows), pruned_count(masked), swept.units, tuple(cuts), found.record, cut)
+    return Compressed(points, tuple(rows), pruned_count(masked), swept.units, tuple(cuts), found.record, part.cut)
 
 
 def prune_gradually(
@@ -222,7 +226,7 @@ def prune_gradually(
         reached(pruned)
     start = clock()
     first_epoch = dense.epochs + gradual.epochs + 1
-    model, tuning = _follow(
+    model, tuning, _ = _follow_sparse(
         finetune, pruned.model, data, seed=seed, phase="finetune", first_epoch=first_epoch, **options
     )
     stages = (dense.stage, pruned, _stage("finetuned", model, data, start))
@@ -249,20 +253,27 @@ def compress(
     finetune: Recipe,
     seed: int,
     rounds: int = 1,
+    stages: StagedCuts | None = None,
     gradual: Recipe | None = None,
     **options: Any,
 ) -> Compressed:
     """Train, prune and fine-tune: `train_dense`, then `prune_and_tune` or, given `gradual`, `prune_gradually`."""
-    cut.check_model(model)
+    for part in parts_of(cut, finetune, size=model.size, rounds=rounds, stages=stages):
+        part.cut.check_model(model)
     dense = train_dense(model, data, train, seed=seed, **options)
     if gradual is not None:
         return prune_gradually(dense, data, cut, gradual, finetune, seed=seed, **options)
-    return prune_and_tune(dense, data, cut, finetune, seed=seed, rounds=rounds, **options)
+    return prune_and_tune(dense, data, cut, finetune, seed=seed, rounds=rounds, stages=stages, **options)
 
 
 def _follow(recipe: Recipe, model: Model, data: Splits, **options: Any) -> tuple[Model, History]:
     """Train on the training set, watched on the validation set."""
     return follow(recipe, model, data.train, validation=data.validation, **options)
+
+
+def _follow_sparse(recipe: Recipe, model: Model, data: Splits, **options: Any) -> tuple[Model, History, Slots]:
+    """The same, in sparse layers where that is faster."""
+    return follow_sparse(recipe, model, data.train, validation=data.validation, **options)
 
 
 def _stage(name: str, model: Model, data: Splits, start: float) -> Stage:

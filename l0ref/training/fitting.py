@@ -110,7 +110,7 @@ def follow(
     trainer = Trainer(recipe, model, data, seed, **options)
     with keeping(checkpoint, every=checkpoint_every) as keeper:
         trainer = dataclasses.replace(trainer, keeper=keeper)
-        return _run(trainer, trainer.start(), progress=progress, every=every, label=label)
+        return trainer.result(watched(trainer, trainer.start(), progress=progress, every=every, label=label))
 
 
 def resume(
@@ -143,9 +143,10 @@ def resume(
         trainer = found.trainer(data, keeper=keeper, resumed=resumed, **options)
         if resumed is not None:
             resumed(found.state)
-        return _run(trainer, found.state, progress=progress, every=every, label=label)
+        return trainer.result(watched(trainer, found.state, progress=progress, every=every, label=label))
 
 
-def _run(trainer: Trainer, state: TrainingState, *, progress: str, every: int, label: str) -> tuple[Model, History]:
+def watched(trainer: Trainer, state: TrainingState, *, progress: str, every: int, label: str) -> TrainingState:
+    """Return the last state of a training that goes on from `state`, and show how it goes."""
     with Progress(f"{label} {trainer.phase}".strip(), trainer.recipe.epochs, show=progress, every=every) as bar:
-        return trainer.result(trainer.run(state, bar))
+        return trainer.run(state, bar)
