@@ -389,7 +389,7 @@ def test_experiment_hands_on_its_settings(splits: Splits, way: str, monkeypatch:
     for i, (label, (start, asked, *recipes), options) in enumerate(compressed):
         assert start == penalties[label]
         assert recipes[-1] is TUNE
-        assert options == {"seed": 7} | ({} if gradually else {"rounds": 3})
+        assert options == {"seed": 7} | ({} if gradually else {"rounds": 3, "stages": None})
         assert not gradually or recipes[0] == dataclasses.replace(TRAIN, epochs=2, penalty=penalties[label])
         if i:
             assert asked == Cut(amount=0.75 if i % 2 else 222 / 2220, min_keep=1)
