@@ -99,7 +99,7 @@ def build_job(settings: Settings) -> Job:
 
 def check_ranges(settings: Settings) -> None:
     """Refuse, by the names of the settings, what would be noticed only after training or under another name."""
-    for name in ("seed", "gradual", "epochs", "finetune_epochs"):
+    for name in ("seed", "gradual", "epochs", "stage_epochs", "finetune_epochs"):
         count(name, getattr(settings, name))
     count("rounds", settings.rounds, least=1)
     for name in ("control_l1", "control_l2"):

@@ -94,11 +94,9 @@ class Settings:
     min_keep: int = setting(0, PRUNING, "leave every layer N weights", metavar="N")
     rounds: int = setting(1, PRUNING, "prune and fine-tune in this many rounds")
     stages: tuple[float, ...] = setting(
-        (),
-        PRUNING,
-        says="cut to these compressions in turn, under one schedule, instead of an amount",
-        metavar="RATIO,...",
-    )
+        (), PRUNING, metavar="RATIO,...",
+        says="cut to these compressions in turn, under one schedule, instead of an amount; default: in one cut",
+    )  # fmt: skip
     stage_epochs: int = setting(10, TRAINING, "of training after each stage but the last")
     gradual: int = setting(0, PRUNING, "prune during this many further training epochs", metavar="EPOCHS")
     epochs: int = setting(20, TRAINING, "of training before the cut")
