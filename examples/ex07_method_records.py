@@ -1,8 +1,8 @@
-"""What the methods record, drawn: the figures of the pages in docs/methods/.
+"""The records of methods that score weights or solve for layers, drawn: figures of the pages in docs/methods/.
 
     python examples/ex07_method_records.py [FOLDER]      writes one PNG for each page; default docs/figures/methods
 
-Every number drawn is in the record of a method, but for the error of coresets, which is measured here.
+Every number drawn is in the record of a method.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from matplotlib.figure import Figure
 
 from l0ref import data, fit, nn
 from l0ref.methods import METHODS, Pruned
-from l0ref.methods.coreset import probabilities
 from l0ref.nn import Model
-from l0ref.pruning.axes import coupled_axes
 from l0ref.report.figures.style import new_figure, png, tidy
 
 Run = Callable[..., Pruned]
@@ -39,7 +37,7 @@ def main(*, fast: bool = False, out: Path | str = "docs/figures/methods") -> dic
     folder.mkdir(parents=True, exist_ok=True)
     numbers: dict[str, float] = {}
     for page, draw in PAGES.items():
-        figure, axes = panels(3 if page == "units" else 2)
+        figure, axes = panels(2)
         numbers |= draw(axes, run, fast)
         (folder / f"{page}.png").write_bytes(png(figure))
     return numbers
@@ -132,79 +130,8 @@ def l0_constrained(axes: Any, run: Run, fast: bool) -> dict[str, float]:
     return {}
 
 
-def thresholds(axes: Any, run: Run, _: bool) -> dict[str, float]:
-    """Thresholds by rule, and energy by turn."""
-    rules = ("flat", "triangular", "relative")
-    bars(axes[0], {rule: run("on_the_fly", rule=rule).record["thresholds"] for rule in rules})
-    tidy(axes[0], title="on_the_fly: smallest |w| that stays")
-    found = run("matrix_pivoting").record
-    axes[1].plot(found["energy"], "o-", label="tiles of 4x4")
-    axes[1].axhline(found["bound"], linestyle="--", color="grey", label="single weights")
-    axes[1].legend(frameon=False, fontsize=8)
-    tidy(axes[1], title="matrix_pivoting: share of all w^2 that stays", x="turn")
-    return {"tiles": found["energy"][0], "pivoted": max(found["energy"]), "bound": found["bound"]}
-
-
-def units(axes: Any, run: Run, fast: bool) -> dict[str, float]:
-    """Pooled against raw scores of tied widths, the error of coresets, and the cost of pruning while training."""
-    images = nn.resnet_small(seed=0, input_shape=(1, 8, 8))
-    ways = (("mean", "mean"), ("mean", "sum"), ("sum", "mean"))
-    how = {"model": images, "amount": 0.8}
-    bars(axes[0], {f"norm={n}, pool={p}": shares(run("global_filters", norm=n, pool=p, **how)) for n, p in ways})
-    axes[0].set_ylim(0, 1.5)
-    axes[0].tick_params(axis="x", labelsize=6, rotation=30)
-    tidy(axes[0], title="global_filters: share of units kept")
-    draws = 2 ** np.arange(6, 9 if fast else 13)
-    errors = coreset_errors(draws, repeats=40)
-    slope, start = np.polyfit(np.log(draws), np.log(errors), 1)
-    axes[1].loglog(draws, errors, "o", label="mean largest error")
-    axes[1].loglog(draws, np.exp(start) * draws**slope, label=f"slope {slope:.2f}")
-    axes[1].legend(frameon=False, fontsize=8)
-    tidy(axes[1], title="coreset: error against draws", x="m")
-    found = run("prune_while_training", epochs=4 if fast else 10)
-    cost, first = found.record["cost"], found.record["cost"][0]
-    after = [*[first] * len(cost), *[cost[-1]] * 10]
-    for series, label in ((cost, "while training"), (after, "train, prune, 10 epochs more")):
-        axes[2].step(np.arange(len(series) + 1), np.cumsum([0, *series]) / (first * len(cost)), label=label)
-    axes[2].legend(frameon=False, fontsize=8)
-    tidy(
-        axes[2], title=f"prune_while_training: saves {100 * found.record['saving']:.0f} %", x="epochs", y="cost so far"
-    )
-    return {"slope": float(slope), "saving": found.record["saving"], "total": sum(after) / sum(cost)}
-
-
-def shares(found: Pruned) -> dict[str, float]:
-    """Units kept over units, by axis."""
-    return {axis: 1 - len(found.record["units"].get(axis, ())) / s.size for axis, s in found.record["scores"].items()}
-
-
-def coreset_errors(draws: Any, *, repeats: int) -> Any:
-    """Mean over repeats of the largest error over inputs and outputs, one hidden layer of 300 ReLU units."""
-    rng, net = np.random.default_rng(0), nn.mlp((20, 300, 20), seed=0, dtype=np.float64)
-    pr, q = probabilities(net, coupled_axes(net), "fc1"), net.params["fc2.weight"]
-    x = rng.standard_normal((200, 20))
-    phi = np.maximum(net.params["fc1.weight"] @ x.T, 0)
-    sampled = ((q * rng.multinomial(m, pr) / (m * pr)) @ phi for m in draws for _ in range(repeats))
-    return np.reshape([np.abs(found - q @ phi).max() for found in sampled], (len(draws), repeats)).mean(axis=1)
-
-
-def learnt(axes: Any, run: Run, fast: bool) -> dict[str, float]:
-    """How far weights are from their sparse copy, and the gates."""
-    for name in ("slr", "admm"):
-        axes[0].plot(run(name, epochs=3 if fast else 20).record["residual"], "o-", label=name)
-    axes[0].set_yscale("log")
-    axes[0].legend(frameon=False, fontsize=8)
-    tidy(axes[0], title="sum over layers of ||W - Z||", x="epoch")
-    gates = run("hard_concrete", epochs=1 if fast else 10).record["log_alpha"]
-    for key, log_alpha in gates.items():
-        axes[1].hist(np.asarray(log_alpha).ravel(), bins=60, histtype="step", density=True, label=key)
-    axes[1].legend(frameon=False, fontsize=8)
-    tidy(axes[1], title="hard_concrete: log alpha of the gates")
-    return {}
-
-
 PAGES: dict[str, Callable[..., dict[str, float]]] = {
-    f.__name__: f for f in (magnitude, similarity, sensitivity, net_trim, l0_constrained, thresholds, units, learnt)
+    f.__name__: f for f in (magnitude, similarity, sensitivity, net_trim, l0_constrained)
 }
 
 if __name__ == "__main__":

@@ -83,8 +83,17 @@ def test_ex06_bytes_are_those_of_the_formula(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.slow
 def test_ex07_records_of_the_methods(tmp_path: Path) -> None:
-    found = run("ex07_method_records", out=tmp_path)
-    assert len(list(tmp_path.glob("*.png"))) == 8
+    run("ex07_method_records", out=tmp_path)
+    pages = {path.stem for path in tmp_path.glob("*.png")}
+    assert pages == {"magnitude", "similarity", "sensitivity", "net_trim", "l0_constrained"}
+
+
+@pytest.mark.slow
+def test_ex09_records_of_units_thresholds_and_gates(tmp_path: Path) -> None:
+    found = run("ex09_unit_records", out=tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 9
+    assert found["vip_mean_square"] == pytest.approx(1.0, rel=1e-12)
+    assert found["learnt_l1"] <= 50_200
     assert found["tiles"] < found["pivoted"] < found["bound"]
     assert found["slope"] == pytest.approx(-0.5, abs=0.1)
     assert found["total"] > 1 / (1 - found["saving"]) * 0.999  # the cost it is held against, over its own
