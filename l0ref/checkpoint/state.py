@@ -91,9 +91,7 @@ def save_state(
         "carried": packed(state.carried, arrays, "carried"),
         "slots": {"step": state.slots.step, "names": {name: list(part) for name, part in state.slots.slots.items()}},
     }
-    for mask in state.masks:
-        if np.any(state.params[mask][~state.masks[mask]]):
-            raise ArgumentError(f"state.params[{mask!r}] is not 0 where its mask removes it; use state.with_masks")
+    state.check_masks()
     for name, model in {"model": state.model(trainer.model), "best": state.best}.items():
         manifest[name], found = described(model) if model is not None else (None, {})
         arrays |= {f"{name}.{key}": array for key, array in found.items()}

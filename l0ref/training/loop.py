@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from l0ref.validate import count
 AfterStep = Callable[[TrainingState], TrainingState | None]
 AfterEpoch = Callable[[TrainingState, Mapping[str, Any]], TrainingState | None]
 Resumed = Callable[[TrainingState], None]
+CHECKED = "L0REF_CHECK_MASKS"  # set: removed weights are checked to be 0 after every step and every hook
 
 
 class Keeper(Protocol):
@@ -174,6 +176,8 @@ class Trainer:
                 loss = self.steps.take(order, lr=rate(step), pull=pull)
             if not math.isfinite(loss):
                 raise self.diverged(self.steps.state(), "the loss", f"is {loss}")
+            if os.environ.get(CHECKED):
+                self.steps.state().check_masks()
             if self.after_step is not None:
                 self.hook_after_step()
             if self.keeper is not None and self.keeper.is_due():
@@ -265,7 +269,11 @@ class Trainer:
         changed = hook(state, *args) if hook is not None else None
         if changed is None:
             return state
-        return changed.with_masks(changed.masks) if changed.masks is not state.masks else changed
+        if changed.masks is not state.masks:
+            return changed.with_masks(changed.masks)
+        if os.environ.get(CHECKED):
+            changed.check_masks()
+        return changed
 
 
 def _signed(row: Mapping[str, Any], monitor: str) -> float:

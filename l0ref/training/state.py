@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from l0ref.errors import ArgumentError
 from l0ref.masks import masked
 from l0ref.nn import Model
 from l0ref.optim import State as Slots
@@ -54,6 +55,12 @@ class TrainingState:
         fitting_masks(masks, self.params)
         params = dict(self.params) | {k: masked(self.params[k], m) for k, m in masks.items()}
         return dataclasses.replace(self, masks=dict(masks), params=params)
+
+    def check_masks(self) -> None:
+        """Refuse a state with a weight that is not 0 where its mask removes it."""
+        for key, keep in self.masks.items():
+            if np.any(self.params[key][~keep]):
+                raise ArgumentError(f"state.params[{key!r}] is not 0 where its mask removes it; use state.with_masks")
 
     def model(self, like: Model) -> Model:
         """Return the model of this moment, with the architecture of `like`."""
