@@ -6,11 +6,13 @@
 states  the command sends itself the signal when it has kept so many states of trainings
 writes  or within so many a write of a file
 times   how often: another one comes with the next state or write
+closes  instead of the signal, this folder and those inside become read-only
 after   or it is sent from here after so many seconds
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -28,6 +30,7 @@ from l0ref.archive import atomic
 from l0ref.checkpoint.folder import FolderKeeper
 from l0ref.cli import main
 
+PR_CAPBSET_DROP, DAC_OVERRIDE, DAC_READ_SEARCH = 24, 1, 2  # of Linux
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -46,7 +49,9 @@ class Commands:
         command = [sys.executable, "-m", "tests.ended"]
         given = os.environ | {"PYTHONPATH": path}
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=given)
+        self.process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=given, preexec_fn=permissions_bind
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,7 +65,17 @@ class Commands:
         return Ended(*json.loads(self.process.stdout.readline()))
 
 
-def signals_itself(number: int, *, states: int = 0, writes: int = 0, times: int = 1) -> pytest.MonkeyPatch:
+def permissions_bind() -> None:
+    """Let permissions hold for root too, in what this process runs: it may not acquire CAP_DAC_OVERRIDE any more."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None)
+        for capability in (DAC_OVERRIDE, DAC_READ_SEARCH):
+            assert libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
+
+
+def signals_itself(
+    number: int, *, states: int = 0, writes: int = 0, times: int = 1, closes: str = ""
+) -> pytest.MonkeyPatch:
     """Let this process send itself a signal, until what is returned is undone."""
     patch, left = pytest.MonkeyPatch(), [states or writes]
     place, name = (FolderKeeper, "keep") if states else (atomic.os, "fsync")
@@ -70,7 +85,11 @@ def signals_itself(number: int, *, states: int = 0, writes: int = 0, times: int 
         done(*args)
         left[0] -= 1
         if -times < left[0] <= 0:
-            os.kill(os.getpid(), number)
+            if closes:
+                for folder in (closes, *(path for path, _, _ in os.walk(closes))):
+                    os.chmod(folder, 0o555)
+            else:
+                os.kill(os.getpid(), number)
 
     if states or writes:
         patch.setattr(place, name, counted)

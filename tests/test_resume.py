@@ -23,6 +23,7 @@ from l0ref.checkpoint.plain import packed, records, unpacked
 from l0ref.errors import ArgumentError, CheckpointError, ConfigError, Interrupted, L0RefError
 from l0ref.surrogates import Laplace
 from l0ref.training import Recipe, TrainingState, fit, follow, resume
+from tests.test_masks_hold import sparse_network
 from tests.test_training_state import LAYERS, PENALTY, PLAIN, RECIPES, prune_more, samples, summary, trainer
 
 RECIPE = RECIPES["momentum, best"]
@@ -96,6 +97,32 @@ def test_resumed_again_and_again(recipe: Recipe, tmp_path: Path) -> None:
         assert len(states(tmp_path)) <= 2
     assert gone_on(tmp_path, checkpoint_every=0.0) == unbroken
     assert sorted(p.name for p in tmp_path.iterdir()) == [p.name for p in states(tmp_path)]  # no litter
+
+
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_sparse_layers_go_on(backend: str, tmp_path: Path) -> None:
+    """A compact network, some of its stored weights masked, trained further."""
+    model, data = sparse_network()
+    recipe = Recipe(3, penalty=PENALTY, batch_size=7, optimizer=optim.Proximal(optim.Adam(lr=0.01)))
+
+    def stopped(last: int) -> Any:
+        def step(state: TrainingState) -> None:
+            if state.step == last:
+                raise Stop
+
+        return step
+
+    options: dict[str, Any] = {"progress": "none", "checkpoint_every": 0.0}
+    with l0ref.backend(backend):
+        unbroken = summary(follow(recipe, model, data, seed=5, after_step=stopped(-1), progress="none"))
+        for last in (3, 6, 8):
+            folder = tmp_path / str(last)
+            with pytest.raises(Stop):
+                follow(recipe, model, data, seed=5, after_step=stopped(last), checkpoint=folder, **options)
+            with pytest.raises(Stop):
+                resume(folder, data, after_step=stopped(last + 2), **options)
+            assert load_state(states(folder)[-1]).state.step == last + 1
+            assert summary(resume(folder, data, after_step=stopped(-1), **options)) == unbroken
 
 
 def test_keeping_changes_no_bit(tmp_path: Path) -> None:

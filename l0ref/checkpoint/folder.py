@@ -39,8 +39,8 @@ class FolderKeeper:
         self._kept = [Path(found.path)]
 
     def is_due(self) -> bool:
-        """Return whether the minutes are over; where epochs are counted, never within one."""
-        return isinstance(self.every, float) and time.monotonic() - self._last >= 60 * self.every
+        """Return whether the minutes are over, or the clock went back; where epochs are counted, never within one."""
+        return isinstance(self.every, float) and not 0 <= time.monotonic() - self._last < 60 * self.every
 
     def close_epoch(self, trainer: Trainer, state: TrainingState) -> None:
         """Keep the state after an epoch where epochs or minutes are over, and always after the last."""
