@@ -20,6 +20,9 @@ esac
 
 venv/bin/l0ref compress --epochs 2 --finetune-epochs 1 --amount 0.5 --controls no --quiet --out job # the digits
 venv/bin/l0ref report job
+venv/bin/python -m pip install -q "$(sed -n 's/^web = \["\(jinja2[^"]*\)".*/\1/p' "$checkout/pyproject.toml")"
+venv/bin/l0ref report job --html page.html
+grep -q "Remaining weights of fc1.weight" page.html
 venv/bin/l0ref vectors list >/dev/null
 venv/bin/l0ref vectors run --adapter l0ref.vectors.own
 venv/bin/l0ref gradcheck digits_mlp --fast

@@ -6,13 +6,19 @@ import argparse
 import sys
 from typing import Any
 
-from l0ref.report import aggregate, aggregate_text, find_reports, full_text
+from l0ref.archive import write_atomic
+from l0ref.cli.again import command_of
+from l0ref.cli.write import check_file
+from l0ref.report import aggregate, aggregate_text, find_runs, full_text
+from l0ref.report.html import page_html
+from l0ref.report.page import run_page
 
 EXAMPLES = """\
 examples:
   l0ref report runs/digits            the tables of one result
   l0ref report runs/lenet5            a folder of seed-0, seed-1, ...: mean and sample standard deviation
   l0ref report runs/a runs/b          the same over results of one configuration in several folders
+  l0ref report runs/* --html page.html     results of any kind, side by side, as one page for a browser
 """
 
 
@@ -27,15 +33,26 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     )
     p.add_argument("folders", nargs="+", metavar="DIR", help="what compress --out wrote")
     p.add_argument("--hide-test", action="store_true", help="no results on the test set, for those still choosing")
+    p.add_argument("--html", metavar="FILE", help="write one self-contained page instead (extra web)")
     p.set_defaults(run=run)
     return [p]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one report, or the aggregate of several."""
-    reports = find_reports(arguments.folders)
+    """Print one report, or the aggregate of several; or write the page of all."""
+    check_file("html", arguments.html)
+    found = find_runs(arguments.folders)
+    reports = [report for _, report in found]
     if arguments.hide_test:
         reports = [without_test(report) for report in reports]
+    if arguments.html is not None:
+        pages = [
+            run_page(folder, shown, command=command_of(report.get("config") or {}))
+            for (folder, report), shown in zip(found, reports, strict=True)
+        ]
+        write_atomic(arguments.html, page_html(pages).encode("utf-8"))
+        sys.stdout.write(f"page in {arguments.html}\n")
+        return 0
     text = full_text(reports[0]) if len(reports) == 1 else aggregate_text(aggregate(reports))
     sys.stdout.write(text + "\n")
     return 0

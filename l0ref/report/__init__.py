@@ -3,7 +3,7 @@
 from l0ref.environment import environment
 from l0ref.report.figures import draw_all
 from l0ref.report.schema import SCHEMA_VERSION
-from l0ref.report.seeds import aggregate, aggregate_text, find_reports
+from l0ref.report.seeds import aggregate, aggregate_text, find_reports, find_runs
 from l0ref.report.summary import summarize, untuned_curves
 from l0ref.report.tables import layers_table, speed_table, stages_table
 from l0ref.report.text import full_text
@@ -19,6 +19,7 @@ __all__ = [
     "draw_all",
     "environment",
     "find_reports",
+    "find_runs",
     "full_text",
     "layers_table",
     "percent",

@@ -28,14 +28,19 @@ ERRORS = (
 
 def find_reports(folders: Sequence[str | Path]) -> list[Row]:
     """Return the reports in the given folders, or in their `seed-*` folders, in the order of their seeds."""
-    found: list[Row] = []
+    return sorted((report for _, report in find_runs(folders)), key=seed_of)
+
+
+def find_runs(folders: Sequence[str | Path]) -> list[tuple[Path, Row]]:
+    """Return the given folders, or their `seed-*` folders, each with the report in it; in the order given."""
+    found: list[tuple[Path, Row]] = []
     for folder in map(Path, folders):
         own = folder / "report.json"
         paths = [own] if own.is_file() else sorted(folder.glob("seed-*/report.json"))
         if not paths:
             raise DataError(f"{str(folder)!r} has no report.json; name a folder that l0ref compress --out wrote")
-        found += [_read(path) for path in paths]
-    return sorted(found, key=seed_of)
+        found += sorted(((path.parent, _read(path)) for path in paths), key=lambda run: seed_of(run[1]))
+    return found
 
 
 def seed_of(report: Row) -> int:

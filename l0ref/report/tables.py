@@ -12,6 +12,7 @@ from l0ref.tables import percent, table, times, whole
 SCREEN = 80  # columns of a terminal
 
 Columns = Mapping[str, tuple[str, Callable[[Any], str]]]  # header -> (key of a stage, how it is shown)
+Cells = tuple[list[str], list[list[str]]]  # header and rows of a table
 ACCURACY: Columns = {
     "val acc": ("val_acc1", percent),
     "test acc": ("test_acc1", percent),
@@ -26,11 +27,21 @@ BYTES: Columns = {"bytes csr": ("bytes_csr", whole)}
 
 def stages_table(report: Row) -> str:
     """Return the stages of the main run and of every control, a line each: accuracy, size, seconds of training."""
+    return table(*stages_cells(report), left=2)
+
+
+def stages_cells(report: Row) -> Cells:
+    """Return header and rows of `stages_table`."""
     return _per_stage(report, list(ACCURACY), lambda stage: cells(stage, ACCURACY))
 
 
 def speed_table(report: Row) -> str:
     """Return the theoretical speed-up of every stage, the measured one with its range and verdict, and bytes as CSR."""
+    return table(*speed_cells(report), left=2)
+
+
+def speed_cells(report: Row) -> Cells:
+    """Return header and rows of `speed_table`."""
     header = [*IN_THEORY, "measured", "range", "verdict", *BYTES]
     return _per_stage(report, header, lambda s: [*cells(s, IN_THEORY), *measured(s), *cells(s, BYTES)])
 
@@ -40,9 +51,21 @@ def cells(stage: Row, columns: Columns) -> list[str]:
     return [show(stage.get(key)) for key, show in columns.values()]
 
 
-def _per_stage(report: Row, header: Sequence[str], row: Callable[[Row], list[str]]) -> str:
+def _per_stage(report: Row, header: Sequence[str], row: Callable[[Row], list[str]]) -> Cells:
     rows = [[name, stage["name"], *row(stage)] for name, run in runs_of(report).items() for stage in run["stages"]]
-    return table(["penalty", "stage", *header], rows, left=2)
+    return ["penalty", "stage", *header], rows
+
+
+LAYERS: Sequence[tuple[str, str, Callable[[Any], str]]] = (  # header, key of a layer, how it is shown
+    ("layer", "name", str),
+    ("shape", "shape", lambda shape: "x".join(map(str, shape or ()))),
+    ("weights", "size", whole),
+    ("kept", "size_nz", whole),
+    ("sparsity", "sparsity", percent),
+    ("ratio", "compression_ratio", times),
+    ("mult-adds", "flops", whole),
+    ("kept", "flops_nz", whole),
+)
 
 
 def layers_table(report: Row) -> str:
@@ -50,21 +73,9 @@ def layers_table(report: Row) -> str:
     final = runs_of(report)[main_name(report)]["stages"][-1]
     if not final.get("layers"):
         return ""
-    header = ["layer", "shape", "weights", "kept", "sparsity", "ratio", "mult-adds", "kept"]
-    rows = [
-        [
-            line["name"],
-            "x".join(map(str, line.get("shape", ()))),
-            whole(line.get("size")),
-            whole(line.get("size_nz")),
-            percent(line.get("sparsity")),
-            times(line.get("compression_ratio")),
-            whole(line.get("flops")),
-            whole(line.get("flops_nz")),
-        ]
-        for line in [*final["layers"], {**final, "name": "total", "shape": ()}]
-    ]
-    return table(header, rows, left=2)
+    lines = [*final["layers"], {**final, "name": "total", "shape": ()}]
+    rows = [[show(line.get(key)) for _, key, show in LAYERS] for line in lines]
+    return table([header for header, *_ in LAYERS], rows, left=2)
 
 
 CURVE = (
@@ -78,6 +89,11 @@ CURVE = (
 
 def curve_table(report: Row) -> str:
     """Return accuracy against compression: for each run the ratio reached, before and after fine-tuning."""
+    return table(*curve_cells(report))
+
+
+def curve_cells(report: Row) -> Cells:
+    """Return header and rows of `curve_table`."""
     rows = [
         [
             name,
@@ -87,4 +103,4 @@ def curve_table(report: Row) -> str:
         for name, points in mapping(report, "curve").items()
         for point in points
     ]
-    return table(["penalty", "asked", *(header for header, *_ in CURVE)], rows)
+    return ["penalty", "asked", *(header for header, *_ in CURVE)], rows

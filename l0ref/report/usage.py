@@ -19,7 +19,7 @@ from l0ref import metrics
 from l0ref.deploy.compact import CompactModel
 from l0ref.nn import Model
 from l0ref.report.speed import measured, speedup
-from l0ref.report.tables import SCREEN
+from l0ref.report.tables import SCREEN, Cells
 from l0ref.tables import table, times, whole
 from l0ref.validate import Array
 
@@ -66,6 +66,11 @@ def executed_flops(model: Model) -> int:
 
 def deployment_text(found: Mapping[str, Any]) -> str:
     """Return the measurements of `deployment` as two tables, at most 80 columns wide for short layer names."""
+    return "\n\n".join([table(*deployment_cells(found)), _forms(found["layers"])])
+
+
+def deployment_cells(found: Mapping[str, Any]) -> Cells:
+    """Return header and rows of the first table of `deployment_text`."""
     forms = [name for name in FORMS if name in found["bytes_memory"]]
     rows = [["bytes in memory", *_sizes(found["bytes_memory"], forms)]]
     if {"masked", "compact"} <= set(found["bytes_disk"]):
@@ -76,7 +81,7 @@ def deployment_text(found: Mapping[str, Any]) -> str:
         seconds = (f"{row[f'{name}_seconds'] * 1e6:,.0f}" for name in forms)
         rows.append([f"microseconds, batch {row['batch']}", *seconds, *measured(row)])
     rows.append(["multiply-adds, in theory", *[""] * len(forms), times(found["theoretical_speedup"]), "", ""])
-    return "\n\n".join([table(["", *forms, "ratio", "range", ""], rows), _forms(found["layers"])])
+    return ["", *forms, "ratio", "range", ""], rows
 
 
 def _sizes(sizes: Mapping[str, int], forms: Sequence[str]) -> list[str]:

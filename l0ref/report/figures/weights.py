@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +13,6 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from l0ref.experiment import Experiment
 from l0ref.nn import Model
-from l0ref.pruning import Compressed
 from l0ref.report.figures.style import BLACK, GREY, legend_above, look, new_figure, tidy
 from l0ref.report.schema import main_of
 from l0ref.validate import Array
@@ -34,17 +34,27 @@ def weights_figure(experiment: Experiment) -> Figure:
     """
     main = main_of(experiment.runs)
     control = next((name for name in experiment.runs if name != main), None)
-    shown = [name for name in (main, control) if name is not None]
-    sizes = {name: [magnitudes(experiment.runs[name].stages[i].model) for i in (0, -1)] for name in shown}
+    runs = {name: experiment.runs[name] for name in (main, control) if name is not None}
+    sizes = {name: [magnitudes(run.stages[i].model) for i in (0, -1)] for name, run in runs.items()}
+    return sizes_figure(sizes, {name: largest_removed(run.cuts) for name, run in runs.items()})
+
+
+def sizes_figure(sizes: Mapping[str, Sequence[Array]], largest: Mapping[str, float]) -> Figure:
+    """Return the same from |w| before and after, and the largest |w| removed, by the name of a run."""
     edges = log_edges([a for pair in sizes.values() for a in pair])
-    figure = new_figure(3.0 * len(shown) + 0.4)
-    panels = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    for ax, name in zip(panels, shown, strict=True):
-        _draw(ax, name, experiment.runs[name], sizes[name], edges)
+    figure = new_figure(3.0 * len(sizes) + 0.4)
+    panels = figure.subplots(len(sizes), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for ax, name in zip(panels, sizes, strict=True):
+        _draw(ax, name, sizes[name], edges, largest[name])
     smaller = any(((a > 0) & (a < edges[0])).any() for pair in sizes.values() for a in pair)
     rest = "; the first bin includes all smaller ones" if smaller else ""
     panels[-1].set_xlabel(f"|w| (log scale{rest}); far left: exactly 0")
     return figure
+
+
+def largest_removed(cuts: Sequence[Mapping[str, Any]]) -> float:
+    """Return the largest |w| that the last cut removed; 0 if it removed none."""
+    return (cuts[-1].get("largest_removed") or 0.0) if cuts else 0.0
 
 
 def magnitudes(model: Model) -> Array:
@@ -70,7 +80,7 @@ def log_counts(sizes: Array, edges: Array) -> tuple[int, Array]:
     return sizes.size - alive.size, counts
 
 
-def _draw(ax: Axes, name: str, run: Compressed, sizes: Sequence[Array], edges: Array) -> None:
+def _draw(ax: Axes, name: str, sizes: Sequence[Array], edges: Array, largest: float) -> None:
     colour, _, label = look(name)
     (dense_zeros, dense), (final_zeros, final) = (log_counts(a, edges) for a in sizes)
     ax.set_xscale("log")
@@ -80,7 +90,6 @@ def _draw(ax: Axes, name: str, run: Compressed, sizes: Sequence[Array], edges: A
     left, middle, right = _slot(edges)
     ax.bar(left, dense_zeros, width=middle - left, align="edge", color=colour, alpha=0.3)
     ax.bar(middle, final_zeros, width=right - middle, align="edge", fill=False, ec=colour, lw=1.6)
-    largest = run.cuts[-1].get("largest_removed") or 0.0 if run.cuts else 0.0
     if largest > 0:
         ax.axvline(largest, color=BLACK, ls="--", lw=1.2, label=f"largest weight removed: {largest:.3g}")
     n = sizes[0].size

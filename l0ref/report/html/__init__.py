@@ -1,0 +1,96 @@
+"""The page of `l0ref report --html`: one file, with its pictures, style and script inside, that loads nothing.
+
+Jinja2 (extra `web`) fills `page.html`; every text goes in escaped, and a policy in the page itself lets no request out
+and no script run but `page.js`, so a name from a file or from the command line stays a name.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from l0ref.errors import ConfigError
+from l0ref.interop.extras import need
+from l0ref.report.figures import load_matplotlib
+from l0ref.report.page import Mask, RunPage, compared
+from l0ref.report.tables import LAYERS
+
+HERE = Path(__file__).parent
+PALETTE = bytes.fromhex("ffffff0072b2d55e00")  # zero, positive, negative: as in masks.png
+PER_BYTE = 4  # pixels of two bits
+
+
+def page_html(runs: Sequence[RunPage]) -> str:
+    """Return the page of one or several runs; refuse none."""
+    if not runs:
+        raise ConfigError("runs is empty: nothing can be shown; give at least one run")
+    jinja2 = need("jinja2", extra="web")
+    loader = jinja2.FileSystemLoader(HERE)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page: str = environment.get_template("page.html").render(
+        runs=runs, compared=compared(runs), style=style, script_hash=digest,
+        script=script, pareto=_pareto(runs) if len(runs) > 1 else "",
+        figures=[_figures(run) for run in runs], image=mask_image,
+        layer_names=[header for header, *_ in LAYERS],
+    )  # fmt: skip
+    return page
+
+
+def _figures(run: RunPage) -> dict[str, str]:
+    """The pictures of one run as <svg> elements, by their titles."""
+    load_matplotlib()
+    from l0ref.report.figures.compression import compression_figure
+    from l0ref.report.figures.style import svg
+    from l0ref.report.figures.training import training_figure
+    from l0ref.report.figures.weights import sizes_figure
+
+    main = str(run.report.get("main", "l0"))
+    found = {"Training": training_figure(run.report)}
+    if run.sizes is not None:
+        found["Sizes of the weights, before and after"] = sizes_figure({main: run.sizes}, {main: run.largest})
+    found["Accuracy against compression"] = compression_figure(run.report)
+    return {title: svg(figure, title) for title, figure in found.items()}
+
+
+def _pareto(runs: Sequence[RunPage]) -> str:
+    load_matplotlib()
+    from l0ref.report.figures.pareto import pareto_figure
+    from l0ref.report.figures.style import svg
+
+    both = {run.label: (run.final.get("compression_ratio"), run.final.get("val_acc1")) for run in runs}
+    points = {name: (float(x), float(y)) for name, (x, y) in both.items() if x is not None and y is not None}
+    return svg(pareto_figure(points), "Validation accuracy against compression of all runs")
+
+
+def mask_image(mask: Mask) -> str:
+    """Return the signs of a weight array as a PNG of two bits a pixel, in a data URI.
+
+    >>> mask_image(Mask("w", (1, 2), 1, np.array([[0, 1]], np.uint8)))[:22]
+    'data:image/png;base64,'
+    """
+    rows, columns = mask.signs.shape
+    padded = np.zeros((rows, -(-columns // PER_BYTE) * PER_BYTE), np.uint8)
+    padded[:, :columns] = mask.signs
+    packed = padded.reshape(rows, -1, PER_BYTE) @ np.array([64, 16, 4, 1], np.uint8)
+    lines = np.concatenate([np.zeros((rows, 1), np.uint8), packed], axis=1)  # every line begins with its filter: none
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", columns, rows, 2, 3, 0, 0, 0),
+        b"PLTE": PALETTE,
+        b"IDAT": zlib.compress(lines.tobytes(), 9),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts.items()
+    )
+    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
