@@ -95,9 +95,10 @@ def penalize(w, g, pull, first, last):
     bounds, pulls, series = pull
     for s in range(pulls.shape[0]):
         a, b = max(bounds[s], first), min(bounds[s + 1], last)
-        if a < b and pulls[s, 1] != 0:
+        price_beta, twice_l2 = pulls[s, 1], pulls[s, 2]
+        if a < b and price_beta != 0:
             pulled(w[a:b], g[a:b], pulls[s], series)
-        elif a < b and pulls[s, 2] != 0:
+        elif a < b and twice_l2 != 0:
             shrunk(w[a:b], g[a:b], pulls[s])
 
 
