@@ -61,7 +61,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "runs": tuple(name for name in RUNS if name != "Net-Trim + least squares"),
     },
     "samples": {
-        "amounts": (0.95,), "samples": (300, 1000, 3000), "epochs": (10, 0),
+        "amounts": (0.95,), "samples": (100, 300, 1000, 3000, 10000), "epochs": (10, 3),
         "runs": ("magnitude + least squares", "l0_constrained"),
     },
 }  # fmt: skip

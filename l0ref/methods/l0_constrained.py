@@ -25,10 +25,12 @@ from l0ref.data import Splits
 from l0ref.layerwise import Quadratic, solve
 from l0ref.layerwise.cuts import Neuron, cutting_planes
 from l0ref.layerwise.operator import groups_of, layer_of
+from l0ref.methods.budgets import budget_plan
 from l0ref.methods.registry import Pruned, calibration, method
+from l0ref.methods.shares import Budget
 from l0ref.nn import Layer, Model
 from l0ref.nn.activations import ReLU
-from l0ref.pruning.layers import activation_behind, exact_mask, inputs_and_answers, magnitude_plan
+from l0ref.pruning.layers import activation_behind, exact_mask, inputs_and_answers
 from l0ref.validate import Array, choose, count, nonnegative
 
 FORMS = ("linear", "soft", "hard")
@@ -42,10 +44,12 @@ STIFF = 1e6  # gamma of cutting planes, over the mean square of an input: the ri
 def l0_constrained(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     samples: int = 3000, ridge: float = 1e-3, scheme: str = "cascade", newton: int = 5, form: str = "linear",
+    budget: Budget = "magnitude",
 ) -> Pruned:  # fmt: skip
     """Keep in each layer the weights that together answer most like the layer did; see the text of the module.
 
-    scope    with "global" every layer keeps as many weights as magnitude pruning of the network leaves it
+    scope    with "global" the weights that stay are divided among the layers by `budget`
+    budget   "magnitude", "proportional", "equal_change", or numbers by layer: see `methods.budgets`
     samples  of the training set, drawn with `seed`
     ridge    of the linear problem, pulling to the trained weights, see `Quadratic`
     scheme   "cascade", or "parallel": every layer sees the inputs of the trained network
@@ -57,7 +61,7 @@ def l0_constrained(
     choose("scheme", scheme, ("cascade", "parallel"))
     choose("form", form, FORMS)
     few = calibration(model, data, samples=samples, seed=seed)
-    plan = magnitude_plan(model, amount=amount, scope=scope, min_keep=min_keep)
+    plan = budget_plan(model, few.x, amount=amount, scope=scope, min_keep=min_keep, budget=budget)
     found, error, activated = model, {}, {}
     for key in model.weights:
         layer, now, parts, misses = layer_of(model, key), (found if scheme == "cascade" else model), [], []

@@ -24,10 +24,12 @@ from l0ref.data import Splits
 from l0ref.layerwise import Quadratic
 from l0ref.layerwise.operator import Operator, Unrolled, groups_of, layer_of
 from l0ref.layerwise.trim import SOLVERS, trim
+from l0ref.methods.budgets import budget_plan
 from l0ref.methods.registry import Pruned, calibration, method
+from l0ref.methods.shares import Budget
 from l0ref.nn import Conv2d, Model
 from l0ref.nn.activations import ReLU
-from l0ref.pruning.layers import activation_behind, exact_mask, inputs_and_answers, magnitude_plan
+from l0ref.pruning.layers import activation_behind, exact_mask, inputs_and_answers
 from l0ref.pruning.trace import trace
 from l0ref.validate import Array, choose, count, nonnegative, positive
 
@@ -42,10 +44,11 @@ FAR = 1e3  # the regularised form is bisected between lam / FAR and lam * FAR
 def net_trim(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     samples: int = 1000, scheme: str = "cascade", gamma: float = 1.1, rho: float = 100.0, iterations: int = 300,
-    searches: int = 6, lam: float = 0.0, refit: bool = False, solver: str = "direct",
+    searches: int = 6, lam: float = 0.0, refit: bool = False, solver: str = "direct", budget: Budget = "magnitude",
 ) -> Pruned:  # fmt: skip
-    """Trim every layer to as many weights as magnitude pruning of the network leaves it; see the text of the module.
+    """Trim every layer to as many weights as `budget` leaves it; see the text of the module.
 
+    budget      "magnitude", "proportional", "equal_change", or numbers by layer: see `methods.budgets`
     samples     of the training set, drawn with `seed`
     scheme      "cascade" or "parallel"
     gamma       slack of the cascade's smallest eps, 1 or more
@@ -58,7 +61,7 @@ def net_trim(
     """
     choose("scheme", scheme, ("cascade", "parallel"))
     few = calibration(model, data, samples=samples, seed=seed)
-    plan = magnitude_plan(model, amount=amount, scope=scope, min_keep=min_keep)
+    plan = budget_plan(model, few.x, amount=amount, scope=scope, min_keep=min_keep, budget=budget)
     count("searches", searches, least=1)
     search: dict[str, Any] = {"gamma": positive("gamma", gamma), "lam": nonnegative("lam", lam), "searches": searches}
     search |= {"rho": rho, "iterations": iterations, "solver": solver}

@@ -33,6 +33,7 @@ from l0ref import metrics
 from l0ref.data import Dataset, Splits
 from l0ref.errors import ArgumentError, LayerCollapse
 from l0ref.masks.ranking import drop_count
+from l0ref.methods.shares import named_shares
 from l0ref.nn import Model
 from l0ref.record import clock
 from l0ref.streams import stream
@@ -108,6 +109,7 @@ class Method:
         least = count("min_keep", options["min_keep"])
         if model.patterns:
             raise ArgumentError(f"model is compact: {next(iter(model.patterns))!r} is sparse; prune the masked model")
+        named_shares(options.get("budget", "magnitude"), model.weights, scope=scope)
         if scope == "layer":
             return sum(_drop(model, [key], amount, least, f" in layer {key!r}") for key in model.weights)
         return _drop(model, list(model.weights), amount, least, "")

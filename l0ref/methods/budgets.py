@@ -1,0 +1,106 @@
+"""How many weights each layer keeps, for methods that go layer by layer.
+
+    magnitude      as many as magnitude pruning of the network leaves it
+    proportional   the same fraction of every layer
+    equal_change   so that the outputs of all layers change alike, relative to their size: ||X W' + b - Z|| / ||Z||
+    fc1:300/...    in proportion to given numbers; counts that add up are met exactly
+
+X are the inputs in the trained network, Z its pre-activations: layers are measured on their own, before any is pruned.
+The change is that of `solve` without swaps, at a few k, and between them linear in log k and log change; the points are
+moved twice to where the budget falls. Behind a cascade, or after swaps, the changes are no longer quite alike.
+
+Ref  The rules are ours [I]; how Phan et al. (ICDM 2020) divide a budget is unknown [U].
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from l0ref.layerwise import Quadratic, solve
+from l0ref.layerwise.operator import groups_of, layer_of
+from l0ref.methods.shares import Budget, divided, named_shares
+from l0ref.nn import Model
+from l0ref.pruning.layers import layer_quadratic, magnitude_plan
+from l0ref.pruning.prune import prune_by
+from l0ref.pruning.score import SCORES
+from l0ref.validate import Array
+
+POINTS = (0.01, 0.03, 0.1, 0.3)  # of a layer's weights, where its curve is first measured
+MOVES = 2
+SMALLEST = 1e-6  # change of a layer that keeps all its weights
+
+
+def budget_plan(
+    model: Model, x: Array, *, amount: float, scope: str, min_keep: int, budget: Budget
+) -> dict[str, Array]:
+    """Return for each weight a mask of its largest entries, as many as the layer keeps.
+
+    x  calibration samples, read by "equal_change"
+    """
+    plan = magnitude_plan(model, amount=amount, scope=scope, min_keep=min_keep)
+    shares = named_shares(budget, plan, scope=scope)
+    if budget == "magnitude":
+        return plan
+    total = sum(int(mask.sum()) for mask in plan.values())
+    most = np.array([int(model.mask(key).sum()) for key in plan])
+    least = np.minimum(max(min_keep, 1), most)
+    if budget == "equal_change":
+        counts = _equal_change(model, x, list(plan), total, least, most)
+    else:
+        each = np.array(list(shares.values()) if shares else [model.sizes[key] for key in plan], float)
+        counts = divided(total, lambda t: each * t / (1 - t) * total / each.sum() if t < 1 else most, least, most)
+    scores = SCORES["magnitude"](model, None)
+    return {
+        key: prune_by(model, {key: scores[key]}, amount=model.sizes[key] - k).masks[key]
+        for key, k in zip(plan, counts, strict=True)
+    }
+
+
+def _equal_change(model: Model, x: Array, keys: list[str], total: int, least: Array, most: Array) -> list[int]:
+    curves = [_Curve(model, key, x, int(a), int(b)) for key, a, b in zip(keys, least, most, strict=True)]
+    for move in range(MOVES + 1):
+        high = max(curve.change(curve.least) for curve in curves)
+        counts = divided(total, partial(_weights_at, curves, max(high, SMALLEST)), least, most)
+        if move < MOVES:
+            for curve, k in zip(curves, counts, strict=True):
+                curve.change(k)
+    return counts
+
+
+def _weights_at(curves: list[_Curve], high: float, t: float) -> Array:
+    return np.array([curve.weights_at(high * (SMALLEST / high) ** t) for curve in curves])
+
+
+class _Curve:
+    """The relative change of a layer's outputs by the number of weights it keeps, as far as it was measured."""
+
+    def __init__(self, model: Model, key: str, x: Array, least: int, most: int) -> None:
+        self.groups: list[tuple[Quadratic, Array]] = [
+            (layer_quadratic(model, key, x, group=group), np.abs(model.params[key][rows]))
+            for group, rows in groups_of(layer_of(model, key))
+        ]
+        self.least, self.points = least, {most: SMALLEST}
+        for share in (0.0, *POINTS):
+            self.change(min(max(int(share * most), least), most))
+
+    def change(self, k: int) -> float:
+        """Measure, or remember, the change with k weights; each group of a convolution keeps its largest."""
+        if k not in self.points:
+            sizes = np.concatenate([size.ravel() for _, size in self.groups])
+            owner = np.repeat(np.arange(len(self.groups)), [size.size for _, size in self.groups])
+            each = np.bincount(owner[np.argsort(-sizes, kind="stable")[:k]], minlength=len(self.groups))
+            missed = whole = 0.0
+            for (layer, _), few in zip(self.groups, each.tolist(), strict=True):
+                found = solve(layer, few, scope="layer", seed=0, tries=0, limit=0)
+                missed += float(np.sum(layer.error(found.weights)))
+                whole += layer.y_square
+            self.points[k] = max(float(np.sqrt(missed / whole)) if whole else 0.0, SMALLEST)
+        return self.points[k]
+
+    def weights_at(self, change: float) -> float:
+        """Return the number of weights with which the outputs change so much, interpolated."""
+        k = np.array(sorted(self.points), float)
+        changes = np.minimum.accumulate([self.points[int(n)] for n in k])
+        return float(np.exp(np.interp(-np.log(change), -np.log(changes), np.log(np.maximum(k, 1)))))
