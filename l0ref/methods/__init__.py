@@ -11,6 +11,7 @@ from l0ref.methods import (  # noqa: F401
     connection_sensitivity,
     coreset,
     filter_criteria,
+    fisher,
     geometric_median,
     global_filters,
     hard_concrete,
