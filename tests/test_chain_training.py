@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import pytest
 
-from l0ref import nn, optim, schedules
+from l0ref import metrics, nn, optim, schedules
 from l0ref.autodiff.op import backend
 from l0ref.data import Dataset
 from l0ref.errors import ArgumentError, Diverged, DTypeError, Interrupted, ShapeError
@@ -516,3 +516,69 @@ def test_steps_ask_for_no_memory(name: str) -> None:
                 assert tracemalloc.get_traced_memory()[1] - before < data.x[:batch].nbytes
         finally:
             tracemalloc.stop()
+
+
+# --- what a hook costs ------------------------------------------------------------------------------------------------
+
+
+def kept_of(state: TrainingState, how: str) -> Any:
+    """A part of a state that a hook may keep."""
+    parts = {
+        "nothing": lambda: None,
+        "the state": lambda: state,
+        "one row of one weight": lambda: state.params["0.fc0.weight"][2],
+        "a slot": lambda: state.slots.slots["v"]["0.fc0.weight"],
+        "a buffer": lambda: memoryview(state.params["0.fc0.weight"]),
+    }
+    return parts[how]()
+
+
+@pytest.mark.parametrize("how", ["nothing", "the state", "one row of one weight", "a slot", "a buffer"])
+def test_a_hook_that_looks_is_given_views_and_nothing_is_copied(how: str) -> None:
+    """By the places in memory: all steps of an epoch are in one, unless a hook holds on to what it saw."""
+    model, places, kept, then = network(MLP, np.float64), [], [], []
+
+    def look(state: TrainingState) -> None:
+        arrays = [*state.params.values(), *(a for part in state.slots.slots.values() for a in part.values())]
+        assert not any(a.flags.owndata or a.flags.writeable for a in arrays)
+        places.append([a.ctypes.data for a in arrays])
+        if state.step == 2:
+            kept.append(kept_of(state, how))
+            then.append({k: w.copy() for k, w in state.params.items()})
+
+    with backend("numba"):
+        fit(model, data_for(model, count=20), epochs=1, seed=0, batch_size=4, after_step=look)
+    assert len(places) == 5
+    assert places[0] == places[1]
+    assert (places[1] == places[2]) == (how == "nothing")
+    assert places[2] == places[3] == places[4]
+    if how == "the state":
+        assert_close(kept[0].params, then[0], 0.0)
+    elif how == "one row of one weight":
+        np.testing.assert_array_equal(kept[0], then[0]["0.fc0.weight"][2])
+    elif how == "a buffer":
+        np.testing.assert_array_equal(np.asarray(kept[0]), then[0]["0.fc0.weight"])
+
+
+def test_a_hook_cannot_write_into_a_training() -> None:
+    model = network(MLP, np.float64)
+
+    def scribble(state: TrainingState) -> None:
+        state.params["0.fc0.weight"][0, 0] = 7
+
+    with backend("numba"), pytest.raises(ValueError, match=r"^assignment destination is read-only"):
+        fit(model, data_for(model, count=20), epochs=1, seed=0, batch_size=4, after_step=scribble)
+
+
+def test_a_hook_may_evaluate_what_it_sees() -> None:
+    """Arrays that cannot be written go through the compiled chain, and change no bit."""
+    model, seen = network(MLP, np.float64), []
+
+    def score(state: TrainingState) -> None:
+        seen.append(metrics.evaluate(state.model(model), data_for(model)).loss)
+
+    with backend("numba"):
+        looked, _ = fit(model, data_for(model, count=20), epochs=1, seed=0, batch_size=4, after_step=score)
+        alone, _ = fit(model, data_for(model, count=20), epochs=1, seed=0, batch_size=4)
+    assert all(looked.params[k].tobytes() == w.tobytes() for k, w in alone.params.items())
+    assert len(set(seen)) == 5

@@ -7,7 +7,9 @@ passes on are views of them. Compiled passes step over everything at once: `l0re
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import accumulate
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,23 @@ class InPlace:
         state = State(self.step_number, {name: self._views(slot.copy()) for name, slot in slots})
         return self._views(self._flat.w.copy()), state
 
+    def lent(self) -> tuple[dict[str, Array], State]:
+        """Return parameters and the optimiser's state as views that cannot be written, until `take_back`."""
+        self._holders = self._held()
+        w, *slots = (self._views(a, lent=True) for a in (self._flat.w, *self._flat.slots))
+        return w, State(self.step_number, dict(zip(self._slot_names, slots, strict=True)))
+
+    def take_back(self) -> None:
+        """Go on; arrays of which somebody still holds what was lent are left to them, and copies take their place."""
+        if self._held() != self._holders:
+            flat = self._flat
+            self._flat = replace(flat, w=flat.w.copy(), slots=tuple(slot.copy() for slot in flat.slots))
+            self.params = self._views(self._flat.w)
+
+    def _held(self) -> list[int]:
+        """How many references there are to each array, views of it included."""
+        return [getrefcount(a) for a in (self._flat.w, *self._flat.slots)]
+
     def _set_pull(self, pull: Pull) -> None:
         """Prices for the compiled passes; a surrogate they do not know is added to the gradients here."""
         phi, pulls = pull.surrogate, self._flat.pulls
@@ -113,6 +132,9 @@ class InPlace:
     def _joined(self, arrays: Mapping[str, Array]) -> Array:
         return np.concatenate([arrays[key].reshape(-1) for key in self._shapes]) if arrays else np.empty(0)
 
-    def _views(self, flat: Array) -> dict[str, Array]:
+    def _views(self, flat: Array, *, lent: bool = False) -> dict[str, Array]:
         ends = zip(self._shapes.items(), self._bounds[:-1], self._bounds[1:], strict=True)
-        return {key: flat[a:b].reshape(shape) for (key, shape), a, b in ends}
+        views = {key: flat[a:b].reshape(shape) for (key, shape), a, b in ends}
+        for view in views.values():
+            view.flags.writeable = not lent
+        return views

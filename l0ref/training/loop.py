@@ -200,10 +200,12 @@ class Trainer:
 
     def hook_after_step(self) -> None:
         """Call `after_step` with the state of this moment, and go on from what it returns."""
-        now = self.steps.state()
+        now = self.steps.lent()
         changed = self.called(self.after_step, now)
         if changed is not now:
-            self.steps.begin(changed)
+            return self.steps.begin(changed)
+        del now, changed  # so that what the hook has kept is all that is still held
+        return self.steps.take_back()
 
     @cached_property
     def steps(self) -> Steps:

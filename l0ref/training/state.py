@@ -22,7 +22,8 @@ class TrainingState:
     """A value: a step makes a new one. Hooks receive it and may return a changed copy.
 
     Together with what `fit` was given it determines all that follows: training that goes on from a state, after any
-    step, ends with the same bits as the training the state is from. No array of a state is written later.
+    step, ends with the same bits as the training the state is from. No array of a state is written later, and
+    those that `after_step` is given cannot be written at all.
 
     params, masks, buffers   as in the Model
     slots                    the optimiser's memory

@@ -17,7 +17,7 @@ from l0ref.data import Dataset
 from l0ref.nn import Model
 from l0ref.nn.compiled import chain_of
 from l0ref.nn.loss import loss_and_gradient
-from l0ref.optim import Optimizer
+from l0ref.optim import Optimizer, State
 from l0ref.optim.base import check_like
 from l0ref.optim.in_place import InPlace, steps_in_place
 from l0ref.penalty import Pull
@@ -48,6 +48,12 @@ class Steps(Protocol):
 
     def state(self) -> TrainingState:
         """Return where training stands: arrays that no later step writes."""
+
+    def lent(self) -> TrainingState:
+        """The same for a look: what is no longer held at `take_back` is not copied."""
+
+    def take_back(self) -> None:
+        """Go on, and leave alone what of the state that was lent is still held."""
 
 
 class TapeSteps:
@@ -85,6 +91,11 @@ class TapeSteps:
     def state(self) -> TrainingState:
         return dataclasses.replace(self._state, dropout=self._rng.bit_generator.state)
 
+    lent = state
+
+    def take_back(self) -> None:
+        pass
+
 
 class ChainSteps:
     """Steps in place on a compiled chain."""
@@ -109,7 +120,15 @@ class ChainSteps:
         return float(loss)
 
     def state(self) -> TrainingState:
-        params, slots = self._arrays.taken_out()
+        return self._now(*self._arrays.taken_out())
+
+    def lent(self) -> TrainingState:
+        return self._now(*self._arrays.lent())
+
+    def take_back(self) -> None:
+        self._arrays.take_back()
+
+    def _now(self, params: dict[str, Array], slots: State) -> TrainingState:
         before, taken = self._state, self._taken
         return dataclasses.replace(
             before,
