@@ -15,9 +15,13 @@ from l0ref.errors import ConfigError
 UNKNOWN = (errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)  # of a file system without locks, where nothing is protected
 
 
+class InUse(ConfigError):
+    """Another process holds the lock."""
+
+
 @contextmanager
 def locked(path: Path, *, name: str) -> Iterator[None]:
-    """Hold the lock file `path` meanwhile, or refuse with the id of the process that does; `name` begins the message.
+    """Hold the lock file `path` meanwhile, or raise InUse with the id of the process that does; `name` begins it.
 
     The file is removed at the end. One that a killed process left is taken over.
     """
@@ -26,7 +30,7 @@ def locked(path: Path, *, name: str) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"{name} cannot be written: {error.strerror}; choose another") from None
     if handle is None:
-        raise ConfigError(f"{name} is in use by process {_holder(path)}; wait for its end or choose another")
+        raise InUse(f"{name} is in use by process {_holder(path)}; wait for its end or choose another")
     try:
         yield
     finally:

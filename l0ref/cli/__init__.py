@@ -15,7 +15,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from l0ref.cli import bench, calibrate, compare, compress, data, evaluate, exchange, gradcheck, methods, report, vectors
+from l0ref.cli import (
+    bench,
+    calibrate,
+    compare,
+    compress,
+    data,
+    evaluate,
+    exchange,
+    gradcheck,
+    methods,
+    report,
+    sweep,
+    vectors,
+)
 from l0ref.cli.signals import EndSignals
 from l0ref.errors import (
     ArgumentError,
@@ -86,7 +99,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"l0ref {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (compress, methods, compare, report, evaluate, exchange, data, gradcheck, vectors, bench, calibrate):
+    for module in (
+        compress,
+        sweep,
+        methods,
+        compare,
+        report,
+        evaluate,
+        exchange,
+        data,
+        gradcheck,
+        vectors,
+        bench,
+        calibrate,
+    ):
         for command in module.add_parser(commands):  # so that --debug may stand before the command or after it
             command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback")
     return parser

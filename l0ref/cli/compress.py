@@ -28,6 +28,7 @@ from l0ref.cli.write import (
     write_result,
     write_summary,
 )
+from l0ref.data import Splits
 from l0ref.deploy.compact import compact
 from l0ref.deploy.costs import Costs, known_costs
 from l0ref.errors import ArgumentError, ConfigError
@@ -144,7 +145,7 @@ def run_seeds(
     jobs = {place.folder / f"seed-{seed}": dataclasses.replace(settings, seed=seed) for seed in seeds}
     if link := next(filter(Path.is_symlink, jobs), None):
         raise ConfigError(f"out={str(link)!r} is a link, which is not followed; remove it or choose another folder")
-    reports = {} if arguments.overwrite else _finished(jobs)
+    reports = {} if arguments.overwrite else finished(jobs)
     if len(reports) == len(jobs):
         raise ConfigError(
             f"out={str(place.folder)!r} holds a result already; choose another folder or pass --overwrite"
@@ -171,16 +172,21 @@ def run_seeds(
 
 
 def run_claimed(
-    settings: Settings, place: Claim, arguments: argparse.Namespace, costs: Costs | None, journal: Run
+    settings: Settings,
+    place: Claim,
+    arguments: argparse.Namespace,
+    costs: Costs | None,
+    journal: Run,
+    data: Splits | None = None,
 ) -> dict[str, Any]:
-    """Run the job once into a claimed folder, publish and print it; return the report.
+    """Run the job once into a claimed folder, publish and print it; return the report. None: load the job's own data.
 
     Whatever ends the job early, the networks that training reached are kept, and the message says where.
     """
     kept = Kept(place.build)
     try:
         with journal.record(str(settings.seed)):
-            experiment, report = run_seed(settings, kept, arguments, costs)
+            experiment, report = run_seed(settings, kept, arguments, costs, settings.load() if data is None else data)
         try:
             if not arguments.no_figures:
                 shown = without_test(report) if arguments.hide_test else report
@@ -212,11 +218,10 @@ def _keep(kept: Kept, place: Claim, stop: BaseException) -> list[str]:
 
 
 def run_seed(
-    settings: Settings, kept: Kept, arguments: argparse.Namespace, costs: Costs | None
+    settings: Settings, kept: Kept, arguments: argparse.Namespace, costs: Costs | None, data: Splits
 ) -> tuple[Experiment, dict[str, Any]]:
     """Run the job once and write networks and numbers; return the experiment and its report."""
     folder = kept.folder
-    data = settings.load()
     kept.preparation = data.preparation
     model = build_model(settings, data, seed=settings.seed)
     job = build_job(settings)
@@ -253,7 +258,7 @@ def _draw(settings: Settings, experiment: Experiment, report: Mapping[str, Any],
     draw_all(experiment, report, penalty=build_job(settings).train.penalty, folder=folder)
 
 
-def _finished(jobs: Mapping[Path, Settings]) -> dict[Path, dict[str, Any]]:
+def finished(jobs: Mapping[Path, Settings]) -> dict[Path, dict[str, Any]]:
     """The reports of the jobs that are finished already; a folder with a result of other settings is refused."""
     found = {}
     for folder, settings in jobs.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 from l0ref.cli.presets import PRESETS
@@ -58,10 +59,16 @@ def _add_setting(group: Any, field: dataclasses.Field[Any]) -> None:
     if field.name in CHOICES:
         options["choices"] = CHOICES[field.name]
     elif kind != "str":
-        options["type"] = _amount if field.name == "amount" else TYPES[kind]
+        options["type"] = text_of(field.name)
     if field.name == "model":
         options |= {"nargs": "+", "action": Words}
     group.add_argument(f"--{field.name.replace('_', '-')}", **options)
+
+
+def text_of(name: str) -> Callable[[str], Any]:
+    """Return the function that makes the value of a setting from text."""
+    kind = str(Settings.__dataclass_fields__[name].type).removesuffix(" | None")
+    return _amount if name == "amount" else TYPES[kind]
 
 
 def add_data_flags(group: Any) -> None:
@@ -134,4 +141,10 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-TYPES: dict[str, Any] = {"int": integer, "float": number, "tuple[float, ...]": _numbers, "tuple[str, ...]": _names}
+TYPES: dict[str, Any] = {
+    "str": str,
+    "int": integer,
+    "float": number,
+    "tuple[float, ...]": _numbers,
+    "tuple[str, ...]": _names,
+}

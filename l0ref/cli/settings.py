@@ -271,14 +271,20 @@ def _typed(values: Mapping[str, Any]) -> Settings:
         if name in FLAGS_ONLY:
             flag = name.replace("_", "-")
             raise ConfigError(f"{name}={value!r} is about running the job, not part of it; pass --{flag} by hand")
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(fields))}"
-            raise ConfigError(f"{name}={value!r} is not a setting; {hint}")
+        check_name(name, value)
         ready[name] = _as(fields[name].removesuffix(" | None"), name, value)
         if name in CHOICES:
             choose(name, ready[name], CHOICES[name])
     return Settings(**ready)
+
+
+def check_name(name: str, value: Any) -> None:
+    """Refuse a name that no setting has."""
+    fields = Settings.__dataclass_fields__
+    if name not in fields:
+        near = difflib.get_close_matches(name, fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(fields))}"
+        raise ConfigError(f"{name}={value!r} is not a setting; {hint}")
 
 
 def _as(kind: str, name: str, value: Any) -> Any:

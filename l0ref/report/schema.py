@@ -2,7 +2,8 @@
 
     schema_version   of this layout
     seed, config     of the job
-    data             name, checksum, and the sizes of the training, validation and test sets
+    data             name, checksum, and the sizes of the training, validation and test sets; 0 test samples where
+                     a run of a sweep has not read them
     environment      versions, machine, libraries and threads
     main             name of the main run; "l0" where it is absent
     stages           of the main run, one row each for dense, pruned and finetuned: the metrics of `l0ref.metrics`;

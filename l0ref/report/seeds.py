@@ -122,7 +122,7 @@ def aggregate_text(summary: Row) -> str:
 
 def _stages_text(summary: Row, columns: Columns) -> str:
     rows = [
-        [run, stage, *(_cell(values.get(key), show) for key, show in columns.values())]
+        [run, stage, *(cell(values.get(key), show) for key, show in columns.values())]
         for run, stages in summary["stages"].items()
         for stage, values in stages.items()
     ]
@@ -134,8 +134,8 @@ def _curve_text(curve: Row) -> str:
         [
             run,
             times(point["compression_asked"]),
-            _cell(point.get("finetuned", {}).get("compression_ratio"), times),
-            *(_cell(point.get(part, {}).get(key), lambda v: percent(1 - v)) for _, part, key in ERRORS),
+            cell(point.get("finetuned", {}).get("compression_ratio"), times),
+            *(cell(point.get(part, {}).get(key), lambda v: percent(1 - v)) for _, part, key in ERRORS),
         ]
         for run, points in curve.items()
         for point in points
@@ -143,7 +143,7 @@ def _curve_text(curve: Row) -> str:
     return table(["penalty", "asked", "reached", *(header for header, *_ in ERRORS)], rows)
 
 
-def _cell(value: Row | None, show: Callable[[Any], str]) -> str:
+def cell(value: Row | None, show: Callable[[Any], str]) -> str:
     """Return a mean and its deviation, "93.00 ± 2.65 %", or the mean of a single run."""
     if value is None:
         return "-"

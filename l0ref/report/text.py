@@ -43,9 +43,9 @@ def title(report: Row) -> str:
     text = f"{config.get('model', 'a network')} on {data.get('name', 'unnamed data')}"
     text += f", seed {report['seed']}" if "seed" in report else ""
     uses = {"train": "trained on", "validation": "validated on", "test": "tested on"}
-    sizes = [f"{use} {data[part]:,} images" for part, use in uses.items() if part in data]
+    sizes = [f"{use} {data[part]:,} images" for part, use in uses.items() if data.get(part)]
     text += ": " + ", ".join(sizes) if sizes else ""
-    return filled(text + ("; the test images were read once, after every choice was made" if "test" in data else ""))
+    return filled(text + ("; the test images were read once, after every choice was made" if data.get("test") else ""))
 
 
 def compressions(report: Row) -> str:

@@ -1,0 +1,127 @@
+"""Independent jobs on the cores of this machine or on a Dask cluster; results come as they are finished.
+
+    workers=1              in this process, one after the other
+    workers=N              processes of this machine, by joblib (loky); a killed one is replaced
+    scheduler=tcp://H:P    processes of a Dask cluster; what a lost one was doing is given to another
+
+Every worker does one job at a time, with one thread in BLAS and kernels unless OPENBLAS_NUM_THREADS and its like, where
+the worker was started, say otherwise. A job is sent by pickle, as joblib and Dask do; so a cluster is as trusted as
+this process. A job has to keep its results by itself, and to be safe to repeat.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from l0ref.errors import ConfigError, L0RefError
+from l0ref.interop.extras import need
+from l0ref.version import __version__
+
+EXTRA = "sweep"
+KILLS = 3  # times in a row that workers may die without any job being finished between
+SECONDS = 10  # until a scheduler must have answered
+
+
+def completed(
+    work: Callable[[Any], Any],
+    jobs: Sequence[Any],
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    shared: Path | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """Yield (place in `jobs`, work(job)) for every job, in the order in which they are finished.
+
+    work    a function of a module, which the workers import
+    shared  a folder that every worker of a cluster must see
+    An error of `work` ends it all and is raised here.
+    """
+    if scheduler is not None:
+        return _on_cluster(work, jobs, scheduler, shared)
+    if workers == 1 or len(jobs) < 2:
+        return ((place, work(job)) for place, job in enumerate(jobs))
+    return _on_processes(work, jobs, min(workers, len(jobs)))
+
+
+def _on_processes(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int) -> Iterator[tuple[int, Any]]:
+    joblib = need("joblib", extra=EXTRA)
+    died = need("joblib.externals.loky.process_executor", extra=EXTRA).TerminatedWorkerError
+    left, kills = dict(enumerate(jobs)), 0
+    while left:
+        try:
+            with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+                parallel = joblib.Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")
+            for place, result in parallel([joblib.delayed(_one)(work, os.getpid(), *item) for item in left.items()]):
+                del left[place]
+                kills = 0
+                yield place, result
+        except died:
+            kills += 1
+            if kills == KILLS:
+                raise L0RefError(
+                    f"jobs={workers}: workers were killed {KILLS} times in a row, of too little memory perhaps; "
+                    "give fewer jobs, and the same command goes on"
+                ) from None
+
+
+def _one(work: Callable[[Any], Any], client: int, place: int, job: Any) -> tuple[int, Any]:
+    _end_with(client)
+    return place, work(job)
+
+
+@cache
+def _end_with(client: int) -> None:
+    """End this process when the client is gone: otherwise it would do all that it was sent."""
+
+    def watch() -> None:
+        while os.getppid() == client:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _on_cluster(
+    work: Callable[[Any], Any], jobs: Sequence[Any], scheduler: str, shared: Path | None
+) -> Iterator[tuple[int, Any]]:
+    distributed = need("distributed", extra=EXTRA)
+    told = f"scheduler={scheduler!r}"
+    try:
+        client = distributed.Client(scheduler, timeout=SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{told} does not answer: {error}; start one with dask scheduler") from None
+    with client:
+        _check_workers(client, told, shared)
+        futures = {client.submit(work, job, pure=False): place for place, job in enumerate(jobs)}
+        try:
+            for future in distributed.as_completed(futures):
+                yield futures[future], future.result()
+        except (distributed.CancelledError, distributed.client.FutureCancelledError, distributed.comm.CommClosedError):
+            raise L0RefError(f"{told} was lost; start it again, and the same command goes on") from None
+        except distributed.KilledWorker as error:
+            raise L0RefError(f"{told}: {error}; the same command goes on") from None
+
+
+def _check_workers(client: Any, told: str, shared: Path | None) -> None:
+    """Refuse a cluster without workers, and workers of several threads, of another release, without the folder."""
+    found = client.run(_about, os.fspath(shared.absolute()) if shared is not None else None)
+    if not found:
+        raise ConfigError(f"{told} has no workers; start some with dask worker --nthreads 1")
+    threads = client.nthreads()
+    for name, (version, sees) in found.items():
+        if threads.get(name, 1) != 1:
+            raise ConfigError(f"{told}: {name} has {threads[name]} threads; start it with --nthreads 1")
+        if version != __version__:
+            raise ConfigError(f"{told}: {name} has l0ref {version}, not {__version__}; install the same release")
+        if not sees:
+            raise ConfigError(f"{told}: {name} does not see {shared}; give a folder that all machines share")
+
+
+def _about(shared: str | None) -> tuple[str, bool]:
+    return __version__, shared is None or os.path.isdir(shared)
