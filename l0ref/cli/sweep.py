@@ -38,9 +38,9 @@ from l0ref.cli.write import DENSE, MODEL, OURS, REPORT, finished_report
 from l0ref.data import Splits
 from l0ref.deploy.costs import known_costs
 from l0ref.errors import ArgumentError, ConfigError, L0RefError
+from l0ref.experiment.controlled import check_cuts
 from l0ref.experiment.engine import completed
 from l0ref.nn import Model
-from l0ref.pruning.experiment import check_cuts
 from l0ref.report.sweep import sweep_rows, sweep_text
 
 EXAMPLES = """\
@@ -149,7 +149,7 @@ def plan(arguments: argparse.Namespace) -> tuple[Settings, dict[str, Settings]]:
                 runs[f"{folder_name(chosen)}/seed-{seed}"] = dataclasses.replace(settings, seed=seed)
             for seed in {settings.seed, settings.seed + arguments.seeds - 1}:
                 own = dataclasses.replace(data_of(settings), model=settings.model, seed=seed)
-                check_cuts(_build(own), job.cut, settings.curve)
+                check_cuts(_build(own), job.cut, settings.curve, stages=settings.stages)
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
     return base, runs
