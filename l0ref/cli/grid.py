@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from l0ref.cli.flags import text_of
-from l0ref.cli.settings import FLAGS_ONLY, Settings, check_name
-from l0ref.cli.values import check_once
+from l0ref.cli.settings import FLAGS_ONLY, Settings
+from l0ref.cli.values import check_name, check_once
 from l0ref.errors import ConfigError
 from l0ref.streams import stream
 
@@ -56,7 +56,7 @@ def read_grid(entries: Iterable[str]) -> dict[str, tuple[Any, ...] | Range]:
             raise ConfigError(f"{told} must be a setting and its values, as in {EXAMPLE}")
         if name == "seed" or name in FLAGS_ONLY:
             raise ConfigError(f"{told}: {name} is no setting to vary; give --seeds N for several seeds")
-        check_name(name, text)
+        check_name(name, text, Settings.__dataclass_fields__)
         if name in found:
             raise ConfigError(f"{told}: {name} has been given already; give all of its values at once")
         found[name] = _range(name, text, told) if ".." in text and _kind(name) in ("int", "float") else ()

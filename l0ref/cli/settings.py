@@ -6,7 +6,6 @@ Settings left open take the preset of the model. The resolved value is written i
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from l0ref import optim, schedules
 from l0ref.archive.strict_json import parse_json, read_file
 from l0ref.cli.networks import OWN_MODELS, is_own, no_code
 from l0ref.cli.presets import OWN_PRESET, PRESETS
-from l0ref.cli.values import MAX_WHOLE
+from l0ref.cli.values import MAX_WHOLE, check_name
 from l0ref.data import DATASETS, Splits, load, open_data
 from l0ref.data.arrays import TASKS, check_shares
 from l0ref.data.files import names_code
@@ -271,20 +270,11 @@ def _typed(values: Mapping[str, Any]) -> Settings:
         if name in FLAGS_ONLY:
             flag = name.replace("_", "-")
             raise ConfigError(f"{name}={value!r} is about running the job, not part of it; pass --{flag} by hand")
-        check_name(name, value)
+        check_name(name, value, fields)
         ready[name] = _as(fields[name].removesuffix(" | None"), name, value)
         if name in CHOICES:
             choose(name, ready[name], CHOICES[name])
     return Settings(**ready)
-
-
-def check_name(name: str, value: Any) -> None:
-    """Refuse a name that no setting has."""
-    fields = Settings.__dataclass_fields__
-    if name not in fields:
-        near = difflib.get_close_matches(name, fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(fields))}"
-        raise ConfigError(f"{name}={value!r} is not a setting; {hint}")
 
 
 def _as(kind: str, name: str, value: Any) -> Any:

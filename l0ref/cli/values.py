@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from l0ref.errors import ConfigError
@@ -47,6 +48,14 @@ def check_once(name: str, values: Iterable[object]) -> None:
         if value in seen:
             raise ConfigError(f"{name} has {value!r} twice; give each once")
         seen.append(value)
+
+
+def check_name(name: str, value: object, known: Collection[str]) -> None:
+    """Refuse a name that no setting has."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+        raise ConfigError(f"{name}={value!r} is not a setting; {hint}")
 
 
 def parts(text: str) -> Iterator[str]:
