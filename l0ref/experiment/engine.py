@@ -100,7 +100,7 @@ def _on_cluster(
         _check_workers(client, told, shared)
         futures = {client.submit(work, job, pure=False): place for place, job in enumerate(jobs)}
         try:
-            for future in distributed.as_completed(futures):
+            for future in distributed.as_completed(futures, loop=client.loop):
                 yield futures[future], future.result()
         except (distributed.CancelledError, distributed.client.FutureCancelledError, distributed.comm.CommClosedError):
             raise L0RefError(f"{told} was lost; start it again, and the same command goes on") from None
@@ -110,9 +110,11 @@ def _on_cluster(
 
 def _check_workers(client: Any, told: str, shared: Path | None) -> None:
     """Refuse a cluster without workers, and workers of several threads, of another release, without the folder."""
+    try:
+        client.wait_for_workers(1, timeout=SECONDS)
+    except TimeoutError:
+        raise ConfigError(f"{told} has no workers; start some with dask worker --nthreads 1") from None
     found = client.run(_about, os.fspath(shared.absolute()) if shared is not None else None)
-    if not found:
-        raise ConfigError(f"{told} has no workers; start some with dask worker --nthreads 1")
     threads = client.nthreads()
     for name, (version, sees) in found.items():
         if threads.get(name, 1) != 1:
