@@ -442,6 +442,13 @@ REFUSED = {
         own(lambda s, x: s.fc(torch.flatten(x)), fc=fc()), (4,), r"'flatten' \(Flatten\) has start_dim=0, which l0ref"
     ),
     "shape": (own(lambda s, x: s.fc(x.view(-1, 2, 2)), fc=fc()), (4,), r"'view', which makes the shape \(-1, 2, 2\);"),
+    "fixed batch": (own(lambda s, x: s.fc(x.view(8, -1)), fc=fc()), (4,), r"'view', which makes the shape \(8, -1\);"),
+    "other axis": (
+        own(lambda s, x: s.fc(x.view(x.shape[1], -1)), fc=fc()), (8, 4), r"'view', which makes the shape \(.*, -1\); fl"
+    ),
+    "other size": (
+        own(lambda s, x: s.fc(x.view(x.size(1), -1)), fc=fc()), (8, 4), r"'view', which makes the shape \(.*, -1\); fl"
+    ),
     "rows lost": (own(lambda s, x: s.fc(x.view(-1, 4)), fc=fc()), (2, 4), r"^layer 'fc' \(Linear\) got an input of s"),
     "mean of all": (own(lambda s, x: s.fc(x.mean(1)), fc=fc()), (1, 4), r"takes the mean over dim=1; average over hei"),
     "ceil": (

@@ -11,7 +11,7 @@ from typing import Any
 from l0ref.cli.evaluate import model_file
 from l0ref.cli.write import MODEL, check_file
 from l0ref.errors import ArgumentError, ConfigError
-from l0ref.interop.files import FORMATS, format_of, read_model, write_model
+from l0ref.interop.files import FORMATS, format_of, read_model, read_preparation, write_model
 from l0ref.interop.forms import FORMS
 
 EXPORT = """\
@@ -92,8 +92,9 @@ def _written(arguments: argparse.Namespace, source: Path, out: Path) -> int:
         raise ConfigError(f"out={str(out)!r} is there already; choose another name or pass --overwrite")
     like, names = getattr(arguments, "like", None), getattr(arguments, "names", None)
     model = read_model(source, like=None if like is None else read_model(like), names=names)
+    how = None if like is not None else read_preparation(source)
     try:
-        form, off = write_model(out, model, form=arguments.form)
+        form, off = write_model(out, model, form=arguments.form, preparation=how)
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
     told = {"onnx": f", logits read back within {off:.1e}", "safetensors": ", read back equal"}.get(format_of(out), "")

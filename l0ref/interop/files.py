@@ -10,11 +10,12 @@ import numpy as np
 
 from l0ref import checkpoint
 from l0ref.archive import write_atomic
+from l0ref.data import Preparation
 from l0ref.errors import CheckpointError, ConfigError
 from l0ref.interop.forms import formed, unpacked
-from l0ref.interop.onnx_read import from_onnx
+from l0ref.interop.onnx_read import from_onnx, onnx_preparation
 from l0ref.interop.onnx_write import to_onnx
-from l0ref.interop.safetensors import load_safetensors, read_arrays, save_safetensors
+from l0ref.interop.safetensors import load_safetensors, read_arrays, safetensors_preparation, save_safetensors
 from l0ref.interop.state import from_state_dict
 from l0ref.nn import Model
 
@@ -53,10 +54,20 @@ def read_model(
     return {"npz": checkpoint.load, "onnx": from_onnx, "safetensors": load_safetensors}[kind](path)
 
 
-def write_model(path: str | os.PathLike[str], model: Model, *, form: str | None = None) -> tuple[str, float]:
+def read_preparation(path: str | os.PathLike[str]) -> Preparation | None:
+    """Return what raw arrays go through before the network of a file; None where the file does not say."""
+    readers = {"npz": checkpoint.preparation_of, "onnx": onnx_preparation, "safetensors": safetensors_preparation}
+    return readers[format_of(path)](path)
+
+
+def write_model(
+    path: str | os.PathLike[str], model: Model, *, form: str | None = None, preparation: Preparation | None = None
+) -> tuple[str, float]:
     """Write `model` in the format of the file's name; return its form and the largest difference of logits read back.
 
-    form   see `l0ref.interop.forms`. None: for .onnx sparse if the model is compact, else dense; for others as it is
+    form         see `l0ref.interop.forms`. None: for .onnx sparse if the model is compact, else dense; for others as
+                 it is
+    preparation  what raw arrays go through before the network, which `read_preparation` reads back
     """
     kind = format_of(path)
     if form == "masked" and kind == "onnx":
@@ -64,12 +75,12 @@ def write_model(path: str | os.PathLike[str], model: Model, *, form: str | None 
     form = form or ("sparse" if model.patterns else "dense" if kind == "onnx" else "masked")
     ready = formed(model, form)
     if kind == "npz":
-        checkpoint.save(path, ready)
+        checkpoint.save(path, ready, preparation=preparation)
         return form, 0.0
     if kind == "safetensors":
-        save_safetensors(path, ready)
+        save_safetensors(path, ready, preparation=preparation)
         return form, 0.0
-    proto = to_onnx(ready)
+    proto = to_onnx(ready, preparation=preparation)
     off = _difference(from_onnx(proto), unpacked(model))
     if not off <= TOLERANCE[model.dtype.itemsize]:
         raise CheckpointError(f"path={os.fspath(path)!r} was not written: its logits would be off by {off:.3g}")

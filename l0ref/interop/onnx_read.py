@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from l0ref.archive.strict_json import read_file
+from l0ref.archive.strict_json import read_file, read_json
+from l0ref.data import Preparation
 from l0ref.errors import ArgumentError, CheckpointError, DTypeError, L0RefError, ShapeError
 from l0ref.interop.extras import need
 from l0ref.interop.forms import LARGEST
 from l0ref.interop.graph import Graph, Step, fresh
 from l0ref.interop.onnx_nodes import READERS, Node, folded, is_transposed, refusal
+from l0ref.interop.onnx_write import PREPARATION
 from l0ref.nn import Layer, Linear, Model
 from l0ref.nn.layer import Shape
 from l0ref.validate import Array
 
+Result = TypeVar("Result")
 MAX_FILE = 2**31 - 1  # what Protocol Buffers allow for a message
 
 
@@ -36,19 +39,32 @@ def from_onnx(source: Any) -> Model:
     """
     onnx = need("onnx", extra="interop")
     if isinstance(source, str | os.PathLike):
-        name = f"path={os.fspath(source)!r}"
-        data = read_file(source, name=name, max_bytes=MAX_FILE)
-        try:
-            source = onnx.load_model_from_string(data)
-            return _Reader(onnx, source).model()
-        except L0RefError:
-            raise
-        except Exception as error:  # Protocol Buffers and NumPy raise many kinds on a damaged file
-            told = str(error).strip().splitlines()[:1]
-            raise CheckpointError(f"{name} is not a sound ONNX file: {' '.join(told)[:200]}; export it again") from None
+        return _opened(source, lambda proto: _Reader(onnx, proto).model())
     if not isinstance(source, onnx.ModelProto):
         raise ArgumentError(f"source is a {type(source).__name__}, expected a path or an onnx.ModelProto")
     return _Reader(onnx, source).model()
+
+
+def onnx_preparation(path: str | os.PathLike[str]) -> Preparation | None:
+    """Return what raw arrays go through before the network of a file; None where the file does not say."""
+    texts = _opened(path, lambda proto: [each.value for each in proto.metadata_props if each.key == PREPARATION])
+    try:
+        return Preparation.from_json(read_json(texts[0].encode())) if texts else None
+    except CheckpointError as error:
+        raise CheckpointError(f"path={os.fspath(path)!r} has unsound metadata {PREPARATION!r}: {error}") from None
+
+
+def _opened(path: str | os.PathLike[str], read: Callable[[Any], Result]) -> Result:
+    """What `read` makes of the ModelProto in a file."""
+    onnx, name = need("onnx", extra="interop"), f"path={os.fspath(path)!r}"
+    data = read_file(path, name=name, max_bytes=MAX_FILE)
+    try:
+        return read(onnx.load_model_from_string(data))
+    except L0RefError:
+        raise
+    except Exception as error:  # Protocol Buffers and NumPy raise many kinds on a damaged file
+        told = str(error).strip().splitlines()[:1]
+        raise CheckpointError(f"{name} is not a sound ONNX file: {' '.join(told)[:200]}; export it again") from None
 
 
 class _Reader:

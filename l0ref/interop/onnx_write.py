@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from l0ref import nn
+from l0ref.archive import json_bytes
+from l0ref.data import Preparation
 from l0ref.errors import ArgumentError
 from l0ref.interop.extras import need
 from l0ref.nn import Layer, Model
@@ -16,16 +18,17 @@ from l0ref.validate import Array, pair
 from l0ref.version import __version__
 
 OPSET, IR = 17, 8  # ONNX 1.12 of 2022: old enough for every runtime in use
-INPUT, OUTPUT = "x", "logits"
+INPUT, OUTPUT, PREPARATION = "x", "logits", "l0ref.preparation"
 PLAIN = {nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid", nn.Tanh: "Tanh", nn.Softplus: "Softplus"}  # without attributes
 
 
-def to_onnx(model: Model) -> Any:
+def to_onnx(model: Model, *, preparation: Preparation | None = None) -> Any:
     """Return an onnx.ModelProto of opset 17 that computes the logits of `model` in evaluation mode.
 
     The input "x" is (N, *input_shape), the output "logits"; N is free. Nodes have the names of layers, initialisers
     those of arrays. The weight of a sparse layer is a sparse initialiser, with the zeros left out. Masks are not
-    written: pruned weights are zeros of a dense initialiser; see `formed` for other forms. The graph has passed
+    written: pruned weights are zeros of a dense initialiser; see `formed` for other forms. `preparation`, what raw
+    arrays go through before the input, stands as JSON in the metadata under "l0ref.preparation". The graph has passed
     onnx.checker, with shape inference. Extra: `interop`.
     """
     onnx = need("onnx", extra="interop")
@@ -46,6 +49,8 @@ def to_onnx(model: Model) -> Any:
     made = onnx.helper.make_model(
         graph, producer_name="l0ref", producer_version=__version__, opset_imports=[opset], ir_version=IR
     )
+    if preparation is not None:
+        onnx.helper.set_model_props(made, {PREPARATION: json_bytes(preparation.to_json()).decode("ascii")})
     onnx.checker.check_model(made, full_check=not writer.sparse)  # inference of shapes ignores sparse initialisers
     return made
 

@@ -2,7 +2,8 @@
 
     fc1.weight, conv2.bias, ...   arrays by their names, so that `load_state_dict` of PyTorch takes them
     fc1.weight_mask, ...          masks, one bool per weight, in the masked form
-    metadata                      "l0ref": what a model file says, as JSON; "sha256": of arrays and text
+    metadata                      "l0ref": what a model file says, as JSON, with "preparation", what raw arrays go
+                                  through before the network, if it is known; "sha256": of arrays and text
 
 Traps met: the library writes wrong values, silently, for arrays that are not C-contiguous (0.8.0), so arrays are made
 contiguous, and what was serialised is read back and compared before it takes the place of a file.
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from l0ref.archive import json_bytes, write_atomic
-from l0ref.archive.strict_json import parse_json, read_file
+from l0ref.archive.strict_json import parse_json, read_file, read_json
 from l0ref.checkpoint.model import UNSOUND, described, rebuilt
+from l0ref.data import Preparation
 from l0ref.errors import CheckpointError, L0RefError
 from l0ref.interop.extras import need
 from l0ref.nn import Model
@@ -29,9 +31,10 @@ KEY, SUM = "l0ref", "sha256"
 MAX_FILE = 2**32
 
 
-def save_safetensors(path: str | os.PathLike[str], model: Model) -> None:
+def save_safetensors(path: str | os.PathLike[str], model: Model, *, preparation: Preparation | None = None) -> None:
     """Write `model`, masks and patterns included, to `path`, atomically, after reading back the bytes to be written."""
     manifest, arrays = described(model)
+    manifest |= {} if preparation is None else {"preparation": preparation.to_json()}
     ready = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
     text = json_bytes(manifest).decode("ascii")
     told = {KEY: text, SUM: checksum(ready, text)}
@@ -45,6 +48,21 @@ def save_safetensors(path: str | os.PathLike[str], model: Model) -> None:
 def load_safetensors(path: str | os.PathLike[str]) -> Model:
     """Read a model that `save_safetensors` wrote; refuse another checksum, and a file without a configuration."""
     name = f"path={os.fspath(path)!r}"
+    arrays, manifest = _checked(path, name)
+    try:
+        return rebuilt(manifest, arrays)
+    except UNSOUND as error:
+        raise CheckpointError(f"{name} is not a sound model: {error}; restore it from a copy you trust") from None
+
+
+def safetensors_preparation(path: str | os.PathLike[str]) -> Preparation | None:
+    """Return what raw arrays go through before the network of a file; None where the file does not say."""
+    told = _checked(path, f"path={os.fspath(path)!r}")[1].get("preparation")
+    return None if told is None else Preparation.from_json(told)
+
+
+def _checked(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Arrays and manifest of a file that has the checksum it states."""
     arrays, told = _read(read_file(path, name=name, max_bytes=MAX_FILE), name)
     if KEY not in told:
         raise CheckpointError(
@@ -53,7 +71,7 @@ def load_safetensors(path: str | os.PathLike[str]) -> Model:
     if told.get(SUM) != checksum(arrays, told[KEY]):
         raise CheckpointError(f"{name} has another sha256 than it states; restore it from a copy you trust")
     try:
-        return rebuilt(parse_json(told[KEY].encode()), arrays)
+        return arrays, dict(read_json(told[KEY].encode()))
     except UNSOUND as error:
         raise CheckpointError(f"{name} is not a sound model: {error}; restore it from a copy you trust") from None
 

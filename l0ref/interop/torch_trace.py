@@ -30,7 +30,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {  # module,
     "sigmoid": ("Sigmoid", (), {}),
     "tanh": ("Tanh", (), {}),
     "softplus": ("Softplus", ("beta", "threshold"), {}),
-    "dropout": ("Dropout", ("p", "training", "inplace"), {"training": True}),
+    "dropout": ("Dropout", ("p", "training", "inplace"), {}),
     "flatten": ("Flatten", ("start_dim", "end_dim"), {"start_dim": 0}),
     "max_pool2d": ("MaxPool2d", (*POOL, "dilation", "ceil_mode", "return_indices"), {}),
     "avg_pool2d": ("AvgPool2d", (*POOL, "ceil_mode", "count_include_pad", "divisor_override"), {}),
@@ -194,8 +194,7 @@ class _Reader:
         """Refuse a view other than (number of samples, -1) or (-1, sizes multiplied)."""
         to = (*n.args[1:], *(n.kwargs[key] for key in n.kwargs if key != "input"))
         to = tuple(to[0]) if to and isinstance(to[0], tuple | list) else to
-        few = len(to) == 2 and (to[0] == -1 or getattr(to[0], "name", "") in self.batch)
-        if not few or not isinstance(to[1], int):
+        if len(to) != 2 or not (to[0] == -1 or getattr(to[0], "name", "") in self.batch):
             raise self.refusal(n, f"makes the shape {to}", "flatten each sample with torch.flatten(x, 1)")
 
     def sum(self, n: Any) -> None:
