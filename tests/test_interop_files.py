@@ -50,7 +50,7 @@ def test_page_runs_and_prints_what_it_shows(tmp_path, monkeypatch):
         with contextlib.redirect_stdout(io.StringIO()) as out:
             exec(compile(text, "docs/exchange.md", "exec"), space)
         printed = out.getvalue()
-    alone = [text for _, text in BLOCK.findall(PAGE) if text.startswith("import json")]
+    alone = [text for _, text in BLOCK.findall(PAGE) if text.startswith("import json\nimport numpy")]
     assert len(alone) == 1
     assert len(alone[0].strip().splitlines()) == 10
     assert "l0ref" not in alone[0]

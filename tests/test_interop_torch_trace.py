@@ -278,6 +278,7 @@ def test_grouped_strided_dilated_sparse_convolution_and_its_gradient(rng):
     x, y = rng.standard_normal((3, 4, 7, 6)), np.array([0, 2, 1])
     module = to_torch(model, form="sparse")
     close(outputs(module, x), model.logits(x))
+    close(from_torch(module, input_shape=(4, 7, 6)).logits(x), model.logits(x))
     copied = copy.deepcopy(module)
     F.cross_entropy(copied(torch.from_numpy(x)), torch.from_numpy(y)).backward()
     _, _, grads, _ = loss_and_gradient(model.architecture, model.params, {}, x, y, training=True, rng=None)
