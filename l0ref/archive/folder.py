@@ -63,7 +63,10 @@ class Claim:
 
     def leave(self) -> Path | None:
         """End early: keep what was built if it has arrays, but not in place of an earlier result; say where it is."""
-        return _settle(self.folder)
+        try:
+            return _settle(self.folder)
+        except OSError:  # of a full disk or a folder that was closed, say: the next claim finds what was built
+            return None
 
 
 @contextmanager
@@ -91,8 +94,7 @@ def claim(
                 error.filename = os.fspath(error.filename).replace(f"{os.sep}{NEW}{os.sep}", os.sep)
             raise
         finally:
-            with suppress(OSError):  # of a full disk, say: the next claim finds what was built
-                place.leave()
+            place.leave()
 
 
 def marker_of(folder: Path) -> Marker | None:

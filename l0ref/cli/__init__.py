@@ -46,7 +46,7 @@ from l0ref.version import __version__
 DONE, FAILED, USAGE = 0, 1, 2
 WRONG_INPUT = (ConfigError, ArgumentError, ShapeError, DTypeError, DataError, CheckpointError)
 SIGNALLED = 128  # and the number of the signal, as shells count
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+FULL, CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,6 +88,8 @@ def _told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in FULL and error.filename is not None:
         folder = os.path.dirname(error.filename) or "."
         text = f"{error.filename} cannot be written: {error.strerror}; free space in {folder} or choose another folder"
+    elif isinstance(error, OSError) and error.errno in CLOSED and error.filename is not None:
+        text = f"{error.filename} cannot be opened: {error.strerror}; allow it, or choose another folder"
     return "; ".join([text, *getattr(error, "__notes__", ())])
 
 
