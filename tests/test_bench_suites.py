@@ -41,8 +41,8 @@ def plan(*peers: str, **changes: Any) -> Plan:
 
 
 NAMES = (
-    "conv", "epoch", "import", "layerwise", "limits", "optimizer", "scaling", "sparse", "sparse-conv", "sparse-net",
-    "sparse-pivot", "sparse-products", "sparse-step", "train-cnn", "train-mlp", "train-norm",
+    "checkpoint", "conv", "epoch", "import", "layerwise", "limits", "optimizer", "scaling", "sparse", "sparse-conv",
+    "sparse-net", "sparse-pivot", "sparse-products", "sparse-step", "train-cnn", "train-mlp", "train-norm",
 )  # fmt: skip
 SPARSE = {name for name in NAMES if name.startswith("sparse")}
 
@@ -486,8 +486,12 @@ def test_plan_goes_through_json() -> None:
 @pytest.mark.parametrize(
     ("names", "options", "said"),
     [
-        ([], {}, r"^SUITE is missing; name one or more of conv, epoch, import, layerwise, limits, optimizer, "),
-        (["trian-mlp"], {}, r"^SUITE='trian-mlp' is not one of 'conv', .*; did you mean 'train-mlp'\?$"),
+        (
+            [],
+            {},
+            r"^SUITE is missing; name one or more of checkpoint, conv, epoch, import, layerwise, limits, ",
+        ),
+        (["trian-mlp"], {}, r"^SUITE='trian-mlp' is not one of 'checkpoint', .*; did you mean 'train-mlp'\?$"),
         (["conv"], {"rounds": 0}, r"^--rounds=0 must be at least 1$"),
         (["conv"], {"threads": 0}, r"^--threads=0 must be at least 1$"),
         (

@@ -93,6 +93,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
         return None
 
+    def do_unsatisfiable(self, content: bytes) -> None:
+        if "Range" in self.headers:
+            return self.send_error(416)
+        return self.do_good(content)
+
     def do_missing(self, content: bytes) -> None:
         self.send_error(404)
 
@@ -249,6 +254,16 @@ def test_fetch_trusts_nothing_that_was_left(tmp_path: Path, server: str, behavio
     paths = fetch("mnist", data_dir=tmp_path, mirrors=mirrors, progress=False)
     assert {path.name: path.read_bytes() for path in paths} == CONTENT
     assert victim.read_bytes() == b"kept"
+
+
+def test_fetch_begins_anew_where_the_server_has_nothing_behind_what_came(tmp_path: Path, server: str) -> None:
+    (tmp_path / "mnist").mkdir()
+    for name, more in zip(NAMES, (-5, 0, 5, 1), strict=True):
+        (tmp_path / "mnist" / f".{name}.part").write_bytes(bytes(len(CONTENT[name]) + more))
+    paths = fetch("mnist", data_dir=tmp_path, mirrors=[f"{server}/unsatisfiable/"], progress=False)
+    assert {path.name: path.read_bytes() for path in paths} == CONTENT
+    assert Handler.log == [f"/unsatisfiable/{name}" for name in NAMES for _ in range(2)]
+    assert files(tmp_path / "mnist") == sorted(NAMES)
 
 
 def test_fetch_falls_through_to_the_next_mirror(tmp_path: Path, server: str) -> None:

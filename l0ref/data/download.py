@@ -160,7 +160,8 @@ def _chunks(url: str, size: int, timeout: float, *, start: int) -> Iterator[tupl
                 found += len(chunk)
     except HTTPError as error:
         error.close()
-        raise _Refused(f"answers {error.code} {error.reason}") from None
+        kind = _Spoiled if error.code == 416 else _Refused  # the file ends before what there is already
+        raise kind(f"answers {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
         raise _Refused(f"failed: {getattr(error, 'reason', None) or error or type(error).__name__}") from None
     if found < size:

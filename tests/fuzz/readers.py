@@ -1,4 +1,4 @@
-"""Every reader against files changed at random: it returns, or raises an error of the package.
+"""Every reader against files changed at random: it returns, or raises an error of the package, in 256 MiB and 2 s.
 
     python -m tests.fuzz.readers state 10000          mutations drawn from a seed, without any further package
     python -m tests.fuzz.guided state                 guided by coverage, until it is stopped (extra `fuzz`)
@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,9 @@ from l0ref.deploy.costs import Costs, Line
 from l0ref.errors import L0RefError
 from tests import test_data_idx as idx
 from tests.hostile.corpus import NAMES, index
-from tests.hostile.subject import READERS
+from tests.hostile.subject import READERS, limited
 
+SECONDS = 2  # of work for each file
 WORDS = (b"\0", b"\xff", b"0", b"-1", b"NaN", b"1e999", b"[", b"{", b'"', b"null", b"PK\5\6", b"9" * 40, b"\xff" * 4)
 
 
@@ -96,14 +98,17 @@ def read(reader: str, path: Path, data: bytes) -> None:
 
 
 def run(reader: str, times: int, folder: Path) -> None:
-    """Try a reader on so many mutations; the bytes that broke it are named in the error."""
+    """Try a reader on so many mutations under limits of memory and time; the bytes that broke it are in the error."""
     path = seed(reader, folder)
     sound, rng = path.read_bytes(), np.random.default_rng(int(os.environ.get("L0REF_SEED", "0")))
     read(reader, path, sound)
     for i in range(times):
-        data = mutate(sound, rng)
+        data, start = mutate(sound, rng), time.process_time()
         try:
-            attempt(reader, path, data)
+            with limited():
+                attempt(reader, path, data)
+            if (took := time.process_time() - start) > SECONDS:
+                raise TimeoutError(f"{took:.1f} s")
         except Exception as error:
             raise AssertionError(
                 f"{reader}, mutation {i}: {type(error).__name__}: {error}; of {data[:2000]!r}"
