@@ -7,7 +7,7 @@ import pytest
 
 from l0ref.errors import ArgumentError
 from l0ref.layerwise import Quadratic, certify
-from l0ref.layerwise.branch_and_bound import _Search
+from l0ref.layerwise.branch_and_bound import Search
 from l0ref.layerwise.perspective import Groups, Split, relax
 from tests.naive import layerwise as naive
 from tests.test_layerwise import instance
@@ -77,7 +77,7 @@ def test_what_was_left_aside_stays_in_the_bound(rng, monkeypatch):
 @pytest.mark.parametrize("stop", [0, 1, 2, 5])
 def test_what_is_interrupted_tells_the_truth(stop, rng, monkeypatch):
     X, y = instance(rng, n=40, p=10, mix=3.0)
-    calls, meet = [], _Search._meet
+    calls, meet = [], Search._meet
 
     def interrupted(self, *args, **options):
         calls.append(1)
@@ -85,7 +85,7 @@ def test_what_is_interrupted_tells_the_truth(stop, rng, monkeypatch):
             raise KeyboardInterrupt
         meet(self, *args, **options)
 
-    monkeypatch.setattr(_Search, "_meet", interrupted)
+    monkeypatch.setattr(Search, "_meet", interrupted)
     found, right = certify(Quadratic.from_samples(X, y), 4, incumbent=np.arange(10) < 4), best(X, y, 4)
     assert found.record["interrupted"]
     assert not found.proven

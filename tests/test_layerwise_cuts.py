@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from l0ref.errors import ArgumentError
-from l0ref.layerwise.cuts import FORMS, Neuron, _cut, cutting_planes
+from l0ref.layerwise.cuts import _cut, cutting_planes
+from l0ref.layerwise.neuron import FORMS, Neuron
 from l0ref.validate import Array
 
 optimize = pytest.importorskip("scipy.optimize", reason="needs SciPy: the extra exact")
@@ -18,6 +20,11 @@ def problem(rng: np.random.Generator, form: str, *, p: int = 8, n: int = 30) -> 
     X = rng.standard_normal((n, p))
     y = X @ rng.standard_normal(p) + 0.3 * rng.standard_normal(n)
     return Neuron.of(X, y if form == "linear" else np.maximum(y, 0.0), gamma=0.7, form=form)
+
+
+def brute_force(neuron: Neuron, k: int) -> float:
+    p = neuron.A.shape[1]
+    return min(neuron.value(np.isin(np.arange(p), c)).c for c in itertools.combinations(range(p), k))
 
 
 def by_hand(neuron: Neuron, support: tuple[int, ...]) -> float:
@@ -100,8 +107,18 @@ def test_a_bias_is_in_every_support_and_not_counted(rng: np.random.Generator) ->
     proven = cutting_planes(Neuron.of(X, y, gamma=1e6, form="linear"), 1, always=1)
     assert np.flatnonzero(proven.support).tolist() == [1, 5]
     np.testing.assert_allclose(proven.weights[[1, 5]], [2.0, 3.0], rtol=1e-5)
-    with pytest.raises(ArgumentError, match=r"^X has 17 inputs, at most 16 can be proven by cutting planes; use solve"):
+    with pytest.raises(ArgumentError, match=r"^X has 17 inputs, at most 16 can be proven by cutting planes; use lay"):
         cutting_planes(Neuron.of(np.ones((3, 17)), np.ones(3), gamma=1.0, form="linear"), 1)
+
+
+@pytest.mark.parametrize("form", ["linear", "soft", pytest.param("hard", marks=pytest.mark.slow)])
+def test_fourteen_inputs_end_where_brute_force_does(form: str, rng: np.random.Generator) -> None:
+    neuron = dataclasses.replace(problem(rng, form, p=14, n=40), gamma=0.02)  # a large ridge: few cuts
+    proven, least = cutting_planes(neuron, 2), brute_force(neuron, 2)
+    assert proven.upper == pytest.approx(least, rel=1e-9)
+    assert proven.lower == pytest.approx(least, rel=1e-8)
+    with pytest.raises(ArgumentError, match=r"^k=15 is more than the 14 inputs of the neuron; keep at most 14$"):
+        cutting_planes(neuron, 15)
 
 
 @pytest.mark.parametrize("form", FORMS)

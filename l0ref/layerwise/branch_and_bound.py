@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 import sys
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,43 @@ def certify(
         support = layer.narrow(np.asarray(incumbent, bool))[0]
     if support.sum() > k:
         raise ArgumentError(f"incumbent has {support.sum()} weights, more than k={k}; give one of at most k")
-    search = _Search(layer, k, support)
-    return search.run(time_limit, lines=show == "lines" or (show == "auto" and sys.stderr.isatty()))
+    search = Search(_Linear(layer), k, support)
+    found = search.run(time_limit, lines=show == "lines" or (show == "auto" and sys.stderr.isatty()))
+    support = layer.widen(found.record["support"][None])
+    return replace(found, record={**found.record, "weights": layer.refit(support), "support": support})
+
+
+class Problem(Protocol):
+    """What the search asks of a problem: a split of its quadratic part, a bound of a node, and the value of a support.
+
+    The bound of the supports with all of `forced` and k - forced of `free`; `g` is where the search for it begins and
+    is left where it ended.
+    """
+
+    split: Split
+
+    def bound(
+        self, g: Groups, forced: NDArray[np.bool_], free: NDArray[np.bool_], k: int, *, steps: int, enough: float
+    ) -> float: ...
+
+    def value(self, support: NDArray[np.bool_]) -> float: ...
+
+
+class _Linear:
+    """f of one neuron."""
+
+    def __init__(self, layer: Quadratic) -> None:
+        self.layer, self.split = layer, Split.of(layer)
+
+    def bound(
+        self, g: Groups, forced: NDArray[np.bool_], free: NDArray[np.bool_], k: int, *, steps: int, enough: float
+    ) -> float:
+        return relax(self.split, g, forced, free, k, steps=steps, enough=enough)
+
+    def value(self, support: NDArray[np.bool_]) -> float:
+        S = np.flatnonzero(support)
+        w = np.linalg.solve(self.layer.gram[np.ix_(S, S)], self.layer.moments[0, S])
+        return max(float(self.layer.energy[0] - self.layer.moments[0, S] @ w), 0.0)
 
 
 @dataclass(frozen=True, order=True)
@@ -85,12 +120,19 @@ class _Node:
     groups: Groups = field(compare=False)
 
 
-class _Search:
-    """The open nodes, the incumbent, and the smallest bound of what was left aside."""
+class Search:
+    """The open nodes, the incumbent, and the smallest bound of what was left aside.
 
-    def __init__(self, layer: Quadratic, k: int, support: NDArray[np.bool_]) -> None:
-        self.layer, self.k, self.split = layer, k, Split.of(layer)
-        self.support, self.upper = support, self._value(support)
+    k, support  weights that stay, and a support to begin with, inputs that are `forced` in included
+    """
+
+    def __init__(
+        self, problem: Problem, k: int, support: NDArray[np.bool_], forced: NDArray[np.bool_] | None = None
+    ) -> None:
+        self.problem, self.k = problem, k
+        self.size = np.sqrt(np.diag(problem.split.M) + problem.split.d)
+        self.forced = np.zeros(len(support), bool) if forced is None else forced
+        self.support, self.upper = support, problem.value(support)
         self.open: list[_Node] = []
         self.closed, self.made, self.nodes = np.inf, 0, 0
         self.trace: list[tuple[float, float, float]] = []
@@ -105,10 +147,11 @@ class _Search:
         """The bound from which on a node need not be split."""
         return self.upper * (1 - GAP)
 
-    def run(self, time_limit: float, *, lines: bool) -> Certificate:
-        """Split nodes until the bounds meet, time ends, or somebody stops it."""
-        begin, interrupted, root, told, p = time.perf_counter(), False, 0.0, 0.0, len(self.split.q)
-        whole = _Node(0.0, 0, np.zeros(p, bool), np.ones(p, bool), Groups.start(self.split))  # f is a sum of squares
+    def run(self, time_limit: float, *, most: float = np.inf, lines: bool = False) -> Certificate:
+        """Split nodes until the bounds meet, time ends, `most` have been split, or somebody stops it."""
+        begin, interrupted, root, told = time.perf_counter(), False, 0.0, 0.0
+        start = Groups.start(self.problem.split)
+        whole = _Node(0.0, 0, self.forced, ~self.forced, start)  # what is minimised is a sum of squares
         in_hand: _Node | None = whole
         try:
             self._meet(whole.forced, whole.free, whole.groups.copy(), whole.bound, steps=FIRST_STEPS)
@@ -116,7 +159,7 @@ class _Search:
             while self.open and self.open[0].bound < self.cut:
                 now = time.perf_counter() - begin
                 self._note(now)
-                if now > time_limit:
+                if now > time_limit or self.nodes >= most:
                     break
                 if lines and now - told > EVERY:
                     told = now
@@ -133,10 +176,9 @@ class _Search:
         lower = self.lower
         self.trace.append((time.perf_counter() - begin, lower, self.upper))
         seconds, lowers, uppers = (np.array(part) for part in zip(*self.trace, strict=True))
-        support = self.layer.widen(self.support[None])
         record = {
-            "weights": self.layer.refit(support), "support": support, "seconds": seconds, "lower": lowers,
-            "upper": uppers, "root": root, "interrupted": interrupted,
+            "support": self.support, "seconds": seconds, "lower": lowers, "upper": uppers, "root": root,
+            "interrupted": interrupted,
         }  # fmt: skip
         return Certificate(lower, self.upper, lower >= self.cut, self.nodes, record)
 
@@ -147,7 +189,7 @@ class _Search:
     def _branch(self, node: _Node) -> None:
         """Try the support that the relaxation of a node prefers, and open its two halves."""
         g, free = node.groups, np.flatnonzero(node.free)
-        size = np.abs(g.w[free]) * np.sqrt(np.diag(self.layer.gram)[free])
+        size = np.abs(g.w[free]) * self.size[free]
         size = size / max(float(size.max(initial=0.0)), 1e-300)
         likely = free[np.argsort(-(g.z[free] + 1e-6 * size), kind="stable")[: self.k - int(node.forced.sum())]]
         self._try(node.forced, likely)
@@ -169,7 +211,7 @@ class _Search:
             self._try(forced, np.flatnonzero(free) if room else np.zeros(0, np.intp))
             self.made += 1
             return
-        bound = max(above, relax(self.split, g, forced, free, self.k, steps=steps, enough=self.cut))
+        bound = max(above, self.problem.bound(g, forced, free, self.k, steps=steps, enough=self.cut))
         self.made += 1
         if bound < self.cut:
             heapq.heappush(self.open, _Node(bound, self.made, forced, free, g))
@@ -179,11 +221,6 @@ class _Search:
     def _try(self, forced: NDArray[np.bool_], more: NDArray[np.intp]) -> None:
         support = forced.copy()
         support[more] = True
-        value = self._value(support)
+        value = self.problem.value(support)
         if value < self.upper:
             self.support, self.upper = support, value
-
-    def _value(self, support: NDArray[np.bool_]) -> float:
-        S = np.flatnonzero(support)
-        w = np.linalg.solve(self.layer.gram[np.ix_(S, S)], self.layer.moments[0, S])
-        return max(float(self.layer.energy[0] - self.layer.moments[0, S] @ w), 0.0)

@@ -51,7 +51,11 @@ class Split:
     @classmethod
     def of(cls, layer: Quadratic) -> Split:
         """Split G with D = t / [G^-1]_ii, t as large as M allows."""
-        gram = layer.gram
+        return cls.of_gram(layer.gram, layer.moments[0], float(layer.energy[0]))
+
+    @classmethod
+    def of_gram(cls, gram: Array, q: Array, energy: float) -> Split:
+        """Return the same of w'G w - 2 q'w + energy."""
         if len(gram) and not is_independent(gram):
             raise ArgumentError(
                 "quadratic has inputs that depend on each other, which leaves no bound; make it with ridge=1e-3"
@@ -60,7 +64,7 @@ class Split:
         root = np.sqrt(d)
         t = np.linalg.eigvalsh(gram / np.outer(root, root))[0] if len(gram) else 1.0
         d = d * float(t) * SAFE
-        return cls(gram - np.diag(d), d, layer.moments[0], float(layer.energy[0]))
+        return cls(gram - np.diag(d), d, q, energy)
 
     def bound(self, w: Array, forced: NDArray[np.bool_], free: NDArray[np.bool_], r: int) -> tuple[float, Array]:
         """Return the bound that w gives, and v; w is read where an input is forced in or free."""

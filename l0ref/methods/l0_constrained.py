@@ -7,7 +7,7 @@ X enters the layer, Y left it before pruning. Two of the paper's models, as far 
     any activation    the support from the linear problem, ||X W' + b - Z||, Z before the activation, by
                       `layerwise.solve`; then Gauss-Newton steps through sigma on that support
     ReLU              samples with y > 0 are fitted, those with y = 0 must stay at 0 ("hard") or are charged for what is
-                      above it ("soft"); proven optimal by cutting planes, for layers of few inputs
+                      above it ("soft"); by branch and bound, or by cutting planes for layers of few inputs
 
 Objectives, constraints, cuts and budgets of the paper are unknown [U]; those here are ours [I], and so are the driver
 (cascade: the inputs are those of the pruned network, the answers those of the trained one) and the ridge.
@@ -23,8 +23,10 @@ import numpy as np
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Splits
 from l0ref.layerwise import Quadratic, solve
-from l0ref.layerwise.cuts import Neuron, cutting_planes
+from l0ref.layerwise.cuts import cutting_planes
+from l0ref.layerwise.neuron import FORMS, Neuron
 from l0ref.layerwise.operator import groups_of, layer_of
+from l0ref.layerwise.relu import prove
 from l0ref.methods.budgets import budget_plan
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.methods.shares import Budget
@@ -33,18 +35,17 @@ from l0ref.nn.activations import ReLU
 from l0ref.pruning.layers import activation_behind, exact_mask, inputs_and_answers
 from l0ref.validate import Array, choose, count, nonnegative
 
-FORMS = ("linear", "soft", "hard")
-STIFF = 1e6  # gamma of cutting planes, over the mean square of an input: the ridge is small beside it
+STIFF = 1e6  # gamma of the ReLU forms, over the mean square of an input: the ridge is small beside it
 
 
 @method(
     "l0_constrained", paper="Phan et al. 2020", kind="layerwise", reads=("weights", "activations"),
-    records=("error", "activated"), marks="[I][U]", random=True,
+    records=("error", "activated", "gap"), marks="[I][U]", random=True,
 )  # fmt: skip
 def l0_constrained(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     samples: int = 3000, ridge: float = 1e-3, scheme: str = "cascade", newton: int = 5, form: str = "linear",
-    budget: Budget = "magnitude",
+    budget: Budget = "magnitude", proof: str = "bounds", nodes: int = 500,
 ) -> Pruned:  # fmt: skip
     """Keep in each layer the weights that together answer most like the layer did; see the text of the module.
 
@@ -54,22 +55,29 @@ def l0_constrained(
     ridge    of the linear problem, pulling to the trained weights, see `Quadratic`
     scheme   "cascade", or "parallel": every layer sees the inputs of the trained network
     newton   Gauss-Newton steps at most, each taken only if it lowers the error behind the activation
-    form     "linear" for every activation, or "soft" and "hard": cutting planes in layers followed by a ReLU (extra
-             `exact`, at most 16 inputs, weights of each neuron as many as magnitude pruning leaves it)
-    record   error: by layer, ||X W' + b - Z|| / ||Z||; activated: ||sigma(X W' + b) - Y|| / ||Y||
+    form     "linear" for every activation, or "soft" and "hard" in layers followed by a ReLU: neuron by neuron, each
+             with as many weights as magnitude pruning of the layer leaves it
+    proof    of these: "bounds", branch and bound, or "cuts", cutting planes (extra `exact`, at most 16 inputs)
+    nodes    of branch and bound for each neuron, at most; then the best support found is taken
+    record   gap: by layer with a ReLU form, the largest (upper - lower) / upper of its neurons
+             error: by layer, ||X W' + b - Z|| / ||Z||; activated: ||sigma(X W' + b) - Y|| / ||Y||
     """
     choose("scheme", scheme, ("cascade", "parallel"))
     choose("form", form, FORMS)
+    choose("proof", proof, ("bounds", "cuts"))
+    count("nodes", nodes)
     few = calibration(model, data, samples=samples, seed=seed)
     plan = budget_plan(model, few.x, amount=amount, scope=scope, min_keep=min_keep, budget=budget)
     found, error, activated = model, {}, {}
+    gap: dict[str, float] = {}
     for key in model.weights:
         layer, now, parts, misses = layer_of(model, key), (found if scheme == "cascade" else model), [], []
         for group, rows in groups_of(layer):
             x, z = inputs_and_answers(now, model, key, few.x, group=group)
             task = _Task(model, key, rows, x, z, activation_behind(model.architecture, key))
             if form != "linear" and isinstance(task.activation, ReLU):
-                w, b = task.proven(plan[key][rows], form)
+                w, b, apart = task.proven(plan[key][rows], form, cuts=proof == "cuts", nodes=nodes)
+                gap[key] = max(gap.get(key, 0.0), apart)
             else:
                 w = task.solved(plan[key][rows], ridge=nonnegative("ridge", ridge), seed=seed)
                 w, b = task.refined(w, count("newton", newton))
@@ -83,7 +91,7 @@ def l0_constrained(
         if f"{layer.name}.bias" in params:
             params[f"{layer.name}.bias"] = b.astype(model.dtype)
         found = found.replace(params=params, masks={**found.masks, key: mask})
-    return Pruned(found, {"error": error, "activated": activated})
+    return Pruned(found, {"error": error, "activated": activated, "gap": gap})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,19 +128,25 @@ class _Task:
         each = plan.reshape(len(plan), -1).sum(axis=1)
         return np.stack([solve_within(layer.row(i), int(k), before[i], seed=seed) for i, k in enumerate(each)])
 
-    def proven(self, plan: Array, form: str) -> tuple[Array, Array]:
-        """Weights and biases of every neuron by cutting planes; the bias is one more input, in every support."""
-        w, b = np.zeros(self.trained.shape), np.zeros(len(self.trained))
+    def proven(self, plan: Array, form: str, *, cuts: bool, nodes: int) -> tuple[Array, Array, float]:
+        """Weights and biases of every neuron, and the largest gap; the bias is one more input, in every support."""
+        apart, w, b = 0.0, np.zeros(self.trained.shape), np.zeros(len(self.trained))
         keep, always = plan.reshape(len(plan), -1), int(self.has_bias)
         before = self.model.mask(self.key)[self.rows].reshape(keep.shape)
         for i, y in enumerate(np.maximum(self.z, 0.0).T):
             live = np.flatnonzero(before[i])
             inputs = np.concatenate([self.x[:, live], np.ones((len(self.x), always))], axis=1)
             gamma = STIFF / max(float(np.square(inputs).sum(axis=0).mean()), np.finfo(float).tiny)
-            found = cutting_planes(Neuron.of(inputs, y, gamma=gamma, form=form), int(keep[i].sum()), always=always)
-            w[i, live] = found.weights[: len(live)]
-            b[i] = found.weights[-1] if always else 0.0
-        return w, b
+            neuron, k = Neuron.of(inputs, y, gamma=gamma, form=form), int(keep[i].sum())
+            if cuts:
+                planes = cutting_planes(neuron, k, always=always)
+                weights, lower, upper = planes.weights, planes.lower, planes.upper
+            else:
+                tree = prove(neuron, k, always=always, time_limit=1e9, nodes=nodes)
+                weights, lower, upper = tree.record["weights"], tree.lower, tree.upper
+            w[i, live], b[i] = weights[: len(live)], weights[-1] if always else 0.0
+            apart = max(apart, (upper - lower) / upper if upper > 0 else 0.0)
+        return w, b, apart
 
     def act(self, z: Array) -> tuple[Array, Array]:
         """Return sigma(z) and sigma'(z)."""
