@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numba
+
 from l0ref.errors import ConfigError, L0RefError
 from l0ref.interop.extras import need
 from l0ref.version import __version__
@@ -98,7 +100,7 @@ def _on_cluster(
         raise ConfigError(f"{told} does not answer: {error}; start one with dask scheduler") from None
     with client:
         _check_workers(client, told, shared)
-        futures = {client.submit(work, job, pure=False): place for place, job in enumerate(jobs)}
+        futures = {client.submit(_alone, work, job, pure=False): place for place, job in enumerate(jobs)}
         try:
             for future in distributed.as_completed(futures, loop=client.loop):
                 yield futures[future], future.result()
@@ -106,6 +108,11 @@ def _on_cluster(
             raise L0RefError(f"{told} was lost; start it again, and the same command goes on") from None
         except distributed.KilledWorker as error:
             raise L0RefError(f"{told}: {error}; the same command goes on") from None
+
+
+def _alone(work: Callable[[Any], Any], job: Any) -> Any:
+    numba.set_num_threads(1)  # of this thread; of BLAS, Dask has said so when it started the process
+    return work(job)
 
 
 def _check_workers(client: Any, told: str, shared: Path | None) -> None:
