@@ -9,8 +9,9 @@ Reference: Cooper, Harvey, Kennedy, "A Simple, Fast Dominance Algorithm" (2001),
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import chain, count
 
 from l0ref import nn
 from l0ref.errors import ArgumentError
@@ -60,30 +61,38 @@ class Graph:
 
     def chain(self, result: str) -> tuple[Layer, ...]:
         """Return the layers from the input to `result`; refuse branches that no nesting of blocks describes."""
-        found = tuple(self._path(result, self.source))
-        used = [layer.name for layer in _all(found)]
-        if twice := next((name for name in used if used.count(name) > 1), None):
-            raise ArgumentError(
-                f"{self.what} uses the result of {twice!r} in two sums that overlap; l0ref has residual blocks one "
-                "inside the other, so let branches part and meet in pairs"
-            )
-        every = [step.layer.name if step.layer else step.name for step in self.steps.values()]
-        if dropped := next((name for name in every if name not in used), None):
-            raise ArgumentError(f"{self.what} computes {dropped!r}, which its result does not depend on; remove it")
+        seen: set[str] = set()
+        try:
+            found = tuple(self._path(result, self.source, seen))
+        except RecursionError:
+            raise ArgumentError(f"{self.what} has sums nested too deeply; build it from fewer") from None
+        if dropped := next((value for value in self.steps if value not in seen), None):
+            told = self._name(dropped)
+            raise ArgumentError(f"{self.what} computes {told!r}, which its result does not depend on; remove it")
         return found
 
-    def _path(self, end: str, start: str) -> list[Layer]:
+    def _path(self, end: str, start: str, seen: set[str]) -> list[Layer]:
         found: list[Layer] = []
         while end != start:
+            if end in seen:  # at once: overlapping branches can be walked in exponentially many ways
+                raise ArgumentError(
+                    f"{self.what} uses the result of {self._name(end)!r} in two sums that overlap; l0ref has residual "
+                    "blocks one inside the other, so let branches part and meet in pairs"
+                )
+            seen.add(end)
             step = self.steps[end]
             if step.layer is not None:
                 found.append(step.layer)
             else:
                 fork = self._above[end]
-                body, shortcut = (tuple(self._path(branch, fork)) for branch in step.inputs)
+                body, shortcut = (tuple(self._path(branch, fork, seen)) for branch in step.inputs)
                 found.append(nn.Residual(step.name, body or shortcut, shortcut if body else ()))
             end = self._above[end]
         return found[::-1]
+
+    def _name(self, value: str) -> str:
+        step = self.steps[value]
+        return step.layer.name if step.layer else step.name
 
     def _meet(self, a: str, b: str) -> str:
         while a != b:
@@ -93,16 +102,7 @@ class Graph:
         return a
 
 
-def _all(layers: Iterable[Layer]) -> Iterable[Layer]:
-    """Every layer, including residual blocks and the layers inside them."""
-    for layer in layers:
-        yield layer
-        if isinstance(layer, nn.Residual):
-            yield from _all(layer.parts)
-
-
-def fresh(name: str, taken: Iterable[str]) -> str:
+def fresh(name: str, taken: Collection[str]) -> str:
     """Return `name` with letters a Model allows, and a number at the end if it is taken."""
     plain = re.sub(r"[^A-Za-z0-9_.]", "_", name).strip(".") or "layer"
-    taken = set(taken)
-    return next(n for n in (plain, *(f"{plain}_{i}" for i in range(1, len(taken) + 2))) if n not in taken)
+    return next(n for n in chain((plain,), (f"{plain}_{i}" for i in count(1))) if n not in taken)

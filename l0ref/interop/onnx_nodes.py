@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ class Node:
     """A node: operator, name, inputs, its one output, attributes as Python values."""
 
     def __init__(self, onnx: Any, proto: Any) -> None:
-        self.kind, self.name = str(proto.op_type), str(proto.name)
+        self.kind, self.name = re.sub(r"\W", "_", proto.op_type)[:60], str(proto.name)[:100]
         self.inputs = [str(name) for name in proto.input]
         self._given = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         outputs = [str(name) for name in proto.output if name]

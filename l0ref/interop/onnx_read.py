@@ -17,12 +17,14 @@ from l0ref.interop.extras import need
 from l0ref.interop.forms import LARGEST
 from l0ref.interop.graph import Graph, Step, fresh
 from l0ref.interop.onnx_nodes import READERS, Node, folded, is_transposed, refusal
+from l0ref.interop.onnx_wire import is_too_large
 from l0ref.interop.onnx_write import PREPARATION
 from l0ref.nn import Layer, Linear, Model
 from l0ref.nn.layer import Shape
 from l0ref.validate import Array
 
 Result = TypeVar("Result")
+MAX_NODES, MAX_SAMPLE = 2048, 2**24  # numbers of one sample, before or after any layer
 MAX_FILE = 2**31 - 1  # what Protocol Buffers allow for a message
 
 
@@ -58,13 +60,16 @@ def _opened(path: str | os.PathLike[str], read: Callable[[Any], Result]) -> Resu
     """What `read` makes of the ModelProto in a file."""
     onnx, name = need("onnx", extra="interop"), f"path={os.fspath(path)!r}"
     data = read_file(path, name=name, max_bytes=MAX_FILE)
+    if is_too_large(data):
+        raise CheckpointError(f"{name} has over 2 MiB beside the numbers of initialisers; keep all weights in those")
     try:
         return read(onnx.load_model_from_string(data))
-    except L0RefError:
-        raise
+    except L0RefError as error:  # a file may hold names of any length
+        told = str(error)
+        raise type(error)(told if len(told) < 800 else f"{told[:400]} ... {told[-400:]}") from None
     except Exception as error:  # Protocol Buffers and NumPy raise many kinds on a damaged file
-        told = str(error).strip().splitlines()[:1]
-        raise CheckpointError(f"{name} is not a sound ONNX file: {' '.join(told)[:200]}; export it again") from None
+        what = " ".join(str(error).strip().splitlines()[:1])
+        raise CheckpointError(f"{name} is not a sound ONNX file: {what[:200]}; export it again") from None
 
 
 class _Reader:
@@ -74,6 +79,7 @@ class _Reader:
         self.onnx, self.graph = onnx, proto.graph
         self.constants: dict[str, Array] = {}
         self.masks_of: dict[str, Array] = {}
+        self.stored = self.unpacked = 0  # entries of sparse initialisers
         for tensor in self.graph.initializer:
             self.constants[tensor.name] = self.array(tensor.name, tensor)
         for tensor in self.graph.sparse_initializer:
@@ -90,6 +96,7 @@ class _Reader:
         self.layers: dict[str, tuple[Layer, str]] = {}  # with the operator it was, by the value it gives
         used = [name for node in self.graph.node for name in node.input] + [self.graph.output[0].name]
         self.once = {name for name, times in Counter(used).items() if times == 1}
+        self.names: set[str] = set()  # of layers and blocks
         self.arrays: dict[str, Array] = {}
         self.masks: dict[str, Array] = {}
 
@@ -103,19 +110,24 @@ class _Reader:
     def sparse(self, tensor: Any) -> None:
         """A sparse initialiser as a dense array and the mask of what it stores."""
         name, dims = tensor.values.name, tuple(tensor.dims)
-        if any(size < 0 for size in dims) or prod(dims) > LARGEST:
-            raise ShapeError(f"ONNX initialiser {name!r} has sizes {dims[:8]}; up to {LARGEST} entries")
         values, at = self.array(name, tensor.values), self.array(name, tensor.indices)
+        self.stored, self.unpacked = self.stored + values.size, self.unpacked + prod(dims)
+        most = min(max(2**24, 10_000 * self.stored), LARGEST)
+        if any(size < 0 for size in dims) or self.unpacked > most:
+            raise ShapeError(
+                f"ONNX initialiser {name!r} has sizes {dims[:8]}; with {self.stored} stored values up to {most} entries"
+            )
         if at.ndim == 2 and at.shape == (values.size, len(dims)):
             inside = bool(((at >= 0) & (at < np.array(dims))).all())
             at = np.ravel_multi_index(tuple(at.T), dims) if inside and at.size else np.full(values.size, -1)
         flat = np.zeros(prod(dims), values.dtype)
-        if at.shape != values.shape or at.size != np.unique(at).size or not ((at >= 0) & (at < flat.size)).all():
+        sound = at.shape == values.shape and bool(((at >= 0) & (at < flat.size)).all())
+        mask = np.zeros(flat.shape, bool)
+        mask[at if sound else ()] = True
+        if not sound or mask.sum() != at.size:
             raise ArgumentError(f"ONNX initialiser {name!r} has indices that repeat or lie outside; export it again")
         flat[at] = values
         self.constants[name] = flat.reshape(dims)
-        mask = np.zeros(flat.shape, bool)
-        mask[at] = True
         self.masks_of[name] = mask.reshape(dims)
 
     def input_shape(self, value: Any) -> Shape:
@@ -124,14 +136,17 @@ class _Reader:
         if (kind := value.type.tensor_type.elem_type) not in (kinds.FLOAT, kinds.DOUBLE):
             raise DTypeError(f"ONNX input {value.name!r} is in {kinds.DataType.Name(kind)}; export it in FLOAT")
         sizes = [d.dim_value if d.HasField("dim_value") else 0 for d in value.type.tensor_type.shape.dim]
-        if not sizes or min(sizes[1:], default=1) < 1:
+        if not sizes or min(sizes[1:], default=1) < 1 or prod(sizes[1:]) > MAX_SAMPLE:
+            told = tuple(s or "?" for s in sizes)
             raise ArgumentError(
-                f"ONNX input {value.name!r} has sizes {tuple(s or '?' for s in sizes)}; state all but the first"
+                f"ONNX input {value.name!r} has sizes {told}; state all but the first, up to {MAX_SAMPLE} together"
             )
         return tuple(sizes[1:])
 
     def model(self) -> Model:
         """Read the nodes in order, and put chain and arrays together."""
+        if len(self.graph.node) > MAX_NODES:
+            raise ArgumentError(f"ONNX graph has {len(self.graph.node)} nodes, up to {MAX_NODES} are read; split it")
         for proto in self.graph.node:
             self.node(Node(self.onnx, proto))
         end = self.resolved(self.graph.output[0].name)
@@ -157,6 +172,8 @@ class _Reader:
         """Read one node; a constant becomes one of `constants`, an identity an alias."""
         inputs = [self.resolved(name) for name in node.inputs]
         data = [name for name in inputs if name and name not in self.constants]
+        if any(node.output in known for known in (self.constants, self.steps, self.alias)):
+            raise refusal(node, f"gives {node.output!r}, which is there already", "give each value a name of its own")
         if node.kind == "Constant" and node.attribute("value") is not None:
             self.constants[node.output] = self.array(node.output, node.attribute("value"))
         elif node.kind == "Identity":
@@ -212,9 +229,11 @@ class _Reader:
         self.put(node, Step((value,), layer), layer.output_shape(self.shapes[value]))
 
     def put(self, node: Node, step: Step, shape: Shape) -> None:
+        if prod(shape) > MAX_SAMPLE:
+            raise refusal(node, f"gives {shape} for a sample", f"stay below {MAX_SAMPLE} numbers")
+        self.names.add(step.layer.name if step.layer else step.name)
         self.steps.add(node.output, step)
         self.shapes[node.output] = shape
 
     def fresh(self, node: Node) -> str:
-        taken = {s.layer.name if s.layer else s.name for s in self.steps.steps.values()}
-        return fresh(node.name or node.kind.lower(), taken)
+        return fresh(node.name or node.kind.lower(), self.names)

@@ -37,10 +37,9 @@ def to_onnx(model: Model, *, preparation: Preparation | None = None) -> Any:
     writer.nodes.append(onnx.helper.make_node("Identity", [end], [OUTPUT]))
     writer.arrays(model)
     kind = onnx.helper.np_dtype_to_tensor_dtype(model.dtype)
-    classes = model.forward(np.zeros((1, *model.input_shape), model.dtype))[0].shape[1:]
     ends = [
         onnx.helper.make_tensor_value_info(name, kind, ["N", *shape])
-        for name, shape in ((INPUT, model.input_shape), (OUTPUT, classes))
+        for name, shape in ((INPUT, model.input_shape), (OUTPUT, model.output_shape))
     ]
     graph = onnx.helper.make_graph(
         writer.nodes, "l0ref", ends[:1], ends[1:], writer.dense, sparse_initializer=writer.sparse

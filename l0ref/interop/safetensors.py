@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from l0ref.archive import json_bytes, write_atomic
-from l0ref.archive.strict_json import parse_json, read_file, read_json
+from l0ref.archive.strict_json import MAX_JSON, parse_json, read_file, read_json
 from l0ref.checkpoint.model import UNSOUND, described, rebuilt
 from l0ref.data import Preparation
 from l0ref.errors import CheckpointError, L0RefError
@@ -95,6 +95,8 @@ def checksum(arrays: Mapping[str, Array], text: str) -> str:
 def _read(data: bytes, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays and metadata. The library compares offsets with the length of the file before it hands out anything."""
     load = need("safetensors.numpy", extra="interop").load
+    if MAX_JSON < (header := int.from_bytes(data[:8], "little")):
+        raise CheckpointError(f"{name} declares a header of {header} bytes, the limit is {MAX_JSON}; save it again")
     try:
         arrays = {key: np.array(value) for key, value in load(data).items()}
         header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])

@@ -24,6 +24,7 @@ from l0ref import checkpoint, nn, vectors
 from l0ref.archive import json_bytes, read_npz, write_npz
 from tests import test_archive_hostile as archives
 from tests import test_data_idx as idx
+from tests.hostile import exchange
 
 MIB = 2**20
 
@@ -455,6 +456,11 @@ def _(folder: Path) -> Path:
     for step in range(3):
         (folder / f"step-{step:010}.npz").write_bytes(bytes(30 + step))
     return folder
+
+
+for reader, found in (("onnx", exchange.ONNX), ("safetensors", exchange.SAFETENSORS)):
+    for key, (attack, content) in found.items():
+        case(f"{reader}, {key}", attack, reader, content)
 
 
 def table() -> str:

@@ -28,6 +28,8 @@ from l0ref.cli.settings import read_config, resolve
 from l0ref.data.idx import read_idx
 from l0ref.deploy.costs import Costs
 from l0ref.errors import L0RefError
+from l0ref.interop.onnx_read import from_onnx
+from l0ref.interop.safetensors import load_safetensors
 from tests.hostile.corpus import CASES
 
 ROOM, SECONDS = 256 * 2**20, 20  # the wall clock ends only what waits for ever; CPU seconds are reported
@@ -78,6 +80,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "vectors": all_vectors,
     "folder": new_result,
     "states": newest_state,
+    "onnx": from_onnx,
+    "safetensors": load_safetensors,
 }
 
 
