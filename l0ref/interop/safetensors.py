@@ -95,7 +95,7 @@ def checksum(arrays: Mapping[str, Array], text: str) -> str:
 def _read(data: bytes, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
     """Arrays and metadata. The library compares offsets with the length of the file before it hands out anything."""
     load = need("safetensors.numpy", extra="interop").load
-    if MAX_JSON < (header := int.from_bytes(data[:8], "little")):
+    if (header := int.from_bytes(data[:8], "little")) > MAX_JSON:
         raise CheckpointError(f"{name} declares a header of {header} bytes, the limit is {MAX_JSON}; save it again")
     try:
         arrays = {key: np.array(value) for key, value in load(data).items()}
