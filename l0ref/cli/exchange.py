@@ -106,4 +106,6 @@ def _names(text: str) -> Mapping[str, str]:
     pairs = [part.partition("=") for part in text.split(",") if part]
     if odd := next((a + sign + b for a, sign, b in pairs if not (a and b)), None):
         raise argparse.ArgumentTypeError(f"{odd!r} must be OURS=THEIRS, as in fc1=classifier.0")
+    if twice := next((a for i, (a, _, _) in enumerate(pairs) if a in [b for b, _, _ in pairs[:i]]), None):
+        raise argparse.ArgumentTypeError(f"{text!r} names {twice!r} twice; give it one counterpart")
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}

@@ -25,11 +25,14 @@ def from_state_dict(state: Mapping[str, Any], *, like: Model, names: Mapping[str
     """
     if not isinstance(like, Model) or like.patterns:
         raise ArgumentError("like must be a Model without sparse layers; pass one of the same architecture")
-    names = dict(names or {})
+    names, arrays = dict(names or {}), {**like.params, **like.buffers}
+    known = {*arrays, *(key.rpartition(".")[0] for key in arrays)}
+    if odd := next((name for name in names if name not in known), None):
+        raise ArgumentError(f"names has {odd!r}, which like has not; it has {', '.join(list(arrays)[:6])}")
     rest = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
     found: dict[str, Array] = {}
     masks: dict[str, Array] = {}
-    for key, wanted in {**like.params, **like.buffers}.items():
+    for key, wanted in arrays.items():
         layer, _, what = key.rpartition(".")
         theirs = names.get(key, f"{names.get(layer, layer)}.{what}")
         held = theirs if theirs in rest else theirs + ORIG
@@ -48,8 +51,8 @@ def from_state_dict(state: Mapping[str, Any], *, like: Model, names: Mapping[str
         raise ArgumentError(
             f"state has {next(iter(rest))!r}, which no layer of like reads; remove it or name it in names"
         )
-    if odd := next((key for key, array in found.items() if array.dtype not in FLOATS), None):
-        raise DTypeError(f"state has {odd!r} in {found[odd].dtype}; convert it to float32 or float64")
+    if half := next((key for key, array in found.items() if array.dtype not in FLOATS), None):
+        raise DTypeError(f"state has {half!r} in {found[half].dtype}; convert it to float32 or float64")
     params = {key: found[key] for key in like.params}
     buffers = {key: found[key] for key in like.buffers}
     return Model(like.architecture, like.input_shape, params, {}, buffers).replace(masks=masks)
