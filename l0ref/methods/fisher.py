@@ -66,7 +66,10 @@ def fisher_diagonal(model: Model, data: Dataset, *, rng: np.random.Generator) ->
             out = total[f"{name}.weight"].reshape(delta.shape[1], -1)
             for group, rows in groups_of(layer):
                 columns = patches(layer, x, group=group).reshape(n, delta.shape[2], -1)
-                out[rows] += np.square(delta[:, rows] @ columns).sum(axis=0)
+                if columns.shape[1] == 1:  # one place: the square of a product is the product of squares
+                    out[rows] += np.square(delta[:, rows, 0]).T @ np.square(columns[:, 0])
+                else:
+                    out[rows] += np.square(delta[:, rows] @ columns).sum(axis=0)
     return {key: part / len(data) for key, part in total.items()}
 
 
