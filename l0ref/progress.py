@@ -36,6 +36,12 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
+    def note(self, text: str) -> None:
+        """Show a line about the phase, before its first epoch."""
+        if self.show != "none":
+            sys.stderr.write(f"{self.phase}  {text}\n")
+            sys.stderr.flush()
+
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Show one finished epoch, a row of the History."""
         text = f"loss {row['loss']:.4g}  small weights {row['below_threshold']:.1%}"

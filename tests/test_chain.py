@@ -18,7 +18,7 @@ from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.fast.chain import Activation, Chain, chain, images, linear
 from l0ref.fast.machine.target import lanes
 from l0ref.fast.products import launch as products
-from l0ref.nn.compiled import chain_of
+from l0ref.nn.compiled import chain_of, chain_or_reason
 from l0ref.nn.layer import LAYERS
 from l0ref.nn.sequence import shapes
 from l0ref.sparse import Pattern
@@ -272,38 +272,19 @@ def test_nan_is_not_lost(rng: np.random.Generator) -> None:
 
 fc, image = nn.Linear("fc", 32, 3), (2, 5, 5)  # 32 = 2 x 4 x 4: behind a convolution of 2 x 2
 NONE = Pattern.from_mask(np.zeros((0, 32), bool))
-NOT_COVERED: dict[str, tuple[tuple[int, ...], tuple[nn.Layer, ...]]] = {
-    "no layers": ((20,), ()),
-    "only a Flatten": (image, (flat,)),
-    "only a ReLU": ((20,), (relu,)),
-    "a ReLU first": ((32,), (relu, fc)),
-    "two ReLUs": ((32,), (fc, relu, nn.ReLU("again"))),
-    "linear without bias": ((32,), (nn.Linear("fc", 32, 3, bias=False),)),
-    "a later layer without bias": ((32,), (nn.Linear("a", 32, 32), nn.Linear("fc", 32, 3, bias=False))),
-    "convolution without bias": (image, (conv("c", 2, 2, 2, bias=False), flat, fc)),
-    "groups": (image, (conv("c", 2, 2, 2, groups=2), flat, fc)),
-    "dropout": ((32,), (nn.Dropout("drop"), fc)),
-    "dropout behind": ((32,), (nn.Linear("a", 32, 32), relu, nn.Dropout("drop"), fc)),
-    "batch normalisation": ((32,), (nn.Linear("a", 32, 32), nn.BatchNorm1d("norm", 32), relu, fc)),
-    "batch normalisation of images": (image, (conv("c", 2, 2, 2), nn.BatchNorm2d("norm", 2), relu, flat, fc)),
-    "a residual block": ((32,), (nn.Residual("block", (nn.Linear("a", 32, 32),)), fc)),
-    "tanh": ((32,), (nn.Linear("a", 32, 32), nn.Tanh("tanh"), fc)),
-    "leaky ReLU": ((32,), (nn.Linear("a", 32, 32), nn.LeakyReLU("leaky"), fc)),
-    "average pooling": ((2, 9, 9), (conv("c", 2, 2, 2), relu, nn.AvgPool2d("p", 2), flat, fc)),
-    "pooling of the whole image": (image, (conv("c", 2, 32, 2), nn.GlobalAvgPool2d("p"), fc)),
-    "max-pooling of 3 x 3": ((2, 13, 13), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 3), flat, fc)),
-    "max-pooling of 3 x 3 at stride 2": (
-        (2, 10, 10), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 3, stride=2), flat, fc)
+NOT_COVERED: dict[str, tuple[tuple[int, ...], tuple[nn.Layer, ...], str]] = {
+    "no layers": ((20,), (), "no layer of it has weights"),
+    "only a Flatten": (image, (flat,), "no layer of it has weights"),
+    "only a ReLU": ((20,), (relu,), "no layer of it has weights"),
+    "images come out": (image, (conv("c", 2, 2, 2),), "its outputs are images"),
+    "groups": (image, (conv("c", 2, 2, 2, groups=2), flat, fc), "layer 'c' has groups=2"),
+    "leaky ReLU": ((32,), (nn.Linear("a", 32, 32), nn.LeakyReLU("leaky"), fc), "layer 'leaky' is a LeakyReLU"),
+    "softplus": ((32,), (nn.Linear("a", 32, 32), nn.Softplus("soft"), fc), "layer 'soft' is a Softplus"),
+    "a residual block of such": ((32,), (nn.Residual("r", (nn.Softplus("soft"),)), fc), "layer 'soft' is a Softplus"),
+    "too few inputs": ((1,), (nn.Linear("fc", 1, 3),), "layer 'fc' has 1 inputs, fewer than a vector has lanes"),
+    "too few inputs inside": (
+        (32,), (nn.Linear("a", 32, 1), relu, nn.Linear("fc", 1, 3)), "layer 'fc' has 1 inputs, fewer than a vector",
     ),
-    "max-pooling of 2 x 1": ((2, 9, 5), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", (2, 1)), flat, fc)),
-    "max-pooling of 1 x 2": ((2, 5, 9), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", (1, 2)), flat, fc)),
-    "max-pooling at stride 1": ((2, 6, 6), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 2, stride=1), flat, fc)),
-    "max-pooling, padded": ((2, 7, 7), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 2, padding=1), flat, fc)),
-    "max-pooling first": ((2, 8, 8), (pool, flat, fc)),
-    "max-pooling before the ReLU": ((2, 9, 9), (conv("c", 2, 2, 2), pool, relu, flat, fc)),
-    "two max-pools": ((2, 17, 17), (conv("c", 2, 2, 2), pool, nn.MaxPool2d("q", 2), flat, fc)),
-    "too few inputs": ((1,), (nn.Linear("fc", 1, 3),)),
-    "too few inputs inside": ((32,), (nn.Linear("a", 32, 1), relu, nn.Linear("fc", 1, 3))),
 }  # fmt: skip
 
 
@@ -335,16 +316,24 @@ def assert_gone_with_its_chain(model: nn.Model, rng: np.random.Generator) -> Non
 @each_dtype
 @pytest.mark.parametrize("name", NOT_COVERED)
 def test_what_a_chain_does_not_cover(name: str, dtype: Any) -> None:
-    shape, layers = NOT_COVERED[name]
+    shape, layers, why = NOT_COVERED[name]
     assert shapes(layers, shape)  # the network is one
-    with backend("numba"):
-        assert chain_of(layers, shape, capacity=8, dtype=dtype) is None
+    for training in (False, True):
+        options: dict[str, Any] = {"capacity": 8, "dtype": dtype, "training": training}
+        with backend("numba"):
+            assert chain_of(layers, shape, **options) is None
+            found = chain_or_reason(layers, shape, **options)
+        assert isinstance(found, str)
+        assert found.startswith(why)
 
 
 def test_truth_has_no_chain() -> None:
     model = network("one linear layer", np.float64)
     with backend("numpy"):
-        assert chain_of(model.architecture, model.input_shape, capacity=8, dtype=float) is None
+        options: dict[str, Any] = {"capacity": 8, "dtype": float}
+        assert chain_of(model.architecture, model.input_shape, **options) is None
+        found = chain_or_reason(model.architecture, model.input_shape, training=True, **options)
+        assert found == "the backend is 'numpy'"
     assert chained(model).capacity >= CAPACITY
 
 

@@ -186,11 +186,12 @@ class Model:
         rows = min(count("batch_size", batch_size, least=1), max(len(x), 1))
         if chain_is_faster(self, x, rows=rows):
             _check_arrays("params", self.params, self._shapes)  # kernels trust them, and a dict can be written to
-            _check_one_dtype({"params": self.params})
+            _check_arrays("buffers", self.buffers, self._expected("buffers"))
+            _check_one_dtype({"params": self.params, "buffers": self.buffers})
             with kept_chain(self, capacity=rows) as chain:
                 if chain is not None:
                     orders = (np.arange(i, min(i + rows, len(x))) for i in range(0, len(x), rows))
-                    return np.concatenate([chain.logits(self.params, x, order) for order in orders])
+                    return np.concatenate([chain.logits({**self.params, **self.buffers}, x, order) for order in orders])
         values = {k: Tensor(v) for k, v in self.params.items()}
         starts = range(0, max(len(x), 1), rows)
         return np.concatenate([self.forward(x[i : i + rows], params=values)[0].data for i in starts])

@@ -11,6 +11,7 @@ import dataclasses
 import os
 from typing import Any
 
+from l0ref.autodiff.op import current_backend
 from l0ref.data import Dataset
 from l0ref.nn import Model
 from l0ref.optim import Adam, Optimizer
@@ -149,4 +150,6 @@ def resume(
 def watched(trainer: Trainer, state: TrainingState, *, progress: str, every: int, label: str) -> TrainingState:
     """Return the last state of a training that goes on from `state`, and show how it goes."""
     with Progress(f"{label} {trainer.phase}".strip(), trainer.recipe.epochs, show=progress, every=every) as bar:
+        if "tape" in trainer.steps.runs and current_backend() == "numba":
+            bar.note(trainer.steps.runs)
         return trainer.run(state, bar)

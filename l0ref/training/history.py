@@ -23,6 +23,7 @@ class History:
     stopped      "finished" or "early" (validation did not improve for `patience` epochs)
     best_epoch   the epoch the returned model is from
     carried      what the hooks carried in the state, at the end
+    runs         "runs on the compiled chain", or "runs on the tape because ..."
     """
 
     rows: tuple[dict[str, Any], ...] = ()
@@ -30,6 +31,7 @@ class History:
     best_epoch: int = 0
     seconds: float = field(default=0.0, compare=False)
     carried: Mapping[str, Any] = field(default_factory=dict)
+    runs: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)

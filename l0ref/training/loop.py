@@ -154,7 +154,7 @@ class Trainer:
 
     def result(self, state: TrainingState) -> tuple[Model, History]:
         """The model to return and the history, once `state` is the last one."""
-        history = dataclasses.replace(state.history, carried=state.carried)
+        history = dataclasses.replace(state.history, carried=state.carried, runs=self.steps.runs)
         if self.recipe.select == "best":
             return state.best or self.model, history
         model = state.model(self.model) if history.rows else self.model

@@ -13,9 +13,11 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from l0ref.data import Dataset
 from l0ref.nn import Model
-from l0ref.nn.compiled import chain_of
+from l0ref.nn.compiled import chain_or_reason
 from l0ref.nn.loss import loss_and_gradient
 from l0ref.optim import Optimizer, State
 from l0ref.optim.base import check_like
@@ -38,7 +40,9 @@ class Task:
 
 
 class Steps(Protocol):
-    """Where training stands, and how it goes on."""
+    """Where training stands, and how it goes on; `runs` says on what, and on the tape why."""
+
+    runs: str
 
     def begin(self, state: TrainingState) -> None:
         """Go on from this state."""
@@ -59,14 +63,11 @@ class Steps(Protocol):
 class TapeSteps:
     """Steps on the tape."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, because: str = "") -> None:
+        self.task, self.runs = task, f"runs on the tape because {because}"
 
     def begin(self, state: TrainingState) -> None:
-        self._state = state
-        self._rng = stream(self.task.seed, "dropout", state.epoch)
-        if state.dropout is not None:
-            self._rng.bit_generator.state = dict(state.dropout)
+        self._state, self._rng = state, _dropout_stream(self.task, state)
 
     def take(self, order: Array, *, lr: float, pull: Pull) -> float:
         task, state = self.task, self._state
@@ -101,11 +102,12 @@ class ChainSteps:
     """Steps in place on a compiled chain."""
 
     def __init__(self, task: Task, chain: Any) -> None:
-        self.task, self.chain = task, chain
+        self.task, self.chain, self.runs = task, chain, "runs on the compiled chain"
 
     def begin(self, state: TrainingState) -> None:
         check_like(self.task.model.params, state.params, "state.params")  # a hook may have made them
-        self._state = state
+        self._state, self._buffers, self._rng = state, state.buffers, _dropout_stream(self.task, state)
+        self.chain.draw_from(self._rng)
         self._arrays = InPlace(self.task.optimizer, state.params, state.slots, state.masks)
         self._taken, self._loss_sum = 0, state.loss_sum
 
@@ -115,6 +117,7 @@ class ChainSteps:
         smoothing = task.label_smoothing
         loss = self.chain.gradient(arrays.params, arrays.grads, task.data.x, order, y, label_smoothing=smoothing)
         arrays.step(lr=lr, pull=pull)
+        self._buffers = self.chain.moved(self._buffers)
         self._taken += 1
         self._loss_sum += float(loss) * len(order)
         return float(loss)
@@ -134,18 +137,31 @@ class ChainSteps:
             before,
             params=params,
             slots=slots,
+            buffers=self._buffers,
+            dropout=self._rng.bit_generator.state if self.chain.dropouts else None,
             step=before.step + taken,
             batch=before.batch + taken,
             loss_sum=self._loss_sum,
         )
 
 
+def _dropout_stream(task: Task, state: TrainingState) -> np.random.Generator:
+    """What drives dropout from this state on."""
+    rng = stream(task.seed, "dropout", state.epoch)
+    if state.dropout is not None:
+        rng.bit_generator.state = dict(state.dropout)
+    return rng
+
+
 def steps_for(task: Task, *, batch_size: int) -> Steps:
     """Return the fastest steps there are for a task."""
     x, model = task.data.x, task.model
-    plain = x.dtype == model.dtype and x.flags.c_contiguous and x.shape[1:] == model.input_shape
-    known = task.data.classes and task.data.y.max(initial=0) < model.classes  # else the tape knows what to say
-    if not (plain and known) or not steps_in_place(task.optimizer):
-        return TapeSteps(task)
-    chain = chain_of(model.architecture, model.input_shape, capacity=batch_size, dtype=model.dtype)
-    return TapeSteps(task) if chain is None else ChainSteps(task, chain)
+    if x.dtype != model.dtype or not x.flags.c_contiguous or x.shape[1:] != model.input_shape:
+        return TapeSteps(task, "the samples have gaps, or another type or shape than the network")
+    if task.data.y.max(initial=0) >= model.classes:  # the tape says which
+        return TapeSteps(task, "a label is too large")
+    if not steps_in_place(task.optimizer):
+        return TapeSteps(task, f"optimizer {type(task.optimizer).__name__} has no step in place")
+    options: dict[str, Any] = {"capacity": batch_size, "dtype": model.dtype, "training": True}
+    chain = chain_or_reason(model.architecture, model.input_shape, **options)
+    return TapeSteps(task, chain) if isinstance(chain, str) else ChainSteps(task, chain)

@@ -1,11 +1,13 @@
-"""A plain network, layer after layer, as compiled stages that share their memory: what `fit` runs on.
+"""A network, layer after layer, as compiled stages that share their memory: what `fit` runs on.
 
 The tape of `l0ref.autodiff` makes fresh arrays at every step, and remembers how each was made. A chain does neither:
-all activations, gradients and tables are made once, and a training step is a dozen kernels. It covers networks of
-convolutions (each with a ReLU, a 2 x 2 max-pool, both or none behind it) and linear layers (with a ReLU or none), dense
-and sparse, under a cross-entropy; others run on the tape. The tests hold both to the same numbers.
+all activations, gradients and tables are made once, and a training step is a few dozen kernels. It covers networks of
+dense and sparse convolutions and linear layers, batch normalisation, residual blocks, pooling, dropout, ReLU,
+tanh and sigmoid, under a cross-entropy; `build` says of any other why it runs on the tape. The tests hold both
+to the same numbers.
 """
 
+from l0ref.fast.chain.build import NotCovered, build
 from l0ref.fast.chain.chain import Chain, Link
 from l0ref.fast.chain.convolution import ConvolutionStage
 from l0ref.fast.chain.linear import LinearStage
@@ -19,6 +21,8 @@ __all__ = [
     "ConvolutionStage",
     "LinearStage",
     "Link",
+    "NotCovered",
     "SparseConvolutionStage",
     "SparseLinearStage",
+    "build",
 ]

@@ -1,4 +1,8 @@
-"""A convolution in a chain, with or without a ReLU and a 2 x 2 max-pool: y = pool(max(0, k * x + b))."""
+"""A convolution in a chain, with or without a ReLU and a 2 x 2 max-pool: y = pool(max(0, k * x + b)).
+
+Windows of 3 x 3 with many channels go through Winograd's tiles. Where stride is 1 the cotangent of x is itself a
+convolution, of the cotangent of z inside a frame of zeros, and writes each pixel once; else it is scattered.
+"""
 
 from __future__ import annotations
 
@@ -10,42 +14,100 @@ import numpy as np
 from l0ref.fast.chain import gates
 from l0ref.fast.chain.images import ImageStage
 from l0ref.fast.chain.places import Activation
+from l0ref.fast.dense import convolution, winograd
 from l0ref.fast.machine.policy import threads_for
+from l0ref.fast.machine.scratch import room
 from l0ref.fast.products.launch import contract, correlate, scatter, tile_room
 from l0ref.fast.products.windows import window_tables
-from l0ref.ops.windows import Windows
+from l0ref.ops.windows import Pair, Windows
 from l0ref.validate import Array
 
 
 class ConvolutionStage(ImageStage):
-    """One layer; k is (F, C, R, S), flat."""
+    """One layer; k is (F, C, R, S), flat.
+
+    d  the cotangent of z, in its `bar`: z itself, or where a max-pool follows another activation, which has a frame
+    """
 
     def __init__(self, x: Activation, filters: int, windows: Windows, *, relu: bool, pooled: bool) -> None:
         super().__init__(x, filters, windows, relu=relu, pooled=pooled)
-        self.zero = np.zeros(1, x.dtype)
-        self.taps = x.shape[0] * prod(windows.size)
-        self.sums = np.empty(tile_room(filters, self.taps), x.dtype)
-        self.steps = np.array([self.framed.step, self.z.step])
-        _, rows, cols = self.z.shape
-        self.tables = window_tables(self.framed.shape, filters, (rows, cols), self.windows, lanes=x.lanes)
+        w = self.windows
+        self.no_floor = np.array([-np.inf], x.dtype)
+        self._plans: dict[tuple[int, int, bool], Any] = {}
+        self.padding = w.padding
+        self.channels, self.zero = x.shape[0], np.zeros(max(x.shape[0], filters), x.dtype)
+        self.taps = self.channels * prod(w.size)
+        count = x.blocks * x.lanes
+        sizes, kernel = (count, *x.shape), (filters, self.channels, *w.size)
+        self.gathers = not x.is_data and convolution.gathers(sizes, (count, *self.z.shape), w)
+        self.border = (w.span[0] - 1 - w.padding[0], w.span[1] - 1 - w.padding[1]) if self.gathers else (0, 0)
+        self.d = self.z.like(frame=self.border) if pooled else self.z.framed_by(self.border)
+        self.has_tiles = winograd.pays(sizes, kernel, w) and not any(n % 2 for n in self.z.shape[1:])
+        self.has_back_tiles = self.has_tiles and self.gathers and not any(n % 2 for n in x.shape[1:])
+
+    def slopes(self, wants_x: bool) -> tuple[Activation, Pair]:
+        """Return d, and the corner of it where z begins."""
+        return self.d, self.d.frame
 
     def _fill(self, weight: Array, bias: Array, blocks: int) -> None:
-        x, z, tables = self.framed, self.z, self.tables.value
-        run: dict[str, Any] = {"steps": self.steps, "blocks": blocks, "lanes": x.lanes}
-        contract(x.value, weight, bias, self.floor, z.value, *tables, **run)
+        x, z = self.framed, self.z
+        if self.has_tiles:
+            self._plan(x, z, self.padding, tiled=True).convolve(
+                x.value, weight, bias, self.floor, z.value, blocks=blocks
+            )
+        else:
+            tables = self._plan(x, z, self.padding, tiled=False).value
+            contract(x.value, weight, bias, self.floor, z.value, *tables, **self._run(x, z, blocks))
         if self.pooled:
             winner, threads = self.winner[: blocks * self.filters], threads_for(blocks * z.step)
             gates.pool(z.planes(blocks), self.y.planes(blocks), winner, x.lanes, threads)
 
     def _weight_bar(self, weight_bar: Array, blocks: int, wants_x: bool) -> None:
-        x, g = self.framed, weight_bar.reshape(self.filters, self.taps)
-        run: dict[str, Any] = {"steps": self.steps, "blocks": blocks, "lanes": x.lanes}
-        correlate(x.value, self.z.bar, self.zero, g, *self.tables.weight, **run, sums=self.sums)
+        x, d = self.framed, self.d
+        if self.has_tiles and (tiles := self._plan(x, d, self.padding, tiled=True)).has_many(blocks):
+            tiles.correlate(x.value, d.bar, weight_bar, blocks=blocks)
+            return
+        g, sums = weight_bar.reshape(self.filters, -1), room("tiles", tile_room(self.filters, self.taps), x.dtype)
+        tables = self._plan(x, d, self.padding, tiled=False).weight
+        correlate(x.value, d.bar, self.zero, g, *tables, **self._run(x, d, blocks), sums=sums)
 
     def _x_bar(self, weight: Array, blocks: int) -> None:
-        x = self.framed
-        x.bar[: blocks * x.step] = 0
-        run: dict[str, Any] = {"steps": self.steps[::-1].copy(), "blocks": blocks, "lanes": x.lanes}
-        scatter(self.z.bar, weight, self.zero, x.bar, *self.tables.inputs, **run)
+        x, d, size = self.x, self.d, self.windows.size
+        if not self.gathers:
+            self._scatter(weight, blocks)
+            return
+        turned, kernel = room("turned", weight.size, weight.dtype), weight.reshape(self.filters, self.channels, *size)
+        np.copyto(turned.reshape(self.channels, self.filters, *size), kernel[:, :, ::-1, ::-1].swapaxes(0, 1))
+        plan = self._plan(d, x, self.border, tiled=self.has_back_tiles)
+        if self.has_back_tiles:
+            plan.convolve(d.bar, turned, self.zero, self.no_floor, x.bar, blocks=blocks)
+        else:
+            contract(d.bar, turned, self.zero, self.no_floor, x.bar, *plan.value, **self._run(d, x, blocks))
+
+    def _scatter(self, weight: Array, blocks: int) -> None:
+        """Add to windows of x that meet; what falls on padding is dropped."""
+        x, d = self.framed, self.d
+        bars, tables = x.planes(blocks, bar=True), self._plan(x, d, self.padding, tiled=False).inputs
+        bars[...] = 0
+        scatter(d.bar, weight, self.zero, x.bar, *tables, **self._run(d, x, blocks))
+        (_, height, width), (top, left) = x.shape, x.frame
         if x is not self.x:
-            self.x.planes(blocks, bar=True)[...] = self._inside(x.planes(blocks, bar=True))
+            self.x.inside(blocks, bar=True)[...] = x.inside(blocks, bar=True)
+        elif self.padding != (0, 0):
+            bars[:, :top], bars[:, top + height :] = 0, 0
+            bars[:, :, : left * x.lanes], bars[:, :, (left + width) * x.lanes :] = 0, 0
+
+    def _run(self, source: Activation, target: Activation, blocks: int) -> dict[str, Any]:
+        return {"steps": np.array([source.step, target.step]), "blocks": blocks, "lanes": source.lanes}
+
+    def _plan(self, x: Activation, z: Activation, padding: Pair, *, tiled: bool) -> Any:
+        """The tables of a convolution from x to z, one of which has the cotangent where it goes back."""
+        key, inset = (id(x), id(z), tiled), (x.frame[0] - padding[0], x.frame[1] - padding[1])
+        if key not in self._plans:
+            if tiled:
+                places, steps = (x.pixels(inset), z.pixels(z.frame)), (x.step, z.step)
+                self._plans[key] = winograd.Tiles(*places, steps, lanes=x.lanes, dtype=x.dtype)
+            else:
+                options: dict[str, Any] = {"lanes": x.lanes, "inset": inset, "target": (z.framed[1:], z.frame)}
+                self._plans[key] = window_tables(x.framed, z.shape[0], z.shape[1:], self.windows, **options)
+        return self._plans[key]

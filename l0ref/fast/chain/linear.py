@@ -27,7 +27,7 @@ class LinearStage:
         self.y = Activation((outputs, 1, 1), blocks=x.blocks, dtype=x.dtype)
         self.floor = np.array([0.0 if relu else -inf], x.dtype)
         self.zero = np.zeros(1, x.dtype)
-        self.room = np.empty(x.lanes, x.dtype)
+        self.room, self.spare = np.empty(x.lanes, x.dtype), np.empty(outputs, x.dtype)
         self.no_floor = np.array([-inf], x.dtype)
         self.inputs, self.outputs = x.entries, outputs
         sizes = self.inputs, self.outputs, x.lanes  # and not the stage, which would then hold itself
@@ -40,22 +40,18 @@ class LinearStage:
         x, y = self.x, self.y
         contract(x.value, weight, bias, self.floor, y.value, *self.forward_tables(self._blocks(count)), lanes=x.lanes)
 
-    def backward(
-        self, weight: Array, weight_bar: Array, bias_bar: Array, *, count: int, wants_x: bool, has_rows: bool
-    ) -> None:
-        """Fill the cotangents of W and b, and that of x if it is wanted, from that of y.
-
-        has_rows  whether x.rows holds x already
-        """
+    def backward(self, weight: Array, weight_bar: Array, bias_bar: Array, *, count: int) -> None:
+        """Fill the cotangents of W and b, and that of x if it is wanted, from that of y."""
         x, y, blocks = self.x, self.y, self._blocks(count)
         shape = (-1, self.outputs, x.lanes)
+        bias_bar = bias_bar if bias_bar.size else self.spare
         gates.gate(y.value.reshape(shape)[:blocks], y.bar.reshape(shape)[:blocks], self.floor, bias_bar, self.room)
-        if not has_rows:
+        if not x.is_data:  # whose rows were there first
             threads = threads_for(MOVE * count * self.inputs)
             layout.to_rows(x.value, x.rows, self.inputs, blocks, x.row_steps, x.lane_steps, threads)
         free = (self.zero, self.no_floor)
         contract(x.rows, y.bar, *free, weight_bar, *self.weight_tables(count), lanes=x.lanes)
-        if wants_x:
+        if not x.is_data:
             contract(y.bar, weight, *free, x.bar, *self.inputs_tables(blocks), lanes=x.lanes)
 
     def _blocks(self, count: int) -> int:

@@ -50,7 +50,8 @@ class SparseConvolutionStage(ImageStage):
     ) -> None:
         super().__init__(x, kernel[0], windows, relu=relu, pooled=pooled)
         self.pattern, self.kernel, self.groups = pattern, kernel, groups
-        (_, height, width), (_, c, r, s) = self.framed.shape, self._entries()
+        self.y.fix()
+        (_, height, width), (_, c, r, s) = self.framed.framed, self._entries()
         self.places = narrow((c * height + r) * width + s)
         self.zero = np.zeros(x.shape[0], x.dtype)
 
@@ -90,7 +91,7 @@ class SparseConvolutionStage(ImageStage):
     def _grid(self, target: Activation) -> Grid:
         """The windows, from x to z or to its cotangent."""
         (down, right), lanes, (_, rows, columns) = self.windows.stride, self.x.lanes, self.z.shape
-        return rows, columns, down * self.framed.shape[2] * lanes, target.shape[2] * lanes, right * lanes, lanes
+        return rows, columns, down * self.framed.framed[2] * lanes, target.shape[2] * lanes, right * lanes, lanes
 
     def _steps(self, target: Activation) -> tuple[int, int, int]:
         return target.lanes, target.step // target.shape[0], target.lanes
@@ -105,9 +106,7 @@ class SparseConvolutionStage(ImageStage):
         (_, *sizes), corner = self.z.shape, self._reach
         rows, columns = (max(a, n) + b for a, n, b in zip(self._cells, sizes, corner, strict=True))
         shape = (self.filters, rows, columns)
-        return (
-            self.z if shape == self.z.shape else Activation(shape, blocks=self.x.blocks, dtype=self.x.dtype)
-        ), corner
+        return (self.z if shape == self.z.shape else self.x.like(shape)), corner
 
     @property
     def _reach(self) -> Pair:
@@ -120,7 +119,7 @@ class SparseConvolutionStage(ImageStage):
     @property
     def _cells(self) -> Pair:
         """Rows and columns of places that the stride goes to, over the padded image."""
-        down, right = (-(-n // stride) for n, stride in zip(self.framed.shape[1:], self.windows.stride, strict=True))
+        down, right = (-(-n // stride) for n, stride in zip(self.framed.framed[1:], self.windows.stride, strict=True))
         return down, right
 
     def _entries(self) -> tuple[Table, Table, Table, Table]:

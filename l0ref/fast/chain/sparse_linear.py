@@ -27,7 +27,7 @@ class SparseLinearStage:
         self.y = Activation((self.outputs, 1, 1), blocks=x.blocks, dtype=x.dtype)
         self.floor = np.array([0.0 if relu else -inf], x.dtype)
         self.zero = np.zeros(x.entries, x.dtype)
-        self.room = np.empty(x.lanes, x.dtype)
+        self.room, self.spare = np.empty(x.lanes, x.dtype), np.empty(self.outputs, x.dtype)
         self.matrix = operand(pattern)
 
     @cached_property
@@ -42,17 +42,16 @@ class SparseLinearStage:
         steps, threads = (x.lanes, x.lanes), self._threads(blocks[0])
         self.matrix.contract(weight, x.value, bias, self.floor, y.value, blocks, steps, threads=threads)
 
-    def backward(
-        self, weight: Array, weight_bar: Array, bias_bar: Array, *, count: int, wants_x: bool, has_rows: bool
-    ) -> None:
+    def backward(self, weight: Array, weight_bar: Array, bias_bar: Array, *, count: int) -> None:
         """Fill the cotangents of the stored entries of W and of b, and that of x if it is wanted, from that of y."""
         x, y, blocks = self.x, self.y, -(-count // self.x.lanes)
         shape = (-1, self.outputs, x.lanes)
+        bias_bar = bias_bar if bias_bar.size else self.spare
         gates.gate(y.value.reshape(shape)[:blocks], y.bar.reshape(shape)[:blocks], self.floor, bias_bar, self.room)
         weight_bar[...] = 0  # the part of a tile outside of the matrix is not written
         steps, threads = (x.lanes, x.lanes), self._threads(blocks)
         self.matrix.sample(y.bar, x.value, weight_bar, (blocks, x.step, y.step), steps, threads=threads)
-        if wants_x:
+        if not x.is_data:
             values, back, floor = self.matrix.turned(weight), (blocks, y.step, x.step), no_floor(x.dtype)
             self.transposed.contract(values, y.bar, self.zero, floor, x.bar, back, steps, threads=threads)
 

@@ -28,7 +28,7 @@ Departs  Row 4 of B^T and column 4 of A^T have the other sign, which spares A y_
 from __future__ import annotations
 
 from functools import cached_property
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ import numpy as np
 from l0ref.fast.dense import winograd_tiles as kernels
 from l0ref.fast.dense.images import Layout
 from l0ref.fast.machine.policy import threads_for
-from l0ref.fast.machine.scratch import scratch
+from l0ref.fast.machine.scratch import room, scratch
 from l0ref.fast.machine.tables import Table, table
 from l0ref.fast.machine.target import COLUMNS, ROWS
 from l0ref.fast.products.contraction import untiled
@@ -49,64 +49,72 @@ SHARES = 8  # sums of strips that are taken apart from each other, and then adde
 LEAST = 32  # channels, and filters, from which on it is faster than direct sums
 WASTE = 1.15  # outputs of whole tiles for each one that is wanted, up to which it is
 MANY = 128  # tiles of all blocks from which on the cotangent of k is faster, too
-G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
-class Winograd:
-    """The tables of one convolution, for its value and for the cotangent of k."""
+def frequencies(k: Array) -> Array:
+    """G k G^T of weights k (F, C, 3, 3), as (16, F, C) with entry (i, j) at 4 j + i."""
 
-    def __init__(self, x: tuple[int, ...], filters: int, windows: Windows, dtype: Any) -> None:
-        (count, channels, *image), padding = x, windows.padding
-        size = [n + 2 * p - 2 for n, p in zip(image, padding, strict=True)]
-        beyond = size[0] % 2, size[1] % 2  # tiles are whole
-        self.channels, self.filters, self.dtype = channels, filters, np.dtype(dtype)
-        self.x = Layout(x[1:], padding, beyond, count=count, dtype=dtype)
-        self.y = Layout((filters, *size), (0, 0), beyond, count=count, dtype=dtype)
-        self.lanes, self.steps = self.x.lanes, np.array([self.x.step, self.y.step])
-        rows, cols = self.y.framed[1:]
-        self.starts = table(*(a.pixels()[0, :rows:2, :cols:2].ravel() for a in (self.x, self.y)))
-        self.images = np.array([self._image(self.x), self._image(self.y)])
+    def g_times(a: Array, b: Array, c: Array) -> tuple[Array, ...]:
+        half, other = (a + c) / 2, b / 2
+        return a, half + other, half - other, c
+
+    rows = g_times(*k.transpose(2, 3, 0, 1))
+    return np.concatenate(g_times(*np.stack(rows, axis=1)))
+
+
+def slopes_of_weights(e: Array) -> Array:
+    """G^T e G of frequencies e, as they stand in `frequencies`: (F, C, 3, 3)."""
+
+    def g_back(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, ...]:
+        half, other = (b + c) / 2, (b - c) / 2
+        return a + half, other, half + d
+
+    columns = g_back(*e.reshape(4, 4, *e.shape[1:]))
+    return np.stack(g_back(*np.stack(columns, axis=1))).transpose(2, 3, 0, 1)
+
+
+class Tiles:
+    """The tables of one convolution over blocks of images, for its value and for the cotangent of k.
+
+    x, y   offsets of the pixels of a block, (channels, rows, columns): x from the first tile on, y those of the outputs
+    steps  numbers from one block to the next, in x and in y
+    """
+
+    def __init__(self, x: Any, y: Any, steps: tuple[int, int], *, lanes: int, dtype: Any) -> None:
+        self.channels, self.filters, self.dtype, self.lanes = len(x), len(y), np.dtype(dtype), lanes
+        _, rows, cols = y.shape
+        self.starts, self.steps = table(*(a[0, :rows:2, :cols:2].ravel() for a in (x, y))), np.array(steps)
+        sides = zip((x, y), steps, strict=True)
+        self.images = np.array([(len(a), step // len(a), a[0, 1, 0] - a[0, 0, 0], lanes) for a, step in sides])
         self.zero = np.zeros(1, dtype)
 
-    def forward(self, x: Array, k: Array, b: Array | None) -> Array:
-        """Return y (N, F, P, Q)."""
-        u = (G @ k @ G.T).astype(k.dtype).transpose(3, 2, 0, 1).ravel()
-        b = np.zeros(self.filters, self.dtype) if b is None else np.ascontiguousarray(b)
-        threads = self._threads()
+    def convolve(self, x: Array, k: Array, b: Array, floor: Array, y: Array, *, blocks: int) -> None:
+        """Fill the first blocks of y, flat, from x and k (F, C, 3, 3); floor as in `products.contraction`."""
+        threads, u = self._threads(blocks), frequencies(k.reshape(self.filters, self.channels, 3, 3)).reshape(-1)
         v, m = (scratch(threads * 16 * n * COLUMNS * self.lanes, self.dtype) for n in (self.channels, self.filters))
-        with self.x.laid(x) as x_blocks, self.y.room() as y_blocks, v as v_room, m as m_room:
+        with v as v_room, m as m_room:
             tables = self.starts, *self._product_tables, self.steps, self.images
-            bias, room = (b, self.zero), (v_room, m_room)
-            kernels.convolve(x_blocks, u, bias, y_blocks, room, tables, self.x.blocks, threads)
-            return self.y.back(y_blocks)
+            kernels.convolve(x, u, (b, self.zero, floor), y, (v_room, m_room), tables, blocks, threads)
 
-    def weight_cotangent(self, x: Array, y_bar: Array) -> Array:
-        """Return k_bar (F, C, 3, 3)."""
-        threads = self._threads()
+    def correlate(self, x: Array, y_bar: Array, k_bar: Array, *, blocks: int) -> None:
+        """Fill k_bar (F, C, 3, 3) from the first blocks of x and of the cotangent of y."""
+        threads, size = self._threads(blocks), SHARES * 16 * tile_room(self.filters, self.channels)
         v, d = (scratch(threads * 16 * n * TILES * self.lanes, self.dtype) for n in (self.channels, self.filters))
-        sums = np.empty((SHARES, 16, tile_room(self.filters, self.channels)), self.dtype)
-        parts = tuple(range(0, ROWS * COLUMNS, self.lanes))
-        with self.x.laid(x) as x_blocks, self.y.laid(y_bar) as y_blocks, v as v_room, d as d_room:
+        sums, parts = room("shares", size, self.dtype), tuple(range(0, ROWS * COLUMNS, self.lanes))
+        with v as v_room, d as d_room:
             tables = self.starts, *self._sum_tables, self.steps, self.images
-            rest = (v_room, d_room), tables, parts, SHARES, self.x.blocks, threads
-            kernels.correlate(x_blocks, y_blocks, self.zero, sums.reshape(-1), *rest)
+            kernels.correlate(x, y_bar, self.zero, sums, (v_room, d_room), tables, parts, SHARES, blocks, threads)
         entries = np.empty((16, self.filters, self.channels), self.dtype)
-        for tiles, entry in zip(sums.sum(axis=0), entries, strict=True):
+        for tiles, entry in zip(sums.reshape(SHARES, 16, -1).sum(axis=0), entries, strict=True):
             untiled(tiles, entry)
-        k_bar: Array = G.T @ entries.reshape(4, 4, self.filters, self.channels).transpose(2, 3, 1, 0) @ G
-        return k_bar.astype(self.dtype)
+        k_bar.reshape(self.filters, self.channels, 3, 3)[...] = slopes_of_weights(entries)
 
-    @property
-    def has_many_tiles(self) -> bool:
-        """Whether the cotangent of k is faster than as direct sums."""
-        return bool(self.x.blocks * self.starts.shape[1] >= MANY)
+    def has_many(self, blocks: int) -> bool:
+        """Return whether the cotangent of k is faster than as direct sums."""
+        return bool(blocks * self.starts.shape[1] >= MANY)
 
-    def _threads(self) -> int:
-        return threads_for(16 * self.x.blocks * self.starts.shape[1] * self.channels * self.filters * self.lanes)
-
-    def _image(self, layout: Layout) -> tuple[int, int, int, int]:
-        channels, rows, cols = layout.framed
-        return channels, rows * cols * self.lanes, cols * self.lanes, self.lanes
+    def _threads(self, blocks: int) -> int:
+        return threads_for(16 * blocks * self.starts.shape[1] * self.channels * self.filters * self.lanes)
 
     @cached_property
     def _product_tables(self) -> tuple[Table, Table]:
@@ -117,6 +125,38 @@ class Winograd:
     def _sum_tables(self) -> tuple[Table, Table, Table]:
         t, c, f, step = np.arange(TILES), np.arange(self.channels), np.arange(self.filters), TILES * self.lanes
         return table(t * self.lanes, t * self.lanes), table(f * step, 0), c * step
+
+
+class Winograd:
+    """One convolution of images laid out in blocks for each call, in whole tiles."""
+
+    def __init__(self, x: tuple[int, ...], filters: int, windows: Windows, dtype: Any) -> None:
+        (count, _, *image), padding = x, windows.padding
+        size = [n + 2 * p - 2 for n, p in zip(image, padding, strict=True)]
+        beyond = size[0] % 2, size[1] % 2  # tiles are whole
+        self.x = Layout(x[1:], padding, beyond, count=count, dtype=dtype)
+        self.y = Layout((filters, *size), (0, 0), beyond, count=count, dtype=dtype)
+        steps = self.x.step, self.y.step
+        self.tiles = Tiles(self.x.pixels(), self.y.pixels(), steps, lanes=self.x.lanes, dtype=dtype)
+
+    def forward(self, x: Array, k: Array, b: Array | None) -> Array:
+        """Return y (N, F, P, Q)."""
+        b, floor = np.zeros(len(k), k.dtype) if b is None else np.ascontiguousarray(b), np.array([-inf], k.dtype)
+        with self.x.laid(x) as x_blocks, self.y.room() as y_blocks:
+            self.tiles.convolve(x_blocks, np.ascontiguousarray(k), b, floor, y_blocks, blocks=self.x.blocks)
+            return self.y.back(y_blocks)
+
+    def weight_cotangent(self, x: Array, y_bar: Array) -> Array:
+        """Return k_bar (F, C, 3, 3)."""
+        k_bar = np.empty((self.tiles.filters, self.tiles.channels, 3, 3), x.dtype)
+        with self.x.laid(x) as x_blocks, self.y.laid(y_bar) as y_blocks:
+            self.tiles.correlate(x_blocks, y_blocks, k_bar, blocks=self.x.blocks)
+        return k_bar
+
+    @property
+    def has_many_tiles(self) -> bool:
+        """Whether the cotangent of k is faster than as direct sums."""
+        return self.tiles.has_many(self.x.blocks)
 
 
 def pays(x: tuple[int, ...], k: tuple[int, ...], windows: Windows) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from numba import prange
 
-from l0ref.fast.machine.lanes import COLUMNS, ROWS, filled, load, minus, plus, shift, store
+from l0ref.fast.machine.lanes import COLUMNS, ROWS, at_least, filled, load, minus, plus, shift, store
 from l0ref.fast.machine.policy import kernel, parallel_kernel
 from l0ref.fast.products.contraction import columns_of, correlate_run, rows_of, tile
 
@@ -90,8 +90,8 @@ def slopes_in(y, d, at, image, tiles, first):
 
 
 @kernel
-def tiles_out(m, b, y, to, image):
-    """COLUMNS tiles of outputs, which begin at the places `to` of y, from m (16, filters, COLUMNS)."""
+def tiles_out(m, b, floor, y, to, image):
+    """COLUMNS tiles of outputs, at least floor, which begin at the places `to` of y, from m (16, filters, COLUMNS)."""
     filters, plane, line, lanes = image[0], image[1], image[2], image[3]
     step = filters * COLUMNS * lanes
     places = (0, step, 2 * step, 3 * step)
@@ -104,8 +104,8 @@ def tiles_out(m, b, y, to, image):
             (l0, l1, l2, l3), (r0, r1, r2, r3) = left, right
             top, bottom = a_times((l0, r0), (l1, r1), (l2, r2), (l3, r3))
             at = (to[p] + f * plane, to[p] + f * plane + lanes)
-            store(y, at, (0,), plus(top, bias))
-            store(y, shift(at, line), (0,), plus(bottom, bias))
+            store(y, at, (0,), at_least(plus(top, bias), floor, 0))
+            store(y, shift(at, line), (0,), at_least(plus(bottom, bias), floor, 0))
 
 
 @kernel
@@ -136,14 +136,14 @@ def sides(starts, steps, images):
 @kernel
 def convolve_strips(x, u, bias, y, room, tables, first, last):
     """Strips first ... last - 1 of `convolve`, counted block by block."""
-    (v, m), (b, zero), (starts, rows, taps, steps, images) = room, bias, tables
+    (v, m), (b, zero, floor), (starts, rows, taps, steps, images) = room, bias, tables
     (x_starts, x_step, x_image), (y_starts, y_step, y_image) = sides(starts, steps, images)
     across = (x_starts.size + COLUMNS - 1) // COLUMNS
     for k in range(first, last):
         block, p = k // across, k % across * COLUMNS
         tiles_in(x, v, shift(columns_of(x_starts, p), block * x_step), x_image, COLUMNS, 0)
         products(v, u, zero, m, rows, taps, x_image[3])
-        tiles_out(m, b, y, shift(columns_of(y_starts, p), block * y_step), y_image)
+        tiles_out(m, b, floor, y, shift(columns_of(y_starts, p), block * y_step), y_image)
 
 
 @parallel_kernel
@@ -151,7 +151,7 @@ def convolve(x, u, bias, y, room, tables, blocks, threads):
     """Fill y.
 
     u       frequencies of the weights, (16, filters, channels)
-    bias    b, and one zero
+    bias    b, one zero, and the floor, one number: 0 for a ReLU, -inf for none
     room    v (threads, 16, channels, COLUMNS, lanes), and m (threads, 16, filters, COLUMNS, lanes)
     tables  starts  where tiles begin in x and in y, (2, T); rows, taps: see `products`
             steps   from one block to the next, in x and in y; images  of x and of y, (2, 4): see `tiles_in`

@@ -23,19 +23,32 @@ class WindowTables(NamedTuple):
     weight: tuple[Table, Table, Table]
 
 
-def window_tables(framed: tuple[int, ...], filters: int, grid: Pair, windows: Windows, *, lanes: int) -> WindowTables:
+def window_tables(
+    framed: tuple[int, ...],
+    filters: int,
+    grid: Pair,
+    windows: Windows,
+    *,
+    lanes: int,
+    inset: Pair = (0, 0),
+    target: tuple[Pair, Pair] | None = None,
+) -> WindowTables:
     """Return the tables of a convolution; weights are (F, C, R, S), flat.
 
-    framed  (C, H, W) of an image inside its padding
+    framed  (C, H, W) of an image inside its padding, or a wider frame
+    inset   rows and columns that the frame has beyond the padding, on either side
     grid    rows P and columns Q of windows
+    target  rows and columns of y in its frame, and where y begins in it; y itself if None
     """
-    (rows, cols), (down, beside) = grid, windows.stride
+    (rows, cols), (down, beside), (above, before) = grid, windows.stride, inset
+    (tall, wide), (top, left) = target or (grid, (0, 0))
     pixels = np.arange(np.prod(framed, dtype=np.int64)).reshape(framed) * lanes
-    first = pixels[0, : rows * down : down, : cols * beside : beside].ravel()  # of each window
+    first = pixels[0, above:, before:][: rows * down : down, : cols * beside : beside].ravel()  # of each window
     r, s = (np.arange(n) * d for n, d in zip(windows.size, windows.dilation, strict=True))
     window = pixels[:, r[:, None], s].ravel()  # the first one, over all channels
-    out, taps, f = np.arange(rows * cols) * lanes, np.arange(window.size), np.arange(filters)
-    plane, own = f * rows * cols * lanes, f * window.size
+    out = (np.arange(tall * wide) * lanes).reshape(tall, wide)[top : top + rows, left : left + cols].ravel()
+    taps, f = np.arange(window.size), np.arange(filters)
+    plane, own = f * tall * wide * lanes, f * window.size
     return WindowTables(
         value=(table(first, out), table(own, plane, f), table(window, taps)),
         inputs=(table(out, first), table(taps, window, 0), table(plane, own)),

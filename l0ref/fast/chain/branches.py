@@ -1,0 +1,169 @@
+"""Stages without weights: sums of branches, activation functions, dropout, and copies out of a frame.
+
+What is not a kernel is a function of NumPy on memory that is there, and gives the bits of the truth.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from l0ref.fast.chain import elementwise
+from l0ref.fast.chain.places import Activation, Branch
+from l0ref.fast.machine.policy import MOVE, threads_for
+from l0ref.fast.machine.scratch import room
+from l0ref.fast.products import layout
+from l0ref.validate import Array
+
+
+def _flags(x: Array) -> Any:
+    return room("flags", x.size, np.dtype(bool)).reshape(x.shape)
+
+
+class SimpleStage:
+    """y, from x alone, and without weights; shapes are equal."""
+
+    def __init__(self, x: Activation) -> None:
+        self.x, self.y = x, x.like()
+
+    def forward(self, *_: Array, count: int) -> None:
+        """Fill y for the first `count` samples."""
+        blocks = -(-count // self.x.lanes)
+        self.fill(self.x.inside(blocks), self.y.inside(blocks))
+
+    def backward(self, *_: Array, count: int) -> None:
+        """Fill the cotangent of x, if it is wanted, from that of y."""
+        if not self.x.is_data:
+            a, blocks = (self.x, self.y), -(-count // self.x.lanes)
+            self.fill_back(self.x.inside(blocks), *(each.inside(blocks, bar=True) for each in a))
+
+    def fill(self, x: Array, y: Array) -> None:
+        """Fill y: a copy."""
+        np.copyto(y, x)
+
+    def fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
+        """Fill x_bar."""
+        np.copyto(x_bar, y_bar)
+
+
+class ForkStage(SimpleStage):
+    """x goes two ways: as itself, and as `other`; the cotangents of both are added."""
+
+    def __init__(self, x: Activation) -> None:
+        self.x, self.y, self.other = x, x, Branch(x)
+
+    def forward(self, *_: Array, count: int) -> None:
+        """Both are x."""
+
+    def backward(self, *_: Array, count: int) -> None:
+        """Add the other cotangent to that of x."""
+        if not self.x.is_data:
+            blocks = -(-count // self.x.lanes)
+            bar = self.x.planes(blocks, bar=True)
+            np.add(bar, self.other.planes(blocks, bar=True), out=bar)
+
+
+class SumStage:
+    """y = x + b, with or without a ReLU."""
+
+    def __init__(self, x: Activation, b: Activation, *, relu: bool) -> None:
+        self.x, self.b, self.y = x, b, x.like()
+        self.floor = np.array([0.0 if relu else -inf], x.dtype)
+
+    def forward(self, *_: Array, count: int) -> None:
+        """Fill y for the first `count` samples."""
+        x, b, y = self.x, self.b, self.y
+        elementwise.sums(x.value, b.value, y.value, self.floor, *self._run(count))
+
+    def backward(self, *_: Array, count: int) -> None:
+        """Fill the cotangents of x and b from that of y."""
+        elementwise.split(self.y.value, self.y.bar, self.x.bar, self.b.bar, self.floor, *self._run(count))
+
+    def _run(self, count: int) -> tuple[Any, int, int]:
+        x, threads = self.x, threads_for(MOVE * count * self.x.entries)
+        return x.geometry(self.b, self.y), -(-count // x.lanes) * x.shape[0], threads
+
+
+class ReluStage(SimpleStage):
+    """y = max(x, 0); NaN stays NaN."""
+
+    def fill(self, x: Array, y: Array) -> None:
+        """Fill y."""
+        np.maximum(x, 0, out=y)
+
+    def fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
+        """Fill x_bar: y_bar where x > 0, else 0."""
+        np.copyto(x_bar, 0)
+        np.copyto(x_bar, y_bar, where=np.greater(x, 0, out=_flags(x)))
+
+
+class BellStage(SimpleStage):
+    """y = tanh x, or the logistic function 1 / (1 + e^-x).
+
+    With t = e^(-2 |x|) or e^-|x|, the slope is 4 t / (1 + t)^2, or t / (1 + t)^2.
+    """
+
+    def __init__(self, x: Activation, *, tanh: bool) -> None:
+        super().__init__(x)
+        self.tanh = tanh
+
+    def fill(self, x: Array, y: Array) -> None:
+        """Fill y; of the logistic function 1 or t, over 1 + t."""
+        if self.tanh:
+            np.tanh(x, out=y)
+            return
+        t, flags = self._falling(x), _flags(x)
+        np.copyto(y, t)
+        np.copyto(y, 1, where=np.greater_equal(x, 0, out=flags))
+        t += 1
+        y /= t
+
+    def fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
+        """Fill x_bar."""
+        t = self._falling(x)
+        np.multiply(y_bar, 4 if self.tanh else 1, out=x_bar)
+        x_bar *= t
+        t += 1
+        x_bar /= np.square(t, out=t)
+
+    def _falling(self, x: Array) -> Array:
+        """Return t, in a room."""
+        t = np.abs(x, out=room("function", x.size, x.dtype).reshape(x.shape))
+        t *= -2 if self.tanh else -1
+        return np.exp(t, out=t)
+
+
+class DropoutStage(SimpleStage):
+    """y = x keep, where each number of keep is 0 with probability p, else 1 / (1 - p), as the truth draws it.
+
+    rng  what draws; to be set before the first sample
+    """
+
+    def __init__(self, x: Activation, p: float) -> None:
+        super().__init__(x)
+        self.p, self.keep, self.draws = p, x.like(), np.zeros((x.blocks * x.lanes, x.entries))
+        self.scale, self.rng = 1 / (1 - p) if p < 1 else 0.0, np.random.default_rng(0)
+
+    def forward(self, *_: Array, count: int) -> None:
+        """Draw a number for each entry of the first `count` samples, and fill y."""
+        x, keep, draws = self.x, self.keep, self.draws[:count]
+        self.rng.random(out=draws)
+        np.multiply(np.greater_equal(draws, self.p, out=draws), self.scale, out=draws)
+        kept = room("kept", draws.size, x.dtype).reshape(draws.shape)
+        kept[...] = draws
+        threads = threads_for(MOVE * draws.size)
+        steps = keep.row_steps, keep.lane_steps
+        layout.gather(kept.reshape(-1), np.arange(count), keep.rows, keep.value, x.entries, *steps, threads)
+        super().forward(count=count)
+
+    def fill(self, x: Array, y: Array) -> None:
+        """Fill y: 0 where keep is, whatever x is."""
+        keep = self.keep.planes(self.x.blocks)[: len(x)]
+        np.copyto(y, 0)
+        np.multiply(x, keep, out=y, where=np.not_equal(keep, 0, out=_flags(x)))
+
+    def fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
+        """Fill x_bar alike."""
+        self.fill(y_bar, x_bar)

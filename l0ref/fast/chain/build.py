@@ -1,0 +1,200 @@
+"""Makes the chain of a network: layer by layer, each with the ReLU and the pooling that its stage takes along.
+
+Layers are known by the names of their classes, which are unique: a subclass, which may do something else, has another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from l0ref.fast.chain.branches import BellStage, DropoutStage, ForkStage, ReluStage, SimpleStage, SumStage
+from l0ref.fast.chain.chain import Chain, Link
+from l0ref.fast.chain.convolution import ConvolutionStage
+from l0ref.fast.chain.linear import LinearStage
+from l0ref.fast.chain.normalization import AffineStage, Norm, NormalizationStage
+from l0ref.fast.chain.places import Activation, Branch
+from l0ref.fast.chain.pooling import PoolStage
+from l0ref.fast.chain.sparse_convolution import SparseConvolutionStage
+from l0ref.fast.chain.sparse_linear import SparseLinearStage
+from l0ref.fast.machine.target import lanes
+from l0ref.ops.windows import Windows
+from l0ref.validate import pair
+
+BUDGET = 32_000_000  # bytes of values that a chain for inference may have; it takes more samples in several goes
+
+
+FUNCTIONS: dict[str, Callable[[Activation], Any]] = {
+    "ReLU": ReluStage,
+    "Sigmoid": lambda x: BellStage(x, tanh=False),
+    "Tanh": lambda x: BellStage(x, tanh=True),
+}
+
+
+class NotCovered(Exception):
+    """Says why there is no chain, as the end of "runs on the tape because ..."."""
+
+
+def build(
+    architecture: Sequence[Any], input_shape: tuple[int, ...], *, capacity: int, dtype: Any, training: bool
+) -> Chain:
+    """Return the chain of a network, or raise NotCovered.
+
+    training  with batch statistics and dropout; else batch normalisation is part of the product before it
+    """
+    wanted = capacity
+    if not training:
+        links = _Builder(input_shape, 1, dtype, training).chain(architecture, wanted).links
+        size = sum(link.stage.y.entries for link in links) * np.dtype(dtype).itemsize
+        capacity = min(capacity, max(lanes(dtype), BUDGET // size))
+    return _Builder(input_shape, -(-capacity // lanes(dtype)), dtype, training).chain(architecture, wanted)
+
+
+class _Builder:
+    """A chain in the making: the links so far."""
+
+    def __init__(self, input_shape: tuple[int, ...], blocks: int, dtype: Any, training: bool) -> None:
+        self.input_shape, self.blocks, self.dtype, self.training = input_shape, blocks, dtype, training
+        self.links: list[Link] = []
+        self.has_weights, self.is_flat = False, len(input_shape) == 1
+
+    def chain(self, architecture: Sequence[Any], wanted: int) -> Chain:
+        """Return the whole chain."""
+        shape, layers = self.input_shape, list(architecture)
+        if len(shape) != 3 or (layers and _kind(layers[0]) == "Flatten"):
+            self.is_flat |= bool(layers) and _kind(layers[0]) == "Flatten"
+            shape = (prod(shape), 1, 1)
+        if not prod(shape):
+            raise NotCovered("its samples are empty")
+        x = Activation((shape[0], shape[1], shape[2]), blocks=self.blocks, dtype=self.dtype, is_data=True)
+        y = self._plain(self._through(layers, x))
+        if not self.has_weights:
+            raise NotCovered("no layer of it has weights")
+        if not self.is_flat:
+            raise NotCovered("its outputs are images")
+        return Chain(self.links, x, y, wanted)
+
+    def _through(self, layers: Sequence[Any], x: Activation) -> Activation:
+        """The activation behind these layers."""
+        rest = list(layers)
+        while rest:
+            layer = rest.pop(0)
+            kind = _kind(layer)
+            if kind in FUNCTIONS:
+                x = self._added(FUNCTIONS[kind](x))
+            elif add := getattr(self, f"_{kind.lower()}", None):
+                x = add(layer, x, rest)
+            else:
+                raise NotCovered(f"layer {layer.name!r} is a {kind}")
+        return x
+
+    def _added(self, stage: Any, weight: str = "", bias: str = "", norm: Norm | None = None) -> Activation:
+        self.links.append(Link(stage, weight, bias, norm))
+        y: Activation = stage.y
+        return y
+
+    def _plain(self, x: Activation) -> Activation:
+        """X without a frame, now and later."""
+        if x.frame != (0, 0):
+            x = self._added(SimpleStage(x))
+        x.fix()
+        return x
+
+    def _linear(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        if x.entries < x.lanes:
+            raise NotCovered(f"layer {layer.name!r} has {x.entries} inputs, fewer than a vector has lanes, {x.lanes}")
+        norm, x = self._norm_of(rest), self._plain(x)
+        return self._weighted(layer, LinearStage(x, layer.out_features, relu=_taken(rest, "ReLU")), norm)
+
+    def _sparselinear(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        return self._weighted(layer, SparseLinearStage(self._plain(x), layer.pattern, relu=_taken(rest, "ReLU")))
+
+    def _conv2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        if layer.groups != 1:
+            raise NotCovered(f"layer {layer.name!r} has groups={layer.groups}")
+        norm = self._norm_of(rest)
+        after = {"relu": _taken(rest, "ReLU"), "pooled": _halved(rest)}
+        return self._weighted(layer, ConvolutionStage(x, layer.out_channels, _windows(layer), **after), norm)
+
+    def _sparseconv2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        after: dict[str, Any] = {"relu": _taken(rest, "ReLU"), "pooled": _halved(rest), "groups": layer.groups}
+        x = self._plain(x)
+        return self._weighted(
+            layer, SparseConvolutionStage(x, layer.pattern, layer.kernel_shape, _windows(layer), **after)
+        )
+
+    def _weighted(self, layer: Any, stage: Any, norm: Norm | None = None) -> Activation:
+        if not stage.x.entries * stage.y.entries:
+            raise NotCovered(f"layer {layer.name!r} has no inputs or no outputs")
+        self.has_weights = True
+        return self._added(stage, f"{layer.name}.weight", f"{layer.name}.bias" if layer.bias else "", norm)
+
+    def _norm_of(self, rest: list[Any]) -> Norm | None:
+        """The batch normalisation that comes next, where it becomes part of a product."""
+        if self.training or not rest or _kind(rest[0]) not in ("BatchNorm1d", "BatchNorm2d"):
+            return None
+        return _norm(rest.pop(0))
+
+    def _batchnorm2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        relu, norm = _taken(rest, "ReLU"), _norm(layer)
+        if self.training:
+            stage = NormalizationStage(x, norm, relu=relu)
+            return self._added(stage, f"{norm.name}.weight", f"{norm.name}.bias")
+        return self._added(AffineStage(x, relu=relu), norm=norm)
+
+    _batchnorm1d = _batchnorm2d
+
+    def _dropout(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        return self._added(DropoutStage(x, layer.p)) if self.training else x
+
+    def _maxpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        return self._added(PoolStage(x, _windows(layer), largest=_kind(layer) == "MaxPool2d"))
+
+    _avgpool2d = _maxpool2d
+
+    def _globalavgpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        self.is_flat = True
+        return self._added(PoolStage(x, Windows(x.shape[1:], (1, 1), (0, 0)), largest=False))
+
+    def _flatten(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        self.is_flat = True
+        return x if x.shape[1:] == (1, 1) else Branch(self._plain(x), is_flat=True)
+
+    def _residual(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        fork = ForkStage(x)
+        self._added(fork)
+        main = self._through(layer.body, x)  # first, as dropout draws
+        side = self._through(layer.shortcut, fork.other)
+        return self._added(SumStage(main, side, relu=_taken(rest, "ReLU")))
+
+
+def _kind(layer: Any) -> str:
+    return type(layer).__name__
+
+
+def _norm(layer: Any) -> Norm:
+    return Norm(layer.name, layer.momentum, layer.eps)
+
+
+def _taken(rest: list[Any], kind: str) -> bool:
+    """Whether the next layer is of this kind; then it is taken."""
+    found = bool(rest) and _kind(rest[0]) == kind
+    del rest[:found]
+    return found
+
+
+def _halved(rest: list[Any]) -> bool:
+    """Whether the next layer is a max-pool of adjacent windows of 2 x 2; then it is taken."""
+    found = bool(rest) and _kind(rest[0]) == "MaxPool2d" and _windows(rest[0]) == Windows((2, 2), (2, 2), (0, 0))
+    del rest[:found]
+    return found
+
+
+def _windows(layer: Any) -> Windows:
+    """The windows of a convolution or of a pooling, whose stride may be None."""
+    stride = layer.kernel_size if layer.stride is None else layer.stride
+    sizes = layer.kernel_size, stride, layer.padding, getattr(layer, "dilation", 1)
+    return Windows(*(pair("window", size) for size in sizes))
