@@ -74,7 +74,7 @@ NETWORKS: dict[str, Row] = {
         (2, 4, 4), (conv("c", 2, 3, 3, padding=1), flat, nn.BatchNorm1d("n", 48), nn.Tanh("t")),
     ),
     "normalised before the convolution": (
-        (2, 5, 4), (first, norm("n", 3), relu, conv("d", 3, 4, 3, padding=(2, 1)), relu, norm("m", 4)),
+        (2, 5, 4), (first, norm("n", 3), relu, conv("d", 3, 4, 3, padding=(2, 1)), nn.ReLU("q"), norm("m", 4)),
     ),
     "a sparse convolution, normalised": (
         (3, 6, 6),
@@ -100,7 +100,7 @@ NETWORKS: dict[str, Row] = {
         (32, 6, 6),
         (
             conv("c", 32, 33, 3, padding=1), norm("n", 33), conv("d", 33, 32, 3, padding=1), relu,
-            conv("e", 32, 32, 3, padding=1), relu, nn.MaxPool2d("p", 2),
+            conv("e", 32, 32, 3, padding=1), nn.ReLU("q"), nn.MaxPool2d("p", 2),
         ),
     ),
 }  # fmt: skip

@@ -34,7 +34,8 @@ def add_flags(commands: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = commands.add_parser(
         "compress",
         help="train with l0, prune, fine-tune, report",
-        description="Train with cross-entropy + C_l alpha sum(phi(w)) + l2 sum(w^2), prune, fine-tune, report.",
+        description="Train with cross-entropy + C_l alpha sum(phi(w)) + l2 sum(w^2), prune, fine-tune, report. "
+        "Networks of common layers train on compiled kernels; of others a line says why: runs on the tape because ...",
         epilog=EXAMPLES + _presets(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
