@@ -280,6 +280,15 @@ NOT_COVERED: dict[str, tuple[tuple[int, ...], tuple[nn.Layer, ...], str]] = {
     "groups": (image, (conv("c", 2, 2, 2, groups=2), flat, fc), "layer 'c' has groups=2"),
     "leaky ReLU": ((32,), (nn.Linear("a", 32, 32), nn.LeakyReLU("leaky"), fc), "layer 'leaky' is a LeakyReLU"),
     "softplus": ((32,), (nn.Linear("a", 32, 32), nn.Softplus("soft"), fc), "layer 'soft' is a Softplus"),
+    "max-pooling of 3 x 3": (
+        (2, 13, 13), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 3), flat, fc), "layer 'p' is a max-pool of",
+    ),
+    "max-pooling at stride 1": (
+        (2, 6, 6), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 2, stride=1), flat, fc), "layer 'p' is a max-pool of",
+    ),
+    "average pooling, padded": (
+        (2, 7, 7), (conv("c", 2, 2, 2), relu, nn.AvgPool2d("p", 2, padding=1), flat, fc), "layer 'p' is an average",
+    ),
     "a residual block of such": ((32,), (nn.Residual("r", (nn.Softplus("soft"),)), fc), "layer 'soft' is a Softplus"),
     "too few inputs": ((1,), (nn.Linear("fc", 1, 3),), "layer 'fc' has 1 inputs, fewer than a vector has lanes"),
     "too few inputs inside": (

@@ -53,16 +53,20 @@ NETWORKS: dict[str, Row] = {
     "sigmoid": ((2, 5, 5), (conv("c", 2, 3, 2, padding=1), nn.Sigmoid("s"), conv("d", 3, 2, 3, padding=1))),
     "a ReLU first, and twice": ((20,), (nn.ReLU("q"), fc("a", 20, 17), relu, nn.ReLU("p"))),
     "average pooling": ((2, 7, 6), (first, nn.AvgPool2d("p", 2))),
-    "average pooling, padded, windows that meet": (
-        (2, 6, 7),
-        (first, relu, nn.AvgPool2d("p", 3, stride=(2, 1), padding=1), conv("d", 3, 2, 3, padding=1)),
+    "average pooling, windows that meet": (
+        (2, 6, 7), (first, relu, nn.AvgPool2d("p", 3, stride=(2, 1)), conv("d", 3, 4, 3, padding=1)),
+    ),
+    "average pooling of padded images": (
+        (2, 6, 6),
+        (conv("c", 2, 3, 3, padding=1), nn.Residual("r", (conv("d", 3, 3, 3, padding=1),)), nn.AvgPool2d("p", 2)),
+    ),
+    "average pooling beside a convolution": (
+        (2, 6, 6),
+        (first, relu, nn.Residual("r", (nn.AvgPool2d("p", 3, stride=1),), (conv("d", 3, 3, 5, padding=1),))),
     ),
     "pooling of the whole image": ((2, 5, 4), (conv("c", 2, 17, 2), nn.GlobalAvgPool2d("p"))),
-    "max-pooling, padded, windows that meet": (
-        (2, 7, 6), (first, relu, nn.MaxPool2d("p", (3, 2), stride=(2, 1), padding=1)),
-    ),
     "max-pooling first, then ReLU": ((2, 8, 8), (nn.MaxPool2d("p", 2), relu)),
-    "strides past the window": ((2, 9, 9), (first, nn.MaxPool2d("p", 2, stride=3))),
+    "strides past the window": ((2, 9, 9), (first, nn.AvgPool2d("p", 2, stride=3))),
     "dropout": ((2, 4, 5), (nn.Dropout("d", 0.3), flat, fc("a", 40, 17), relu, nn.Dropout("e", 0.5))),
     "dropout of images": ((2, 5, 5), (first, nn.Dropout("d", 0.4), conv("e", 3, 2, 3, padding=1))),
     "normalised features": ((20,), (fc("a", 20, 18), nn.BatchNorm1d("n", 18), relu)),

@@ -31,20 +31,18 @@ class SimpleStage:
     def forward(self, *_: Array, count: int) -> None:
         """Fill y for the first `count` samples."""
         blocks = -(-count // self.x.lanes)
-        self.fill(self.x.inside(blocks), self.y.inside(blocks))
+        self._fill(self.x.inside(blocks), self.y.inside(blocks))
 
     def backward(self, *_: Array, count: int) -> None:
         """Fill the cotangent of x, if it is wanted, from that of y."""
         if not self.x.is_data:
             a, blocks = (self.x, self.y), -(-count // self.x.lanes)
-            self.fill_back(self.x.inside(blocks), *(each.inside(blocks, bar=True) for each in a))
+            self._fill_back(self.x.inside(blocks), *(each.inside(blocks, bar=True) for each in a))
 
-    def fill(self, x: Array, y: Array) -> None:
-        """Fill y: a copy."""
+    def _fill(self, x: Array, y: Array) -> None:
         np.copyto(y, x)
 
-    def fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
-        """Fill x_bar."""
+    def _fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
         np.copyto(x_bar, y_bar)
 
 
@@ -89,12 +87,10 @@ class SumStage:
 class ReluStage(SimpleStage):
     """y = max(x, 0); NaN stays NaN."""
 
-    def fill(self, x: Array, y: Array) -> None:
-        """Fill y."""
+    def _fill(self, x: Array, y: Array) -> None:
         np.maximum(x, 0, out=y)
 
-    def fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
-        """Fill x_bar: y_bar where x > 0, else 0."""
+    def _fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
         np.copyto(x_bar, 0)
         np.copyto(x_bar, y_bar, where=np.greater(x, 0, out=_flags(x)))
 
@@ -109,8 +105,7 @@ class BellStage(SimpleStage):
         super().__init__(x)
         self.tanh = tanh
 
-    def fill(self, x: Array, y: Array) -> None:
-        """Fill y; of the logistic function 1 or t, over 1 + t."""
+    def _fill(self, x: Array, y: Array) -> None:
         if self.tanh:
             np.tanh(x, out=y)
             return
@@ -120,8 +115,7 @@ class BellStage(SimpleStage):
         t += 1
         y /= t
 
-    def fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
-        """Fill x_bar."""
+    def _fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
         t = self._falling(x)
         np.multiply(y_bar, 4 if self.tanh else 1, out=x_bar)
         x_bar *= t
@@ -158,12 +152,10 @@ class DropoutStage(SimpleStage):
         layout.gather(kept.reshape(-1), np.arange(count), keep.rows, keep.value, x.entries, *steps, threads)
         super().forward(count=count)
 
-    def fill(self, x: Array, y: Array) -> None:
-        """Fill y: 0 where keep is, whatever x is."""
+    def _fill(self, x: Array, y: Array) -> None:
         keep = self.keep.planes(self.x.blocks)[: len(x)]
         np.copyto(y, 0)
         np.multiply(x, keep, out=y, where=np.not_equal(keep, 0, out=_flags(x)))
 
-    def fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
-        """Fill x_bar alike."""
-        self.fill(y_bar, x_bar)
+    def _fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
+        self._fill(y_bar, x_bar)
