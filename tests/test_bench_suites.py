@@ -41,10 +41,11 @@ def plan(*peers: str, **changes: Any) -> Plan:
 
 
 NAMES = (
-    "checkpoint", "conv", "epoch", "import", "layerwise", "limits", "optimizer", "scaling", "sparse", "sparse-conv",
-    "sparse-net", "sparse-pivot", "sparse-products", "sparse-step", "train-cnn", "train-mlp", "train-norm",
+    "batch-many", "batch-one", "checkpoint", "conv", "epoch", "import", "layerwise", "limits", "optimizer", "scaling",
+    "sparse", "sparse-conv", "sparse-net", "sparse-pivot", "sparse-products", "sparse-step", "train-cnn", "train-mlp",
+    "train-norm",
 )  # fmt: skip
-SPARSE = {name for name in NAMES if name.startswith("sparse")}
+SPARSE = {name for name in NAMES if name.startswith(("sparse", "batch"))}
 
 
 def test_every_file_of_the_folder_lists_its_suites() -> None:
@@ -77,7 +78,7 @@ TAKE_PART = {
     "torch": {"conv", "epoch", "limits", "optimizer", "scaling", "train-cnn", "train-mlp", "train-norm"} | SPARSE,
     "autograd": {"train-mlp"},
     "mygrad": {"conv", "train-cnn", "train-mlp"},
-    "scipy": {"limits", "sparse", "sparse-pivot", "sparse-products"},
+    "scipy": {"batch-many", "batch-one", "limits", "sparse", "sparse-pivot", "sparse-products"},
 }
 
 

@@ -36,6 +36,7 @@ FUNCTIONS = {
     "laplace_gradient": "step.penalty",
     "laplace_prox": "step.prox",
     "momentum_step": "step.optimizer",
+    "prepared": "sparse.times",
     "swap_search": "layerwise.swaps",
     "times": "sparse.times",
 }

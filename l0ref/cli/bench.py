@@ -21,6 +21,7 @@ examples:
   l0ref bench scaling --peers torch --figure s.png      cost against size, with the fitted exponents
   l0ref bench sparse --figure d.png                     time against density: where zeros pay, and where not
   l0ref bench conv --threads 1 --rounds 15 --peers none our own times only
+  l0ref bench --summary FILE                            every goal of speed on this machine, in some ten minutes
   OPENBLAS_CORETYPE=Haswell l0ref bench train-mlp       as on a processor without AVX-512
 
 A fresh process measures, with --threads threads in every library alike, pinned to processors where the system
@@ -54,34 +55,46 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p.add_argument("--seed", type=integer, default=0, metavar="N", help="of weights, images and labels; default 0")
     p.add_argument("--json", metavar="FILE", help="write environment and rows as JSON")
     p.add_argument("--figure", metavar="FILE", help="draw the times as PNG")
+    p.add_argument(
+        "--summary", metavar="FILE", help="write the goals of speed beside what is measured, with verdicts: one run"
+    )
     p.set_defaults(run=run)
     return [p]
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the tables, write the files; return 0."""
+    from l0ref.bench import summary
+    from l0ref.bench.environment import environment_text
     from l0ref.bench.plan import make_plan
     from l0ref.bench.worker import run_in_worker
 
     if arguments.list:
         sys.stdout.write(listing() + "\n")
         return 0
+    rounds = arguments.rounds
+    if arguments.summary and not arguments.suites:
+        rounds = summary.ROUNDS if rounds is None else rounds
     try:
         plan = make_plan(
-            arguments.suites,
-            rounds=arguments.rounds,
+            arguments.suites or (summary.SUITES if arguments.summary else ()),
+            rounds=rounds,
             threads=arguments.threads,
-            peers=arguments.peers,
+            peers=summary.PEERS if arguments.summary and arguments.peers is None else arguments.peers,
             quick=arguments.quick,
             seed=arguments.seed,
         )
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
-    for flag in ("json", "figure"):
+    for flag in ("json", "figure", "summary"):
         check_file(flag, getattr(arguments, flag))
     found = run_in_worker(plan)
     if arguments.json:
         write_atomic(Path(arguments.json), json_bytes(found))
+    if arguments.summary:
+        text = f"{environment_text(found['environment'])}\n\n{summary.summary_text(found['rows'])}\n"
+        sys.stdout.write(f"\n{text}")
+        write_atomic(Path(arguments.summary), text.encode())
     if arguments.figure:
         load_matplotlib()
         from l0ref.report.figures.bench import bench_png

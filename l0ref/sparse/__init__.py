@@ -3,6 +3,7 @@
     Pattern, BlockPattern    which entries, or tiles, of a matrix are stored; immutable, and checked when made
     CSR, BCSR                a pattern and its values: a sparse matrix as a value
     spmv, spmm               W x and W X, and with `transposed` W^T x and W^T X
+    plan                     a prepared product with single samples
     sddmm                    the stored entries of A B^T
     sparse_linear, block_sparse_linear, sparse_conv2d    the layers, with activations laid out as in `l0ref.ops`
 
@@ -25,6 +26,7 @@ from l0ref.sparse.csr import CSR
 from l0ref.sparse.linear import block_sparse_linear, sparse_linear
 from l0ref.sparse.matmul import sddmm, spmm, spmv
 from l0ref.sparse.pattern import Pattern
+from l0ref.sparse.plan import plan
 
 __all__ = [
     "BCSR",
@@ -32,6 +34,7 @@ __all__ = [
     "BlockPattern",
     "Pattern",
     "block_sparse_linear",
+    "plan",
     "sddmm",
     "sparse_conv2d",
     "sparse_linear",

@@ -27,8 +27,6 @@ from l0ref.validate import pair
 BUDGET = 32_000_000  # bytes of values that a chain for inference may have; it takes more samples in several goes
 
 
-KINDS = {"Linear", "SparseLinear", "Conv2d", "SparseConv2d", "BatchNorm1d", "BatchNorm2d", "Dropout", "MaxPool2d"}
-KINDS |= {"AvgPool2d", "GlobalAvgPool2d", "Flatten", "Residual"}
 FUNCTIONS: dict[str, Callable[[Activation], Any]] = {
     "ReLU": ReluStage,
     "Sigmoid": lambda x: BellStage(x, tanh=False),
@@ -87,8 +85,8 @@ class _Builder:
             kind = _kind(layer)
             if kind in FUNCTIONS:
                 x = self._added(FUNCTIONS[kind](x))
-            elif kind in KINDS:
-                x = getattr(self, f"_add_{kind.lower()}")(layer, x, rest)
+            elif kind in LAYERS:
+                x = LAYERS[kind](self, layer, x, rest)
             else:
                 raise NotCovered(f"layer {layer.name!r} is a {kind}")
         return x
@@ -105,23 +103,23 @@ class _Builder:
         x.fix()
         return x
 
-    def _add_linear(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_linear(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         if x.entries < x.lanes:
             raise NotCovered(f"layer {layer.name!r} has {x.entries} inputs, fewer than a vector has lanes, {x.lanes}")
         norm, x = self._norm_of(rest), self._plain(x)
         return self._weighted(layer, LinearStage(x, layer.out_features, relu=_taken(rest, "ReLU")), norm)
 
-    def _add_sparselinear(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_sparselinear(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         return self._weighted(layer, SparseLinearStage(self._plain(x), layer.pattern, relu=_taken(rest, "ReLU")))
 
-    def _add_conv2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_conv2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         if layer.groups != 1:
             raise NotCovered(f"layer {layer.name!r} has groups={layer.groups}")
         norm = self._norm_of(rest)
         after = {"relu": _taken(rest, "ReLU"), "pooled": _halved(rest)}
         return self._weighted(layer, ConvolutionStage(x, layer.out_channels, _windows(layer), **after), norm)
 
-    def _add_sparseconv2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_sparseconv2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         after: dict[str, Any] = {"relu": _taken(rest, "ReLU"), "pooled": _halved(rest), "groups": layer.groups}
         x = self._plain(x)
         return self._weighted(
@@ -140,42 +138,56 @@ class _Builder:
             return None
         return _norm(rest.pop(0))
 
-    def _add_batchnorm2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_batchnorm(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         relu, norm = _taken(rest, "ReLU"), _norm(layer)
         if self.training:
             stage = NormalizationStage(x, norm, relu=relu)
             return self._added(stage, f"{norm.name}.weight", f"{norm.name}.bias")
         return self._added(AffineStage(x, relu=relu), norm=norm)
 
-    _add_batchnorm1d = _add_batchnorm2d
-
-    def _add_dropout(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_dropout(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         return self._added(DropoutStage(x, layer.p)) if self.training else x
 
-    def _add_maxpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_maxpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         if not _halved([layer]):
             raise NotCovered(f"layer {layer.name!r} is a max-pool of other windows than adjacent ones of 2 x 2")
         return self._added(LargestStage(self._plain(x)))
 
-    def _add_avgpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_avgpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         if (windows := _windows(layer)).padding != (0, 0):
             raise NotCovered(f"layer {layer.name!r} is an average pool with padding={layer.padding}")
         return self._added(MeanStage(x, windows))
 
-    def _add_globalavgpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_globalavgpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         self.is_flat = True
         return self._added(MeanStage(x, Windows(x.shape[1:], (1, 1), (0, 0))))
 
-    def _add_flatten(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_flatten(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         self.is_flat = True
         return x if x.shape[1:] == (1, 1) else Branch(self._plain(x), is_flat=True)
 
-    def _add_residual(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+    def add_residual(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         fork = ForkStage(x)
         self._added(fork)
         main = self._through(layer.body, x)  # first, as dropout draws
         side = self._through(layer.shortcut, fork.other)
         return self._added(SumStage(main, side, relu=_taken(rest, "ReLU")))
+
+
+LAYERS: dict[str, Callable[[_Builder, Any, Activation, list[Any]], Activation]] = {
+    "Linear": _Builder.add_linear,
+    "SparseLinear": _Builder.add_sparselinear,
+    "Conv2d": _Builder.add_conv2d,
+    "SparseConv2d": _Builder.add_sparseconv2d,
+    "BatchNorm1d": _Builder.add_batchnorm,
+    "BatchNorm2d": _Builder.add_batchnorm,
+    "Dropout": _Builder.add_dropout,
+    "MaxPool2d": _Builder.add_maxpool2d,
+    "AvgPool2d": _Builder.add_avgpool2d,
+    "GlobalAvgPool2d": _Builder.add_globalavgpool2d,
+    "Flatten": _Builder.add_flatten,
+    "Residual": _Builder.add_residual,
+}
 
 
 def _kind(layer: Any) -> str:

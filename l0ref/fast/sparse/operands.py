@@ -15,13 +15,14 @@ The caller chooses the number of threads, from `work` and the products around th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from math import inf, prod
 from typing import Any
 
 import numpy as np
 
-from l0ref.fast.machine.policy import LOADED, flat, threads_for_call
+from l0ref.fast.machine.policy import LOADED, flat, threads_for, threads_for_call
 from l0ref.fast.machine.scratch import room
 from l0ref.fast.machine.target import lanes
 from l0ref.fast.products.layout import steps_of
@@ -65,6 +66,11 @@ class Entries:
         """Fill y, (M,)."""
         w = flat(values), self.pattern.indptr, self.pattern.indices
         sparse_vector.multiply(w, x, b, y, threads_for_call(ALONE * values.size))
+
+    def prepared(self, values: Array, b: Array) -> Callable[[Array, Array], None]:
+        """Return `multiply` of x and y alone."""
+        w, threads = (flat(values), self.pattern.indptr, self.pattern.indices), threads_for(ALONE * values.size // 3)
+        return lambda x, y: sparse_vector.multiply(w, x, b, y, threads)
 
     def contract(
         self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair, *, threads: int
@@ -126,6 +132,10 @@ class Tiles:
         """Fill y, (M,)."""
         w, sizes = (flat(values), self.pattern.indptr, self.pattern.indices), self._sizes
         sparse_tiles.multiply(w, x, b, y, sizes, lanes(x.dtype), threads_for_call(ALONE * values.size))
+
+    def prepared(self, values: Array, b: Array) -> Callable[[Array, Array], None]:
+        """Return `multiply` of x and y alone."""
+        return lambda x, y: self.multiply(values, flat(x), b, y)
 
     def contract(
         self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair, *, threads: int

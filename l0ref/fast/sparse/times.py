@@ -40,6 +40,12 @@ def _product_of(pattern: AnyPattern, shape: tuple[int, ...], dtype: Any) -> Prod
     return lambda values, x: multiply(pattern, values, Batch(x))
 
 
+def prepared(pattern: AnyPattern, values: Array) -> Callable[[Array, Array], None]:
+    """Return a function of (x, y) that fills y, (M,), with W x for an x, (D,), without gaps; it asks for nothing."""
+    matrix, b = operand(pattern), no_bias(pattern.shape[0], values.dtype)
+    return matrix.prepared(values, b)
+
+
 def _with_vector(pattern: AnyPattern, dtype: Any) -> Product:
     matrix, b = operand(pattern), no_bias(pattern.shape[0], dtype)
 

@@ -1,0 +1,51 @@
+"""`batch-one`: one sample, through a sparse matrix by a prepared product, and through a compact network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from l0ref.bench.suites.sparse_net import work as network_work
+from l0ref.bench.suites.sparse_products import TINY, make, sparse_multipliers
+from l0ref.bench.suites.sparse_products import work as product_work
+from l0ref.bench.work import OURS, Contender, Plan, Suite, Work, named, repeated
+from l0ref.nn import lenet_300_100, mlp
+from l0ref.sparse import plan as prepared
+
+LAYERS = ((784, 300), (300, 100), (800, 500), (4096, 4096))  # features in and out
+DENSITIES = (10, 5, 1)  # percent
+
+
+def works(plan: Plan) -> Iterator[Work]:
+    """W x for one x, float32: `sparse.plan(w)` beside `w @ x`, and the peers; then LeNet-300-100 at 95 % zeros.
+
+    GB/s are the bytes of the stored matrix, which a product must read once, over the time; of dense contenders they say
+    nothing. `l0ref bench limits` has the bandwidth to hold them against.
+    """
+    for layer in TINY if plan.quick else LAYERS:
+        for density in (10,) if plan.quick else DENSITIES:
+            p = make(layer, 1, density=density, blocksize=(1, 1), seed=plan.seed)
+            product = prepared(p.stored)
+            contenders = [
+                Contender(OURS, repeated(partial(product, p.x)), answer=named("product")),
+                Contender("l0ref, w @ x", repeated(partial(p.stored.__matmul__, p.x)), answer=named("product")),
+                *sparse_multipliers(p, plan),
+            ]
+            name = f"{layer[0]} x {layer[1]}, one sample, density = {density} %"
+            rate = (float(p.stored.nbytes), "GB/s")
+            yield Work(name, contenders, {"": p.truth}, tolerance=1e-5, turn=0.02, rate=rate)
+    model = mlp((64, 48, 10), seed=plan.seed) if plan.quick else lenet_300_100(seed=plan.seed)
+    yield network_work("a small network" if plan.quick else "LeNet-300-100", model, 1, plan)
+
+
+def many(plan: Plan) -> Iterator[Work]:
+    """The same weights times 128 samples, by `w @ x`: see `sparse-products`."""
+    for layer in TINY if plan.quick else LAYERS:
+        for density in (10,) if plan.quick else DENSITIES:
+            yield product_work(layer, 16 if plan.quick else 128, density, plan)
+
+
+SUITES = (
+    Suite("batch-one", "one sample: prepared sparse products, and a compact network", works),
+    Suite("batch-many", "128 samples times sparse weights, from 784 x 300 to 4096 x 4096", many),
+)

@@ -1,0 +1,101 @@
+"""`l0ref bench --summary`: the goals of speed, each beside what was measured, with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from l0ref.bench.work import OURS
+from l0ref.tables import table
+
+SUITES = ("train-mlp", "train-cnn", "conv", "train-norm", "batch-one", "batch-many")
+PEERS = "torch,limits"
+ROUNDS = 5  # the fewest of which a ratio is given
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Goal(NamedTuple):
+    """A ratio that is wanted: the time of the best peer over ours, in the worst of the works.
+
+    what, beside  of the table
+    suite         where it is measured
+    works, peers  say of the name of a work, or of a contender, whether it belongs to it
+    least         the ratio
+    """
+
+    what: str
+    beside: str
+    suite: str
+    works: Callable[[str], bool]
+    peers: Callable[[str], bool]
+    least: float
+
+
+def _has(*parts: str, without: str = "\0") -> Callable[[str], bool]:
+    """Return whether a name has all these parts, and not another."""
+    return lambda name: all(part in name for part in parts) and without not in name
+
+
+def _eager(name: str) -> bool:
+    return name in ("torch, Adam", "torch, fused Adam")
+
+
+PENALISED, PLAIN, LAST = _has("torch", without="no penalty"), _has("torch", "no penalty"), "channels_last"
+GOALS = (
+    Goal("LeNet-300-100 step, penalty", "PyTorch, with penalty", "train-mlp", _has("LeNet"), PENALISED, 2.5),
+    Goal("same", "PyTorch, without", "train-mlp", _has("LeNet"), PLAIN, 1.6),
+    Goal("same", "matrix products alone, NumPy", "train-mlp", _has("LeNet"), _has("products"), 1 / 1.15),
+    Goal("LeNet-5 step, penalty", "channels_last, with", "train-cnn", _has("LeNet"), _has(LAST, without="no pen"), 2.2),
+    Goal("same", "channels_last, without", "train-cnn", _has("LeNet"), _has(LAST, "no penalty"), 1.9),
+    Goal("64 -> 64 3x3, forward + backward", LAST, "conv", _has("64 -> 64", "backward"), _has(LAST), 1.3),
+    Goal("LeNet conv1, forward + backward", "NCHW", "conv", _has("conv1", "back"), _has("torch", without=LAST), 1.5),
+    *(
+        goal
+        for name in ("vgg_small", "resnet_small")
+        for goal in (
+            Goal(f"{name} step, penalty", "PyTorch eager", "train-norm", _has(f"{name} step"), _eager, 1.5),
+            Goal("same", LAST, "train-norm", _has(f"{name} step"), _has(LAST, without="no penalty"), 1.3),
+            Goal(f"{name} logits, 512 images", LAST, "train-norm", _has(f"{name} logits"), _has(LAST), 1.5),
+        )
+    ),
+    Goal(
+        "one sample, 784x300 to 4096x4096", "PyTorch CSR", "batch-one",
+        lambda name: "one sample" in name and not name.startswith("300 x 100"), _has("torch CSR"), 1.2,
+    ),
+    Goal("one sample, every size", "NumPy, dense", "batch-one", _has("one sample"), _has("dense, NumPy"), 1.0),
+    Goal(
+        "128 samples, 784x300 and larger", "PyTorch CSR", "batch-many",
+        lambda name: not name.startswith("300 x 100"), _has("torch CSR"), 2.0,
+    ),
+    Goal("128 samples, 300x100", "PyTorch CSR", "batch-many", _has("300 x 100"), _has("torch CSR"), 1.5),
+    Goal("compact LeNet-300-100, one sample", "PyTorch, dense", "batch-one", _has("LeNet"), _has("torch"), 2.0),
+)  # fmt: skip
+
+
+def summary_text(rows: Rows) -> str:
+    """Return the table: goal, measured ratios (lowest and highest, where there are several works), verdict.
+
+    Below 5 rounds, and where no peer took part, there is no verdict.
+    """
+    cells = []
+    for goal in GOALS:
+        found = sorted(ratios(rows, goal))
+        measured = "-" if not found else " .. ".join(f"{r:.2f}" for r in dict.fromkeys((found[0], found[-1])))
+        verdict = "-" if not found else "reached" if found[0] >= goal.least else "missed"
+        cells.append([goal.what, goal.beside, f"{goal.least:.2f}", measured, verdict])
+    return table(["work", "beside", "goal", "measured", "verdict"], cells)
+
+
+def ratios(rows: Rows, goal: Goal) -> list[float]:
+    """Return the time of the best peer over ours, for each work of a goal that both took part in."""
+    times: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["suite"] == goal.suite and goal.works(row["work"]) and row.get("rounds", 0) >= ROUNDS:
+            times.setdefault(row["work"], {})[row["contender"]] = row["median_s"]
+    found = []
+    for contenders in times.values():
+        peers = [t for name, t in contenders.items() if name != OURS and goal.peers(name)]
+        if peers and OURS in contenders:
+            found.append(min(peers) / contenders[OURS])
+    return found

@@ -1,0 +1,65 @@
+"""A product of one matrix with many single samples: what can be found out before the first one is found out once.
+
+``w @ x`` asks at every call for types and shapes, and for the way this product is computed. For a small layer that
+takes as long as the product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from l0ref.autodiff.op import compiled
+from l0ref.sparse.stored import Stored
+from l0ref.validate import Array, flag
+
+DENSE = 0.12  # density from which on a dense product is faster, where the dense matrix stays in the cache
+
+
+class Plan:
+    """A function of one sample: ``plan(w)(x)`` is ``w @ x`` for a vector x.
+
+    w         the matrix
+    is_dense  whether the product is dense: also the zeros are multiplied then, and stored in this plan
+
+    A sample that is no vector of the type of w, or has gaps, is passed to ``w @ x``, which refuses it or finds a way.
+    """
+
+    __slots__ = ("_dense", "_dtype", "_fill", "_rows", "_shape", "is_dense", "w")
+
+    def __init__(self, w: Stored, *, is_dense: bool) -> None:
+        quick = compiled("prepared")
+        self.w, self.is_dense = w, is_dense
+        self._rows, self._shape, self._dtype = w.shape[0], w.shape[1:], w.dtype
+        self._dense = w.to_dense() if is_dense else None
+        self._fill = quick(w.pattern, w.values) if quick and not is_dense else None
+
+    def __call__(self, x: Array) -> Array:
+        """Return W x, (M,), as a fresh array."""
+        if type(x) is np.ndarray and x.dtype == self._dtype and x.shape == self._shape and x.flags.c_contiguous:
+            y: Array = np.empty(self._rows, self._dtype)
+            if self._dense is not None:
+                return np.dot(self._dense, x, out=y)
+            if self._fill is not None:
+                self._fill(x, y)
+                return y
+        return self.w @ x
+
+    def __repr__(self) -> str:
+        return f"Plan({'dense' if self.is_dense else 'sparse'}, {self.w!r})"
+
+
+def plan(w: Stored, *, dense: bool | None = None) -> Plan:
+    """Return a function of single samples x that is faster than ``w @ x``, above all for small matrices.
+
+    dense  whether also the zeros are multiplied, by BLAS; None: from a density of 12 % on, where the dense matrix has
+           half a million entries at most. It takes the memory of the dense matrix
+
+    >>> import numpy as np
+    >>> from l0ref.sparse import CSR, plan
+    >>> times_w = plan(CSR.from_dense(np.array([[0.0, 2.0, 0.0], [1.0, 0.0, 3.0]])), dense=False)
+    >>> times_w(np.array([1.0, 10.0, 100.0])).tolist()
+    [20.0, 301.0]
+    """
+    if dense is None:
+        dense = w.density >= DENSE and w.shape[0] * w.shape[1] <= 500_000
+    return Plan(w, is_dense=flag("dense", dense))
