@@ -207,6 +207,7 @@ def test_what_goes_on_is_the_same_comparison(run: Commands, tmp_path: Path, caps
     new = ["--epochs", "1", "--finetune-epochs", "1", "--ratios", "4", "--out", str(tmp_path / "new")]
     assert main(["compare", *job, *new]) == 0
     assert result(out) == result(tmp_path / "new")
+    assert main([*go_on, "--finetune-epochs", "2", "--override", "finetune-epochs"]) == 0
     found = json.loads((out / "compare.json").read_text(encoding="utf-8"))
     found["data"]["train"] = "0" * 64
     for broken, said in {

@@ -190,6 +190,15 @@ def test_what_a_killed_job_left_is_found(tmp_path: Path) -> None:
     assert visible(tmp_path) == {"x/report.json": "new", "x/unfinished/partial.npz": "killed"}
 
 
+def test_what_a_killed_write_left_is_no_part_of_a_result(tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    result(out, "old", "report.json")
+    (out / NEW).mkdir()
+    write(out / NEW, "killed", "partial.npz", ".model.npz.12.ab.tmp")
+    result(out, "new", "report.json", overwrite=True)
+    assert sorted(path.name for path in out.iterdir()) == [MARKER, "report.json"]
+
+
 def write_killed(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "x" / NEW
     folder.mkdir(parents=True)
