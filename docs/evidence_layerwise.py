@@ -61,7 +61,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "runs": tuple(name for name in RUNS if name != "Net-Trim + least squares"),
     },
     "samples": {
-        "amounts": (0.95,), "samples": (100, 300, 1000, 3000, 10000), "epochs": (10, 3),
+        "amounts": (0.95,), "samples": (100, 300, 1000, 3000), "epochs": (10, 3),
         "runs": ("magnitude + least squares", "l0_constrained"),
     },
 }  # fmt: skip
@@ -176,7 +176,50 @@ def tables() -> str:
                 seconds = statistics.median(r["seconds"] for r in rows)
                 out.append(f"| {name} | {' | '.join(cells)} | {seconds:.1f} | {len(rows)} |")
             out.append("")
-    return "\n".join(out)
+    return "\n".join([*out, *by_samples()])
+
+
+def by_samples() -> list[str]:
+    """Return the table by the number of calibration images: a line each, both methods side by side."""
+    done = numbers("samples")
+    if not done:
+        return []
+    runs = list(dict.fromkeys(r["method"] for r in done))
+    out = [
+        f"**LeNet-300-100, {100 * done[0]['amount']:g} % of the weights gone, by the number of calibration images.**\n"
+    ]
+    out += [
+        "| images | method | change of the outputs, calibration | the same, held out | held out / calibration "
+        "| test error in % | fine-tuned | seeds |\n|---|---|---|---|---|---|---|---|"
+    ]
+    for samples in sorted({r["samples"] for r in done}):
+        for name in runs:
+            rows = [r for r in done if (r["samples"], r["method"]) == (samples, name)]
+            rows = [r | {"gap": r["error_unseen"] / r["error_seen"]} for r in rows]
+            cells = [spread(rows, k, 1, 3) for k in ("error_seen", "error_unseen")] + [spread(rows, "gap", 1, 1)]
+            cells += [spread(rows, k, 100, 2) for k in ("pruned", "finetuned")]
+            out.append(f"| {samples:,} | {name} | {' | '.join(cells)} | {len(rows)} |")
+    return [*out, ""]
+
+
+def sample_pictures() -> str:
+    """Return the figure by the number of calibration images: change of outputs and test error, means over seeds."""
+    done = numbers("samples")
+    ways = {
+        "change of outputs": (("error_seen", "calibration"), ("error_unseen", "held out")),
+        "test error in %": (("pruned", "without fine-tuning"), ("finetuned", "fine-tuned")),
+    }
+    panels = []
+    for title, parts in ways.items():
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for (key, said), name in ((part, m) for part in parts for m in dict.fromkeys(r["method"] for r in done)):
+            scale = 1.0 if title.startswith("change") else 100.0
+            lines[f"{name}, {said}"] = [
+                (n, scale * statistics.fmean(r[key] for r in done if (r["samples"], r["method"]) == (n, name)))
+                for n in sorted({r["samples"] for r in done})
+            ]
+        panels.append(Panel(title, lines, "calibration images", title, log="xy"))
+    return figure(panels)
 
 
 def pictures() -> str:
@@ -204,6 +247,8 @@ def draw() -> None:
     after = rest.partition(MARKS[1])[2]
     PAGE.write_text(f"{before}{MARKS[0]}\n\n{tables()}\n{MARKS[1]}{after}", encoding="utf-8")
     (HERE.parent / "figures" / "evidence.svg").write_text(pictures(), encoding="utf-8")
+    if numbers("samples"):
+        (HERE.parent / "figures" / "evidence_samples.svg").write_text(sample_pictures(), encoding="utf-8")
 
 
 def main(what: str) -> None:

@@ -50,20 +50,23 @@ def main(*, fast: bool = False, out: Path | None = None) -> dict[str, float]:
     print(f"{len(changes)} swaps          f = {f[-1]:.3f}")
     print(f"branch and bound f = {found.upper:.3f}, at least {found.lower:.3f}, after {found.nodes} nodes")
 
-    picture = Figure(figsize=(8, 3.2), layout="constrained")
-    left, right = picture.subplots(1, 2)
+    picture = Figure(figsize=(11, 3.2), layout="constrained")
+    left, middle, right = picture.subplots(1, 3)
     left.plot(range(len(f)), f, "o-")
     left.axhline(found.upper, color="k", linestyle=":", label="smallest f")
     left.set(xlabel="swaps", ylabel="squared error f")
-    right.step(found.record["seconds"], found.record["upper"], where="post", label="best found")
-    right.step(found.record["seconds"], found.record["lower"], where="post", label="no support is below")
-    right.set(xlabel="seconds", ylabel="squared error f")
-    for axes in (left, right):
+    seconds, lower, upper = (found.record[name] for name in ("seconds", "lower", "upper"))
+    middle.step(seconds, upper, where="post", label="best found")
+    middle.step(seconds, lower, where="post", label="no support is below")
+    middle.set(xlabel="seconds", ylabel="squared error f")
+    right.step(seconds, (upper - lower) / upper, where="post", label="what is not proven")
+    right.set(xlabel="seconds", ylabel="gap, part of the best f", ylim=(0, None))
+    for axes in (left, middle, right):
         axes.legend()
     picture.savefig(out or Path(__file__).with_name("one_neuron.png"))
     return {
         "magnitude": f[0], "swaps": f[-1], "upper": found.upper, "lower": found.lower, "nodes": float(found.nodes),
-        "proven": float(found.proven),
+        "proven": float(found.proven), "gap": float((upper[-1] - lower[-1]) / upper[-1]),
     }  # fmt: skip
 
 

@@ -105,3 +105,4 @@ def test_ex08_swaps_end_at_what_is_proven(tmp_path: Path) -> None:
     assert found["proven"]
     assert found["lower"] <= found["upper"] <= found["swaps"] * (1 + 1e-9)
     assert found["swaps"] < 0.5 * found["magnitude"]
+    assert 0 <= found["gap"] < 1e-5
