@@ -22,10 +22,10 @@ def run(name: str, **options: Any) -> dict[str, float]:
     return found
 
 
-def test_there_are_eight_and_each_is_tested() -> None:
+def test_there_are_nine_and_each_is_tested() -> None:
     tested = {name for name in globals() if name.startswith("test_ex0")}
     assert {name.split("_")[0] for name in NAMES} == {name.split("_")[1] for name in tested}
-    assert len(NAMES) == 8
+    assert len(NAMES) == 9
 
 
 def test_ex01_tape_and_paper_agree() -> None:

@@ -91,13 +91,15 @@ def test_no_cut_lies_above_a_true_value_and_the_optimum_is_that_of_brute_force(
     best = int(np.argmin([value.c for value in values]))
     proven = cutting_planes(neuron, 3)
     assert proven.upper == pytest.approx(values[best].c, rel=1e-9)
-    np.testing.assert_array_equal(proven.support, supports[best])
+    np.testing.assert_array_equal(proven.record["support"], supports[best])
     assert proven.lower == pytest.approx(proven.upper, rel=1e-8)
-    lower, upper = np.array(proven.bounds).T
+    lower, upper = proven.record["lower"], proven.record["upper"]
     assert (np.diff(lower) >= 0).all()
     assert (np.diff(upper) <= 0).all()
     assert (lower <= values[best].c * (1 + 1e-7)).all()
+    assert proven.proven
     few = cutting_planes(neuron, 3, rounds=1)
+    assert not few.proven
     assert few.lower < few.upper  # stopped early, the bounds are true and apart
 
 
@@ -105,8 +107,8 @@ def test_a_bias_is_in_every_support_and_not_counted(rng: np.random.Generator) ->
     X = np.column_stack([rng.standard_normal((40, 5)), np.ones(40)])
     y = X[:, 1] * 2 + 3.0
     proven = cutting_planes(Neuron.of(X, y, gamma=1e6, form="linear"), 1, always=1)
-    assert np.flatnonzero(proven.support).tolist() == [1, 5]
-    np.testing.assert_allclose(proven.weights[[1, 5]], [2.0, 3.0], rtol=1e-5)
+    assert np.flatnonzero(proven.record["support"]).tolist() == [1, 5]
+    np.testing.assert_allclose(proven.record["weights"][[1, 5]], [2.0, 3.0], rtol=1e-5)
     with pytest.raises(ArgumentError, match=r"^X has 17 inputs, at most 16 can be proven by cutting planes; use lay"):
         cutting_planes(Neuron.of(np.ones((3, 17)), np.ones(3), gamma=1.0, form="linear"), 1)
 
@@ -126,5 +128,5 @@ def test_nothing_active_and_no_weight(form: str) -> None:
     neuron = Neuron.of(np.ones((4, 2)), np.zeros(4), gamma=1.0, form=form)
     proven = cutting_planes(neuron, 1)
     assert proven.upper == pytest.approx(0.0, abs=1e-12)
-    assert not proven.weights.any()
-    assert cutting_planes(neuron, 0).support.sum() == 0
+    assert not proven.record["weights"].any()
+    assert cutting_planes(neuron, 0).record["support"].sum() == 0

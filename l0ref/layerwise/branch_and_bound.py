@@ -63,8 +63,6 @@ def certify(
     """
     if len(layer.moments) != 1:
         raise ArgumentError(f"layer has {len(layer.moments)} outputs, one is proven at a time; pass layer.row(i)")
-    positive("time_limit", time_limit)
-    show = choose("progress", progress, ("auto", "lines", "none"))
     k = min(budget("k", k, layer.shape[1], "a neuron"), len(layer.gram))
     if incumbent is None:
         support = layer.narrow(solve(layer, k, seed=0, tries=KICKS).support)[0]
@@ -73,7 +71,7 @@ def certify(
     if support.sum() > k:
         raise ArgumentError(f"incumbent has {support.sum()} weights, more than k={k}; give one of at most k")
     search = Search(_Linear(layer), k, support)
-    found = search.run(time_limit, lines=show == "lines" or (show == "auto" and sys.stderr.isatty()))
+    found = search.run(time_limit, progress=progress)
     support = layer.widen(found.record["support"][None])
     return replace(found, record={**found.record, "weights": layer.refit(support), "support": support})
 
@@ -147,8 +145,11 @@ class Search:
         """The bound from which on a node need not be split."""
         return self.upper * (1 - GAP)
 
-    def run(self, time_limit: float, *, most: float = np.inf, lines: bool = False) -> Certificate:
+    def run(self, time_limit: float, *, most: float = np.inf, progress: str = "none") -> Certificate:
         """Split nodes until the bounds meet, time ends, `most` have been split, or somebody stops it."""
+        show = choose("progress", progress, ("auto", "lines", "none"))
+        lines = show == "lines" or (show == "auto" and sys.stderr.isatty())
+        positive("time_limit", time_limit)
         begin, interrupted, root, told = time.perf_counter(), False, 0.0, 0.0
         start = Groups.start(self.problem.split)
         whole = _Node(0.0, 0, self.forced, ~self.forced, start)  # what is minimised is a sum of squares

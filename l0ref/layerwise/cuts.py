@@ -11,13 +11,13 @@ Ref      Bertsimas, Van Parys (arXiv 1709.10029) for the linear form. That Phan 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, ConfigError
+from l0ref.layerwise.branch_and_bound import Certificate
 from l0ref.layerwise.neuron import Neuron, Value
 from l0ref.layerwise.quadratic import budget
 from l0ref.validate import Array, count
@@ -26,22 +26,12 @@ MOST = 16  # inputs: beyond, the bound does not close in any time
 Support = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Proven:
-    """The best support, with its weights (p); lower = upper within the tolerance, or the rounds ran out.
-
-    bounds  (lower, upper) after each round
-    """
-
-    weights: Array
-    support: Support
-    lower: float
-    upper: float
-    bounds: tuple[tuple[float, float], ...]
-
-
-def cutting_planes(neuron: Neuron, k: int, *, always: int = 0, tolerance: float = 1e-9, rounds: int = 2000) -> Proven:
+def cutting_planes(
+    neuron: Neuron, k: int, *, always: int = 0, tolerance: float = 1e-9, rounds: int = 2000
+) -> Certificate:
     """Return the best support of at most `k` inputs, and the proof: bounds that meet.
+
+    The record has weights and support (p), and lower and upper after each cut; `nodes` counts the cuts.
 
     always     this many of the last inputs are in every support and not counted: 1 for a bias as a column of ones
     tolerance  relative to the upper bound, at which the two count as one
@@ -65,7 +55,10 @@ def cutting_planes(neuron: Neuron, k: int, *, always: int = 0, tolerance: float 
         bounds.append((min(lower, best[0]), best[0]))
         if best[0] - lower <= tolerance * max(best[0], 1e-300):
             break
-    return Proven(best[2], best[1], *bounds[-1], tuple(bounds))
+    lowers, uppers = np.array(bounds).T
+    record = {"weights": best[2], "support": best[1], "lower": lowers, "upper": uppers}
+    proven = best[0] - lower <= tolerance * max(best[0], 1e-300)
+    return Certificate(float(lowers[-1]), float(uppers[-1]), proven, len(cuts), record)
 
 
 def _cut(neuron: Neuron, s: Support, found: Value) -> tuple[Array, float]:

@@ -19,7 +19,9 @@ ROUNDING = 1e-13  # of the largest |F'||b|: a smaller slope counts as 0
 def nonnegative_least_squares(F: Array, b: Array) -> Array:
     """Return argmin over c >= 0 of ||F c - b||^2, F (m, n) and b (m); where several exist, one of them."""
     n = F.shape[1]
-    c, inside, blocked = np.zeros(n), np.zeros(n, bool), np.zeros(n, bool)
+    c, blocked = np.zeros(n), np.zeros(n, bool)
+    inside = np.full(n, n <= len(F))  # begin with all that can be independent: few of them leave again as a rule
+    c = _feasible(F, b, c, inside)
     least = ROUNDING * float((np.abs(F).T @ np.abs(b)).max(initial=0.0))
     for _ in range(10 * n):
         slope = np.where(inside | blocked, -np.inf, F.T @ (b - F @ c))

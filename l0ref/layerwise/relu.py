@@ -16,7 +16,6 @@ Ref  Derived here [I]; how Phan et al. (ICDM 2020) bound their ReLU model beyond
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from l0ref.layerwise.branch_and_bound import Certificate, Search
 from l0ref.layerwise.neuron import Neuron
 from l0ref.layerwise.perspective import MARGIN, Groups, Split, relax
 from l0ref.layerwise.quadratic import budget
-from l0ref.validate import Array, choose, count, positive
+from l0ref.validate import Array, count
 
 ROUNDS = 10  # of forming T, at most, for each penalty
 PENALTIES = (1e3, 1e5)  # of the hard form, over the curvature of the fitted samples
@@ -49,15 +48,13 @@ def prove(
     """
     p = neuron.A.shape[1] - count("always", always)
     budget("k", k, p, "the neuron")
-    show = choose("progress", progress, ("auto", "lines", "none"))
     most = np.inf if nodes is None else count("nodes", nodes)
     forced = np.arange(p + always) >= p
     problem = Relu(neuron)
     dense = np.abs(Groups.start(problem.split).w) * np.where(forced, 0.0, 1.0)
     start = forced | (np.argsort(np.argsort(-dense, kind="stable")) < k)
     search = Search(problem, k + always, start, forced)
-    lines = show == "lines" or (show == "auto" and sys.stderr.isatty())
-    found = search.run(positive("time_limit", time_limit), most=most, lines=lines)
+    found = search.run(time_limit, most=most, progress=progress)
     weights = neuron.value(found.record["support"]).weights
     return dataclasses.replace(found, record={**found.record, "weights": weights})
 

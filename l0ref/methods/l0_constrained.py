@@ -139,13 +139,12 @@ class _Task:
             gamma = STIFF / max(float(np.square(inputs).sum(axis=0).mean()), np.finfo(float).tiny)
             neuron, k = Neuron.of(inputs, y, gamma=gamma, form=form), int(keep[i].sum())
             if cuts:
-                planes = cutting_planes(neuron, k, always=always)
-                weights, lower, upper = planes.weights, planes.lower, planes.upper
+                found = cutting_planes(neuron, k, always=always)
             else:
-                tree = prove(neuron, k, always=always, time_limit=1e9, nodes=nodes)
-                weights, lower, upper = tree.record["weights"], tree.lower, tree.upper
+                found = prove(neuron, k, always=always, time_limit=1e9, nodes=nodes)
+            weights = found.record["weights"]
             w[i, live], b[i] = weights[: len(live)], weights[-1] if always else 0.0
-            apart = max(apart, (upper - lower) / upper if upper > 0 else 0.0)
+            apart = max(apart, (found.upper - found.lower) / found.upper if found.upper > 0 else 0.0)
         return w, b, apart
 
     def act(self, z: Array) -> tuple[Array, Array]:

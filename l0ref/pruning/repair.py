@@ -19,13 +19,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from l0ref.layerwise.quadratic import Quadratic, least_squares
+from l0ref.layerwise.nonnegative import nonnegative_least_squares
+from l0ref.layerwise.quadratic import DEPENDENT, Quadratic, least_squares
 from l0ref.validate import Array, choose
-
-TURNS, ROUNDS = (
-    50,
-    40,
-)  # of coordinate descent over the factors of `reweighting` before each exact solution, and of both
 
 
 def repair(layer: Quadratic, support: Array, *, how: str = "least_squares") -> Array:
@@ -67,17 +63,10 @@ def _bias_and_scale(layer: Quadratic, i: int, S: Index) -> Array:
 
 def _reweighting(layer: Quadratic, i: int, S: Index) -> Array:
     v = layer.trained[i, S]
-    gram, q = layer.gram[np.ix_(S, S)] * np.outer(v, v), layer.moments[i, S] * v
-    c = np.ones(S.size)
-    for _ in range(ROUNDS):
-        for _ in range(TURNS):
-            for j in np.flatnonzero(np.diag(gram) > 0).tolist():
-                c[j] = max(0.0, c[j] + (q[j] - gram[j] @ c) / gram[j, j])
-        P, exact = c > 0, np.zeros_like(c)
-        exact[P] = least_squares(gram[np.ix_(P, P)], q[P])
-        if (exact >= 0).all() and (q - gram @ exact <= 1e-9 * np.abs(q).max())[~P].all():  # no factor wants to move
-            return np.asarray(exact * v)
-    return np.asarray(c * v)
+    values, V = np.linalg.eigh(layer.gram[np.ix_(S, S)] * np.outer(v, v))  # = F'F
+    root = np.sqrt(np.maximum(values, DEPENDENT * values[-1]))
+    inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
+    return np.asarray(v * nonnegative_least_squares(root[:, None] * V.T, inverse * (V.T @ (layer.moments[i, S] * v))))
 
 
 REPAIRS: dict[str, Callable[[Quadratic, int, Index], Array]] = {
