@@ -184,11 +184,29 @@ def test_there_and_back(kind: str) -> None:
 
 
 def test_a_network_without_a_chain_trains_under_masks() -> None:
-    """Dropout has no compiled chain: bits are those of masked training."""
-    data, model = samples("mlp"), prune(nn.mlp((20, 40, 3), seed=1, dropout=0.2, dtype=np.float64), amount=0.9)
+    """Dropout has no compiled chain: bits are those of masked training, running statistics among them."""
+    layers = (
+        nn.Linear("fc1", 20, 40), nn.BatchNorm1d("norm", 40), nn.Dropout("drop", 0.2), nn.ReLU("r"),
+        nn.Linear("fc2", 40, 3),
+    )  # fmt: skip
+    whole = Model.init(layers, input_shape=(20,), seed=1, dtype=np.float64)
+    data, model = samples("mlp"), prune(whole, amount=0.9)
     mine, _, _ = follow_sparse(TUNE, model, data.train, seed=1, progress="none")
     theirs, _ = follow(TUNE, model, data.train, seed=1, progress="none")
-    assert all(mine.params[k].tobytes() == p.tobytes() for k, p in theirs.params.items())
+    assert plain(mine) == plain(theirs)
+    assert (mine.buffers["norm.running_mean"] != model.buffers["norm.running_mean"]).any()
+
+
+def test_rounds_begin_with_an_optimiser_that_remembers_nothing() -> None:
+    """Bit for bit what two trainings of their own make of the two cuts."""
+    data = samples("mlp")
+    dense = train_dense(network("mlp"), data, TUNE, seed=4, progress="none")
+    found = prune_and_tune(dense, data, Cut(0.96), TUNE, seed=4, rounds=2, progress="none")
+    model = dense.stage.model
+    for part, first_epoch in zip(parts_of(Cut(0.96), TUNE, size=model.size, rounds=2), (4, 7), strict=True):
+        start = sweep(part.cut.apply(model, data, seed=4).model).model
+        model, _, _ = follow_sparse(TUNE, start, data.train, seed=4, first_epoch=first_epoch, progress="none")
+    assert plain(found.model) == plain(model)
 
 
 def test_what_a_stopped_training_reached_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +306,9 @@ def test_a_part_says_where_its_schedule_is() -> None:
     assert [part.cut.amount for part in parts] == [0.5, 0.8, 0.889]
     assert [part.recipe.penalty for part in parts] == [PENALTY, PENALTY, TUNE.penalty]
     assert {part.cut.scope for part in parts} == {"layer"}
+    choosy = dataclasses.replace(TUNE, select="best", patience=1)  # the last stage alone chooses an epoch
+    chosen = [(p.recipe.select, p.recipe.patience) for p in parts_of(Cut(0.5), choosy, size=1000, stages=STAGES)]
+    assert chosen == [("last", None), ("last", None), ("best", 1)]
     assert [part.window for part in parts_of(Cut(0.5), TUNE, size=1000, rounds=2)] == [None, None]
 
 
