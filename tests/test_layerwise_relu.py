@@ -104,18 +104,23 @@ def test_a_bias_is_in_every_support_and_not_counted(form: str, rng: np.random.Ge
     assert np.flatnonzero(found.record["support"]).tolist() == [1, 6]
     held = {support: c for support, c in values(neuron, 2).items() if 6 in support}
     assert found.upper == pytest.approx(min(held.values()), rel=1e-6)
+    for _ in range(3):
+        neuron = problem(rng, form, p=7)
+        held = {support: c for support, c in values(neuron, 3).items() if 6 in support}
+        assert prove(neuron, 2, always=1).upper == pytest.approx(min(held.values()), rel=1e-6)
+    neuron = problem(rng, form, p=7)
     with pytest.raises(ArgumentError, match=r"^k=7 is more than the 6 inputs of the neuron; keep at most 6$"):
         prove(neuron, 7, always=1)
 
 
 @pytest.mark.parametrize("shape", [(5, 0), (1, 1), (6, 3), (4, 30), (12, 12)])
 def test_nonnegative_least_squares_ends_at_its_minimum(shape: tuple[int, int], rng: np.random.Generator) -> None:
-    for rank in (max(1, min(shape) // 2), min(shape)):
+    for rank, small in ((max(1, min(shape) // 2), 1.0), (min(shape), 1.0), (min(shape), 1e-4)):
         F = rng.standard_normal((shape[0], max(rank, 0))) @ rng.standard_normal((max(rank, 0), shape[1]))
-        b = rng.standard_normal(shape[0])
+        b = small * rng.standard_normal(shape[0])
         c = nonnegative_least_squares(F, b)
         slope: Array = F.T @ (b - F @ c)
-        size = 1e-9 * np.abs(F).sum()
+        size = 1e-9 * small * np.abs(F).sum()
         assert (c >= 0).all()
         assert np.abs(slope[c > 0]).max(initial=0.0) <= size
         assert slope.max(initial=0.0) <= size
