@@ -127,10 +127,11 @@ def test_compress_killed_at_fifty_random_moments(run: Commands, unbroken: dict[s
     while kills < 50:
         out = tmp_path / str(number)
         arguments = [*COMPRESS, "--checkpoint-every", "0min", "--out", str(out)]
-        while run("compress", *arguments, signal="SIGKILL", after=rng.uniform(0.1, longest)).code == -signal.SIGKILL:
+        while (ended := run("compress", *arguments, after=rng.uniform(0.1, longest))).code == -signal.SIGKILL:
             kills += 1
             if (out / HIDDEN / "run.json").exists():
                 arguments = ["--resume", str(out), "--checkpoint-every", "0min", "--quiet", "--no-figures"]
+        assert ended.code == 0, ended.err
         assert result(out) == unbroken["compress"]
         number += 1
 
@@ -209,6 +210,7 @@ def test_what_goes_on_is_the_same_comparison(run: Commands, tmp_path: Path, caps
     assert result(out) == result(tmp_path / "new")
     assert main([*go_on, "--finetune-epochs", "2", "--override", "finetune-epochs"]) == 0
     found = json.loads((out / "compare.json").read_text(encoding="utf-8"))
+    assert [row["epochs_finetune"] for row in found["rows"]] == [2]  # the earlier point is gone
     found["data"]["train"] = "0" * 64
     for broken, said in {
         "data": "other samples than those of the run in",
