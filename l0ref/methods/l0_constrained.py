@@ -16,13 +16,15 @@ Objectives, constraints, cuts and budgets of the paper are unknown [U]; those he
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Splits
-from l0ref.layerwise import Quadratic, solve
+from l0ref.layerwise import Certificate, Quadratic, solve
 from l0ref.layerwise.cuts import cutting_planes
 from l0ref.layerwise.neuron import FORMS, Neuron
 from l0ref.layerwise.operator import groups_of, layer_of
@@ -49,8 +51,7 @@ def l0_constrained(
 ) -> Pruned:  # fmt: skip
     """Keep in each layer the weights that together answer most like the layer did; see the text of the module.
 
-    scope    with "global" the weights that stay are divided among the layers by `budget`
-    budget   "magnitude", "proportional", "equal_change", or numbers by layer: see `methods.budgets`
+    budget   how the weights that stay are divided among layers, with scope="global": see `methods.budgets`
     samples  of the training set, drawn with `seed`
     ridge    of the linear problem, pulling to the trained weights, see `Quadratic`
     scheme   "cascade", or "parallel": every layer sees the inputs of the trained network
@@ -65,7 +66,7 @@ def l0_constrained(
     choose("scheme", scheme, ("cascade", "parallel"))
     choose("form", form, FORMS)
     choose("proof", proof, ("bounds", "cuts"))
-    count("nodes", nodes)
+    search = cutting_planes if proof == "cuts" else partial(prove, time_limit=1e9, nodes=count("nodes", nodes))
     few = calibration(model, data, samples=samples, seed=seed)
     plan = budget_plan(model, few.x, amount=amount, scope=scope, min_keep=min_keep, budget=budget)
     found, error, activated = model, {}, {}
@@ -76,7 +77,7 @@ def l0_constrained(
             x, z = inputs_and_answers(now, model, key, few.x, group=group)
             task = _Task(model, key, rows, x, z, activation_behind(model.architecture, key))
             if form != "linear" and isinstance(task.activation, ReLU):
-                w, b, apart = task.proven(plan[key][rows], form, cuts=proof == "cuts", nodes=nodes)
+                w, b, apart = task.proven(plan[key][rows], form, search)
                 gap[key] = max(gap.get(key, 0.0), apart)
             else:
                 w = task.solved(plan[key][rows], ridge=nonnegative("ridge", ridge), seed=seed)
@@ -128,7 +129,7 @@ class _Task:
         each = plan.reshape(len(plan), -1).sum(axis=1)
         return np.stack([solve_within(layer.row(i), int(k), before[i], seed=seed) for i, k in enumerate(each)])
 
-    def proven(self, plan: Array, form: str, *, cuts: bool, nodes: int) -> tuple[Array, Array, float]:
+    def proven(self, plan: Array, form: str, search: Callable[..., Certificate]) -> tuple[Array, Array, float]:
         """Weights and biases of every neuron, and the largest gap; the bias is one more input, in every support."""
         apart, w, b = 0.0, np.zeros(self.trained.shape), np.zeros(len(self.trained))
         keep, always = plan.reshape(len(plan), -1), int(self.has_bias)
@@ -138,10 +139,7 @@ class _Task:
             inputs = np.concatenate([self.x[:, live], np.ones((len(self.x), always))], axis=1)
             gamma = STIFF / max(float(np.square(inputs).sum(axis=0).mean()), np.finfo(float).tiny)
             neuron, k = Neuron.of(inputs, y, gamma=gamma, form=form), int(keep[i].sum())
-            if cuts:
-                found = cutting_planes(neuron, k, always=always)
-            else:
-                found = prove(neuron, k, always=always, time_limit=1e9, nodes=nodes)
+            found = search(neuron, k, always=always)
             weights = found.record["weights"]
             w[i, live], b[i] = weights[: len(live)], weights[-1] if always else 0.0
             apart = max(apart, (found.upper - found.lower) / found.upper if found.upper > 0 else 0.0)
