@@ -13,7 +13,7 @@ from l0ref.errors import ArgumentError
 from l0ref.validate import choose, count
 
 # The numbers are part of every published result: append new purposes, never renumber.
-PURPOSES = {"init": 0, "shuffle": 1, "dropout": 2, "prune": 3, "split": 4, "calibrate": 5, "sweep": 6}
+PURPOSES = {"init": 0, "shuffle": 1, "dropout": 2, "prune": 3, "split": 4, "calibrate": 5, "sweep": 6, "augment": 7}
 
 WORD = 2**32  # SeedSequence reads 32-bit words; a longer number would spill into the next entry
 

@@ -26,6 +26,7 @@ FLOORS = {
     "autodiff": 2,
     "ops": 3, "fast": 3, "sparse": 3,
     "nn": 4, "layerwise": 4, "penalty": 4, "optim": 4, "data": 4, "metrics": 4,
+    "distillation": 4,
     "training": 5, "checkpoint": 5,
     "pruning": 6, "deploy": 6, "methods": 6,
     "report": 7, "experiment": 7, "testing": 7, "vectors": 7, "interop": 7, "bench": 7,

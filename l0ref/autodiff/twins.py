@@ -39,6 +39,7 @@ FUNCTIONS = {
     "prepared": "sparse.times",
     "swap_search": "layerwise.swaps",
     "times": "sparse.times",
+    "warp": "dense.warp",
 }
 
 

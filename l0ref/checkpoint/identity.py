@@ -25,7 +25,8 @@ from l0ref.training.loop import Trainer
 from l0ref.training.state import TrainingState
 
 OF_TRAINER = (
-    "recipe", "model", "data", "seed", "validation", "first_epoch", "phase", "after_step", "after_epoch"
+    "recipe", "model", "data", "seed", "validation", "first_epoch", "phase", "batch", "teacher", "after_step",
+    "after_epoch",
 )  # fmt: skip
 OF_STATE = ("params", "masks", "buffers", "slots", "step", "steps", "epoch", "batch", "dropout", "carried")
 PLAIN = (bool, int, float, complex, str, bytes, type(None))

@@ -62,6 +62,10 @@ class Saved:
             if (options.get(name) is not None) != self.run[name]:
                 was = "began with a function" if self.run[name] else "began without"
                 raise ArgumentError(f"{name}={options.get(name)!r}, but the training {was}; pass the same hooks")
+        for name in ("batch", "teacher"):
+            if _told(options.get(name)) != self.run.get(name):
+                told = f"{name}={_told(options.get(name))}"
+                raise ArgumentError(f"{told}, but the training began with {self.run.get(name)}; pass the same")
         if differing := [key for key, value in _environment().items() if self.run["environment"].get(key) != value]:
             told = ", ".join(differing)
             warnings.warn(f"{self.path!r} was written under another {told}; the bits may differ", stacklevel=3)
@@ -134,8 +138,15 @@ def described_run(trainer: Trainer) -> dict[str, Any]:
         "validation": checksum(trainer.validation),
         "after_step": trainer.after_step is not None,
         "after_epoch": trainer.after_epoch is not None,
+        "batch": _told(trainer.batch),
+        "teacher": _told(trainer.teacher),
         "environment": _environment(),
     }
+
+
+def _told(value: Any) -> str | None:
+    """What a file says of a transform or a teacher: a function by its name, a value by its fields."""
+    return None if value is None else getattr(value, "__qualname__", None) or repr(value)
 
 
 _digests: dict[int, tuple[Dataset, str]] = {}  # of the last data sets, which are immutable
@@ -148,7 +159,7 @@ def checksum(data: Dataset | None) -> str | None:
     known = _digests.get(id(data))
     if known is None or known[0] is not data:
         digest = hashlib.sha256(repr((data.x.shape, data.x.dtype.str, data.classes)).encode("ascii"))
-        for array in (data.x, data.y.astype("<i8")):
+        for array in (data.x, data.y.astype("<i8" if data.classes else data.y.dtype)):
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         while len(_digests) >= 4:
             _digests.pop(next(iter(_digests)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,7 @@ def loss_and_gradient(
     label_smoothing: float = 0.0,
     training: bool = True,
     rng: np.random.Generator | None = None,
+    soft: Any = None,
 ) -> Pass:
     """Return the loss of a batch, and its gradient with respect to every parameter, both on the tape.
 
@@ -48,12 +49,14 @@ def loss_and_gradient(
     x, y             (N, ...) samples, (N,) class labels or (N, K) targets
     label_smoothing  share of the target spread evenly over all classes
     training, rng    use batch statistics and dropout, which `rng` drives
+    soft             what a teacher asks of the batch, `l0ref.distillation.Soft`: its loss is mixed with the one above
 
     Neither the penalty nor a mask takes part: both meet the gradient in the optimiser.
     """
     tensors = {key: Tensor(w) for key, w in params.items()}
     logits, changed = run(architecture, Tensor(x), tensors, buffers, training=training, rng=rng)
     loss = data_loss(logits, y, label_smoothing=label_smoothing)
+    loss = loss if soft is None else soft.mixed(loss, logits)
     grads = dict(zip(tensors, grad(loss, list(tensors.values())), strict=True))
     return Pass(logits.data, loss.data, grads, {**buffers, **changed})
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from l0ref.autodiff.op import current_backend
 from l0ref.data import Dataset
+from l0ref.data.transform import Transform
+from l0ref.distillation import Teacher
 from l0ref.nn import Model
 from l0ref.optim import Adam, Optimizer
 from l0ref.penalty import Penalty
@@ -46,6 +48,8 @@ def fit(
     threshold: float = Recipe.threshold,
     first_epoch: int = 1,
     phase: str = "train",
+    batch: Transform | None = None,
+    teacher: Teacher | None = None,
     progress: str = "auto",
     every: int = 1,
     label: str = "",
@@ -72,6 +76,9 @@ def fit(
     patience            stop after this many epochs without a better `monitor`
     threshold           the history counts the share of weights below it
     first_epoch         number of the first epoch; a second fit that continues gets its own shuffles
+    batch               what the samples of a batch go through before each step, a function of (seed, epoch, sample):
+                        see `l0ref.data.transform`; validation samples never go through it
+    teacher             a trained network to imitate, `l0ref.distillation.Teacher`: its loss is part of the data loss
     progress, every     "auto" (a bar on a terminal, otherwise a line an epoch), "bar", "lines", "none";
                         see `Progress`
     phase, label        name of the phase in history and messages; what progress shows before it
@@ -119,6 +126,8 @@ def resume(
     data: Dataset,
     *,
     validation: Dataset | None = None,
+    batch: Transform | None = None,
+    teacher: Teacher | None = None,
     progress: str = "auto",
     every: int = 1,
     label: str = "",
@@ -130,6 +139,7 @@ def resume(
     """Go on with the training that `fit(checkpoint=folder)` began, and return what it would have returned, bit for bit.
 
     data, validation         the same samples as before: others are refused by their checksums
+    batch, teacher           the same as before: others are refused
     after_step, after_epoch  the same functions as before; code is not written down, only whether there was any
     resumed                  called with the state to go on from, as in `fit`
 
@@ -141,6 +151,7 @@ def resume(
 
     with held(folder, every=checkpoint_every) as (keeper, found):
         options: dict[str, Any] = {"validation": validation, "after_step": after_step, "after_epoch": after_epoch}
+        options |= {"batch": batch, "teacher": teacher}
         trainer = found.trainer(data, keeper=keeper, resumed=resumed, **options)
         if resumed is not None:
             resumed(found.state)

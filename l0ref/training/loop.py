@@ -20,6 +20,8 @@ import numpy as np
 
 from l0ref import metrics
 from l0ref.data import Dataset, batch_count, orders
+from l0ref.data.transform import Transform
+from l0ref.distillation import Teacher
 from l0ref.errors import ArgumentError, Diverged, Interrupted, ShapeError
 from l0ref.nn import Model
 from l0ref.progress import Progress
@@ -66,6 +68,8 @@ class Trainer:
     validation: Dataset | None = None
     first_epoch: int = 1
     phase: str = "train"
+    batch: Transform | None = None
+    teacher: Teacher | None = None
     after_step: AfterStep | None = None
     after_epoch: AfterEpoch | None = None
     resumed: Resumed | None = None
@@ -83,6 +87,9 @@ class Trainer:
                     remedy = "" if name == "data" else ", or None"
                     raise ArgumentError(f"{name} is empty; pass at least one sample{remedy}")
                 self.model.check_input(f"{name}.x", data.x)
+        if self.teacher is not None:
+            check_kind("teacher", self.teacher, Teacher)
+            self.teacher.check(self.data)
         self.check_last_batch()
 
     def check_last_batch(self) -> None:
@@ -210,7 +217,8 @@ class Trainer:
     @cached_property
     def steps(self) -> Steps:
         """What takes the steps."""
-        task = Task(self.model, self.data, self.recipe.optimizer, self.recipe.label_smoothing, self.seed)
+        r, feed = self.recipe, (self.batch, self.teacher)
+        task = Task(self.model, self.data, r.optimizer, r.label_smoothing, self.seed, *feed)
         return steps_for(task, batch_size=self.recipe.batch_size)
 
     @cached_property

@@ -76,8 +76,12 @@ class Chain:
         target: Array,
         *,
         label_smoothing: float = 0.0,
+        soft: tuple[Array, float, float] | None = None,
     ) -> float:
-        """Fill grads with the gradient of the mean cross-entropy over data[order]; return that mean."""
+        """Fill grads with the gradient of the mean cross-entropy over data[order]; return that mean.
+
+        soft  a teacher's probabilities (count, classes), temperature and weight: `l0ref.distillation.Soft`
+        """
         count = len(order)
         given = [self._given(link, params) for link in self.links]
         self._forward(given, data, order)
@@ -85,6 +89,9 @@ class Chain:
         scores, slopes = self.y.value.reshape(shape), self.y.bar.reshape(shape)
         blocks = -(-count // self.y.lanes)
         gates.cross_entropy_blocks(scores[:blocks], target, label_smoothing, slopes[:blocks], self.losses)
+        if soft is not None:
+            q, temperature, share = soft
+            gates.soften_blocks(scores, np.ascontiguousarray(q), temperature, share, slopes, self.losses)
         for (stage, *names, _), (weight, _) in zip(reversed(self.links), reversed(given), strict=True):
             bars = (grads[name].reshape(-1) if name else self.nothing for name in names)
             stage.backward(weight, *bars, count=count)

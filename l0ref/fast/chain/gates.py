@@ -145,3 +145,30 @@ def cross_entropy_blocks(x, target, smoothing, x_bar, losses):
                 q = share + (1 - smoothing if c == hit else 0.0)
                 x_bar[b, c, k] = (x_bar[b, c, k] / z - q) / count
             losses[n] = total
+
+
+@kernel
+def soften_blocks(x, soft, temperature, weight, x_bar, losses):
+    """Mix what `cross_entropy_blocks` left with the loss against a teacher's probabilities soft[n,c] = q.
+
+    losses[n] <- (1 - L) losses[n] + L T^2 sum_c q_c log(q_c / p_c)   with p = softmax(x[b,:,l] / T)
+    x_bar     <- (1 - L) x_bar + L T (p - q) / count
+    """
+    _, classes, lanes = x.shape
+    count = len(soft)
+    for n in range(count):
+        b, k = n // lanes, n % lanes
+        top = x[b, 0, k]
+        for c in range(1, classes):
+            top = max(top, x[b, c, k])
+        z = 0.0
+        for c in range(classes):
+            z += np.exp((x[b, c, k] - top) / temperature)
+        log_z, total = np.log(z), 0.0
+        for c in range(classes):
+            log_p, q = (x[b, c, k] - top) / temperature - log_z, soft[n, c]
+            if q > 0:
+                total += q * (np.log(q) - log_p)
+            slope = temperature * (np.exp(log_p) - q) / count
+            x_bar[b, c, k] = (1 - weight) * x_bar[b, c, k] + weight * slope
+        losses[n] = (1 - weight) * losses[n] + weight * temperature**2 * total

@@ -1,0 +1,32 @@
+"""What a batch transform is: the argument `batch` of `fit`, a pure function of the samples, seed, epoch and numbers.
+
+    transform(x, seed=..., epoch=..., index=...) -> x'
+
+    x            (n, ...) samples of a batch, read-only
+    seed, epoch  of the training; epochs count from 1
+    index        (n,) the number of each sample in the training set
+    x'           the shape and dtype of x
+
+What happens to a sample must depend on nothing else than (sample, seed, epoch, its number), not on its place in the
+batch and not on earlier calls: a resumed training then repeats an unbroken one bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from l0ref.errors import ArgumentError
+from l0ref.validate import Array, sealed
+
+Transform = Callable[..., Array]
+
+
+def transformed(transform: Transform, x: Array, seed: int, epoch: int, index: Array) -> Array:
+    """Return x as the transform leaves it; another shape or dtype is refused."""
+    found = transform(sealed(x), seed=seed, epoch=epoch, index=index)
+    if not isinstance(found, np.ndarray) or (found.shape, found.dtype) != (x.shape, x.dtype):
+        told = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+        raise ArgumentError(f"batch returned {told}; return an array like the samples, {x.dtype} {x.shape}")
+    return np.ascontiguousarray(found)

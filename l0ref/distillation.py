@@ -1,0 +1,87 @@
+"""Distillation: a trained network as a teacher, whose probabilities are targets beside the labels.
+
+    loss = (1 - L) CE(z, y)  +  L T^2 KL(q || p),     p = softmax(z / T),  q = softmax(t / T)
+
+z and t are the outputs of the student and of the teacher for the same samples, T the temperature, L the weight. T^2
+keeps the slopes of both terms of one size: d/dz of the second is L T (p - q), which for large T goes as L (z - t) / C.
+
+Ref  Hinton, Vinyals, Dean, Distilling the knowledge in a neural network (2015), section 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from l0ref import ops
+from l0ref.autodiff.tensor import Tensor
+from l0ref.data import Dataset
+from l0ref.errors import ArgumentError
+from l0ref.nn import Model
+from l0ref.validate import Array, between, positive
+
+
+class Soft(NamedTuple):
+    """What a teacher asks of a batch: q (N, C), rows that sum to 1; the temperature T and the weight L of the loss."""
+
+    q: Array
+    temperature: float
+    weight: float
+
+    def mixed(self, hard: Tensor, z: Tensor) -> Tensor:
+        """Return the loss of outputs z (N, C) whose mean cross-entropy against the labels is `hard`."""
+        log_q = np.log(self.q, where=self.q > 0, out=np.zeros_like(self.q))  # 0 log 0 is 0
+        least = (self.q * log_q).sum(dtype=np.float64) / max(len(self.q), 1)
+        divergence = ops.cross_entropy(z / self.temperature, self.q) + float(least)
+        return (1 - self.weight) * hard + self.weight * self.temperature**2 * divergence
+
+
+@dataclass(frozen=True, repr=False)
+class Teacher:
+    """A trained network that a student imitates while it trains: an argument of `fit`.
+
+    model        of as many classes as the data; it is evaluated, never trained
+    temperature  T > 0; 1 asks for the teacher's own probabilities, larger ones for flatter rows
+    weight       L in [0, 1]: 0 trains on the labels alone, 1 on the teacher alone
+    """
+
+    model: Model
+    temperature: float = 2.0
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, Model):
+            raise ArgumentError(f"teacher has the model {type(self.model).__name__}, expected an l0ref Model")
+        object.__setattr__(self, "temperature", positive("temperature", self.temperature))
+        object.__setattr__(self, "weight", between("teacher_weight", self.weight, 0.0, 1.0))
+
+    def __repr__(self) -> str:
+        return f"Teacher({self.checksum[:16]}, temperature={self.temperature}, weight={self.weight})"
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of the architecture and of every array of the network."""
+        digest = hashlib.sha256(repr(self.model.architecture_json()).encode())
+        for key, array in {**self.model.params, **self.model.buffers}.items():
+            digest.update(f"{key} {array.dtype.str} {array.shape}".encode() + array.tobytes())
+        return digest.hexdigest()
+
+    def check(self, data: Dataset) -> None:
+        """Refuse data of other classes than the teacher's, or samples it cannot take."""
+        if not data.classes or self.model.output_shape != (data.classes,):
+            told = f"{data.classes} classes" if data.classes else "targets of a regression"
+            raise ArgumentError(
+                f"teacher gives outputs of shape {self.model.output_shape}, {data.name!r} has {told}; "
+                "choose a teacher of the same classes"
+            )
+        self.model.check_input("teacher's input", data.x)
+
+    def soft(self, x: Array) -> Soft:
+        """Return what the teacher asks of samples x (N, ...)."""
+        z = self.model.logits(x.astype(self.model.dtype, copy=False)) / self.temperature
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return Soft((e / e.sum(axis=1, keepdims=True)).astype(x.dtype, copy=False), self.temperature, self.weight)
