@@ -20,6 +20,7 @@ import numpy as np
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
 from l0ref.data import Dataset
+from l0ref.data.transform import Transform, transformed
 from l0ref.errors import ArgumentError
 from l0ref.nn import Model
 from l0ref.validate import Array, between, positive
@@ -85,3 +86,31 @@ class Teacher:
         z = self.model.logits(x.astype(self.model.dtype, copy=False)) / self.temperature
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return Soft((e / e.sum(axis=1, keepdims=True)).astype(x.dtype, copy=False), self.temperature, self.weight)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What the steps of a training are fed: the samples of a batch as the network sees them, and the teacher's wish."""
+
+    data: Dataset
+    seed: int
+    transform: Transform | None = None
+    teacher: Teacher | None = None
+
+    def samples(self, order: Array, epoch: int) -> Array:
+        """Return the samples data.x[order] of a batch, transformed."""
+        x = self.data.x[order]
+        return x if self.transform is None else transformed(self.transform, x, self.seed, epoch, order)
+
+    def soft(self, order: Array, x: Array) -> Soft | None:
+        """Return what the teacher asks of x = samples(order); where samples stay the same it is asked once for all."""
+        if self.teacher is None:
+            return None
+        if self.transform is not None:
+            return self.teacher.soft(x)
+        return self._asked._replace(q=self._asked.q[order])
+
+    @cached_property
+    def _asked(self) -> Soft:
+        assert self.teacher is not None
+        return self.teacher.soft(self.data.x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,9 @@ def test_settings_are_plain_numbers() -> None:
         float,
         int,
     }  # type: ignore[arg-type]
+
+
+def test_the_page_runs() -> None:
+    found = doctest.testfile(str(Path(__file__).parents[1] / "docs" / "augmentation.md"), module_relative=False)
+    assert (found.failed, found.attempted) == (0, found.attempted)
+    assert found.attempted > 5

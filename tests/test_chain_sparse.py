@@ -501,7 +501,7 @@ def test_steps_ask_for_no_memory_and_slots_are_as_many_as_stored_weights(name: s
     model = sparse_twin(model.replace(masks={k: rng.random(model.params[k].shape) < 0.3 for k in model.weights}))
     data, pull = data_for(model, count=batch + 5), Penalty(alpha=1e-3).pull(dict.fromkeys(model.weights, 1.0))
     with backend("numba"):
-        runner = steps.steps_for(steps.Task(model, data, optim.Adam(), 0.1, 0), batch_size=batch)
+        runner = steps.steps_for(steps.Task(model, data, optim.Adam(), 0.1, 0, Feed(data, 0)), batch_size=batch)
         assert isinstance(runner, steps.ChainSteps)
         runner.begin(TrainingState(model.params, {}, {}, optim.Adam().init(model.params), 0, 9, 1))
         orders = np.arange(batch), np.arange(5), np.arange(batch)[::-1].copy()

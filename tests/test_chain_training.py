@@ -16,6 +16,7 @@ import pytest
 from l0ref import metrics, nn, optim, schedules
 from l0ref.autodiff.op import backend
 from l0ref.data import Dataset
+from l0ref.distillation import Feed
 from l0ref.errors import ArgumentError, Diverged, DTypeError, Interrupted, ShapeError
 from l0ref.fast.chain import Chain, chain, images, linear
 from l0ref.fast.products import launch as products
@@ -501,7 +502,7 @@ def test_steps_ask_for_no_memory(name: str) -> None:
     model, batch = nn.Model.init(layers, input_shape=shape, seed=0, dtype=np.float64), 256 if not INTERPRETED else 64
     data = data_for(model, count=batch + 5)
     pull = Penalty(alpha=1e-3, l2=1e-3).pull(dict.fromkeys(model.weights, 1.0))
-    task = steps.Task(model, data, optim.Adam(), 0.1, 0)
+    task = steps.Task(model, data, optim.Adam(), 0.1, 0, Feed(data, 0))
     with backend("numba"):
         runner = steps.steps_for(task, batch_size=batch)
         assert isinstance(runner, steps.ChainSteps)

@@ -21,6 +21,7 @@ from l0ref.penalty import Penalty
 from l0ref.pruning import Cut, Recipe, StagedCuts
 from l0ref.validate import between, choose, count, nonnegative, positive, real
 
+PERCENT = range(1, 100)  # whole numbers that were probably meant as a percentage
 WITH_BETA = [cls.name for cls in surrogates.SURROGATES.values() if "beta" in {f.name for f in dataclasses.fields(cls)}]
 
 
@@ -95,6 +96,15 @@ def build_job(settings: Settings) -> Job:
         gradual=Recipe(settings.gradual, optimizer=optimizer, penalty=penalty, **common) if settings.gradual else None,
         stages=StagedCuts(settings.stages, settings.stage_epochs, penalty) if settings.stages else None,
     )
+
+
+def likely_slip(settings: Settings) -> str | None:
+    """Return what to say about an amount that is legal and looks like a percentage, as 95 for 0.95 does."""
+    amount = settings.amount
+    if not isinstance(amount, int) or amount not in PERCENT:
+        return None
+    some = "1 weight" if amount == 1 else f"{amount} weights"
+    return f"amount={amount} removes {some}, not {amount} %; for a share of the weights give {amount / 100!r}"
 
 
 def check_ranges(settings: Settings) -> None:

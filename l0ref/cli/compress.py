@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from l0ref.archive.folder import Claim, adopt, claim, discard, marker_of
-from l0ref.cli.build import build_job, build_model
+from l0ref.cli.build import build_job, build_model, likely_slip
+from l0ref.cli.feeding import build_feed, fed, with_checksum
 from l0ref.cli.flags import add_flags
 from l0ref.cli.networks import no_code
 from l0ref.cli.report import without_test
 from l0ref.cli.resume import Run, check_data, check_resume, check_same, missing_run, overrides, stored_run
-from l0ref.cli.settings import Settings, likely_slip, read_config, resolve, to_json
+from l0ref.cli.settings import Settings, read_config, resolve, to_json
 from l0ref.cli.values import check_seeds, out_folder
 from l0ref.cli.write import (
     OURS,
@@ -121,6 +122,7 @@ def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None =
             settings = resolve(file, given)
         else:
             settings = resolve(no_code("resume", {k: v for k, v in before.items() if k != "seeds"}, named), file, given)
+        settings = with_checksum(settings)
         if found:
             folder, config = Path(arguments.resume or arguments.out), to_json(settings) | {"seeds": arguments.seeds}
             override = overrides(arguments.override, config)
@@ -130,6 +132,7 @@ def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None =
         for seed in {settings.seed, settings.seed + arguments.seeds - 1}:
             data = dataclasses.replace(settings, seed=seed).load()
             model = build_model(settings, data, seed=seed)
+        build_feed(settings, data)
         check_cuts(model, job.cut, settings.curve, stages=settings.stages)
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
@@ -224,7 +227,7 @@ def run_seed(
     folder = kept.folder
     kept.preparation = data.preparation
     model = build_model(settings, data, seed=settings.seed)
-    job = build_job(settings)
+    job, feed = build_job(settings), build_feed(settings, data)
     config = to_json(settings)
     write_config(folder, config)
     experiment = run_experiment(
@@ -245,11 +248,13 @@ def run_seed(
         finished=kept.finished,
         progress="none" if arguments.quiet else "auto",
         every=1 if settings.epochs <= FEW_EPOCHS else 0,
+        **feed,
     )
     shrunk = shrink(experiment.runs[MAIN].model)
     small = compact(shrunk, costs=costs)
     files = write_compact(folder, small.model, preparation=data.preparation)
-    report = summarize(experiment, data, config=config, seed=settings.seed, small=small, shrunk=shrunk, files=files)
+    told: dict[str, Any] = {"config": config, "fed": fed(settings, feed, data), "files": files}
+    report = summarize(experiment, data, seed=settings.seed, small=small, shrunk=shrunk, **told)
     write_result(folder, experiment, report)
     return experiment, report
 

@@ -109,6 +109,17 @@ class Settings:
     schedule: str = setting("cosine", TRAINING, "of the learning rate")
     lr_final: float = setting(0.01, TRAINING, "of the learning rate at the end of a cosine", metavar="SHARE")
     batch_size: int = setting(128, TRAINING)
+    augment: str = setting(
+        "", TRAINING, metavar="NAME",
+        says="change training images anew in every epoch: affine_elastic, or with options as in "
+        "affine_elastic:shift=1,elastic=0; default none",
+    )  # fmt: skip
+    teacher: str | None = setting(
+        None, TRAINING, says="a finished run, or a model file, whose outputs are imitated; default none", metavar="RUN"
+    )
+    temperature: float = setting(2.0, TRAINING, "of the teacher's probabilities", metavar="T")
+    teacher_weight: float = setting(0.5, TRAINING, "of the teacher; the labels have the rest", metavar="L")
+    teacher_sha256: str | None = setting(None, TRAINING, says="refuse a teacher with another", metavar="HASH")
     controls: tuple[str, ...] = setting(
         (), COMPARISON, metavar="NAME,...",
         says="networks to compare with: none (trained without penalty), l2, l1, random (pruned at random); "
@@ -162,7 +173,6 @@ FLAGS_ONLY = (
     "checkpoint_every",
 )  # fmt: skip
 MAX_CONFIG = 2**14  # bytes of a file with settings
-PERCENT = range(1, 100)  # whole numbers that were probably meant as a percentage
 
 
 def resolve(*sources: Mapping[str, Any]) -> Settings:
@@ -246,15 +256,6 @@ def _checked_table(path: str, table: Any, named: Sequence[str]) -> dict[str, Any
                 f"config={path!r} has a table [{key}]; write each setting as name = value, outside of tables"
             )
     return no_code(path, {key.replace("-", "_"): value for key, value in table.items()}, named)
-
-
-def likely_slip(settings: Settings) -> str | None:
-    """Return what to say about an amount that is legal and looks like a percentage, as 95 for 0.95 does."""
-    amount = settings.amount
-    if not isinstance(amount, int) or amount not in PERCENT:
-        return None
-    some = "1 weight" if amount == 1 else f"{amount} weights"
-    return f"amount={amount} removes {some}, not {amount} %; for a share of the weights give {amount / 100!r}"
 
 
 def to_json(settings: Settings) -> dict[str, Any]:

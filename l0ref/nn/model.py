@@ -27,9 +27,8 @@ from l0ref.nn.compiled import chain_is_faster, kept_chain
 from l0ref.nn.layer import AnyPattern, Layer, Shape, from_json, to_json
 from l0ref.nn.sequence import leaves, run, shapes
 from l0ref.nn.sparse import SparseConv2d, SparseLinear
-from l0ref.nn.summary import summary
 from l0ref.streams import stream
-from l0ref.tables import preformatted
+from l0ref.tables import preformatted, summary
 from l0ref.validate import FLOATS, Array, count, fitting_masks, float_array
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # what a model file can hold as the name of an array
@@ -74,7 +73,7 @@ class Model:
         return cls(tuple(architecture), shape, params, {}, buffers)
 
     def __repr__(self) -> str:
-        return summary(self)
+        return summary(self, shapes(self.architecture, self.input_shape))
 
     def _repr_html_(self) -> str:
         return preformatted(self)

@@ -4,6 +4,9 @@
     seed, config     of the job
     data             name, checksum, and the sizes of the training, validation and test sets; 0 test samples where
                      a run of a sweep has not read them
+    data             name, checksum, and the sizes of the training, validation and test sets
+    fed              where training had them: "augmentation", its name and sizes, and "teacher": file, sha256,
+                     temperature, weight, val_acc1, test_acc1
     environment      versions, machine, libraries and threads
     main             name of the main run; "l0" where it is absent
     stages           of the main run, one row each for dense, pruned and finetuned: the metrics of `l0ref.metrics`;
@@ -70,6 +73,12 @@ def mapping(report: Row, key: str) -> Row:
     if not isinstance(found, Mapping):
         raise ArgumentError(f"report has {key!r} of type {type(found).__name__}; it must be a dictionary")
     return found
+
+
+def declared(config: Row) -> str:
+    """Return what must be said beside every number of a job with these settings: augmented, distilled, or nothing."""
+    words = {"augment": "augmented", "teacher": "distilled"}
+    return ", ".join(word for key, word in words.items() if config.get(key))
 
 
 def _named(row: Any) -> bool:

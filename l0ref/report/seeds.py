@@ -9,7 +9,7 @@ from typing import Any
 
 from l0ref.archive import read_json
 from l0ref.errors import CheckpointError, ConfigError, DataError
-from l0ref.report.schema import SCHEMA_VERSION, Row, main_name, mapping, runs_of
+from l0ref.report.schema import SCHEMA_VERSION, Row, declared, main_name, mapping, runs_of
 from l0ref.report.tables import ACCURACY, BYTES, IN_THEORY, Columns
 from l0ref.report.text import MASKED, filled
 from l0ref.tables import percent, table, times
@@ -108,7 +108,8 @@ def aggregate_text(summary: Row) -> str:
     if not mapping(summary, "stages"):
         raise ConfigError("summary lacks 'stages'; pass the dictionary that aggregate returns or summary.json holds")
     config, n = mapping(summary, "config"), len(summary.get("seeds", ()))
-    title = f"{config.get('model', 'a network')} on {config.get('data', 'unnamed data')}: mean ± sample standard "
+    told = f" ({told})" if (told := declared(config)) else ""
+    title = f"{config.get('model', 'a network')} on {config.get('data', 'unnamed data')}{told}: mean ± sample standard "
     parts = [
         title + f"deviation over n = {n} seeds",
         _stages_text(summary, SIZES),

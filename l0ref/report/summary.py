@@ -36,6 +36,7 @@ def summarize(
     small: CompactModel | None = None,
     shrunk: Model | None = None,
     files: Mapping[str, Path] | None = None,
+    fed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the report of an experiment; reads the test set once for every model it lists.
 
@@ -44,6 +45,7 @@ def summarize(
     small       the final network of the main run without its zeros, as `compact` returns it: the report then holds
                 "compact", and the two networks are timed
     shrunk      the same without its dead units, as `shrink` returns it: measured beside the two
+    fed         augmentation and teacher of every training, as they should be reported
     files       "masked" and "compact": the files of the two networks, whose bytes are reported
     """
     main = main_of(experiment.runs)
@@ -61,6 +63,7 @@ def summarize(
             "test": len(data.test),
             **({} if data.preparation is None else {"preparation": data.preparation.to_json()}),
         },
+        **({"fed": dict(fed)} if fed else {}),
         "main": main,
         **runs.pop(main),
         "controls": runs,

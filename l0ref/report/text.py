@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from l0ref.report.schema import Row, main_name, mapping, runs_of
+from l0ref.report.schema import Row, declared, main_name, mapping, runs_of
 from l0ref.report.tables import SCREEN, curve_table, layers_table, speed_table, stages_table
 from l0ref.report.usage import deployment_text
 from l0ref.tables import percent, times
@@ -26,8 +26,8 @@ SPEED_NOTES = (
 def full_text(report: Row) -> str:
     """Return all tables of one report; parts that the report does not have are left out."""
     runs_of(report)  # refuses a value that is not a report
-    parts = [title(report), compressions(report), stages_table(report), "Speed and bytes:", speed_table(report)]
-    parts += [filled(SPEED_NOTES)]
+    parts = [title(report), feed(report), compressions(report), stages_table(report)]
+    parts += ["Speed and bytes:", speed_table(report), filled(SPEED_NOTES)]
     if layers := layers_table(report):
         parts += [f"Layers of the final network of {main_name(report)}:", layers]
     if compact := mapping(report, "compact"):
@@ -41,11 +41,31 @@ def title(report: Row) -> str:
     """Return model, data set, seed and the sizes of its parts, as far as the report names them."""
     data, config = mapping(report, "data"), mapping(report, "config")
     text = f"{config.get('model', 'a network')} on {data.get('name', 'unnamed data')}"
+    text += f" ({told})" if (told := declared(config)) else ""
     text += f", seed {report['seed']}" if "seed" in report else ""
     uses = {"train": "trained on", "validation": "validated on", "test": "tested on"}
     sizes = [f"{use} {data[part]:,} images" for part, use in uses.items() if data.get(part)]
     text += ": " + ", ".join(sizes) if sizes else ""
     return filled(text + ("; the test images were read once, after every choice was made" if data.get("test") else ""))
+
+
+def feed(report: Row) -> str:
+    """Return what training was fed beside samples and labels, with the teacher's errors; "" if that was all."""
+    fed, parts = mapping(report, "fed"), []
+    if augmentation := mapping(fed, "augmentation"):
+        sizes = ", ".join(f"{key} {value:g}" for key, value in augmentation.items() if key != "name")
+        parts.append(f"Every training was augmented by {augmentation.get('name')} ({sizes}).")
+    if teacher := mapping(fed, "teacher"):
+        errors = [
+            f"{name} error {percent(1 - a)}"
+            for name, a in (("validation", teacher.get("val_acc1")), ("test", teacher.get("test_acc1")))
+            if a is not None
+        ]
+        parts.append(
+            f"Every training imitated the teacher {teacher.get('file')} (SHA-256 {str(teacher.get('sha256'))[:16]}..., "
+            f"{', '.join(errors)}) at temperature {teacher.get('temperature')} with weight {teacher.get('weight')}."
+        )
+    return filled(" ".join([*parts, "No comparison with networks trained otherwise."])) if parts else ""
 
 
 def compressions(report: Row) -> str:

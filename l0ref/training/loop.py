@@ -21,7 +21,7 @@ import numpy as np
 from l0ref import metrics
 from l0ref.data import Dataset, batch_count, orders
 from l0ref.data.transform import Transform
-from l0ref.distillation import Teacher
+from l0ref.distillation import Feed, Teacher
 from l0ref.errors import ArgumentError, Diverged, Interrupted, ShapeError
 from l0ref.nn import Model
 from l0ref.progress import Progress
@@ -217,8 +217,8 @@ class Trainer:
     @cached_property
     def steps(self) -> Steps:
         """What takes the steps."""
-        r, feed = self.recipe, (self.batch, self.teacher)
-        task = Task(self.model, self.data, r.optimizer, r.label_smoothing, self.seed, *feed)
+        r, feed = self.recipe, Feed(self.data, self.seed, self.batch, self.teacher)
+        task = Task(self.model, self.data, r.optimizer, r.label_smoothing, self.seed, feed)
         return steps_for(task, batch_size=self.recipe.batch_size)
 
     @cached_property

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
 from l0ref.data import Dataset
-from l0ref.data.transform import Transform, transformed
-from l0ref.distillation import Soft, Teacher
+from l0ref.distillation import Feed
 from l0ref.nn import Model
 from l0ref.nn.compiled import chain_or_reason
 from l0ref.nn.loss import loss_and_gradient
@@ -40,24 +38,7 @@ class Task:
     optimizer: Optimizer
     label_smoothing: float
     seed: int
-    transform: Transform | None = None
-    teacher: Teacher | None = None
-
-    def samples(self, order: Array, epoch: int) -> Array:
-        """Return the samples of a batch as the network sees them."""
-        x = self.data.x[order]
-        return x if self.transform is None else transformed(self.transform, x, self.seed, epoch, order)
-
-    def soft(self, order: Array, x: Array) -> Soft | None:
-        """Return what the teacher asks of the samples x = samples(order); without a transform it is asked once."""
-        if self.teacher is None or self.transform is not None:
-            return None if self.teacher is None else self.teacher.soft(x)
-        return self._asked._replace(q=self._asked.q[order])
-
-    @cached_property
-    def _asked(self) -> Soft:
-        assert self.teacher is not None
-        return self.teacher.soft(self.data.x)
+    feed: Feed
 
 
 class Steps(Protocol):
@@ -92,10 +73,10 @@ class TapeSteps:
 
     def take(self, order: Array, *, lr: float, pull: Pull) -> float:
         task, state = self.task, self._state
-        x, y = task.samples(order, state.epoch), task.data.y[order]
+        x, y = task.feed.samples(order, state.epoch), task.data.y[order]
         found = loss_and_gradient(
             task.model.architecture, state.params, state.buffers, x, y,
-            label_smoothing=task.label_smoothing, rng=self._rng, soft=task.soft(order, x),
+            label_smoothing=task.label_smoothing, rng=self._rng, soft=task.feed.soft(order, x),
         )  # fmt: skip
         loss = float(found.loss)
         params, slots = task.optimizer.step(state.params, found.grads, state.slots, lr=lr, masks=state.masks, pull=pull)
@@ -135,9 +116,9 @@ class ChainSteps:
     def take(self, order: Array, *, lr: float, pull: Pull) -> float:
         task, arrays = self.task, self._arrays
         x, rows, y = task.data.x, order, task.data.y[order]
-        if task.transform is not None:
-            x, rows = task.samples(order, self._state.epoch), np.arange(len(order))
-        options = {"label_smoothing": task.label_smoothing, "soft": task.soft(order, x)}
+        if task.feed.transform is not None:
+            x, rows = task.feed.samples(order, self._state.epoch), np.arange(len(order))
+        options = {"label_smoothing": task.label_smoothing, "soft": task.feed.soft(order, x)}
         loss = self.chain.gradient(arrays.params, arrays.grads, x, rows, y, **options)
         arrays.step(lr=lr, pull=pull)
         self._buffers = self.chain.moved(self._buffers)

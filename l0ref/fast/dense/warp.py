@@ -41,13 +41,11 @@ def places_of_row(start, slope, size, upper, lower, t, whole, part):
 
 
 @kernel
-def warp_images(x, affine, field, y, first, last):
+def warp_images(x, affine, field, wide, whole, part, y, first, last):
     """Images first ... last - 1 of `warp_all`."""
     _, channels, height, width = x.shape
     places = field.shape[3]
     middle, centre, step = (height - 1) / 2, (width - 1) / 2, (places - 1) / max(height - 1, 1)
-    wide = np.empty((2, places, width))
-    whole, part = np.empty((2, width), np.int32), np.empty((2, width), x.dtype)
     below, beside = width if height > 1 else 0, 1 if width > 1 else 0
     for n in range(first, last):
         stretch(field[n], wide)
@@ -69,15 +67,20 @@ def warp_images(x, affine, field, y, first, last):
 
 
 @parallel_kernel
-def warp_all(x, affine, field, y, threads):
-    """y[n,c,p] = x[n,c] at the place where the map of sample n puts pixel p."""
+def warp_all(x, affine, field, wide, whole, part, y, threads):
+    """y[n,c,p] = x[n,c] at the place where the map of sample n puts pixel p.
+
+    wide, whole, part  room for each thread: the stretched field (2, 6, W), places of a row of pixels (2, W)
+    """
     count = x.shape[0]
     for n in prange(threads):
-        warp_images(x, affine, field, y, n * count // threads, (n + 1) * count // threads)
+        room = wide[n], whole[n], part[n]
+        warp_images(x, affine, field, *room, y, n * count // threads, (n + 1) * count // threads)
 
 
 def warp(x: Array, affine: Array, field: Array) -> Array:
     """The images of `l0ref.data.augment.warp`."""
     y, threads = np.empty(x.shape, x.dtype), threads_for(PIXEL * math.prod(x.shape))
-    warp_all(np.ascontiguousarray(x), affine, field, y, threads)
+    wide, whole = np.empty((threads, 2, field.shape[3], x.shape[3])), np.empty((threads, 2, x.shape[3]), np.int32)
+    warp_all(np.ascontiguousarray(x), affine, field, wide, whole, np.empty(whole.shape, x.dtype), y, threads)
     return y

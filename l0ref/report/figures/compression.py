@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from l0ref.report.figures.style import GREY, PALE, accuracy_axis, look, new_figure, tidy
+from l0ref.report.figures.style import GREY, PALE, accuracy_axis, declare, look, new_figure, tidy
 from l0ref.report.schema import Row, mapping, runs_of
 
 Point = tuple[float, float]  # compression ratio, accuracy
@@ -44,6 +44,7 @@ def compression_figure(report: Row) -> Figure:
     joined = any(untuned.values()) or any(mapping(report, "curve").values())
     runs, stages = _run_handles(names), _stage_handles(joined=joined)
     figure.legend(handles=runs, loc="outside upper center", ncols=len(runs), frameon=False, fontsize=9)
+    declare(figure, report)
     figure.legend(handles=stages, loc="outside lower center", ncols=len(stages), frameon=False, fontsize=9)
     return figure
 

@@ -18,6 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLocator
 
+from l0ref.report.schema import Row, declared, mapping
 from l0ref.validate import Array
 
 WIDTH, DPI = 9.0, 100  # inches and pixels per inch: 900 pixels wide
@@ -55,6 +56,12 @@ def look(name: str) -> Look:
 def new_figure(height: float) -> Figure:
     """Return an empty figure, `height` inches high."""
     return Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+
+
+def declare(figure: Figure, report: Row) -> None:
+    """Say above a figure of results that training was augmented or distilled, if it was."""
+    if told := declared(mapping(report, "config")):
+        figure.suptitle(f"every network: {told}", x=0.01, ha="left", fontsize=9, color=GREY)
 
 
 def tidy(ax: Axes, *, title: str = "", x: str = "", y: str = "") -> None:

@@ -19,6 +19,7 @@ from l0ref.report.figures.style import (
     ORANGE,
     PALE,
     accuracy_axis,
+    declare,
     legend_above,
     look,
     new_figure,
@@ -57,6 +58,7 @@ def training_figure(report: Row) -> Figure:
     longest = max(len(history(run)) for run in runs.values())
     loss.set_xlim(0, longest + 1)
     loss.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    declare(figure, report)
     if not longest:
         say_empty(loss, "no epoch was trained")
     return figure
