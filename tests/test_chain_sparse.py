@@ -19,6 +19,7 @@ import pytest
 from l0ref import nn, optim
 from l0ref.autodiff.op import backend
 from l0ref.deploy.compact import sparse_twin
+from l0ref.distillation import Feed
 from l0ref.fast.chain import Chain, SparseConvolutionStage, SparseLinearStage, chain, images, linear
 from l0ref.fast.chain import sparse_convolution as stages
 from l0ref.fast.chain import sparse_linear as sparse_stages

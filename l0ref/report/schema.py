@@ -4,7 +4,6 @@
     seed, config     of the job
     data             name, checksum, and the sizes of the training, validation and test sets; 0 test samples where
                      a run of a sweep has not read them
-    data             name, checksum, and the sizes of the training, validation and test sets
     fed              where training had them: "augmentation", its name and sizes, and "teacher": file, sha256,
                      temperature, weight, val_acc1, test_acc1
     environment      versions, machine, libraries and threads
