@@ -185,7 +185,7 @@ class Model:
         rows = min(count("batch_size", batch_size, least=1), max(len(x), 1))
         if chain_is_faster(self, x, rows=rows):
             _check_arrays("params", self.params, self._shapes)  # kernels trust them, and a dict can be written to
-            _check_arrays("buffers", self.buffers, self._expected("buffers"))
+            _check_arrays("buffers", self.buffers, self._buffer_shapes)
             _check_one_dtype({"params": self.params, "buffers": self.buffers})
             with kept_chain(self, capacity=rows) as chain:
                 if chain is not None:
@@ -199,6 +199,11 @@ class Model:
     def _shapes(self) -> dict[str, Shape]:
         """Shapes of the parameters, by name."""
         return self._expected("parameters")
+
+    @cached_property
+    def _buffer_shapes(self) -> dict[str, Shape]:
+        """Shapes of the buffers, by name."""
+        return self._expected("buffers")
 
     def predict(self, x: Array, *, batch_size: int = 256) -> Array:
         """Return the class with the largest output for each row of `x`; among equals the lowest class."""
