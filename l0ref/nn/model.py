@@ -186,7 +186,7 @@ class Model:
         if chain_is_faster(self, x, rows=rows):
             _check_arrays("params", self.params, self._shapes)  # kernels trust them, and a dict can be written to
             _check_arrays("buffers", self.buffers, self._buffer_shapes)
-            _check_one_dtype({"params": self.params, "buffers": self.buffers})
+            _check_one_dtype({"params": self.params} | ({"buffers": self.buffers} if self.buffers else {}))
             with kept_chain(self, capacity=rows) as chain:
                 if chain is not None:
                     orders = (np.arange(i, min(i + rows, len(x))) for i in range(0, len(x), rows))

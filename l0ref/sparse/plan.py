@@ -12,7 +12,8 @@ from l0ref.autodiff.op import compiled
 from l0ref.sparse.stored import Stored
 from l0ref.validate import Array, flag
 
-DENSE = 0.12  # density from which on a dense product is faster, where the dense matrix stays in the cache
+DENSE, LARGEST = 0.12, 500_000  # density from which on a dense product is faster, of matrices up to so many entries
+FEW_DENSE, FEW = 0.06, 40_000  # and of small ones
 
 
 class Plan:
@@ -51,8 +52,8 @@ class Plan:
 def plan(w: Stored, *, dense: bool | None = None) -> Plan:
     """Return a function of single samples x that is faster than ``w @ x``, above all for small matrices.
 
-    dense  whether also the zeros are multiplied, by BLAS; None: from a density of 12 % on, where the dense matrix has
-           half a million entries at most. It takes the memory of the dense matrix
+    dense  whether also the zeros are multiplied, by BLAS; None: from a density of 12 % on, of matrices of half a
+           million entries at most, and from 6 % on, of 40,000. It takes the memory of the dense matrix
 
     >>> import numpy as np
     >>> from l0ref.sparse import CSR, plan
@@ -61,5 +62,6 @@ def plan(w: Stored, *, dense: bool | None = None) -> Plan:
     [20.0, 301.0]
     """
     if dense is None:
-        dense = w.density >= DENSE and w.shape[0] * w.shape[1] <= 500_000
+        size = w.shape[0] * w.shape[1]
+        dense = size <= LARGEST and w.density >= (FEW_DENSE if size <= FEW else DENSE)
     return Plan(w, is_dense=flag("dense", dense))

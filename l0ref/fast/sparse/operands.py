@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.fast.machine.policy import LOADED, flat, threads_for, threads_for_call
+from l0ref.fast.machine.policy import LOADED, WAKING, flat, threads_for, threads_for_call
 from l0ref.fast.machine.scratch import room
 from l0ref.fast.machine.target import lanes
 from l0ref.fast.products.layout import steps_of
@@ -69,8 +69,10 @@ class Entries:
 
     def prepared(self, values: Array, b: Array) -> Callable[[Array, Array], None]:
         """Return `multiply` of x and y alone."""
-        w, threads = (flat(values), self.pattern.indptr, self.pattern.indices), threads_for(ALONE * values.size // 3)
-        return lambda x, y: sparse_vector.multiply(w, x, b, y, threads)
+        w, work = (flat(values), self.pattern.indptr, self.pattern.indices), ALONE * values.size
+        if work <= WAKING:
+            return lambda x, y: sparse_vector.multiply(w, x, b, y, 1)
+        return lambda x, y: sparse_vector.multiply(w, x, b, y, threads_for(work))
 
     def contract(
         self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair, *, threads: int
