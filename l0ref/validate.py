@@ -94,6 +94,13 @@ def pair(name: str, value: int | tuple[int, int], *, least: int = 0) -> tuple[in
     return count(name, values[0], least=least), count(name, values[1], least=least)
 
 
+def edges_of(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return ((top, bottom), (left, right)) from a whole number, a pair (vertical, horizontal), or that itself."""
+    parts = padding if isinstance(padding, tuple | list) and len(padding) == 2 else pair("padding", padding)
+    top, left = (pair("padding", part) for part in parts)
+    return top, left
+
+
 def as_array(name: str, value: Any) -> Array:
     """Return `value` as an array; a ragged list, or one of strings, gets a sentence of its own."""
     try:

@@ -225,3 +225,23 @@ def test_pooling_refuses(
 ) -> None:
     with pytest.raises(error, match="^" + re.escape(said)):
         getattr(ops, function)(*args, **options)
+
+
+def test_four_edges_that_let_a_window_miss_the_image_are_refused() -> None:
+    x = np.ones((1, 1, 3, 3))
+    with pytest.raises(ArgumentError, match=r"padding=\(\(3, 0\), \(0, 0\)\) lets a window of kernel_size=2 miss the"):
+        ops.max_pool2d(x, 2, stride=1, padding=((3, 0), (0, 0)))
+    with pytest.raises(ArgumentError, match="ceil_mode=1 must be True or False"):
+        ops.avg_pool2d(x, 2, ceil_mode=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_clip_by_one_limit(name: str) -> None:
+    x = Tensor(np.array([-2.0, -1, 0, 1, 2]))
+    with backend(name):
+        low, high = ops.clip(x, min=-1), ops.clip(x, max=1)
+        assert (low.data.tolist(), high.data.tolist()) == ([-1, -1, 0, 1, 2], [-2, -1, 0, 1, 1])
+        assert grad(low, [x], y_bar=np.ones(5))[0].tolist() == [0, 1, 1, 1, 1]
+        assert grad(high, [x], y_bar=np.ones(5))[0].tolist() == [1, 1, 1, 1, 0]
+    with pytest.raises(ArgumentError, match="min=None and max=None limit nothing; give at least one of them"):
+        ops.clip(x)

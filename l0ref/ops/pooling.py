@@ -5,6 +5,7 @@ The axis letters n c h w p q r s, and the grid of the windows, are those of `l0r
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from l0ref.errors import ArgumentError, ShapeError
 from l0ref.ops.inputs import as_tensor
 from l0ref.ops.reduction import mean
 from l0ref.ops.windows import Pair, Windows, check_images
-from l0ref.validate import Array, pair
+from l0ref.validate import Array, edges_of, flag, pair
 
 
 class MaxPool2d(Op):
@@ -28,8 +29,10 @@ class MaxPool2d(Op):
     """
 
     @staticmethod
-    def forward(x: Array, *, kernel_size: Pair, stride: Pair, padding: Pair) -> tuple[Array, Saved]:
-        windows = Windows(kernel_size, stride, padding)
+    def forward(
+        x: Array, *, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1), beyond: Pair = (0, 0)
+    ) -> tuple[Array, Saved]:
+        windows = Windows(kernel_size, stride, padding, dilation, beyond)
         win = windows.of(x, fill=-np.inf)  # nchw -> ncpqrs
         y: Array = win.max(axis=(4, 5))
         largest = (win == y[..., None, None]) & windows.on_image(x.shape[2:])
@@ -52,7 +55,8 @@ class MaxPool2d(Op):
 class AvgPool2d(Op):
     """y[n,c,p,q] = sum_rs win[n,c,p,q,r,s] / m[p,q]; padding counts as zero.
 
-    m is R S, or, with count_include_pad=False, the number of places of the window that lie on the image.
+    m is R S, or, with count_include_pad=False, the number of places of the window that lie on the image. Of `beyond`,
+    the rows and columns `overhang` are never counted: a window that ceil_mode adds reaches over the padding there.
 
     Shapes   x (N, C, H, W)  ->  y (N, C, P, Q) with P = floor((H + 2 padding - R) / stride) + 1, Q likewise
     VJP      x_bar adds up y_bar[n,c,p,q] / m[p,q] over the windows that cover a pixel
@@ -60,10 +64,14 @@ class AvgPool2d(Op):
 
     @staticmethod
     def forward(
-        x: Array, *, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool
-    ) -> tuple[Array, Saved]:
-        windows = Windows(kernel_size, stride, padding)
-        counted = windows.on_image(x.shape[2:]) | count_include_pad
+        x: Array, *, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool,
+        beyond: Pair = (0, 0), overhang: Pair = (0, 0),
+    ) -> tuple[Array, Saved]:  # fmt: skip
+        windows = Windows(kernel_size, stride, padding, beyond=beyond)
+        height, width = windows.padded(x.shape[2:])
+        whole = Windows(kernel_size, stride, (0, 0), beyond=overhang)
+        inside = whole.on_image((height - overhang[0], width - overhang[1]))
+        counted = inside if count_include_pad else windows.on_image(x.shape[2:])
         m = counted.sum(axis=(4, 5)).astype(x.dtype)  # 11pqrs -> 11pq
         y = windows.of(x).sum(axis=(4, 5)) / m
         return y, (m, windows, x.shape[2:])
@@ -80,32 +88,39 @@ class AvgPool2d(Op):
         return (x_bar,)
 
 
-def max_pool2d(input: Any, kernel_size: Any, *, stride: Any = None, padding: Any = 0) -> Tensor:
+def max_pool2d(
+    input: Any, kernel_size: Any, *, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Tensor:
     """Largest pixel of each window of (N, C, H, W); a tie's gradient goes to the first in scan order.
 
-    kernel_size, stride, padding   a whole number, or a pair (vertical, horizontal); stride=None means kernel_size
+    kernel_size, stride, dilation   a whole number, or a pair (vertical, horizontal); stride=None means kernel_size
+    padding                         the same, or ((top, bottom), (left, right))
+    ceil_mode                       one window more where pixels are left over, if it begins on the image or before it
 
     >>> import numpy as np
     >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).data.tolist()
     [[[[5.0, 7.0], [13.0, 15.0]]]]
     """
     x = as_tensor("input", input)
-    return apply(MaxPool2d, x, **_window_options(x.shape, kernel_size, stride, padding))
+    windows, _ = _windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    return apply(MaxPool2d, x, **_options(windows), **_unusual(dilation=windows.dilation, beyond=windows.beyond))
 
 
 def avg_pool2d(
-    input: Any, kernel_size: Any, *, stride: Any = None, padding: Any = 0, count_include_pad: bool = True
-) -> Tensor:
+    input: Any, kernel_size: Any, *, stride: Any = None, padding: Any = 0, count_include_pad: bool = True,
+    ceil_mode: bool = False,
+) -> Tensor:  # fmt: skip
     """Mean of each window of (N, C, H, W); padding counts as zeros, or not at all with count_include_pad=False.
 
-    kernel_size, stride, padding   a whole number, or a pair (vertical, horizontal); stride=None means kernel_size
+    kernel_size, stride, padding, ceil_mode   as in `max_pool2d`
 
     >>> import numpy as np
     >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).data.tolist()
     [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
     x = as_tensor("input", input)
-    options = _window_options(x.shape, kernel_size, stride, padding)
+    windows, overhang = _windows(x.shape, kernel_size, stride, padding, 1, ceil_mode)
+    options = _options(windows) | _unusual(beyond=windows.beyond, overhang=overhang)
     return apply(AvgPool2d, x, **options, count_include_pad=bool(count_include_pad))
 
 
@@ -122,16 +137,46 @@ def adaptive_avg_pool2d(input: Any, output_size: Any = 1) -> Tensor:
     return mean(x, axis=(2, 3), keepdims=True)
 
 
-def _window_options(shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any) -> dict[str, Pair]:
+def _options(windows: Windows) -> dict[str, Any]:
+    return {"kernel_size": windows.size, "stride": windows.stride, "padding": windows.padding}
+
+
+def _unusual(**options: Pair) -> dict[str, Pair]:
+    return {key: value for key, value in options.items() if value != ((1, 1) if key == "dilation" else (0, 0))}
+
+
+def _windows(
+    shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[Windows, Pair]:
+    """Return the windows of a pooling, and the rows and columns by which ceil_mode lets them reach over the padding."""
     check_images(shape)
-    size = pair("kernel_size", kernel_size, least=1)
+    size, image = pair("kernel_size", kernel_size, least=1), (shape[2], shape[3])
     step = size if stride is None else pair("stride", stride, least=1)
-    edge = pair("padding", padding)
-    if 2 * edge[0] > size[0] or 2 * edge[1] > size[1]:
+    (top, bottom), (left, right) = edges = edges_of(padding)
+    windows = Windows(size, step, (top, left), pair("dilation", dilation, least=1), (bottom - top, right - left))
+    even = windows.beyond == (0, 0)
+    if even and (2 * top > size[0] or 2 * left > size[1]):
         raise ArgumentError(
             f"padding={padding!r} is more than half of kernel_size={kernel_size!r}, so a window could miss the image; "
             f"use at most {(size[0] // 2, size[1] // 2)}"
         )
-    windows, image = Windows(size, step, edge), (shape[2], shape[3])
+    over = (0, 0)
+    if flag("ceil_mode", ceil_mode):
+        (tall, wide), (down, right) = windows.span, step
+        over = _over(image[0], edges[0], tall, down), _over(image[1], edges[1], wide, right)
+        windows = replace(windows, beyond=(windows.beyond[0] + over[0], windows.beyond[1] + over[1]))
+    windows = windows.stepping(image)
     windows.check_fit(f"kernel_size={kernel_size!r}", image)
-    return {"kernel_size": size, "stride": windows.stepping(image).stride, "padding": edge}
+    if not (even and windows.dilation == (1, 1)) and not windows.on_image(image).any(axis=(4, 5)).all():
+        raise ArgumentError(
+            f"padding={padding!r} lets a window of kernel_size={kernel_size!r} miss the image; use less"
+        )
+    return windows, over
+
+
+def _over(n: int, edge: Pair, span: int, stride: int) -> int:
+    """Pixels by which one window more reaches over n pixels and their padding; 0 where there is none."""
+    whole = n + edge[0] + edge[1]
+    more = -((span - whole) // stride)  # windows after the first, rounded up
+    more -= more * stride >= n + edge[0]
+    return max(more * stride + span - whole, 0)

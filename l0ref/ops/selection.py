@@ -110,11 +110,14 @@ def minimum(input: Any, other: Any) -> Tensor:
     return apply(Minimum, input, other)
 
 
-def clip(input: Any, min: float, max: float) -> Tensor:
-    """`input` limited to [min, max]; slope 1 inside and on both ends."""
-    if real("min", min) > real("max", max):
+def clip(input: Any, min: float | None = None, max: float | None = None) -> Tensor:
+    """`input` limited to [min, max], by one of them alone where the other is None; slope 1 inside and on both ends."""
+    if min is None and max is None:
+        raise ArgumentError("min=None and max=None limit nothing; give at least one of them")
+    low, high = -np.inf if min is None else real("min", min), np.inf if max is None else real("max", max)
+    if low > high:
         raise ArgumentError(f"min={min!r} must not exceed max={max!r}; swap them")
-    return apply(Clip, input, low=float(min), high=float(max))
+    return apply(Clip, input, low=low, high=high)
 
 
 def where(condition: Any, input: Any, other: Any) -> Tensor:

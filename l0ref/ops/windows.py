@@ -25,13 +25,15 @@ class Windows:
 
     Place (r, s) of window (p, q) lies on pixel (p stride + r dilation - padding, the same with q and s); outside the
     image it lies on padding. There are P = floor((H + 2 padding - dilation (R - 1) - 1) / stride) + 1 rows of windows,
-    and Q columns likewise. Every setting is a pair (vertical, horizontal).
+    and Q columns likewise. Every setting is a pair (vertical, horizontal). `beyond` are rows and columns of padding
+    that the lower and right border have more than the upper and left one; below 0 if they have less.
     """
 
     size: Pair
     stride: Pair
     padding: Pair
     dilation: Pair = (1, 1)
+    beyond: Pair = (0, 0)
 
     @property
     def span(self) -> Pair:
@@ -40,9 +42,9 @@ class Windows:
 
     def of(self, x: Array, *, fill: float = 0.0) -> Array:
         """Return win[n,c,p,q,r,s], the pixels of x (N, C, H, W) under each window; padding holds `fill`. A view."""
-        if self.padding != (0, 0):
-            (top, left) = self.padding
-            x = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=fill)
+        if self.padding != (0, 0) or self.beyond != (0, 0):
+            edges = [(p, p + more) for p, more in zip(self.padding, self.beyond, strict=True)]
+            x = np.pad(x, ((0, 0), (0, 0), *edges), constant_values=fill)
         every = sliding_window_view(x, self.span, axis=(2, 3))  # nchw -> ncpqrs, still at stride 1 and without gaps
         return every[:, :, :: self.stride[0], :: self.stride[1], :: self.dilation[0], :: self.dilation[1]]
 
@@ -53,7 +55,7 @@ class Windows:
         """
         n, c, p, q, r, s = win.shape
         (height, width), (top, left) = image, self.padding
-        x = np.zeros((n, c, height + 2 * top, width + 2 * left), win.dtype)
+        x = np.zeros((n, c, *self.padded(image)), win.dtype)
         for i, j in np.ndindex(r, s):  # one place of all windows at once: no two of them lie on the same pixel
             (h, w), (down, right) = (i * self.dilation[0], j * self.dilation[1]), self.stride
             x[:, :, h : h + p * down : down, w : w + q * right : right] += win[:, :, :, :, i, j]
@@ -65,13 +67,17 @@ class Windows:
 
     def stepping(self, image: Pair) -> Windows:
         """Return the same windows with a stride no longer than the padded image: they are the same windows."""
-        down, right = (min(s, n + 2 * p) for s, n, p in zip(self.stride, image, self.padding, strict=True))
+        down, right = (min(s, n) for s, n in zip(self.stride, self.padded(image), strict=True))
         return replace(self, stride=(down, right))
+
+    def padded(self, image: Pair) -> Pair:
+        """Return rows and columns of an image with its padding."""
+        (height, width), (top, left), (below, beside) = image, self.padding, self.beyond
+        return height + 2 * top + below, width + 2 * left + beside
 
     def check_fit(self, what: str, image: Pair) -> None:
         """Refuse an image on which not even one window fits; `what` names the argument and its value."""
-        (tall, wide), (top, left) = self.span, self.padding
-        height, width = image[0] + 2 * top, image[1] + 2 * left
+        (tall, wide), (height, width) = self.span, self.padded(image)
         if height * width > INT32_MAX:
             raise ShapeError(
                 f"padding={self.padding} makes an image of {height} x {width} pixels, more than {INT32_MAX:,}; use less"

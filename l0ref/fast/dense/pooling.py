@@ -17,7 +17,7 @@ import numpy as np
 
 from l0ref.autodiff.op import Saved
 from l0ref.fast.machine.policy import kernel
-from l0ref.ops.windows import Pair
+from l0ref.ops.windows import Pair, Windows
 from l0ref.validate import Array
 
 
@@ -82,14 +82,19 @@ def add_to_winners(y_bar, winner, places, stride, first, planes):
                 planes[n, pixel] += y_bar[n, p, q]
 
 
-def max_pool2d_forward(x: Array, *, kernel_size: Pair, stride: Pair, padding: Pair) -> tuple[Array, Saved]:
-    """Value of `l0ref.ops.pooling.MaxPool2d`."""
+def max_pool2d_forward(
+    x: Array, *, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1), beyond: Pair = (0, 0)
+) -> Any:
+    """Value of `l0ref.ops.pooling.MaxPool2d`; windows with gaps are left to it."""
+    if dilation != (1, 1):
+        return NotImplemented
     n, c, h, w = x.shape
-    grid = [(x.shape[2 + i] + 2 * padding[i] - kernel_size[i]) // stride[i] + 1 for i in (0, 1)]
+    whole = Windows(kernel_size, stride, padding, beyond=beyond).padded((h, w))
+    grid = [(whole[i] - kernel_size[i]) // stride[i] + 1 for i in (0, 1)]
     y = np.empty((n, c, *grid), x.dtype)
     winner = np.empty((n * c, *grid), np.uint8 if kernel_size[0] * kernel_size[1] <= 256 else np.intp)
     planes, out = np.ascontiguousarray(x).reshape(n * c, h, w), y.reshape(winner.shape)
-    if (kernel_size, stride, padding) == ((2, 2), (2, 2), (0, 0)):
+    if (kernel_size, stride, padding, beyond) == ((2, 2), (2, 2), (0, 0), (0, 0)):
         largest_of_four(planes, out, winner)
     else:
         largest_of_window(planes, kernel_size, stride, padding, out, winner)
