@@ -103,7 +103,7 @@ def max_pool2d(
     """
     x = as_tensor("input", input)
     windows, _ = _windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    return apply(MaxPool2d, x, **_options(windows), **_unusual(dilation=windows.dilation, beyond=windows.beyond))
+    return apply(MaxPool2d, x, **_options(windows, dilation=windows.dilation, beyond=windows.beyond))
 
 
 def avg_pool2d(
@@ -120,7 +120,7 @@ def avg_pool2d(
     """
     x = as_tensor("input", input)
     windows, overhang = _windows(x.shape, kernel_size, stride, padding, 1, ceil_mode)
-    options = _options(windows) | _unusual(beyond=windows.beyond, overhang=overhang)
+    options = _options(windows, beyond=windows.beyond, overhang=overhang)
     return apply(AvgPool2d, x, **options, count_include_pad=bool(count_include_pad))
 
 
@@ -137,12 +137,9 @@ def adaptive_avg_pool2d(input: Any, output_size: Any = 1) -> Tensor:
     return mean(x, axis=(2, 3), keepdims=True)
 
 
-def _options(windows: Windows) -> dict[str, Any]:
-    return {"kernel_size": windows.size, "stride": windows.stride, "padding": windows.padding}
-
-
-def _unusual(**options: Pair) -> dict[str, Pair]:
-    return {key: value for key, value in options.items() if value != ((1, 1) if key == "dilation" else (0, 0))}
+def _options(windows: Windows, **more: Pair) -> dict[str, Pair]:
+    unusual = {key: value for key, value in more.items() if value != ((1, 1) if key == "dilation" else (0, 0))}
+    return {"kernel_size": windows.size, "stride": windows.stride, "padding": windows.padding, **unusual}
 
 
 def _windows(
