@@ -8,6 +8,7 @@ release = version = installed_version("l0ref")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_static_path = ["_static"]
 html_title = f"l0ref {release}"
 
 autodoc_member_order = "bysource"
