@@ -138,7 +138,7 @@ const l0refExplainer = (() => {
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
     const x = (v) => EDGE + ((v - left) / (right - left)) * (WIDTH - EDGE - 6);
-    const y = (v) => HEIGHT - EDGE + ((v - low) / (high - low)) * (2 * EDGE - HEIGHT - 8 + 8);
+    const y = (v) => HEIGHT - EDGE + ((v - low) / (high - low)) * (2 * EDGE - HEIGHT);
     const line = (a, b, c, d, more = {}) =>
       element("line", { x1: x(a), y1: y(b), x2: x(c), y2: y(d), stroke: "#b0b0b0", ...more }, svg);
     line(left, Math.max(low, Math.min(0, high)), right, Math.max(low, Math.min(0, high)));
