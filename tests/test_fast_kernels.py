@@ -99,7 +99,7 @@ def test_both_pooling_kernels_agree(shape: tuple[int, ...], dtype: Any, rng: np.
     results = []
     for kernel, geometry in (
         (pooling.largest_of_four, ()),
-        (pooling.largest_of_window, ((2, 2), (2, 2), (0, 0))),
+        (pooling.largest_of_window, ((2, 2), (2, 2), (0, 0), (1, 1))),
     ):
         y, winner = np.full(shape, np.nan, dtype), np.full(shape, 99, np.uint8)
         kernel(planes, *geometry, y, winner)
@@ -114,7 +114,10 @@ def test_both_pooling_kernels_agree(shape: tuple[int, ...], dtype: Any, rng: np.
 def test_nan_wins_wherever_it_stands(place: int) -> None:
     planes = np.full((1, 2, 2), np.inf)
     planes.reshape(-1)[place] = np.nan
-    for kernel, geometry in ((pooling.largest_of_four, ()), (pooling.largest_of_window, ((2, 2), (2, 2), (0, 0)))):
+    for kernel, geometry in (
+        (pooling.largest_of_four, ()),
+        (pooling.largest_of_window, ((2, 2), (2, 2), (0, 0), (1, 1))),
+    ):
         y, winner = np.zeros((1, 1, 1)), np.zeros((1, 1, 1), np.uint8)
         kernel(planes, *geometry, y, winner)
         assert np.isnan(y).all()

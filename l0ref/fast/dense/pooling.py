@@ -45,23 +45,31 @@ def largest_of_four(planes, y, winner):
 
 
 @kernel
-def largest_of_window(planes, size, stride, padding, y, winner):
+def largest_of_window(planes, size, stride, padding, dilation, y, winner):
     """Any windows, `tall` by `wide`: the largest pixel on the image, and its place r * wide + s."""
     (count, rows, cols), (tall, wide), (down, right), (above, before) = planes.shape, size, stride, padding
+    below, beside = dilation
     for n in range(count):
         for p in range(y.shape[1]):
             top = p * down - above
+            first_r = max((below - 1 - top) // below, 0)
             for q in range(y.shape[2]):
                 left = q * right - before
-                first_h, first_w = max(top, 0), max(left, 0)
-                best = planes[n, first_h, first_w]
-                k = (first_h - top) * wide + first_w - left
-                for h in range(first_h, min(top + tall, rows)):
-                    for w in range(first_w, min(left + wide, cols)):
+                first_s = max((beside - 1 - left) // beside, 0)
+                best = planes[n, top + first_r * below, left + first_s * beside]
+                k = first_r * wide + first_s
+                for r in range(first_r, tall):
+                    h = top + r * below
+                    if h >= rows:
+                        break
+                    for s in range(first_s, wide):
+                        w = left + s * beside
+                        if w >= cols:
+                            break
                         x = planes[n, h, w]
                         if x > best or x != x:
                             best = x
-                            k = (h - top) * wide + w - left
+                            k = r * wide + s
                 y[n, p, q] = best
                 winner[n, p, q] = k
 
@@ -85,30 +93,31 @@ def add_to_winners(y_bar, winner, places, stride, first, planes):
 def max_pool2d_forward(
     x: Array, *, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1), beyond: Pair = (0, 0)
 ) -> Any:
-    """Value of `l0ref.ops.pooling.MaxPool2d`; windows with gaps are left to it."""
-    if dilation != (1, 1):
-        return NotImplemented
+    """Value of `l0ref.ops.pooling.MaxPool2d`."""
     n, c, h, w = x.shape
-    whole = Windows(kernel_size, stride, padding, beyond=beyond).padded((h, w))
-    grid = [(whole[i] - kernel_size[i]) // stride[i] + 1 for i in (0, 1)]
+    windows = Windows(kernel_size, stride, padding, dilation, beyond)
+    whole, span = windows.padded((h, w)), windows.span
+    grid = [(whole[i] - span[i]) // stride[i] + 1 for i in (0, 1)]
     y = np.empty((n, c, *grid), x.dtype)
     winner = np.empty((n * c, *grid), np.uint8 if kernel_size[0] * kernel_size[1] <= 256 else np.intp)
     planes, out = np.ascontiguousarray(x).reshape(n * c, h, w), y.reshape(winner.shape)
-    if (kernel_size, stride, padding, beyond) == ((2, 2), (2, 2), (0, 0), (0, 0)):
+    if windows == Windows((2, 2), (2, 2), (0, 0)):
         largest_of_four(planes, out, winner)
     else:
-        largest_of_window(planes, kernel_size, stride, padding, out, winner)
-    return y, (winner, x.shape, kernel_size, stride, padding)
+        largest_of_window(planes, kernel_size, stride, padding, dilation, out, winner)
+    return y, (winner, x.shape, windows)
 
 
 def max_pool2d_vjp(saved: Saved, y_bar: Array) -> tuple[Any]:
     """Cotangent of `l0ref.ops.pooling.MaxPool2d`."""
-    winner, shape, kernel_size, stride, padding = saved
+    winner, shape = saved[:2]
+    windows: Windows = saved[2]
     n, c, h, w = shape
 
     def x_bar() -> Array:
-        places = np.add.outer(np.arange(kernel_size[0]) * w, np.arange(kernel_size[1])).ravel()
-        steps, first = (stride[0] * w, stride[1]), -padding[0] * w - padding[1]
+        (tall, wide), (down, right), (below, beside) = windows.size, windows.stride, windows.dilation
+        places = np.add.outer(np.arange(tall) * below * w, np.arange(wide) * beside).ravel()
+        steps, first = (down * w, right), -windows.padding[0] * w - windows.padding[1]
         out = np.zeros(shape, y_bar.dtype)
         y_planes = np.ascontiguousarray(y_bar).reshape(winner.shape)
         add_to_winners(y_planes, winner, places, steps, first, out.reshape(n * c, h * w))
