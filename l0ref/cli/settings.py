@@ -119,7 +119,7 @@ class Settings:
     )
     temperature: float = setting(2.0, TRAINING, "of the teacher's probabilities", metavar="T")
     teacher_weight: float = setting(0.5, TRAINING, "of the teacher; the labels have the rest", metavar="L")
-    teacher_sha256: str | None = setting(None, TRAINING, says="refuse a teacher with another", metavar="HASH")
+    teacher_sha256: str | None = setting(None, TRAINING, says="refuse another teacher; default: any", metavar="HASH")
     controls: tuple[str, ...] = setting(
         (), COMPARISON, metavar="NAME,...",
         says="networks to compare with: none (trained without penalty), l2, l1, random (pruned at random); "
