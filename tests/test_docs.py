@@ -72,11 +72,13 @@ def test_broken_links_are_found() -> None:
 
 
 def test_every_page_with_sessions_is_executed() -> None:
-    assert {page.name for page in PAGES if "```pycon" in page.read_text(encoding="utf-8")} == EXECUTED
+    assert {page.name for page in PAGES if "```pycon" in page.read_text(encoding="utf-8")} == EXECUTED | {WHOLE}
     tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    assert f'doctest.testfile(str(Path(__file__).parents[1] / "docs" / "{WHOLE}")' in tests
     assert all(f'get_doctest("\\n".join({how}), {{}}, "{name}"' in tests for name, how in HOW.items())
 
 
+WHOLE = "augmentation.md"
 HOW = {"gradcheck.md": "blocks", "own_data.md": "pages", "reading.md": "sessions", "sparse.md": 'blocks("pycon")',
        "quickstart.md": "sessions"}  # fmt: skip
 
