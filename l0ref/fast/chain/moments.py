@@ -51,9 +51,9 @@ def lane_moments(z, at, line, rows, size, consts, out, to, lanes):
 
 
 @kernel
-def lane_sums(z, g, mean, consts, starts, lines, rows, size, out, to, lanes):
+def lane_sums(z, g, mean, consts, starts, lines, shape, out, to, lanes):
     """Of an image: sums of g in each lane, out[to ...], and of g (z - mean) behind; mean is an array of one number."""
-    none, middle = filled(consts, (0,), (0,)), spread(mean, (0,))
+    (rows, size), none, middle = shape, filled(consts, (0,), (0,)), spread(mean, (0,))
     total, slope = none, none
     for r in range(rows):
         z_from, g_from = starts[0] + r * lines[0], starts[1] + r * lines[1]
@@ -118,11 +118,12 @@ def gated(z, y_bar, m, s, w, c, least):
 
 
 @kernel
-def channel_bars(z, y_bar, z_bar, params, found, bars, consts, room, geometry, run, first, last):
+def channel_bars(signals, params, found, bars, consts, room, geometry, run, first, last):
     """Channels first ... last - 1 of `cotangents`."""
+    z, y_bar, z_bar = signals
     rows, size, z_at, y_at = geometry[0], geometry[1], geometry[2:5], geometry[5:8]
     (count, pixels, lanes, wants_z), (weight, bias, floor), (mean, _, scale) = run, params, found
-    channels, blocks, least, kind = weight.size, (count + lanes - 1) // lanes, floor[0], floor.dtype.type
+    channels, blocks, least = weight.size, (count + lanes - 1) // lanes, floor[0]
     for f in range(first, last):
         m, s, w, c = mean[f], scale[f], weight[f], bias[f]
         for b in range(blocks):
@@ -132,11 +133,12 @@ def channel_bars(z, y_bar, z_bar, params, found, bars, consts, room, geometry, r
                     gated(row_of(z, z_at, n, r, size), row_of(y_bar, y_at, n, r, size), m, s, w, c, least)
             starts = n * z_at[0] + z_at[2], n * y_at[0] + y_at[2]
             lines = z_at[1], y_at[1]
-            lane_sums(z, y_bar, mean[f : f + 1], consts, starts, lines, rows, size, room, b * 2 * lanes, lanes)
+            lane_sums(z, y_bar, mean[f : f + 1], consts, starts, lines, (rows, size), room, b * 2 * lanes, lanes)
         total, slope = over_samples(room, 0, count, lanes), over_samples(room, 1, count, lanes) * np.float64(s)
         bars[1][f], bars[0][f] = total, slope
         number = np.float64(count) * pixels
-        level, tilt, factor = kind(total / number), kind(slope / number) * s, w * s
+        level, tilt = floor.dtype.type(total / number), floor.dtype.type(slope / number) * s
+        factor = w * s
         for b in range(blocks if wants_z else 0):
             for r in range(rows):
                 source, bar = (
@@ -151,10 +153,10 @@ def channel_bars(z, y_bar, z_bar, params, found, bars, consts, room, geometry, r
 
 
 @parallel_kernel
-def cotangents(z, y_bar, z_bar, params, found, bars, consts, room, geometry, run, threads):
-    """Fill bars, the cotangents of weight and bias, and z_bar, if it is wanted; y_bar becomes g."""
+def cotangents(signals, params, found, bars, consts, room, geometry, run, threads):
+    """Fill bars, the cotangents of weight and bias, and z_bar of signals (z, y_bar, z_bar); y_bar becomes g."""
     channels, size = params[0].size, room.size // threads
     for n in prange(threads):
         mine = room[n * size : (n + 1) * size]
         first, last = n * channels // threads, (n + 1) * channels // threads
-        channel_bars(z, y_bar, z_bar, params, found, bars, consts, mine, geometry, run, first, last)
+        channel_bars(signals, params, found, bars, consts, mine, geometry, run, first, last)

@@ -66,7 +66,7 @@ class NormalizationStage:
         x, y = self.x, self.y
         x_bar = x.value if x.is_data else x.bar  # the values are not written
         bars = weight_bar, bias_bar
-        moments.cotangents(x.value, y.bar, x_bar, self.given, self.found, bars, *self._run(int(not x.is_data)))
+        moments.cotangents((x.value, y.bar, x_bar), self.given, self.found, bars, *self._run(int(not x.is_data)))
 
     def moved(self, buffers: Mapping[str, Array]) -> dict[str, Array]:
         """Return the running statistics after the last batch."""
