@@ -74,6 +74,12 @@ def test_story_of_a_regression_of_a_hidden_test_set_and_without_controls(run: Ru
     assert speed.endswith("no time was measured.")
 
 
+def test_story_tells_the_cut_network_before_it_is_tuned(run: RunPage) -> None:
+    report = copy.deepcopy(dict(run.report))
+    report["stages"][1] |= {"size_nz": 77, "compression_ratio": 12.5, "val_acc1": 0.125}
+    assert story(report)[1].endswith("left 77 weights, 12.5x fewer, at 12.50 % validation accuracy.")
+
+
 def test_story_of_a_compact_network_tells_the_last_batch_and_the_bytes(run: RunPage) -> None:
     row = {"batch": 128, "measured_speedup": 2.0, "measured_speedup_low": 1.5, "measured_speedup_high": 3.0}
     sizes = {"masked": 4000, "compact": 300}
@@ -164,6 +170,7 @@ def test_front_is_what_no_other_beats(rng: np.random.Generator) -> None:
                 assert b != a
                 beaten.add(a)
     assert set(front(points)) == set(points) - beaten
+    assert front({"low": (2.0, 0.8), "high": (2.0, 0.9), "twin": (2.0, 0.9), "less": (1.0, 0.9)}) == ["high", "twin"]
     line = pareto_figure({name: (x, y / 6) for name, (x, y) in points.items()}).axes[0].lines[0]
     assert np.all(np.diff(np.asarray(line.get_xdata())) >= 0)
     assert pareto_figure({}).axes[0].texts[0].get_text() == "no run has both numbers"
