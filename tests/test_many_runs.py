@@ -19,6 +19,7 @@ import pytest
 
 from l0ref import metrics
 from l0ref.archive.lock import locked
+from l0ref.checkpoint.folder import FolderKeeper
 from l0ref.cli import main
 from l0ref.cli import sweep as command
 from l0ref.cli.grid import Range, combinations, folder_name, read_grid
@@ -293,24 +294,31 @@ def test_a_killed_client_goes_on_bit_for_bit(swept: Path, tmp_path: Path, job: s
     arguments = ["sweep", job, *GRID, "--quiet", "--no-figures", "--checkpoint-every", "1epochs"]
     arguments += ["--out", str(tmp_path / "out")]
     given = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
-    process = [sys.executable, "-c", KILLED, "4", *arguments]  # in the second run, after its first epoch
+    process = [sys.executable, "-c", KILLED, "4", *arguments]  # in the second run
     assert subprocess.run(process, env=given, check=False, cwd=ROOT).returncode == -signal.SIGKILL
     first, second = (tmp_path / "out" / "alpha=0.0001,amount=0.5" / f"seed-{seed}" for seed in (0, 1))
     states = [p.name for p in sorted(second.rglob("step-*.npz"))]
     assert states
     written = (first / "report.json").stat().st_mtime_ns
     begun: list[int] = []
-    follow = command.run_claimed
+    taken: list[int] = []
+    go_on, follow = FolderKeeper.go_on, command.run_claimed
+
+    def watched_state(self: FolderKeeper, found: Any) -> None:
+        taken.append(found.state.epoch)
+        go_on(self, found)
 
     def watched(settings: Any, *rest: Any) -> Any:
         begun.append(settings.seed)
         return follow(settings, *rest)
 
     command.run_claimed = watched  # type: ignore[assignment]
+    FolderKeeper.go_on = watched_state  # type: ignore[method-assign]
     try:
         assert main(arguments) == 0
     finally:
-        command.run_claimed = follow
+        command.run_claimed, FolderKeeper.go_on = follow, go_on  # type: ignore[method-assign]
+    assert taken  # what the killed run had kept is gone on from, not trained again
     assert begun == [1, 0, 1, 0, 1, 0, 1]  # the first run is not repeated
     assert (first / "model.npz").stat().st_mtime_ns <= written
     assert bits(tmp_path / "out") == bits(swept)
