@@ -12,8 +12,9 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]  # the tests are no package that is installed
@@ -57,13 +58,18 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def in_order(registry: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The entries by file, and in a file as they stand there, whatever was imported first."""
+    return sorted(registry.items(), key=lambda entry: entry[1].__module__)
+
+
 def operations() -> Iterator[Row]:
     """The operations of the package, in order of their files."""
     importlib.import_module("l0ref.ops")
     importlib.import_module("l0ref.sparse")
     homes = {case.op: path for path, module in _modules(cases) for case in getattr(module, "CASES", ())}
     oracles = {path.name for path, _ in _modules(naive)}
-    for name, op in OPS.items():
+    for name, op in in_order(OPS):
         if op.__module__.startswith("l0ref."):
             case = homes[name]
             extra = [ROOT / "tests" / "naive" / case.name] if case.name in oracles else []
@@ -72,7 +78,7 @@ def operations() -> Iterator[Row]:
 
 def surrogates() -> Iterator[Row]:
     """The surrogates."""
-    for name, surrogate in SURROGATES.items():
+    for name, surrogate in in_order(SURROGATES):
         if surrogate.__module__.startswith("l0ref."):
             tests = ["tests/oracles_surrogates.py", *_mentioning([name], "test_surrogates*.py")]
             yield name, _formula(surrogate), [_source(surrogate), *tests]

@@ -128,7 +128,7 @@ def test_list_names_suites_and_peers(capsys: pytest.CaptureFixture[str], monkeyp
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "SUITE is missing; name one or more of conv, "),
+        ([], "SUITE is missing; name one or more of batch-many, "),
         (["trian-mlp"], "SUITE='trian-mlp' is not one of "),
         (["conv", "--rounds", "0"], "--rounds=0 must be at least 1"),
         (["conv", "--threads", "-1"], "--threads=-1 must be at least 1"),

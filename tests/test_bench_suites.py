@@ -490,9 +490,9 @@ def test_plan_goes_through_json() -> None:
         (
             [],
             {},
-            r"^SUITE is missing; name one or more of checkpoint, conv, epoch, import, layerwise, limits, ",
+            r"^SUITE is missing; name one or more of batch-many, batch-one, checkpoint, conv, epoch, ",
         ),
-        (["trian-mlp"], {}, r"^SUITE='trian-mlp' is not one of 'checkpoint', .*; did you mean 'train-mlp'\?$"),
+        (["trian-mlp"], {}, r"^SUITE='trian-mlp' is not one of 'batch-many', .*; did you mean 'train-mlp'\?$"),
         (["conv"], {"rounds": 0}, r"^--rounds=0 must be at least 1$"),
         (["conv"], {"threads": 0}, r"^--threads=0 must be at least 1$"),
         (

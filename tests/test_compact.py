@@ -128,7 +128,10 @@ def test_a_few_samples_go_through_all_sparse_layers_in_one_pass() -> None:
     """Each layer takes 12 us sparse, of which 12 are a call, and 8 dense: three are 12 in one chain, 24 dense."""
     chain = prune(nn.mlp((20, 30, 30, 10), seed=0), amount=0.9, scope="layer")
     block = nn.Residual("block", body=(Linear("inner", 20, 20),), shortcut=())
-    tape = prune(Model.init((Linear("a", 20, 20), block, Linear("c", 20, 20)), input_shape=(20,), seed=0), amount=0.9)
+    sums, tape = (
+        prune(Model.init((Linear("a", 20, 20), middle, Linear("c", 20, 20)), input_shape=(20,), seed=0), amount=0.9)
+        for middle in (block, nn.Residual("block", body=(Linear("inner", 20, 20), nn.Softplus("soft")), shortcut=()))
+    )
     costs = call_costs(8e-6, 12e-6)
     with backend("numba"):
         choices = compact(chain, costs=costs, batch_size=1).choices
@@ -140,6 +143,7 @@ def test_a_few_samples_go_through_all_sparse_layers_in_one_pass() -> None:
         assert forms(chain, costs, 7) == {"sparse"}
         assert forms(chain, costs, 8) == {"dense"}
         assert forms(chain, call_costs(8e-6, 12e-6, few=False), 1) == {"dense"}
+        assert forms(sums, costs, 1) == {"sparse"}
         assert forms(tape, costs, 1) == {"dense"}
 
 

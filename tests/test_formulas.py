@@ -20,7 +20,12 @@ def test_the_page_is_that_of_today() -> None:
 
 
 def test_every_entry_has_a_formula_a_file_and_a_test() -> None:
-    own = [name for table in (OPS, SURROGATES) for name, each in table.items() if each.__module__.startswith("l0ref.")]
+    own = [
+        name
+        for table in (OPS, SURROGATES)
+        for name, each in formulas.in_order(table)
+        if each.__module__.startswith("l0ref.")
+    ]
     assert [name for name, *_ in ROWS] == [*own, *OPTIMIZERS, "proximal_...", *METHODS]
     for name, formula, source, tests in ROWS:
         assert len(formula) > 6, name

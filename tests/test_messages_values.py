@@ -54,10 +54,10 @@ def test_a_model_prints_as_a_table_of_its_layers() -> None:
     net = net.replace(masks={"fc1.weight": np.arange(14_400).reshape(100, 144) < 400})
     lines = repr(net).splitlines()
     assert lines[0] == "Model(15,544 weights, 1,544 of them not 0, float32, inputs 1x8x8)"
-    assert lines[1].split() == ["layer", "kind", "output", "weights", "not", "0"]
-    assert lines[2].split() == ["conv1", "Conv2d", "16x6x6", "144", "144"]
+    assert lines[1].split() == ["layer", "kind", "output", "weights", "not", "0", "bytes"]
+    assert lines[2].split() == ["conv1", "Conv2d", "16x6x6", "144", "144", "640"]
     assert lines[3].split() == ["relu1", "ReLU", "16x6x6"]
-    assert lines[6].split() == ["fc1", "Linear", "100", "14,400", "400"]
+    assert lines[6].split() == ["fc1", "Linear", "100", "14,400", "400", "58,000"]
     short = repr(compact(net)).splitlines()
     assert len(short) == 12
     assert max(map(len, short)) < 100

@@ -10,8 +10,7 @@ from l0ref.archive import write_atomic
 from l0ref.cli.again import command_of
 from l0ref.cli.write import check_file
 from l0ref.report import aggregate, aggregate_text, find_runs, full_text
-from l0ref.report.html import page_html
-from l0ref.report.page import run_page
+from l0ref.report.figures import load_matplotlib
 
 EXAMPLES = """\
 examples:
@@ -46,6 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.hide_test:
         reports = [without_test(report) for report in reports]
     if arguments.html is not None:
+        load_matplotlib()
+        from l0ref.report.html import page_html
+        from l0ref.report.page import run_page
+
         pages = [
             run_page(folder, shown, command=command_of(report.get("config") or {}))
             for (folder, report), shown in zip(found, reports, strict=True)

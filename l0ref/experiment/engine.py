@@ -19,8 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numba
-
 from l0ref.errors import ConfigError, L0RefError
 from l0ref.interop.extras import need
 from l0ref.version import __version__
@@ -111,6 +109,8 @@ def _on_cluster(
 
 
 def _alone(work: Callable[[Any], Any], job: Any) -> Any:
+    import numba
+
     numba.set_num_threads(1)  # of this thread; of BLAS, Dask has said so when it started the process
     return work(job)
 
