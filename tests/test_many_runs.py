@@ -396,6 +396,8 @@ def fails(x: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_job_is_done_once(workers: int) -> None:
+    if workers > 1:
+        pytest.importorskip("joblib", reason="needs the extra `sweep`")
     assert sorted(completed(double, range(7), workers=workers)) == [(i, 2 * i) for i in range(7)]
     assert list(completed(double, [], workers=workers)) == []
     with pytest.raises(L0RefError, match="x=3 must not be 3"):
@@ -403,6 +405,7 @@ def test_every_job_is_done_once(workers: int) -> None:
 
 
 def test_killed_workers_are_replaced_and_have_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("joblib", reason="needs the extra `sweep`")
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     markers = [str(tmp_path / str(i)) for i in range(2)]
     assert sorted(completed(once_killed, markers, workers=2)) == [(0, "1"), (1, "1")]
@@ -412,6 +415,7 @@ def test_killed_workers_are_replaced_and_have_one_thread(tmp_path: Path, monkeyp
 
 
 def test_two_processes_give_the_bits_of_one(swept: Path, tmp_path: Path, job: str) -> None:
+    pytest.importorskip("joblib", reason="needs the extra `sweep`")
     out = ["--quiet", "--no-figures", "--jobs", "2", "--out", str(tmp_path / "out")]
     assert main(["sweep", job, *GRID, *out]) == 0
     assert bits(tmp_path / "out") == bits(swept)

@@ -124,8 +124,8 @@ def cross_entropy(
     weight        (C,) numbers, what a sample of each class counts
     ignore_index  label of samples that do not count; may lie outside of [0, C)
 
-    >>> float(cross_entropy(np.zeros((2, 4)), [3, -1], ignore_index=-1)) == np.log(4)
-    True
+    >>> round(float(cross_entropy(np.zeros((2, 4)), [3, -1], ignore_index=-1)), 4)  # log 4
+    1.3863
     """
     smoothing = between("label_smoothing", label_smoothing, 0, 1)
     chosen = choose("reduction", reduction, REDUCTIONS)
