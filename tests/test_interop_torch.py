@@ -268,7 +268,7 @@ REFUSED = {  # module, input shape, error, message
     ),
     "something after": (
         own(lambda s, x: 2 * s.a(x), a=tnn.Linear(4, 4)), (4,), ArgumentError,
-        r"^module calls 'mul', which is no layer of l0ref; use layers of Adapt",
+        r"^module calls 'mul', which is not a layer of l0ref; use layers of Adapt",
     ),
     "a hook": (HOOKED, (4,), ArgumentError, r"^module does not compute what torch.fx traces \(difference .*without h"),
     "no flatten at the end": (

@@ -434,9 +434,9 @@ REFUSED = {
     "loop": (block(lambda s, x: s.fc(sum(row for row in x))), (4,), r"^module '1' cannot be traced .*; write its for"),
     "length": (block(lambda s, x: s.fc(x) * len(x)), (4,), r"^module '1' cannot be traced by torch.fx \(RuntimeError"),
     "raises": (block(lambda _s, _x: 1 / 0), (4,), r"^module '1' cannot be traced .*ZeroDivisionError: .*or as nn.Sequ"),
-    "arithmetic": (block(lambda s, x: s.fc(x) - x), (4,), r"^module calls 'sub', which in '1' is no layer of l0ref;"),
+    "arithmetic": (block(lambda s, x: s.fc(x) - x), (4,), r"^module calls 'sub', which in '1' is not a layer of l0ref"),
     "soft-max": (block(lambda s, x: F.log_softmax(s.fc(x), 1)), (4,), r"calls 'log_softmax', .*; return the logits,"),
-    "method": (block(lambda s, x: s.fc(x).exp()), (4,), r"^module calls 'exp', which in '1' is no layer of l0ref"),
+    "method": (block(lambda s, x: s.fc(x).exp()), (4,), r"^module calls 'exp', which in '1' is not a layer of l0ref"),
     "concatenation": (block(lambda s, x: torch.cat([s.fc(x), x], 1)), (4,), r"^module calls 'cat', which in '1' is no"),
     "product of own": (
         block(lambda s, x: F.linear(x, s.fc.weight)), (4,), r"^module calls 'linear', .*; use the layer nn.Linear$"

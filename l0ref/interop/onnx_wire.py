@@ -31,7 +31,7 @@ def is_too_large(data: bytes) -> bool:
 
 
 def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each field of a message; of what is no message, some of them."""
+    """Number, start and end of each field of a message; of bytes that are not a message, some of them."""
     while at < end:
         key, at = _varint(data, at)
         if key & 7 == 2:

@@ -88,7 +88,7 @@ def _trace(module: Any) -> list[Any]:
 
 
 class _Reader:
-    """The state of reading one trace: values found, other names for them, and what is no value of the network."""
+    """The state of reading one trace: values, other names for them, and results that are not values of the network."""
 
     def __init__(self, module: Any, nodes: Sequence[Any]) -> None:
         self.modules = dict(module.named_modules())
@@ -98,7 +98,7 @@ class _Reader:
         self.graph = Graph(inputs[0], what="module")
         self.alias: dict[str, str] = {}
         self.batch: set[str] = set()  # numbers of samples
-        self.aside = set(inputs[1:])  # optional arguments, which have their defaults, shapes, and what is made of them
+        self.aside = set(inputs[1:])  # optional arguments, which have their defaults, shapes, and results made of them
         self.names: set[str] = set()
 
     def chain(self, nodes: Sequence[Any]) -> tuple[Layer, ...]:
@@ -176,7 +176,7 @@ class _Reader:
         real = what if n.op == "call_method" else next((w for w in FUNCTIONS if n.target in _functions(w)), "")
         if real not in FUNCTIONS:
             layers = ", ".join(sorted(THEIRS))
-            raise self.refusal(n, "is no layer of l0ref", REMEDY.get(what, f"use layers of {layers}"))
+            raise self.refusal(n, "is not a layer of l0ref", REMEDY.get(what, f"use layers of {layers}"))
         kind, order, defaults = FUNCTIONS[real]
         options = {**defaults, **dict(zip(order, n.args[1:], strict=False)), **n.kwargs}
         if options.pop("training", options.pop("train", False)):

@@ -56,7 +56,7 @@ def front(rows: Sequence[Row]) -> list[Row]:
 
 
 def merit(row: Row) -> float:
-    """Return what is better if it is larger: the validation accuracy, or minus the loss of a regression."""
+    """Return the quantity to maximise: the validation accuracy, or minus the loss of a regression."""
     return float(row["val_acc1"]["mean"] if "val_acc1" in row else -row["val_loss"]["mean"])
 
 

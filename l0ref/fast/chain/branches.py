@@ -1,6 +1,6 @@
 """Stages without weights: sums of branches, activation functions, dropout, and copies out of a frame.
 
-What is not a kernel is a function of NumPy on memory that is there, and gives the bits of the truth.
+Parts without a kernel are NumPy functions on existing memory and give the bits of the truth.
 """
 
 from __future__ import annotations

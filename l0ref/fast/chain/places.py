@@ -124,7 +124,7 @@ class Branch(Activation):
         self.shape = (origin.entries, 1, 1) if is_flat else origin.shape
 
     def __getattr__(self, name: str) -> Any:
-        """Return what is not its own."""
+        """Attributes of its own are few; all others are those of the origin."""
         return getattr(self.__dict__["origin"], name)
 
     def framed_by(self, frame: Pair) -> Activation:

@@ -121,7 +121,7 @@ def png(figure: Figure) -> bytes:
 def svg(figure: Figure, title: str) -> str:
     """Return a figure as an <svg> element for a page, its text as text; `title` is what a screen reader says.
 
-    Groups have no ids, and what is referred to has one made from its content: several figures of one page do not
+    Groups have no ids, and a referenced element has one made from its content: several figures of one page do not
     disturb each other, and the same figure gives the same text.
     """
     out = io.StringIO()
