@@ -184,3 +184,9 @@ def test_the_pictures_have_a_curve_for_each_method_that_could() -> None:
     assert list(pictures) == ["compare.png", "compare-multiply-adds.png", "compare-costs.png"]
     assert all(content[:4] == b"\x89PNG" for content in pictures.values())
     assert comparison_pictures([refused])["compare.png"][:4] == b"\x89PNG"
+
+
+def test_resuming_where_nothing_is_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--resume", str(tmp_path / "none")]) == 2
+    assert "holds no interrupted run; begin one with --out" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -18,7 +18,7 @@ from l0ref.cli.flags import add_data_flags
 from l0ref.cli.networks import no_code
 from l0ref.cli.resume import Run, add_resume_flags, check_data, check_resume, check_same, missing_run, overrides, sums
 from l0ref.cli.settings import OWN_DATA, Settings, resolve, to_json
-from l0ref.cli.values import check_once, check_seeds, integer, out_folder, parts
+from l0ref.cli.values import check_once, check_seeds, integer, made_folder, out_folder, parts
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.experiment import Comparison, compare, comparison_text
@@ -152,12 +152,7 @@ def _folder(arguments: argparse.Namespace, settings: Settings) -> Path:
     """Return the folder of the comparison, which is made where it begins."""
     if arguments.resume is not None:
         return Path(arguments.resume)
-    folder = out_folder("out", f"runs/compare-{settings.slug}" if arguments.out is None else arguments.out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out={str(folder)!r} cannot be created: {error.strerror}; choose another folder") from None
-    return folder
+    return made_folder("out", f"runs/compare-{settings.slug}" if arguments.out is None else arguments.out)
 
 
 def _stored(folder: Path, name: str) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ from l0ref.cli.flags import add_data_flags
 from l0ref.cli.grid import combinations, folder_name, read_grid
 from l0ref.cli.resume import Run, every_of, stored_run, sums
 from l0ref.cli.settings import OWN_DATA, Settings, read_config, resolve, to_json
-from l0ref.cli.values import check_seeds, integer, out_folder
+from l0ref.cli.values import check_seeds, integer, made_folder
 from l0ref.cli.write import DENSE, MODEL, OURS, REPORT, finished_report
 from l0ref.data import Splits
 from l0ref.deploy.costs import known_costs
@@ -106,11 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"jobs={arguments.jobs} and scheduler={arguments.scheduler!r} exclude each other; give one")
     base, runs = plan(arguments)
     known_costs()  # so that a file of another version is refused before
-    out = out_folder("out", f"runs/sweep-{base.slug}" if arguments.out is None else arguments.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out={str(out)!r} cannot be created: {error.strerror}; choose another folder") from None
+    out = made_folder("out", f"runs/sweep-{base.slug}" if arguments.out is None else arguments.out)
     with locked(out / LOCK, name=f"out={str(out)!r}"):
         failed = _run(arguments, {out / name: settings for name, settings in runs.items()}, out)
         rows = _index(out, arguments.seeds)

@@ -87,3 +87,13 @@ def out_folder(name: str, path: str) -> Path:
     except OSError as error:
         raise ConfigError(f"{name}={path!r} cannot be created: {error.strerror}; choose another folder") from None
     return Path(path)
+
+
+def made_folder(name: str, path: str) -> Path:
+    """Return the folder of a flag, made if it was not there."""
+    folder = out_folder(name, path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{name}={path!r} cannot be created: {error.strerror}; choose another folder") from None
+    return folder
