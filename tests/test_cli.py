@@ -260,7 +260,7 @@ def test_a_wrong_file_gets_one_sentence(text: str, said: str, tmp_path: Path) ->
     [
         (["compress", "--amount", "0.5", "--threshold", "0.1"], 2, "not allowed with argument"),
         (["compress", "--model", "lenet_6"], 2, "did you mean 'lenet_5'?"),
-        (["compress", "--controls", "l3"], 2, "'l3' is not one of none, l2, l1, random"),
+        (["compress", "--controls", "l3"], 2, "'l3' is not one of none, l2, l1, random, random_layers"),
         (["compress", "--amount", "1.5"], 2, "amount=1.5 must lie in [0, 1]"),
         (["compress", "--min-keep", "-1"], 2, "min_keep=-1 must be at least 0"),
         (["compress", "--finetune-epochs", "-1"], 2, "compress: finetune_epochs=-1 must be at least 0"),

@@ -61,7 +61,10 @@ def test_a_cost_model_of_another_version_is_refused_before_training(
         ("--amount=most", r"argument --amount: 'most' is neither a share, as 0.95 is, nor a whole number$"),
         ("--curve=2,x", r"argument --curve: '2,x' must be numbers with commas between them, as in 2,4,8$"),
         ("--curve=nan", r"^l0ref compress: curve=nan must be finite$"),
-        ("--controls=no,l1", r"argument --controls: 'no' is not one of none, l2, l1, random; or pass the one word no$"),
+        (
+            "--controls=no,l1",
+            r"argument --controls: 'no' is not one of none, l2, l1, random, random_layers; or pass the one word no$",
+        ),
     ],
 )
 def test_no_internal_name_is_shown(flag: str, said: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -340,6 +340,9 @@ def test_controls_change_the_penalty_and_nothing_else() -> None:
     assert found["random"].cut(0.5, like=Cut(amount=0.7, scope="layer")) == Cut(
         amount=0.5, scope="layer", method="random", min_keep=1
     )
+    assert found["random_layers"].cut(0.5, like=Cut(amount=0.7, scope="layer"), kept={"a": 3, "b": 0}) == Cut(
+        amount=0.5, method="random", min_keep=1, options={"budget": {"a": 3, "b": 1}}
+    )
     with pytest.raises(ArgumentError, match=r"^control='l3' is not one of"):
         control("l3", like=like, l1=0, l2=0)
 
@@ -355,6 +358,10 @@ def test_experiment_cuts_every_run_alike(splits: Splits) -> None:
     assert said == [(name, run.removed) for name, run in result.runs.items()]
     assert len({run.removed for run in result.runs.values()}) == 1
     assert result.runs["none"].stages[0] is result.runs["random"].stages[0]  # one training serves both
+    kept = {
+        name: [int(run.stages[1].model.mask(k).sum()) for k in run.model.weights] for name, run in result.runs.items()
+    }
+    assert kept["random_layers"] == kept[MAIN] != kept["random"]
     for points in result.curves.values():
         assert [ratio for ratio, _ in points] == [2, 8]
         assert [run.removed for _, run in points] == [1110, 2220 - 277]

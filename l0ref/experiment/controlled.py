@@ -48,6 +48,11 @@ def check_cuts(model: Model, cut: Cut, curve: Sequence[float], *, stages: Sequen
         cut.check_model(model)
 
 
+def kept_by_layer(run: Compressed) -> dict[str, int]:
+    """Return {key of a weight: weights kept} of the final network."""
+    return {key: int(run.model.mask(key).sum()) for key in run.model.weights}
+
+
 def run_experiment(
     model: Model,
     data: Splits,
@@ -105,12 +110,15 @@ def run_experiment(
         if each.penalty not in dense:
             dense[each.penalty] = train_dense(model, data, each.train(train), **shared)
         start = dense[each.penalty]
-        here = cut if each is own else each.cut(runs[MAIN].removed / model.size, like=cut)
+        here = (
+            cut if each is own else each.cut(runs[MAIN].removed / model.size, like=cut, kept=kept_by_layer(runs[MAIN]))
+        )
         runs[each.name] = compress_from(start, each, here, **shared)
         if finished is not None:
             finished(each.name, runs[each.name])
-        curves[each.name] = [
-            (ratio, compress_from(start, each, each.cut(fraction, like=cut), **shared))
-            for ratio, fraction in zip(curve, fractions, strict=True)
-        ]
+        curves[each.name] = []
+        for n, (ratio, fraction) in enumerate(zip(curve, fractions, strict=True)):
+            like_main = {} if each is own else kept_by_layer(curves[MAIN][n][1])
+            point = compress_from(start, each, each.cut(fraction, like=cut, kept=like_main), **shared)
+            curves[each.name].append((ratio, point))
     return Experiment(runs, curves)

@@ -1,9 +1,10 @@
 """Controls: the same network, epochs and cut, with another reason for weights to be small.
 
-    none    no penalty
-    l2      l2 sum w^2 only
-    l1      C_l alpha1 sum |w|, with the layer weights of the l0 penalty
-    random  no penalty, and the weights that go are drawn at random
+    none            no penalty
+    l2              l2 sum w^2 only
+    l1              C_l alpha1 sum |w|, with the layer weights of the l0 penalty
+    random          no penalty, and the weights that go are drawn at random from all
+    random_layers   the same, where every layer keeps as many as that of the l0 network does
 
 A result says something about the l0 penalty only beside these.
 """
@@ -11,6 +12,7 @@ A result says something about the l0 penalty only beside these.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,7 @@ from l0ref.surrogates import L1
 from l0ref.training import Recipe
 from l0ref.validate import choose
 
-CONTROLS = ("none", "l2", "l1", "random")
+CONTROLS = ("none", "l2", "l1", "random", "random_layers")
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,12 @@ class Control:
         """Return the training recipe with this control's penalty instead."""
         return dataclasses.replace(recipe, penalty=self.penalty)
 
-    def cut(self, fraction: float, *, like: Cut) -> Cut:
+    def cut(self, fraction: float, *, like: Cut, kept: Mapping[str, int] | None = None) -> Cut:
         """Return a cut of the fraction of weights that was removed from the network with the l0 penalty.
 
         Every layer keeps at least one weight, so that a control that would collapse still gives a number.
+
+        kept  weights by layer in the l0 network, after its sweep: their proportion is that of "random_layers"
         """
         amount: dict[str, Any] = {
             "amount": fraction,
@@ -47,6 +51,9 @@ class Control:
             "min_keep": max(like.min_keep, 1),
         }
         other: dict[str, Any] = {"method": self.method, "options": {}} if self.method else {}
+        if self.name == "random_layers" and kept is not None:
+            # of the whole network, since the numbers by layer already divide it
+            other |= {"scope": "global", "options": {"budget": {key: max(n, 1) for key, n in kept.items()}}}
         return dataclasses.replace(like, **amount, **other)
 
 
@@ -57,4 +64,4 @@ def control(name: str, *, like: Penalty, l1: float, l2: float) -> Control:
         return Control(name, Penalty(L1(), alpha=l1, layer_weights=like.layer_weights, groups=like.groups))
     if name == "l2":
         return Control(name, Penalty(l2=l2))
-    return Control(name, Penalty(), method="random" if name == "random" else None)
+    return Control(name, Penalty(), method="random" if name.startswith("random") else None)

@@ -20,7 +20,7 @@ import numpy as np
 
 from l0ref.layerwise import Quadratic, solve
 from l0ref.layerwise.operator import groups_of, layer_of
-from l0ref.methods.shares import Budget, divided, named_shares
+from l0ref.methods.shares import Budget, divided, in_proportion, named_shares
 from l0ref.nn import Model
 from l0ref.pruning.layers import layer_quadratic, magnitude_plan
 from l0ref.pruning.prune import prune_by
@@ -49,8 +49,8 @@ def budget_plan(
     if budget == "equal_change":
         counts = _equal_change(model, x, list(plan), total, least, most)
     else:
-        each = np.array(list(shares.values()) if shares else [model.sizes[key] for key in plan], float)
-        counts = divided(total, lambda t: each * t / (1 - t) * total / each.sum() if t < 1 else most, least, most)
+        each = list(shares.values()) if shares else [float(model.sizes[key]) for key in plan]
+        counts = in_proportion(total, each, least, most)
     scores = SCORES["magnitude"](model, None)
     return {
         key: prune_by(model, {key: scores[key]}, amount=model.sizes[key] - k).masks[key]

@@ -109,7 +109,7 @@ class Method:
         least = count("min_keep", options["min_keep"])
         if model.patterns:
             raise ArgumentError(f"model is compact: {next(iter(model.patterns))!r} is sparse; prune the masked model")
-        named_shares(options.get("budget", "magnitude"), model.weights, scope=scope)
+        named_shares(options.get("budget") or "magnitude", model.weights, scope=scope)
         if scope == "layer":
             return sum(_drop(model, [key], amount, least, f" in layer {key!r}") for key in model.weights)
         return _drop(model, list(model.weights), amount, least, "")

@@ -8,7 +8,7 @@ total are met exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -63,3 +63,9 @@ def divided(total: int, wanted: Callable[[float], Array], least: Array, most: Ar
         room = np.flatnonzero(found < most)
         found[room[np.argsort(found[room] - exact[room], kind="stable")[:left]]] += 1
     return [int(k) for k in found]
+
+
+def in_proportion(total: int, shares: Sequence[float], least: Array, most: Array) -> list[int]:
+    """Return whole numbers that add up to `total`, in proportion to `shares` as far as `least` and `most` allow."""
+    each = np.asarray(shares, float)
+    return divided(total, lambda t: each * t / (1 - t) * total / each.sum() if t < 1 else most, least, most)

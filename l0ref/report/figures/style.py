@@ -42,6 +42,7 @@ LOOKS = {
     "l2": Look(GREEN, "^", "l2 penalty"),
     "l1": Look(ORANGE, "D", "l1 penalty"),
     "random": Look(PURPLE, "v", "random pruning"),
+    "random_layers": Look(GREY, "v", "random, same layer counts"),
 }
 
 ACCURACIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
