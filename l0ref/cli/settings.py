@@ -123,7 +123,7 @@ class Settings:
     controls: tuple[str, ...] = setting(
         (), COMPARISON, metavar="NAME,...",
         says="networks to compare with: none (trained without penalty), l2, l1, random (pruned at random), "
-        "random_layers (with as many weights in each layer); the word no trains none of these; default no, or the preset of the model",
+        "random_layers (with as many in each layer); the word no trains none; default no, or the preset of the model",
     )  # fmt: skip
     control_l1: float = setting(2e-4, COMPARISON, "strength of the l1 control")
     control_l2: float = setting(1e-4, COMPARISON, "strength of the l2 control")
