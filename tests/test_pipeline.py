@@ -380,7 +380,7 @@ def test_experiment_hands_on_its_settings(splits: Splits, way: str, monkeypatch:
 
     def cut(start: Penalty, _: Splits, *args: Any, label: str, **options: Any) -> Any:
         compressed.append((label, (start, *args), options))
-        return SimpleNamespace(removed=222)
+        return SimpleNamespace(removed=222, model=tiny())
 
     monkeypatch.setattr("l0ref.experiment.controlled.train_dense", train)
     monkeypatch.setattr(f"l0ref.experiment.controlled.{way}", cut)
