@@ -33,12 +33,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from docs.charts import Panel, figure
 from l0ref import data, metrics, nn
 from l0ref.data import Splits
+from l0ref.layerwise.repair import repair
 from l0ref.methods import METHODS
+from l0ref.methods.layer_by_layer import layer_quadratic, magnitude_plan
 from l0ref.methods.registry import calibration
 from l0ref.nn import Model
 from l0ref.penalty import Penalty
-from l0ref.pruning.layers import layer_quadratic, magnitude_plan
-from l0ref.pruning.repair import repair
 from l0ref.training import Recipe, follow
 
 HERE = Path(__file__).resolve().parent / "methods"

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from l0ref import data, fit, nn
 from l0ref.layerwise import Quadratic, certify
 from l0ref.layerwise.tableau import improved
-from l0ref.pruning.layers import layer_quadratic
+from l0ref.methods.layer_by_layer import layer_quadratic
 
 NEURON, KEEP = 3, 6
 

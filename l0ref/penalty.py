@@ -16,27 +16,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
 from l0ref.autodiff.op import compiled
 from l0ref.errors import ArgumentError
+from l0ref.nn.model import Model
 from l0ref.surrogates import Laplace, Surrogate
 from l0ref.validate import Array, choose, count, nonnegative
-
-
-class HasWeights(Protocol):
-    """What a penalty reads of a model: its arrays, and which of them are weights, how many and of which kind."""
-
-    @property
-    def params(self) -> Mapping[str, Array]: ...
-    @property
-    def weights(self) -> Sequence[str]: ...
-    @property
-    def kinds(self) -> Mapping[str, str]: ...
-    @property
-    def sizes(self) -> Mapping[str, int]: ...
 
 
 def _sqrt_size(n: int, group: Sequence[int]) -> float:
@@ -199,7 +186,7 @@ class Penalty:
         choose("layer_weights", self.layer_weights, LAYER_WEIGHTS)
         choose("groups", self.groups, GROUPS)
 
-    def factors(self, model: HasWeights) -> dict[str, float]:
+    def factors(self, model: Model) -> dict[str, float]:
         """Return the layer weights {weight key: C_l} of a model, in the order of its layers."""
         return layer_factors(model.sizes, model.kinds, layer_weights=self.layer_weights, groups=self.groups)
 
@@ -228,7 +215,7 @@ class Penalty:
         """Return {key: strength C_l alpha phi'(w) + 2 l2 w}, shaped and typed like the weights."""
         return self.pull(factors, strength=strength).gradient(params)
 
-    def value(self, model: HasWeights) -> float:
+    def value(self, model: Model) -> float:
         """Return the whole penalty of a model: what it adds to the data loss."""
         return self.terms(model.params, self.factors(model)).total
 

@@ -1,9 +1,11 @@
-"""Text for a terminal: aligned tables, and how shares, ratios and counts are written in them."""
+"""Tables as text, aligned for a terminal or comma-separated, and how shares, ratios and counts are written in them."""
 
 from __future__ import annotations
 
+import csv
 import html
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1
         for line in lines
     )
     return "\n".join("  ".join(line).rstrip() for line in cells)
+
+
+def rows_to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of the same columns as comma-separated text with a header line; "" if there are none."""
+    out = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return out.getvalue()
 
 
 def percent(value: float | None, *, digits: int = 2) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from l0ref import nn
 from l0ref.errors import ArgumentError
-from l0ref.pruning.layers import activation_behind, layer_quadratic, prune_layers
+from l0ref.methods.layer_by_layer import activation_behind, layer_quadratic, prune_layers
 
 
 def test_parallel_and_cascade_differ_only_behind_the_first_layer(rng):

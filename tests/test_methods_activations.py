@@ -12,11 +12,11 @@ from l0ref import nn
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
+from l0ref.methods.connection_sensitivity import loss_gradients
 from l0ref.methods.thinet import contributions, greedy, scales
 from l0ref.methods.unit_criteria import taylor_scores
 from l0ref.nn import Model
 from l0ref.pruning.axes import coupled_axes
-from l0ref.pruning.gradients import loss_gradients
 from l0ref.pruning.trace import signals
 from l0ref.pruning.units import free_axes
 from tests.method_contract import networks

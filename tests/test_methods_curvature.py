@@ -14,10 +14,10 @@ from l0ref import nn
 from l0ref.autodiff.op import backend
 from l0ref.data import Splits
 from l0ref.methods import METHODS, Pruned
+from l0ref.methods.connection_sensitivity import loss_gradients
 from l0ref.methods.curvature import columns, grams, hessian_diagonals, neuron_hessians
 from l0ref.methods.elimination import damped, moved, path
 from l0ref.nn import Model
-from l0ref.pruning.gradients import loss_gradients
 from l0ref.pruning.trace import signals, trace, weighted_layers
 from l0ref.validate import Array
 from tests.method_contract import networks

@@ -9,10 +9,9 @@ import pytest
 
 from l0ref.data import Dataset, Splits
 from l0ref.methods import METHODS, Pruned
-from l0ref.methods.connection_sensitivity import balanced, hessian_times_gradient
+from l0ref.methods.connection_sensitivity import balanced, hessian_times_gradient, loss_gradients
 from l0ref.methods.registry import calibration
 from l0ref.nn import Model
-from l0ref.pruning.gradients import loss_gradients
 from tests.method_contract import networks
 
 
@@ -54,7 +53,7 @@ def test_gradients_are_slopes_of_the_loss(network: str, rng: np.random.Generator
 def test_gradients_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = networks()["mlp"]
     whole = loss_gradients(model, data.train)
-    monkeypatch.setattr("l0ref.pruning.gradients.CHUNK", 7)
+    monkeypatch.setattr("l0ref.methods.connection_sensitivity.CHUNK", 7)
     for key, g in loss_gradients(model, data.train).items():
         np.testing.assert_allclose(g, whole[key], rtol=1e-10, atol=1e-14)
 

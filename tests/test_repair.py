@@ -7,7 +7,7 @@ import pytest
 
 from l0ref.errors import ArgumentError
 from l0ref.layerwise import Quadratic
-from l0ref.pruning.repair import REPAIRS, repair
+from l0ref.layerwise.repair import REPAIRS, repair
 from tests.test_layerwise import instance
 
 

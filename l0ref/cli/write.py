@@ -16,7 +16,7 @@ from l0ref.experiment import MAIN, Experiment
 from l0ref.nn import Model
 from l0ref.pruning import Compressed, Stage
 from l0ref.report import find_reports
-from l0ref.training import rows_to_csv
+from l0ref.tables import rows_to_csv
 
 REPORT, CONFIG, MODEL, COMPACT, DENSE = "report.json", "config.json", "model.npz", "compact.npz", "dense.npz"
 PARTIAL = "partial.npz"

@@ -21,9 +21,9 @@ import numpy as np
 from l0ref.data import Splits
 from l0ref.methods.curvature import grams, hessian_diagonals, neuron_hessians
 from l0ref.methods.elimination import damped, moved, path
+from l0ref.methods.layer_by_layer import magnitude_plan
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
-from l0ref.pruning.layers import magnitude_plan
 from l0ref.pruning.prune import prune_by
 from l0ref.validate import Array, nonnegative
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from l0ref.layerwise import Quadratic, solve
 from l0ref.layerwise.operator import groups_of, layer_of
+from l0ref.methods.layer_by_layer import layer_quadratic, magnitude_plan
 from l0ref.methods.shares import Budget, divided, in_proportion, named_shares
 from l0ref.nn import Model
-from l0ref.pruning.layers import layer_quadratic, magnitude_plan
 from l0ref.pruning.prune import prune_by
 from l0ref.pruning.score import SCORES
 from l0ref.validate import Array

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset, Splits
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
-from l0ref.pruning.gradients import loss_gradients
+from l0ref.nn.loss import data_loss
 from l0ref.pruning.prune import prune_by
 from l0ref.streams import stream
 from l0ref.validate import Array, count, positive
 
+CHUNK = 256  # samples on the tape at a time
 STEP = 1e-5  # of the difference of gradients, relative to the size of the weights
 
 
@@ -96,3 +98,16 @@ def hessian_times_gradient(model: Model, data: Dataset, *, temperature: float) -
         for s in (t, -t)
     ]
     return {key: (ends[0][key] - ends[1][key]) / (2 * t) for key in g}
+
+
+def loss_gradients(model: Model, data: Dataset, *, temperature: float = 1.0) -> dict[str, Array]:
+    """Return dL/dp for every parameter p, L the mean loss of logits / temperature over `data`, in evaluation mode."""
+    total: dict[str, Array] = {}
+    for start in range(0, len(data), CHUNK):
+        x, y = data.x[start : start + CHUNK], data.y[start : start + CHUNK]
+        tensors = {key: Tensor(p) for key, p in model.params.items()}
+        logits, _ = model.forward(x, params=tensors)
+        loss = data_loss(logits / temperature, y) * (len(y) / len(data))
+        for key, g in zip(tensors, grad(loss, list(tensors.values())), strict=True):
+            total[key] = total[key] + g if key in total else g
+    return total

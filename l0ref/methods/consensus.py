@@ -19,7 +19,7 @@ from l0ref.errors import ArgumentError
 from l0ref.masks.applied import masked
 from l0ref.masks.ranking import Mask, drop_count, first_to_go
 from l0ref.nn import Model
-from l0ref.penalty import HasWeights, Penalty, PenaltyTerms, Pull
+from l0ref.penalty import Penalty, PenaltyTerms, Pull
 from l0ref.pruning.prune import prune_by
 from l0ref.surrogates import L1
 from l0ref.validate import Array, choose
@@ -49,7 +49,7 @@ class Consensus(Penalty):
     rho: float = 0.1
     targets: dict[str, Array] = field(default_factory=dict)
 
-    def factors(self, model: HasWeights) -> dict[str, float]:
+    def factors(self, model: Model) -> dict[str, float]:
         """Return 1 for every weight array."""
         return dict.fromkeys(model.weights, 1.0)
 

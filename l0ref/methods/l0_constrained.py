@@ -30,11 +30,11 @@ from l0ref.layerwise.neuron import FORMS, Neuron
 from l0ref.layerwise.operator import groups_of, layer_of
 from l0ref.layerwise.relu import prove
 from l0ref.methods.budgets import budget_plan
+from l0ref.methods.layer_by_layer import activation_behind, exact_mask, inputs_and_answers
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.methods.shares import Budget
 from l0ref.nn import Layer, Model
 from l0ref.nn.activations import ReLU
-from l0ref.pruning.layers import activation_behind, exact_mask, inputs_and_answers
 from l0ref.validate import Array, choose, count, nonnegative
 
 STIFF = 1e6  # gamma of the ReLU forms, over the mean square of an input: the ridge is small beside it

@@ -25,11 +25,11 @@ from l0ref.layerwise import Quadratic
 from l0ref.layerwise.operator import Operator, Unrolled, groups_of, layer_of
 from l0ref.layerwise.trim import SOLVERS, trim
 from l0ref.methods.budgets import budget_plan
+from l0ref.methods.layer_by_layer import activation_behind, exact_mask, inputs_and_answers
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.methods.shares import Budget
 from l0ref.nn import Conv2d, Model
 from l0ref.nn.activations import ReLU
-from l0ref.pruning.layers import activation_behind, exact_mask, inputs_and_answers
 from l0ref.pruning.trace import trace
 from l0ref.validate import Array, choose, count, nonnegative, positive
 

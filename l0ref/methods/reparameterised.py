@@ -22,7 +22,7 @@ from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.errors import ShapeError
 from l0ref.nn import Conv2d, Layer, Linear, Model, Residual
 from l0ref.nn.layer import Shape, Weight
-from l0ref.penalty import HasWeights, Penalty, PenaltyTerms, Pull
+from l0ref.penalty import Penalty, PenaltyTerms, Pull
 from l0ref.surrogates import L1
 from l0ref.validate import Array
 
@@ -114,7 +114,7 @@ class Priced(Penalty):
     value_of: Value | None = None
     keys: tuple[str, ...] = ()
 
-    def factors(self, model: HasWeights) -> dict[str, float]:
+    def factors(self, model: Model) -> dict[str, float]:
         """Return 1 for every weight array."""
         return dict.fromkeys(model.weights, 1.0)
 

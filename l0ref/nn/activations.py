@@ -7,10 +7,8 @@ from typing import Any
 
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
-from l0ref.nn.layer import Layer
-from l0ref.validate import Array, nonnegative
-
-Result = tuple[Tensor, dict[str, Array]]
+from l0ref.nn.layer import Layer, Result
+from l0ref.validate import nonnegative
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Weight(NamedTuple):
 
 LAYERS: dict[str, type[Layer]] = {}
 Shape = tuple[int, ...]
+Result = tuple[Tensor, dict[str, Array]]  # of a layer's `forward`: outputs, and the buffers that changed
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Layer:
         *,
         training: bool,
         rng: np.random.Generator | None,
-    ) -> tuple[Tensor, dict[str, Array]]:
+    ) -> Result:
         """Apply the layer to a batch; return the result and the buffers that changed."""
         raise NotImplementedError(f"layer {type(self).__name__} defines no forward; write one")
 

@@ -16,11 +16,10 @@ import numpy as np
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
 from l0ref.nn.initializers import INITIALIZERS
-from l0ref.nn.layer import Layer, Shape, Weight
+from l0ref.nn.layer import Layer, Result, Shape, Weight
 from l0ref.validate import Array, between, choose, count, flag, pair
 
 Pair = int | tuple[int, int]
-Result = tuple[Tensor, dict[str, Array]]
 
 
 @dataclass(frozen=True)

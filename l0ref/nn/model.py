@@ -58,7 +58,7 @@ class Model:
         _check_names(self.architecture)
         shapes(self.architecture, self.input_shape)
         _check_arrays("params", self.params, self._shapes)
-        _check_arrays("buffers", self.buffers, self._expected("buffers"))
+        _check_arrays("buffers", self.buffers, self._buffer_shapes)
         _check_one_dtype({"params": self.params, "buffers": self.buffers})
         _check_masks(self.masks, self.params, self.weights)
 
@@ -198,12 +198,12 @@ class Model:
     @cached_property
     def _shapes(self) -> dict[str, Shape]:
         """Shapes of the parameters, by name."""
-        return self._expected("parameters")
+        return _array_shapes(self.architecture, "parameters")
 
     @cached_property
     def _buffer_shapes(self) -> dict[str, Shape]:
         """Shapes of the buffers, by name."""
-        return self._expected("buffers")
+        return _array_shapes(self.architecture, "buffers")
 
     def predict(self, x: Array, *, batch_size: int = 256) -> Array:
         """Return the class with the largest output for each row of `x`; among equals the lowest class."""
@@ -212,9 +212,6 @@ class Model:
     def architecture_json(self) -> dict[str, Any]:
         """Return architecture and input shape as JSON-able values; `architecture_from_json` reads them back."""
         return {"input_shape": list(self.input_shape), "layers": [to_json(layer) for layer in self.architecture]}
-
-    def _expected(self, what: str) -> dict[str, Shape]:
-        return _array_shapes(self.architecture, what)
 
 
 def architecture_from_json(

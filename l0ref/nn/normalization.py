@@ -10,10 +10,8 @@ import numpy as np
 
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
-from l0ref.nn.layer import Layer, Shape
+from l0ref.nn.layer import Layer, Result, Shape
 from l0ref.validate import Array, between, count, positive
-
-Result = tuple[Tensor, dict[str, Array]]
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,8 @@ import numpy as np
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ConfigError
-from l0ref.nn.layer import Layer, Shape, Weight
+from l0ref.nn.layer import Layer, Result, Shape, Weight
 from l0ref.validate import Array
-
-Result = tuple[Tensor, dict[str, Array]]
 
 
 def run(

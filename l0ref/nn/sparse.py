@@ -15,13 +15,11 @@ import numpy as np
 from l0ref import sparse
 from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError, ShapeError
-from l0ref.nn.layer import AnyPattern, Layer, Shape, Weight
+from l0ref.nn.layer import AnyPattern, Layer, Result, Shape, Weight
 from l0ref.nn.layers import Conv2d, Linear, Pair
 from l0ref.sparse.checks import is_pattern
 from l0ref.sparse.matmul import check_pattern
 from l0ref.validate import Array, pair
-
-Result = tuple[Tensor, dict[str, Array]]
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
+from l0ref.surrogates import Surrogate as Record
 from l0ref.validate import Array
-
-
-class Elementwise(Protocol):
-    """What the operation needs of a surrogate: see `l0ref.surrogates` for the records that have it."""
-
-    def value(self, w: Array) -> Array:
-        """phi(w), entry by entry."""
-        ...
-
-    def grad(self, w: Array) -> Array:
-        """Slope of phi at w, entry by entry; 0 at the kink w = 0."""
-        ...
 
 
 class Surrogate(Op):
@@ -32,7 +21,7 @@ class Surrogate(Op):
     """
 
     @staticmethod
-    def forward(w: Array, *, surrogate: Elementwise) -> tuple[Array, Saved]:
+    def forward(w: Array, *, surrogate: Record) -> tuple[Array, Saved]:
         return surrogate.value(w), (w, surrogate)
 
     @staticmethod
@@ -42,6 +31,6 @@ class Surrogate(Op):
         return (np.where(slope == 0, 0, y_bar * slope),)
 
 
-def surrogate(input: Any, surrogate: Elementwise) -> Tensor:
+def surrogate(input: Any, surrogate: Record) -> Tensor:
     """phi(input), entry by entry, for a record of `l0ref.surrogates`; sum it to penalise a layer."""
     return apply(Surrogate, input, surrogate=surrogate)

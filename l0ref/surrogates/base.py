@@ -13,6 +13,7 @@ dead zone the largest |z| with prox(z, step) = 0; a prox is 0 exactly where
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Surrogate:
     slope_at_zero     phi'(0+): inf for L0 and Lp, 0 where phi is smooth at 0
     dead_zone(step)   the largest |z| that the prox sends to 0
     name              the class name in snake case, for `by_name`
-    limit, reference  what phi tends to as its parameters do; where it comes from
+    limit, reference  what phi tends to as its parameters do; where it comes from: "Limit" and "Ref" of the class's text
 
     Arrays are float32 or float64, of any shape; the result is fresh and has the shape and type of the
     argument. value and grad compute in that type; prox computes in float64 and rounds once at the end.
@@ -66,6 +67,9 @@ class Surrogate:
             taken = SURROGATES[key].__module__
             raise TypeError(f"surrogate {key!r} is already registered by {taken}; choose another class name")
         cls.name = re.sub(r"(?<=[a-z0-9])(?<!Mc)(?=[A-Z])", "_", key).lower()
+        text = inspect.cleandoc(cls.__doc__ or "")
+        said = {word: re.search(rf"^{word} +(.*(?:\n .*)*)", text, re.M) for word in ("Limit", "Ref")}
+        cls.limit, cls.reference = (" ".join(found[1].split()) if found else "" for found in said.values())
         SURROGATES[key] = cls
 
     def __post_init__(self) -> None:

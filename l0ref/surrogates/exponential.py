@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -32,9 +31,6 @@ class Laplace(Surrogate):
     """
 
     beta: float
-
-    limit: ClassVar[str] = "the count of non-zeros as beta -> inf; beta |w| as beta -> 0"
-    reference: ClassVar[str] = "Oliveira, Batista, Seara, Neural Networks 171 (2024), doi 10.1016/j.neunet.2023.12.019"
 
     @property
     def slope_at_zero(self) -> float:
@@ -75,9 +71,6 @@ class Gaussian(Surrogate):
     """
 
     sigma: float
-
-    limit: ClassVar[str] = "the count of non-zeros as sigma -> 0; w^2 / (2 sigma^2) as sigma -> inf"
-    reference: ClassVar[str] = "Mohimani, Babaie-Zadeh, Jutten, IEEE Trans. Signal Processing 57 (2009)"
 
     @property
     def slope_at_zero(self) -> float:

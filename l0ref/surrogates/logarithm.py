@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -25,13 +24,11 @@ class LogSum(Surrogate):
     Dead zone  step / eps if step <= eps^2. Otherwise between 2 sqrt(step) - eps and step / eps, found by search
     Limit      divided by log(1 + 1 / eps) the count of non-zeros as eps -> 0, slowly; eps phi -> |w| as eps -> inf.
                Not bounded: large weights are still pulled, as 1 / |w|
-    Ref        Candes, Wakin, Boyd 2008; Prater-Bennette, Shen, Tripp 2021 (prox)
+    Ref        Candes, Wakin, Boyd, Journal of Fourier Analysis and Applications 14 (2008); Prater-Bennette, Shen, Tripp
+               2021 (prox)
     """
 
     eps: float
-
-    limit: ClassVar[str] = "phi / log(1 + 1 / eps) is the count of non-zeros as eps -> 0; eps phi is |w| as eps -> inf"
-    reference: ClassVar[str] = "Candes, Wakin, Boyd, Journal of Fourier Analysis and Applications 14 (2008)"
 
     @property
     def slope_at_zero(self) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -21,12 +20,9 @@ class L0(Surrogate):
     Kink       phi jumps at w = 0; grad is 0 there, slope_at_zero is inf
     Prox       hard threshold: z where |z| > sqrt(2 step), else 0
     Dead zone  sqrt(2 step)
-    Limit      none: it has no parameter
-    Ref        Blumensath, Davies 2008 (iterative hard thresholding)
+    Limit      it is the count of non-zeros itself, and has no parameter
+    Ref        Blumensath, Davies, Journal of Fourier Analysis and Applications 14 (2008): iterative hard thresholding
     """
-
-    limit: ClassVar[str] = "the count of non-zeros itself"
-    reference: ClassVar[str] = "Blumensath, Davies, Journal of Fourier Analysis and Applications 14 (2008)"
 
     @property
     def slope_at_zero(self) -> float:
@@ -53,12 +49,9 @@ class L1(Surrogate):
     Kink       at w = 0 the slopes are -/+ 1; grad is 0 there
     Prox       soft threshold: max(0, |z| - step) sign(z)
     Dead zone  step
-    Limit      none: it has no parameter
-    Ref        Tibshirani 1996 (lasso)
+    Limit      it is |w| itself, and has no parameter
+    Ref        Tibshirani, Journal of the Royal Statistical Society B 58 (1996): lasso
     """
-
-    limit: ClassVar[str] = "|w| itself"
-    reference: ClassVar[str] = "Tibshirani, Journal of the Royal Statistical Society B 58 (1996)"
 
     @property
     def slope_at_zero(self) -> float:
@@ -85,12 +78,9 @@ class L2(Surrogate):
     Kink       none
     Prox       z / (1 + 2 step)
     Dead zone  0: none but z = 0
-    Limit      none: it has no parameter
-    Ref        Hoerl, Kennard 1970 (ridge regression); Krogh, Hertz 1991 (weight decay)
+    Limit      it is w^2 itself, and has no parameter
+    Ref        Hoerl, Kennard, Technometrics 12 (1970): ridge regression; Krogh, Hertz 1991 (weight decay)
     """
-
-    limit: ClassVar[str] = "w^2 itself"
-    reference: ClassVar[str] = "Hoerl, Kennard, Technometrics 12 (1970)"
 
     @property
     def slope_at_zero(self) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -28,14 +27,12 @@ class LinearizedLaplace(Surrogate):
     Dead zone  step beta if step beta^2 <= 1, else sqrt(step)
     Limit      half the count of non-zeros as beta -> inf: a price alpha charges alpha / 2 for a weight; beta |w| as
                beta -> 0
-    Ref        Gu, Jin, Mei 2009 (l0-LMS). Their attractor has a factor 2, 2 beta - 2 beta^2 |w|: a convention
+    Ref        Gu, Jin, Mei, IEEE Signal Processing Letters 16 (2009): l0-LMS. Their attractor has a factor 2,
+               2 beta - 2 beta^2 |w|: a convention
     Departs    not in the l0 paper's code as far as it is published, but the root of its idea [I]
     """
 
     beta: float
-
-    limit: ClassVar[str] = "half the count of non-zeros as beta -> inf; beta |w| as beta -> 0"
-    reference: ClassVar[str] = "Gu, Jin, Mei, IEEE Signal Processing Letters 16 (2009)"
 
     @property
     def slope_at_zero(self) -> float:
@@ -66,14 +63,11 @@ class CappedL1(Surrogate):
                step >= 2 theta: a hard threshold at sqrt(2 step theta)
     Dead zone  min(step, sqrt(2 step theta))
     Limit      phi / theta is the count of non-zeros as theta -> 0; |w| as theta -> inf
-    Ref        Zhang 2010; Gong et al. 2013 (prox as the better of max(theta, |z|) and min(theta, max(0, |z| - step)),
-               of which the above is the closed form)
+    Ref        Zhang, Journal of Machine Learning Research 11 (2010); Gong et al. 2013 (prox as the better of
+               max(theta, |z|) and min(theta, max(0, |z| - step)), of which the above is the closed form)
     """
 
     theta: float
-
-    limit: ClassVar[str] = "phi / theta is the count of non-zeros as theta -> 0; |w| as theta -> inf"
-    reference: ClassVar[str] = "Zhang, Journal of Machine Learning Research 11 (2010)"
 
     @property
     def slope_at_zero(self) -> float:
@@ -111,16 +105,12 @@ class SCAD(Surrogate):
                max(0, |z| - step lam) to z, at lam (a + 1 + step) / 2 if step < a + 1, at lam sqrt(step (a + 1)) beyond
     Dead zone  min(step lam, lam sqrt(step (a + 1)))
     Limit      2 phi / ((a + 1) lam^2) is the count of non-zeros as lam -> 0; phi / lam is |w| as lam -> inf
-    Ref        Fan, Li 2001. They give the prox for step 1, which is below a - 1; for larger steps it is ours [I]
+    Ref        Fan, Li, Journal of the American Statistical Association 96 (2001). They give the prox for step 1, which
+               is below a - 1; for larger steps it is ours [I]
     """
 
     lam: float
     a: float = 3.7
-
-    limit: ClassVar[str] = (
-        "2 phi / ((a + 1) lam^2) is the count of non-zeros as lam -> 0; phi / lam is |w| as lam -> inf"
-    )
-    reference: ClassVar[str] = "Fan, Li, Journal of the American Statistical Association 96 (2001)"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -163,14 +153,11 @@ class MCP(Surrogate):
                step >= gamma: a hard threshold at lam sqrt(step gamma)
     Dead zone  min(step lam, lam sqrt(step gamma))
     Limit      2 phi / (gamma lam^2) is the count of non-zeros as lam -> 0; phi / lam is |w| as lam -> inf
-    Ref        Zhang 2010 for step < gamma; for larger steps ours [I]
+    Ref        Zhang, Annals of Statistics 38 (2010) for step < gamma; for larger steps ours [I]
     """
 
     lam: float
     gamma: float = 3.0
-
-    limit: ClassVar[str] = "2 phi / (gamma lam^2) is the count of non-zeros as lam -> 0; phi / lam is |w| as lam -> inf"
-    reference: ClassVar[str] = "Zhang, Annals of Statistics 38 (2010)"
 
     @property
     def slope_at_zero(self) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -28,13 +27,11 @@ class Lp(Surrogate):
     Dead zone  (2 - p) / (2 (1 - p)) x0, x0 = (2 step (1 - p))^(1 / (2 - p)), where the prox jumps to x0;
                for p = 1/2 that is 3/2 step^(2/3), for p = 2/3 it is 2 (2/3 step)^(3/4)
     Limit      the count of non-zeros as p -> 0; |w| as p -> 1
-    Ref        Xu, Chang, Xu, Zhang 2012 (p = 1/2); Cao, Sun, Xu 2013 (p = 2/3)
+    Ref        Xu, Chang, Xu, Zhang, IEEE Trans. Neural Networks and Learning Systems 23 (2012) for p = 1/2; Cao, Sun,
+               Xu 2013 for p = 2/3
     """
 
     p: float
-
-    limit: ClassVar[str] = "the count of non-zeros as p -> 0; |w| as p -> 1"
-    reference: ClassVar[str] = "Xu, Chang, Xu, Zhang, IEEE Trans. Neural Networks and Learning Systems 23 (2012)"
 
     def __post_init__(self) -> None:
         super().__post_init__()

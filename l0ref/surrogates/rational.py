@@ -11,7 +11,6 @@ and above its dead zone the largest root of (x - a) (x + g)^2 + t g = 0 (`roots.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -32,15 +31,12 @@ class GemanMcClure(Surrogate):
                one Newton step, which restores the digits the formula loses where g is far above |z|
     Dead zone  step beta if step beta^2 <= 1/2, else sqrt(2 step) - 1 / (2 beta)
     Limit      the count of non-zeros as beta -> inf; beta |w| as beta -> 0
-    Ref        Geman, McClure 1987; Geman, Yang 1995 (|w| / (|w| + g) as a penalty)
+    Ref        Geman, McClure 1987; Geman, Yang, IEEE Trans. Image Processing 4 (1995): |w| / (|w| + g) as a penalty
     Departs    Geman and McClure's own function has w^2 in place of |w|; the name is used for this one in adaptive
                filtering
     """
 
     beta: float
-
-    limit: ClassVar[str] = "the count of non-zeros as beta -> inf; beta |w| as beta -> 0"
-    reference: ClassVar[str] = "Geman, Yang, IEEE Trans. Image Processing 4 (1995)"
 
     @property
     def slope_at_zero(self) -> float:
@@ -71,13 +67,11 @@ class TransformedL1(Surrogate):
     Prox       above the dead zone the largest root of (x - |z|) (x + a)^2 + step a (a + 1) = 0, as for GemanMcClure
     Dead zone  step (a + 1) / a if step <= a^2 / (2 (a + 1)), else sqrt(2 step (a + 1)) - a / 2
     Limit      the count of non-zeros as a -> 0; |w| as a -> inf. a + 1 times GemanMcClure(1 / a)
-    Ref        Nikolova 2000; Zhang, Xin 2017 (name and prox; the formula is from memory [I], checked against a grid)
+    Ref        Nikolova 2000; Zhang, Xin, Communications in Mathematical Sciences 15 (2017): name and prox; the formula
+               is from memory [I], checked against a grid
     """
 
     a: float
-
-    limit: ClassVar[str] = "the count of non-zeros as a -> 0; |w| as a -> inf"
-    reference: ClassVar[str] = "Zhang, Xin, Communications in Mathematical Sciences 15 (2017)"
 
     @property
     def slope_at_zero(self) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -26,13 +25,11 @@ class Arctan(Surrogate):
                the radicals of a cubic lose their digits where beta is small. The dip of phi'' is at 1 / (sqrt(3) beta)
     Dead zone  2 step beta / pi for small step beta^2; beyond, smaller than that and found by search
     Limit      the count of non-zeros as beta -> inf, slowly: 1 - phi ~ 2 / (pi beta |w|); 2 beta |w| / pi as beta -> 0
-    Ref        Selesnick, Bayram 2014 (log, rational and arctangent penalties), arXiv 1302.5729; the cubic is ours [I]
+    Ref        Selesnick, Bayram, IEEE Trans. Signal Processing 62 (2014), arXiv 1302.5729: log, rational and arctangent
+               penalties; the cubic is ours [I]
     """
 
     beta: float
-
-    limit: ClassVar[str] = "the count of non-zeros as beta -> inf; 2 beta |w| / pi as beta -> 0"
-    reference: ClassVar[str] = "Selesnick, Bayram, IEEE Trans. Signal Processing 62 (2014), arXiv 1302.5729"
 
     @property
     def slope_at_zero(self) -> float:
@@ -69,13 +66,10 @@ class Tanh(Surrogate):
                artanh(1 / sqrt(3)) / beta
     Dead zone  step beta for small step beta^2; beyond, smaller than that and found by search
     Limit      the count of non-zeros as beta -> inf; beta |w| as beta -> 0
-    Ref        no single source for the function [U]; the prox is ours [I]
+    Ref        no single source known for tanh in place of the l0 norm [U]; the prox is ours [I]
     """
 
     beta: float
-
-    limit: ClassVar[str] = "the count of non-zeros as beta -> inf; beta |w| as beta -> 0"
-    reference: ClassVar[str] = "no single source known for tanh in place of the l0 norm [U]"
 
     @property
     def slope_at_zero(self) -> float:

@@ -1,7 +1,7 @@
 """Training: the one record of settings, the one loop, its hooks, and the history it leaves."""
 
 from l0ref.training.fitting import fit, follow, resume
-from l0ref.training.history import History, rows_to_csv
+from l0ref.training.history import History
 from l0ref.training.loop import Trainer
 from l0ref.training.recipe import Recipe
 from l0ref.training.state import TrainingState
@@ -14,5 +14,4 @@ __all__ = [
     "fit",
     "follow",
     "resume",
-    "rows_to_csv",
 ]

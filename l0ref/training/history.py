@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from l0ref.tables import rows_to_csv
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,3 @@ class History:
     def to_csv(self) -> str:
         """All rows as comma-separated text with a header line."""
         return rows_to_csv(self.rows)
-
-
-def rows_to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows of the same columns as comma-separated text with a header line; "" if there are none."""
-    out = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return out.getvalue()

@@ -54,12 +54,7 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class Trainer:
-    """What does not change in one `fit`, and the functions that turn its state into the next.
-
-    state = trainer.start()
-    state = trainer.run(state)       from any state of this training
-    model, history = trainer.result(state)
-    """
+    """What does not change in one `fit`, and the functions that turn its state into the next."""
 
     recipe: Recipe
     model: Model

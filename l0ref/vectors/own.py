@@ -16,7 +16,7 @@ from l0ref.data import Dataset
 from l0ref.masks import masked
 from l0ref.nn.loss import loss_and_gradient
 from l0ref.optim import SGD, Adam, Optimizer, Proximal
-from l0ref.penalty import Penalty
+from l0ref.penalty import Penalty, layer_factors
 from l0ref.validate import Array
 
 Arrays = dict[str, Array]
@@ -55,7 +55,8 @@ class Adapter:
     ) -> dict[str, Any]:
         """Layer weights, terms, total and gradient of a penalty."""
         penalty = Penalty(surrogates.by_name(surrogate, **parameters), **options)
-        factors = penalty.factors(_Network(params, kinds))
+        sizes = {key: params[key].size for key in kinds}
+        factors = layer_factors(sizes, kinds, layer_weights=penalty.layer_weights, groups=penalty.groups)
         terms = penalty.terms(params, factors)
         gradient = penalty.gradient(params, factors)
         return {"factors": factors, "l0": terms.l0, "l2": terms.l2, "total": terms.total, "gradient": gradient}
@@ -169,14 +170,6 @@ class Adapter:
         )
         found = metrics.evaluate(identity, Dataset(logits, target, classes, "logits"), batch_size=2)
         return {"acc1": found.acc1, "loss": found.loss}
-
-
-class _Network:
-    """The part of a model that a penalty reads."""
-
-    def __init__(self, params: Arrays, kinds: dict[str, str]):
-        self.params, self.kinds, self.weights = params, kinds, tuple(kinds)
-        self.sizes = {key: params[key].size for key in kinds}
 
 
 def _with_gradients(apply: Callable[..., Tensor], inputs: Mapping[str, Array | None], bar: Array) -> Arrays:

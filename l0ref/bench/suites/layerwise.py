@@ -23,11 +23,11 @@ from l0ref.interop.extras import need
 from l0ref.layerwise import Quadratic, certify, solve
 from l0ref.layerwise.admm import largest_of_rows
 from l0ref.methods.elimination import path
+from l0ref.methods.layer_by_layer import layer_quadratic, prune_layers, samples_of
 from l0ref.metrics import evaluate
 from l0ref.nn import Model, digits_mlp, lenet_300_100
 from l0ref.optim import Adam
 from l0ref.penalty import Penalty
-from l0ref.pruning.layers import layer_quadratic, prune_layers, samples_of
 from l0ref.training import fit
 from l0ref.validate import Array
 
