@@ -17,13 +17,14 @@ from l0ref import nn, optim
 from l0ref.cli import main
 from l0ref.data import Dataset, Splits, orders
 from l0ref.deploy import sparse_training
-from l0ref.deploy.sparse_training import follow_sparse, gathered, masked_twin, scattered, sparse_where_faster
+from l0ref.deploy.sparse_training import SparseTrainer, follow_sparse, gathered, scattered, sparse_where_faster
+from l0ref.distillation import Teacher
 from l0ref.errors import ConfigError, Interrupted
 from l0ref.experiment import run_experiment
 from l0ref.nn import Model
 from l0ref.nn.loss import loss_and_gradient
 from l0ref.penalty import Penalty
-from l0ref.pruning import Cut, Recipe, StagedCuts, compress, prune, prune_and_tune, sweep, train_dense
+from l0ref.pruning import Cut, Recipe, StagedCuts, compress, prune, prune_and_tune, prune_gradually, sweep, train_dense
 from l0ref.pruning.stages import parts_of
 from l0ref.schedules import Cosine, ReduceOnPlateau
 from l0ref.surrogates import Laplace
@@ -169,18 +170,17 @@ def test_there_and_back(kind: str) -> None:
     model = prune(network(kind, dtype=np.float32), amount=0.9)
     twin = sparse_where_faster(model)
     assert 0 < len(twin.patterns) <= len(model.weights)
-    back = masked_twin(twin, model)
+    back = scattered(twin.params, model, twin)
     rng = np.random.default_rng(SEED)
     noise = {k: rng.standard_normal(p.shape).astype(np.float32) for k, p in model.params.items()}
     inside = gathered(noise, model, twin)
     assert {k: a.shape for k, a in inside.items()} == {k: p.shape for k, p in twin.params.items()}
     outside = scattered(inside, model, twin)
     for key, p in model.params.items():
-        assert back.params[key].tobytes() == p.tobytes()
+        assert back[key].tobytes() == p.tobytes()
         np.testing.assert_array_equal(outside[key], np.where(model.masks.get(key, True), noise[key], 0))
     full = network(kind)
-    assert sparse_where_faster(full) is not full
-    assert not sparse_where_faster(full).patterns  # without masks there is nothing to leave out
+    assert sparse_where_faster(full) is full  # without masks there is nothing to leave out
 
 
 def test_a_network_without_a_chain_trains_under_masks() -> None:
@@ -225,6 +225,92 @@ def test_what_a_stopped_training_reached_is_masked(monkeypatch: pytest.MonkeyPat
     assert stop.value.model.architecture == model.architecture
     assert all(not stop.value.model.params[k][~model.masks[k]].any() for k in model.weights)
     assert (stop.value.model.params["fc1.weight"] != model.params["fc1.weight"]).any()
+
+
+GRADUAL = Recipe(4, batch_size=16, optimizer=optim.Adam(lr=3e-3), penalty=PENALTY, schedule=Cosine(final=0.1))
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_gradual_pruning_in_sparse_layers_is_that_under_masks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same masks bit for bit, the same weights and history within rounding; sparse as soon as little is left."""
+    data, shapes, results = samples(kind), [], []
+    dense = train_dense(network(kind), data, TUNE, seed=4, progress="none")
+    turn_to = sparse_training.SparseSteps._turn_to
+
+    def watched(steps: Any, model: Model) -> None:
+        turn_to(steps, model)
+        shapes.append((round(pruned_share(model), 2), len(steps.twin.patterns)))
+
+    monkeypatch.setattr(sparse_training.SparseSteps, "_turn_to", watched)
+    for densest in (sparse_training.DENSEST, -1.0):
+        monkeypatch.setattr(sparse_training, "DENSEST", densest)
+        results.append(prune_gradually(dense, data, Cut(0.97), GRADUAL, TUNE, seed=4, progress="none"))
+    a, b = results
+    cuts, by_masks = shapes[: len(shapes) // 2], shapes[len(shapes) // 2 :]
+    assert [share for share, _ in cuts] == [share for share, _ in by_masks]
+    assert sorted(cuts) == cuts  # a cut at a time, never dense again
+    assert (cuts[0], cuts[-2][0]) == ((0.0, 0), 0.97)
+    assert len({n for _, n in cuts}) > 2  # layer after layer
+    assert {n for _, n in by_masks} == {0}
+    for mine, theirs in zip(a.stages, b.stages, strict=True):
+        for key, p in mine.model.params.items():
+            np.testing.assert_array_equal(mine.model.mask(key), theirs.model.mask(key))
+            np.testing.assert_allclose(p, theirs.model.params[key], rtol=1e-6, atol=1e-9)
+    for row, other in zip(a.rows, b.rows, strict=True):
+        assert row.keys() == other.keys()
+        for name in ("loss", "loss_l0", "val_loss", "sparsity", "sparsity:fc1.weight", "below_threshold"):
+            assert row[name] == pytest.approx(other[name], rel=1e-7, abs=1e-12), name
+    assert a.cuts[0]["largest_removed"] == pytest.approx(b.cuts[0]["largest_removed"], rel=1e-7)
+
+
+def pruned_share(model: Model) -> float:
+    return sum(int(np.count_nonzero(~m)) for m in model.masks.values()) / model.size
+
+
+@pytest.mark.parametrize("stride", [1, 17])
+def test_gradual_pruning_goes_on_bit_for_bit(stride: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended after any step, dense or sparse, it ends with the bits of an unbroken one; teacher and penalty stay on."""
+    data, model = samples("mlp", n=70), network("mlp")
+    teacher = Teacher(nn.mlp((20, 30, 3), seed=7, dtype=np.float64))
+    job = STAGED | {"stages": None, "gradual": GRADUAL, "cut": Cut(0.97), "teacher": teacher}
+
+    def work() -> Any:
+        return compress(model, data, **job)
+
+    unbroken = plain(work())
+    assert survives(work, tmp_path, monkeypatch, stride=stride) == unbroken
+
+
+def test_a_hook_sees_masked_states_whatever_layers_take_the_steps() -> None:
+    """Shapes are those of the masked network, arrays cannot be written, and what a hook kept stays as it was."""
+    data, model = samples("mlp"), prune(network("mlp"), amount=0.95)
+    kept: list[TrainingState] = []
+    whole = {key: p.copy() for key, p in model.params.items()}
+
+    def after_step(state: TrainingState) -> None:
+        key = "fc1.weight"
+        assert state.params[key].shape == state.slots.slots["m"][key].shape == model.params[key].shape
+        assert not state.params[key][~model.masks[key]].any()
+        with pytest.raises(ValueError, match="read-only"):
+            state.params[key][0, 0] = 1
+        assert set(state.params) == set(whole)
+        assert len(state.params) == len(whole)
+        kept.append(state)
+
+    trained, _, memory = follow_sparse(TUNE, model, data.train, seed=1, after_step=after_step, progress="none")
+    plain_one, _, _ = follow_sparse(TUNE, model, data.train, seed=1, progress="none")
+    assert plain(trained) == plain(plain_one)
+    assert [state.step for state in kept] == list(range(1, 3 * 4 + 1))
+    for key in model.params:
+        assert kept[-1].params[key].tobytes() == trained.params[key].tobytes()
+        assert kept[-1].slots.slots["v"][key].tobytes() == memory.slots["v"][key].tobytes()
+    first = Trainer(TUNE, model, data.train, 1).start()
+    step = SparseTrainer(TUNE, model, data.train, 1)
+    step.steps.begin(first)
+    order = next(iter(orders(60, batch_size=16, seed=1, epoch=1)))
+    step.steps.take(order, lr=3e-3 * Cosine(final=1 / 300)(0, steps=12), pull=Penalty().pull(step.factors, strength=1))
+    for key, p in step.steps.state().params.items():
+        assert kept[0].params[key].tobytes() == p.tobytes()
 
 
 STAGED: dict[str, Any] = {

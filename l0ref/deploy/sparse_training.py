@@ -1,30 +1,33 @@
 """Training a pruned network without its zeros: the same numbers as under masks within rounding, in a part of the time.
 
     masked  ->  sparse     `sparse_twin`, and the optimiser's memory of the entries that stay: `gathered`
-    sparse  ->  masked     `masked_twin`, and the memory with 0 where the masks remove: `scattered`
+    sparse  ->  masked     the arrays and the memory with 0 where the masks remove: `scattered`
 
-Sums are taken in another order, so bits differ from training under masks, and are the same in every run. Which layers
-are sparse depends on how full they are alone, never on a clock. A network without a compiled chain trains under masks.
+A `SparseTrainer` takes, keeps and gives masked states, and steps in sparse layers in between; so a hook may cut again
+while it trains, and a training goes on from any state that was kept. Sums are taken in another order, so bits differ
+from training under masks, and are the same in every run. Which layers are sparse depends on how full they are alone,
+never on a clock. A network without a compiled chain trains under masks.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from l0ref.data import Dataset
 from l0ref.deploy.compact import sparse_twin
-from l0ref.errors import Diverged, Interrupted
 from l0ref.masks import masked
 from l0ref.nn import Model
 from l0ref.optim import State as Slots
-from l0ref.training import History, Recipe, Trainer
+from l0ref.penalty import Pull
+from l0ref.training import History, Recipe, Trainer, TrainingState
 from l0ref.training.fitting import watched
-from l0ref.training.steps import ChainSteps
-from l0ref.validate import Array
+from l0ref.training.steps import ChainSteps, Steps, Task, steps_for
+from l0ref.validate import Array, sealed
 
 DENSEST = 0.2  # share of weights up to which no layer of the LeNets trained slower without its zeros, most much faster
 
@@ -46,43 +49,97 @@ def follow_sparse(
 
     memory   what the optimiser remembers of an earlier training, in the shapes of `model`; None: nothing
     window   (first, all): the schedule is one of `all` epochs, of which these begin after `first`; None: its own
-    options  of `follow`, without hooks and checkpoint: what sees the states would see them without their zeros
+    options  of `follow`, without checkpoint; hooks see masked states, and may remove more
     """
-    trainer = Trainer(recipe, sparse_where_faster(model), data, seed, **options)
-    if not isinstance(trainer.steps, ChainSteps):
-        trainer = Trainer(recipe, model, data, seed, **options)
-    state, twin = trainer.start(), trainer.model
+    trainer = SparseTrainer(recipe, model, data, seed, **options)
+    state = trainer.start()
     if memory is not None:
-        parts = {name: gathered(part, model, twin) for name, part in memory.slots.items()}
-        state = dataclasses.replace(state, slots=Slots(memory.step, parts))
+        own = {name: {k: masked(a, model.masks.get(k)) for k, a in part.items()} for name, part in memory.slots.items()}
+        state = dataclasses.replace(state, slots=Slots(memory.step, own))
     if window is not None:
         steps = state.steps // max(recipe.epochs, 1)  # of an epoch
         state = dataclasses.replace(state, step=window[0] * steps, steps=window[1] * steps)
-    try:
-        state = watched(trainer, state, progress=progress, every=every, label=label)
-    except (Diverged, Interrupted) as stop:
-        stop.model = None if stop.model is None else masked_twin(stop.model, model)
-        raise
-    trained, history = trainer.result(state)
-    parts = {name: scattered(part, model, twin) for name, part in state.slots.slots.items()}
-    return masked_twin(trained, model), history, Slots(state.slots.step, parts)
+    state = watched(trainer, state, progress=progress, every=every, label=label)
+    return *trainer.result(state), state.slots
+
+
+class SparseTrainer(Trainer):
+    """A trainer whose steps, and whose look at the validation set, are in sparse layers where those are faster."""
+
+    @cached_property
+    def within(self) -> SparseSteps:
+        """What takes the steps, and says which twin does."""
+        return SparseSteps(self.task, self.recipe.batch_size)
+
+    @cached_property
+    def steps(self) -> Steps:
+        """What takes the steps."""
+        return self.within
+
+    def row(self, state: TrainingState) -> dict[str, Any]:
+        """The history's row for an epoch whose last step led to `state`."""
+        return Trainer.row(dataclasses.replace(self, model=self.within.twin), self.within.inside(state))
+
+
+class SparseSteps:
+    """Steps that take and give states of a masked model, and are taken by its sparse twin where it has one."""
+
+    def __init__(self, task: Task, batch_size: int) -> None:
+        self._task, self._batch_size = task, batch_size
+        self._turn_to(task.model)
+
+    def _turn_to(self, model: Model) -> None:
+        """Go on with the twin of this model."""
+        twin = sparse_where_faster(model)
+        steps = steps_for(dataclasses.replace(self._task, model=twin), batch_size=self._batch_size)
+        if twin is not model and not isinstance(steps, ChainSteps):
+            twin, steps = model, steps_for(dataclasses.replace(self._task, model=model), batch_size=self._batch_size)
+        self.model, self.twin, self._steps, self.runs = model, twin, steps, steps.runs
+
+    def begin(self, state: TrainingState) -> None:
+        """Go on from this state, of whatever masks."""
+        if state.masks is not self.model.masks:
+            self._turn_to(state.model(self._task.model))
+        self._steps.begin(self.inside(state))
+
+    def take(self, order: Array, *, lr: float, pull: Pull) -> float:
+        """Take one step on the samples data[order]; return their mean data loss before it."""
+        return self._steps.take(order, lr=lr, pull=pull)
+
+    def state(self) -> TrainingState:
+        """Return where training stands."""
+        return self._outside(self._steps.state(), scattered)
+
+    def lent(self) -> TrainingState:
+        """The same for a look: what is not asked for costs nothing."""
+        return self._outside(self._steps.lent(), Scattered)
+
+    def take_back(self) -> None:
+        """Go on, and leave alone what of the state that was lent is still held."""
+        self._steps.take_back()
+
+    def inside(self, state: TrainingState) -> TrainingState:
+        """Return a masked state as one of the twin."""
+        if self.twin is self.model:
+            return state
+        slots = {name: gathered(part, self.model, self.twin) for name, part in state.slots.slots.items()}
+        params = gathered(state.params, self.model, self.twin)
+        return dataclasses.replace(state, params=params, masks=self.twin.masks, slots=Slots(state.slots.step, slots))
+
+    def _outside(self, state: TrainingState, spread: Any) -> TrainingState:
+        """Return a state of the twin as a masked one."""
+        if self.twin is self.model:
+            return state
+        slots = {name: spread(part, self.model, self.twin) for name, part in state.slots.slots.items()}
+        params = spread(state.params, self.model, self.twin)
+        return dataclasses.replace(state, params=params, masks=self.model.masks, slots=Slots(state.slots.step, slots))
 
 
 def sparse_where_faster(model: Model) -> Model:
     """Return the model with a sparse layer for every weight array that its mask leaves few enough of; see DENSEST."""
     few = {key: np.count_nonzero(m) <= DENSEST * m.size for key, m in model.masks.items()}
-    return sparse_twin(model, only=[key for key in model.weights if few.get(key) and key not in model.patterns])
-
-
-def masked_twin(twin: Model, like: Model) -> Model:
-    """Return a sparse twin of the masked model `like` as a masked model: the arrays of the twin under those masks.
-
-    >>> from l0ref import nn, prune
-    >>> model = prune(nn.digits_mlp(seed=0), amount=0.9)
-    >>> masked_twin(sparse_where_faster(model), model).params["fc1.weight"].shape
-    (300, 64)
-    """
-    return like.replace(params=scattered(twin.params, like, twin), buffers=twin.buffers)
+    only = [key for key in model.weights if few.get(key) and key not in model.patterns]
+    return sparse_twin(model, only=only) if only else model
 
 
 def gathered(arrays: Mapping[str, Array], model: Model, twin: Model) -> dict[str, Array]:
@@ -92,12 +149,35 @@ def gathered(arrays: Mapping[str, Array], model: Model, twin: Model) -> dict[str
 
 
 def scattered(arrays: Mapping[str, Array], model: Model, twin: Model) -> dict[str, Array]:
-    """Return arrays like the parameters of a sparse twin as arrays like those of the masked model, 0 elsewhere."""
+    """Return arrays like the parameters of a sparse twin as arrays like those of the masked model, 0 elsewhere.
+
+    >>> from l0ref import nn, prune
+    >>> model = prune(nn.digits_mlp(seed=0), amount=0.9)
+    >>> twin = sparse_where_faster(model)
+    >>> scattered(twin.params, model, twin)["fc1.weight"].shape
+    (300, 64)
+    """
     found = dict(arrays)
-    for key in _sparse(model, twin):
+    for key in _sparse(model, twin) & found.keys():
         found[key] = np.zeros(model.params[key].shape, arrays[key].dtype)
         found[key][model.masks[key]] = arrays[key]
     return found
+
+
+class Scattered(Mapping[str, Array]):
+    """The same of each array when it is asked for: one that cannot be written."""
+
+    def __init__(self, arrays: Mapping[str, Array], model: Model, twin: Model) -> None:
+        self._arrays, self._models = arrays, (model, twin)
+
+    def __getitem__(self, key: str) -> Array:
+        return sealed(scattered({key: self._arrays[key]}, *self._models)[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 def _sparse(model: Model, twin: Model) -> set[str]:

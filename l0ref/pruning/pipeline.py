@@ -35,7 +35,7 @@ from l0ref.pruning.sweep import sweep
 from l0ref.record import clock
 from l0ref.schedules import LogLinearKept, Schedule
 from l0ref.tables import preformatted, table
-from l0ref.training import History, Recipe, TrainingState, follow
+from l0ref.training import History, Recipe, TrainingState
 from l0ref.validate import count, portion
 
 LARGEST = "largest |w| removed"  # what gradual pruning carries in the state
@@ -125,7 +125,7 @@ def train_dense(
     reached  here and below: called with each stage that training ended with, so that the caller can keep it
     """
     start = clock()
-    trained, history = _follow(recipe, model, data, seed=seed, phase="train", **options)
+    trained, history, _ = _follow(recipe, model, data, seed=seed, phase="train", **options)
     stage = _stage("dense", trained, data, start)
     if reached is not None:
         reached(stage)
@@ -144,10 +144,7 @@ def prune_and_tune(
     reached: Reached | None = None,
     **options: Any,
 ) -> Compressed:
-    """Cut and fine-tune a trained network, once, in rounds or in `stages`; the last cut is the whole one.
-
-    Every training is in sparse layers where that is faster: the numbers of masked training within rounding.
-    """
+    """Cut and fine-tune a trained network, once, in rounds or in `stages`; the last cut is the whole one."""
     rows, cuts = list(dense.rows), []
     memory: Slots | None = None
     model, first_epoch = dense.stage.model, dense.epochs + 1
@@ -162,7 +159,7 @@ def prune_and_tune(
         cuts.append(_cut_row(_largest_removed(before, masked), masked, pruned) | {"epochs": found.epochs})
         start = clock()
         own = {"phase": part.phase, "first_epoch": first_epoch, "window": part.window}
-        model, history, memory = _follow_sparse(
+        model, history, memory = _follow(
             part.recipe, pruned.model, data, seed=seed, memory=memory if part.window else None, **own, **options
         )
         tuned = _stage("finetuned", model, data, start)
@@ -210,7 +207,7 @@ def prune_gradually(
         carried = {**state.carried, LARGEST: largest}
         return dataclasses.replace(state, params=pruned.params, masks=pruned.masks, carried=carried)
 
-    masked, history = _follow(
+    masked, history, _ = _follow(
         gradual,
         whole,
         data,
@@ -226,7 +223,7 @@ def prune_gradually(
         reached(pruned)
     start = clock()
     first_epoch = dense.epochs + gradual.epochs + 1
-    model, tuning, _ = _follow_sparse(
+    model, tuning, _ = _follow(
         finetune, pruned.model, data, seed=seed, phase="finetune", first_epoch=first_epoch, **options
     )
     stages = (dense.stage, pruned, _stage("finetuned", model, data, start))
@@ -266,13 +263,8 @@ def compress(
     return prune_and_tune(dense, data, cut, finetune, seed=seed, rounds=rounds, stages=stages, **options)
 
 
-def _follow(recipe: Recipe, model: Model, data: Splits, **options: Any) -> tuple[Model, History]:
-    """Train on the training set, watched on the validation set."""
-    return follow(recipe, model, data.train, validation=data.validation, **options)
-
-
-def _follow_sparse(recipe: Recipe, model: Model, data: Splits, **options: Any) -> tuple[Model, History, Slots]:
-    """The same, in sparse layers where that is faster."""
+def _follow(recipe: Recipe, model: Model, data: Splits, **options: Any) -> tuple[Model, History, Slots]:
+    """Train on the training set, watched on the validation set, in sparse layers where that is faster."""
     return follow_sparse(recipe, model, data.train, validation=data.validation, **options)
 
 

@@ -212,9 +212,13 @@ class Trainer:
     @cached_property
     def steps(self) -> Steps:
         """What takes the steps."""
+        return steps_for(self.task, batch_size=self.recipe.batch_size)
+
+    @property
+    def task(self) -> Task:
+        """What every step needs to know."""
         r, feed = self.recipe, Feed(self.data, self.seed, self.batch, self.teacher)
-        task = Task(self.model, self.data, r.optimizer, r.label_smoothing, self.seed, feed)
-        return steps_for(task, batch_size=self.recipe.batch_size)
+        return Task(self.model, self.data, r.optimizer, r.label_smoothing, self.seed, feed)
 
     @cached_property
     def factors(self) -> dict[str, float]:
