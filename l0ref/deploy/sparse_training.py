@@ -54,8 +54,7 @@ def follow_sparse(
     trainer = SparseTrainer(recipe, model, data, seed, **options)
     state = trainer.start()
     if memory is not None:
-        own = {name: {k: masked(a, model.masks.get(k)) for k, a in part.items()} for name, part in memory.slots.items()}
-        state = dataclasses.replace(state, slots=Slots(memory.step, own))
+        state = dataclasses.replace(state, slots=memory)
     if window is not None:
         steps = state.steps // max(recipe.epochs, 1)  # of an epoch
         state = dataclasses.replace(state, step=window[0] * steps, steps=window[1] * steps)
