@@ -1,8 +1,8 @@
-"""Write docs/formulas.md from the registries: `python docs/formulas.py`.
+"""Write docs/formulas.md and the table in docs/methods/index.md from the registries: `python docs/formulas.py`.
 
 One row for each operation, surrogate, optimiser and method: the formula, from its docstring; the file of its
-definition; the files of the tests that compare it with something else. `tests/test_formulas.py` fails when the page is
-not that of today.
+definition; the files of the tests that compare it with something else. The table of methods is sorted by what they
+read. `tests/test_formulas.py` fails when a page is not that of today.
 """
 
 from __future__ import annotations
@@ -41,6 +41,16 @@ NOTES = {
     "Methods": "All keep the contract in [`tests/test_methods.py`](../tests/test_methods.py); the other files test one "
     "by one.",
 }
+METHOD_PAGES = ROOT / "docs" / "methods"
+SHARED = {"admm": "slr", "hard_concrete_units": "hard_concrete"}  # methods on the page of another
+FAMILIES = {  # of the survey, with members as companion papers name them
+    "magnitude": ("magnitude", "class_uniform", "class_distribution", "han", "lottery"),
+    "similarity": ("data_free", "fpgm", "kmeans_units", "weight_sharing"),
+    "sensitivity": (
+        "obd", "obs", "l_obs", "exact_obs", "wanda", "fisher", "snip", "grasp", "taylor", "apoz", "thinet", "nisp",
+    ),
+}  # fmt: skip
+TABLE = re.compile(r"(<!-- table: python docs/formulas.py -->\n\n).*?(\n\n<!-- end of table -->)", re.DOTALL)
 FORMULA = re.compile(r" *[a-z]+(\(\w+\))? +(=|<-) ")
 Row = tuple[str, str, list[str]]  # name, formula, paths: of the definition, then of the tests
 
@@ -100,6 +110,18 @@ def methods() -> Iterator[Row]:
             yield name, formula, [_source(method.function), *tests]
 
 
+def methods_page(text: str) -> str:
+    """Return the page of methods with its table as it should be: what each reads and removes, and its page."""
+    family = {name: each for each, names in FAMILIES.items() for name in names}
+    lines = ["| reads | method | removes | family | kind | marks | paper |", "|---|---|---|---|---|---|---|"]
+    for m in sorted(METHODS.values(), key=lambda m: (len(m.reads), m.reads, m.grain != "weight", m.kind, m.name)):
+        if m.function.__module__.startswith("l0ref."):
+            link = f"[`{m.name}`]({SHARED.get(m.name, m.name)}.md)"
+            cells = (", ".join(m.reads), link, f"{m.grain}s", family.get(m.name, "-"), m.kind, m.marks, m.paper)
+            lines.append(f"| {' | '.join(cells)} |")
+    return TABLE.sub(lambda found: found[1] + "\n".join(lines) + found[2], text)
+
+
 def _formula(definition: object) -> str:
     """The first paragraph of a docstring, up to the gradient, and the formula below it where one stands by itself."""
     first, *rest = (inspect.getdoc(definition) or "").split("\n\n")
@@ -136,3 +158,5 @@ def _link(path: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    index = METHOD_PAGES / "index.md"
+    index.write_text(methods_page(index.read_text(encoding="utf-8")), encoding="utf-8")

@@ -8,7 +8,7 @@ Every number drawn is in the record of a method or its network, but for the erro
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from l0ref.methods import METHODS, Pruned
 from l0ref.methods.coreset import probabilities
 from l0ref.nn import Model
 from l0ref.pruning import coupled_axes, permute
-from l0ref.report.figures.style import new_figure, png, tidy
+from l0ref.report.figures.panels import bars, descending, legend, weights_kept, write_panels
+from l0ref.report.figures.style import tidy
 
 Run = Callable[..., Pruned]
 AMOUNT = 0.9
+UNITS = "% of units, largest first"
 
 
 def main(*, fast: bool = False, out: Path | str = "docs/figures/methods") -> dict[str, float]:
@@ -34,42 +36,92 @@ def main(*, fast: bool = False, out: Path | str = "docs/figures/methods") -> dic
     def run(name: str, *, model: Model = net, amount: float = AMOUNT, **options: Any) -> Pruned:
         return METHODS[name].run(model, digits, amount=amount, seed=0, **options)
 
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers: dict[str, float] = {}
-    for name, draw in FIGURES.items():
-        figure = new_figure(3.2)
-        numbers |= draw(figure.subplots(1, 2), run, fast)
-        (folder / f"{name}.png").write_bytes(png(figure))
-    return numbers
+    return write_panels(FIGURES, out, run, fast)
 
 
-def bars(ax: Axes, found: Mapping[str, Mapping[str, float]]) -> None:
-    """A group of bars for each layer, a bar in it for each rule."""
-    for number, (name, values) in enumerate(found.items()):
-        ax.bar(np.arange(len(values)) + 0.8 * number / len(found), list(values.values()), 0.75 / len(found), label=name)
-    names = [key.removesuffix(".weight") for key in next(iter(found.values()))]
-    ax.set_xticks(np.arange(len(names)) + 0.4 - 0.4 / len(found), names)
-    legend(ax)
+def units_stay(ax: Axes, run: Run, *names: str) -> None:
+    """The share of the units of each layer that methods leave."""
+    found = {}
+    for name in names:
+        model = run(name).model
+        found[name] = {k: float(model.mask(k).any(axis=1).mean()) for k in model.weights[:-1]}
+    bars(ax, found)
+    tidy(ax, title="share of units that stay")
 
 
-def legend(ax: Axes) -> None:
-    """Name what is drawn."""
-    ax.legend(frameon=False, fontsize=8)
+def data_free(axes: Any, run: Run, _: bool) -> dict[str, float]:
+    """Saliency of one merge after the other, and the units that are left."""
+    merged = run("data_free").record["saliency"]
+    axes[0].plot(np.arange(1, len(merged) + 1), merged)
+    axes[0].set_yscale("symlog", linthresh=1e-6)
+    tidy(axes[0], title="saliency of each merge", x="merge")
+    units_stay(axes[1], run, "data_free", "fpgm")
+    return {"merges": float(len(merged))}
 
 
-def descending(ax: Axes, found: Mapping[str, Any], *, what: str) -> None:
-    """Entries of each array in descending order against their share."""
-    for name, values in found.items():
-        sizes = np.sort(np.asarray(values, np.float64).ravel())[::-1]
-        ax.plot(np.linspace(0, 100, sizes.size), sizes, label=name)
-    ax.set_xlabel(f"% of {what}, largest first")
-    legend(ax)
+def fpgm(axes: Any, run: Run, _: bool) -> dict[str, float]:
+    """Distances of units, beside the length of their weights."""
+    found, before = run("fpgm"), run("fpgm", amount=0).model
+    descending(axes[0], found.record["scores"])
+    tidy(axes[0], title="sum of distances to the other units", x=UNITS)
+    for layer, s in found.record["scores"].items():
+        axes[1].plot(np.linalg.norm(before.params[f"{layer}.weight"], axis=1), s, ".", label=layer)
+    legend(axes[1])
+    tidy(axes[1], title="not only short vectors are near", x="length of the incoming weights", y="distance")
+    return {}
 
 
-def kept(found: Pruned) -> dict[str, float]:
-    """The share of the weights of each layer that stay."""
-    return {key: float(found.model.mask(key).mean()) for key in found.model.weights}
+def kmeans_units(axes: Any, run: Run, _: bool) -> dict[str, float]:
+    """Sizes of clusters, and one member of each that stays."""
+    found = run("kmeans_units")
+    for layer, of in found.record["clusters"].items():
+        sizes = np.sort(np.bincount(of))[::-1]
+        axes[0].step(np.arange(len(sizes)), sizes, label=layer)
+    legend(axes[0])
+    tidy(axes[0], title="units of each cluster", x="cluster, largest first")
+    units_stay(axes[1], run, "kmeans_units", "fpgm")
+    return {}
+
+
+def taylor(axes: Any, run: Run, fast: bool) -> dict[str, float]:
+    """Scores before and after they are divided by the norm of their layer."""
+    scores = run("taylor", samples=100 if fast else 1000).record["scores"]
+    descending(axes[0], scores, log=True)
+    tidy(axes[0], title="|a dL/da| of units", x=UNITS)
+    descending(axes[1], {layer: s / np.linalg.norm(s) for layer, s in scores.items()}, log=True)
+    tidy(axes[1], title="over the norm of the layer: what is ranked", x=UNITS)
+    return {}
+
+
+def apoz(axes: Any, run: Run, _: bool) -> dict[str, float]:
+    """Shares of zeros, and the units that are left."""
+    descending(axes[0], run("apoz").record["scores"])
+    tidy(axes[0], title="share of zeros of the output", x="% of units, most silent first")
+    units_stay(axes[1], run, "apoz", "taylor")
+    return {}
+
+
+def thinet(axes: Any, run: Run, _: bool) -> dict[str, float]:
+    """Factors of the units that stay."""
+    scale = run("thinet").record["scale"]
+    descending(axes[0], {layer: s[s != 0] for layer, s in scale.items()})
+    axes[0].axhline(1, linestyle="--", color="grey")
+    tidy(axes[0], title="factor of the units that stay", x=UNITS)
+    units_stay(axes[1], run, "thinet", "apoz")
+    return {}
+
+
+def nisp(axes: Any, run: Run, _: bool) -> dict[str, float]:
+    """Importance, and how it goes with the length of the outgoing weights."""
+    found, before = run("nisp"), run("nisp", amount=0).model
+    descending(axes[0], found.record["scores"])
+    tidy(axes[0], title="importance carried back from the outputs", x=UNITS)
+    for layer, reader in (("fc1", "fc2"), ("fc2", "fc3")):
+        own = np.abs(before.params[f"{reader}.weight"]).sum(axis=0)
+        axes[1].plot(own, found.record["scores"][layer], ".", label=layer)
+    legend(axes[1])
+    tidy(axes[1], title="importance by unit", x="sum of its outgoing |w|")
+    return {}
 
 
 def on_the_fly(axes: Any, run: Run, _: bool) -> dict[str, float]:
@@ -77,7 +129,7 @@ def on_the_fly(axes: Any, run: Run, _: bool) -> dict[str, float]:
     found = {rule: run("on_the_fly", rule=rule) for rule in ("flat", "triangular", "relative")}
     bars(axes[0], {rule: f.record["thresholds"] for rule, f in found.items()})
     tidy(axes[0], title="smallest |w| that stays")
-    bars(axes[1], {rule: kept(f) for rule, f in found.items()})
+    bars(axes[1], {rule: weights_kept(f.model) for rule, f in found.items()})
     tidy(axes[1], title="share of weights that stay")
     return {}
 
@@ -89,14 +141,14 @@ def learned_threshold(axes: Any, run: Run, fast: bool) -> dict[str, float]:
     both = {k: {key: float(t[0]) for key, t in f.record["thresholds"].items()} for k, f in found.items()}
     bars(axes[0], both)
     tidy(axes[0], title="learnt threshold of each layer")
-    bars(axes[1], {kind: kept(f) for kind, f in found.items()})
+    bars(axes[1], {kind: weights_kept(f.model) for kind, f in found.items()})
     tidy(axes[1], title="share of weights that stay")
     return {f"learnt_{kind}": float(f.record["learnt"]) for kind, f in found.items()}
 
 
 def global_filters(axes: Any, run: Run, _: bool) -> dict[str, float]:
     """Scores of the units, and pooled against raw scores of tied widths."""
-    descending(axes[0], run("global_filters", amount=0.8).record["scores"], what="units")
+    descending(axes[0], run("global_filters", amount=0.8).record["scores"])
     tidy(axes[0], title="mean |w| of the units of each layer")
     images = nn.resnet_small(seed=0, input_shape=(1, 8, 8))
     ways = (("mean", "mean"), ("mean", "sum"), ("sum", "mean"))
@@ -115,7 +167,7 @@ def shares(found: Pruned) -> dict[str, float]:
 
 def coreset(axes: Any, run: Run, fast: bool) -> dict[str, float]:
     """Probabilities of the units, and the error against the number of draws."""
-    descending(axes[0], run("coreset").record["probabilities"], what="units")
+    descending(axes[0], run("coreset").record["probabilities"])
     tidy(axes[0], title="probability of a draw")
     draws = 2 ** np.arange(6, 9 if fast else 13)
     errors = coreset_errors(draws, repeats=40)
@@ -154,7 +206,7 @@ def matrix_pivoting(axes: Any, run: Run, _: bool) -> dict[str, float]:
 def filter_criteria(axes: Any, run: Run, _: bool) -> dict[str, float]:
     """VIP of the units, and how it goes with the l1 norm."""
     scores = {name: run("filter_criteria", criterion=name).record["scores"] for name in ("vip", "l1")}
-    descending(axes[0], scores["vip"], what="units")
+    descending(axes[0], scores["vip"])
     axes[0].axhline(1, linestyle="--", color="grey")
     tidy(axes[0], title="VIP; dashed: the usual limit")
     for layer in scores["vip"]:
@@ -206,20 +258,10 @@ def hard_concrete(axes: Any, run: Run, fast: bool) -> dict[str, float]:
     return {}
 
 
-FIGURES: dict[str, Callable[..., dict[str, float]]] = {
-    f.__name__: f
-    for f in (
-        on_the_fly,
-        learned_threshold,
-        global_filters,
-        coreset,
-        matrix_pivoting,
-        filter_criteria,
-        prune_while_training,
-        slr,
-        hard_concrete,
-    )
-}
+FIGURES = (
+    data_free, fpgm, kmeans_units, taylor, apoz, thinet, nisp, on_the_fly, learned_threshold, global_filters, coreset,
+    matrix_pivoting, filter_criteria, prune_while_training, slr, hard_concrete,
+)  # fmt: skip
 
 if __name__ == "__main__":
     print(main(out=sys.argv[1] if len(sys.argv) > 1 else "docs/figures/methods"))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from l0ref.methods import METHODS
+
 FOLDER = Path(__file__).parents[1] / "examples"
 NAMES = sorted(path.stem for path in FOLDER.glob("ex*.py"))
 
@@ -83,15 +85,24 @@ def test_ex06_bytes_are_those_of_the_formula(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.slow
 def test_ex07_records_of_the_methods(tmp_path: Path) -> None:
-    run("ex07_method_records", out=tmp_path)
-    pages = {path.stem for path in tmp_path.glob("*.png")}
-    assert pages == {"magnitude", "similarity", "sensitivity", "net_trim", "l0_constrained"}
+    found = run("ex07_method_records", out=tmp_path)
+    drawn = {path.stem for path in tmp_path.glob("*.png")}
+    assert drawn == {m.name for m in METHODS.values() if m.grain == "weight" and "training" not in m.reads} - {
+        "on_the_fly"
+    }
+    assert found["quality"] > 1
+    assert found["wanda_rows"] == 1
+    assert found["snip_sum"] == pytest.approx(1, abs=1e-6)
+    assert found["halving"] < 0.5  # twice as many values, less than half of the squared error
 
 
 @pytest.mark.slow
 def test_ex09_records_of_units_thresholds_and_gates(tmp_path: Path) -> None:
     found = run("ex09_unit_records", out=tmp_path)
-    assert len(list(tmp_path.glob("*.png"))) == 9
+    drawn = {path.stem for path in tmp_path.glob("*.png")}
+    units = {m.name for m in METHODS.values() if m.grain == "unit"} - {"hard_concrete_units"}
+    assert drawn == units | {"on_the_fly", "learned_threshold", "slr", "hard_concrete"}
+    assert found["merges"] > 0
     assert found["vip_mean_square"] == pytest.approx(1.0, rel=1e-12)
     assert found["learnt_l1"] <= 50_200
     assert found["tiles"] < found["pivoted"] < found["bound"]

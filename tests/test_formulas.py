@@ -19,6 +19,18 @@ def test_the_page_is_that_of_today() -> None:
     assert formulas.PAGE.read_text(encoding="utf-8") == formulas.page(), "run: python docs/formulas.py"
 
 
+def test_the_table_of_methods_is_that_of_today() -> None:
+    text = (formulas.METHOD_PAGES / "index.md").read_text(encoding="utf-8")
+    assert formulas.methods_page(text) == text, "run: python docs/formulas.py"
+    rows = re.findall(r"^\| ([\w, ]+) \| \[`(\w+)`\]\((\w+\.md)\) \| (\w+) \|", text, re.MULTILINE)
+    assert {name for _, name, *_ in rows} == set(METHODS)
+    for reads, name, page, removes in rows:
+        assert reads == ", ".join(METHODS[name].reads)
+        assert removes == METHODS[name].grain + "s"
+        assert f"`{name}`" in (formulas.METHOD_PAGES / page).read_text(encoding="utf-8").split("\n", 1)[0]
+    assert [len(reads.split(", ")) for reads, *_ in rows] == sorted(len(m.reads) for m in METHODS.values())
+
+
 def test_every_entry_has_a_formula_a_file_and_a_test() -> None:
     own = [
         name

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from docs import formulas
 from l0ref.cli.methods import method_options, method_text, methods_text
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.methods import METHODS, Method, Pruned, method
@@ -190,20 +191,60 @@ def test_options_are_read_as_their_defaults() -> None:
         method_options("magnitude", "samples=3")
 
 
-def test_pages_run_and_name_methods_that_exist() -> None:
-    folder = Path(__file__).parents[1] / "docs" / "methods"
-    index = (folder / "index.md").read_text(encoding="utf-8")
-    for page in folder.glob("*.md"):
-        for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-            exec(compile(code, f"docs/methods/{page.name}", "exec"), {})
-    listed = dict(re.findall(r"^- \[.*?\]\((\w+\.md)\): (.*)\.$", index, flags=re.MULTILINE))
-    assert set(listed) == {path.name for path in folder.glob("*.md")} - {"index.md"}
-    assert METHODS.keys() - {"random"} == {name for names in listed.values() for name in re.findall(r"`(\w+)`", names)}
-    for page, names in listed.items():
-        text = (folder / page).read_text(encoding="utf-8")
-        for name in re.findall(r"`(\w+)`", names):
-            assert name in METHODS
-            assert f"`{name}`" in text or text.startswith(("# Layers under", "# Net-Trim"))
+PAGES = {name: formulas.METHOD_PAGES / f"{formulas.SHARED.get(name, name)}.md" for name in METHODS}
+
+
+@pytest.mark.parametrize("page", sorted(formulas.METHOD_PAGES.glob("*.md")), ids=lambda path: path.stem)
+def test_code_of_pages_runs(page: Path) -> None:
+    codes = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for code in codes:
+        exec(compile(code, f"docs/methods/{page.name}", "exec"), {})
+    listed = [name for names in formulas.FAMILIES.values() for name in names]
+    assert page.stem not in listed or any("assert" in code for code in codes)
+
+
+def gaps(name: str, text: str) -> list[str]:
+    """What the page of a method lacks."""
+    needed = {
+        "its name as a title": rf"\A# .*`{name}`",
+        "departures": r"\*\*Departs",
+        "when to use it": r"\*\*When",
+        "an algorithm": r"\*\*Algorithm",
+        "an equation": r"\$",
+        "a reference": r"\*\*Reference\*\* ",
+        "a figure of its record": rf"!\[.+\]\(\.\./figures/methods/{formulas.SHARED.get(name, name)}\.png\)",
+    }
+    found = [what for what, pattern in needed.items() if not re.search(pattern, text)]
+    paper = METHODS[name].paper
+    authors = re.findall(r"[A-Z][a-z]{2,}", paper) if any(c.isdigit() for c in paper) else []
+    return found + [f"the author {author}" for author in authors if author not in text]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_page_with_figure_and_reference(name: str) -> None:
+    page = PAGES[name]
+    assert gaps(name, page.read_text(encoding="utf-8")) == []
+    assert (page.parents[1] / "figures" / "methods" / f"{page.stem}.png").is_file()
+
+
+def test_no_page_is_without_a_method_and_gaps_are_seen() -> None:
+    others = {formulas.METHOD_PAGES / name for name in ("index.md", "evidence.md")}
+    assert set(PAGES.values()) | others == set(formulas.METHOD_PAGES.glob("*.md"))
+    text = PAGES["obd"].read_text(encoding="utf-8")
+    for lost, said in (
+        ("**Reference**", "a reference"), ("(../figures/methods/obd", "a figure of its record"),
+        ("**When", "when to use it"), ("# `obd`", "its name as a title"), ("Solla", "the author Solla"),
+        ("**Departs", "departures"),
+        ("**Algorithm", "an algorithm"), ("$", "an equation"),
+    ):  # fmt: skip
+        assert gaps("obd", text.replace(lost, "")) == [said]
+
+
+def test_families_are_those_of_the_survey() -> None:
+    """Every member the pages promise, each in one family."""
+    listed = [name for names in formulas.FAMILIES.values() for name in names]
+    assert len(listed) == len(set(listed)) == 21
+    assert set(listed) <= set(METHODS)
 
 
 # --- the magnitude family ---------------------------------------------------------------------------------------------
