@@ -40,6 +40,7 @@ LAYER_CASES: dict[str, tuple[nn.Layer, tuple[int, ...], tuple[int, ...]]] = {
     "Sigmoid": (nn.Sigmoid("a"), (5,), (5,)),
     "Tanh": (nn.Tanh("a"), (5,), (5,)),
     "Softplus": (nn.Softplus("a"), (5,), (5,)),
+    "Clip": (nn.Clip("a", -0.5, 0.5), (5,), (5,)),
     "Residual": (BLOCK, (2, 6, 5), (3, 3, 3)),
     "SparseLinear": (nn.SparseLinear("a", 6, 4, Pattern.from_mask(np.eye(4, 6) > 0)), (6,), (4,)),
     "SparseConv2d": (nn.SparseConv2d("a", 2, 4, (2, 3), Pattern.from_mask(np.eye(4, 12) > 0)), (2, 5, 6), (4, 4, 4)),
@@ -84,7 +85,8 @@ def test_a_sparse_layer_needs_its_pattern() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(LAYER_CASES) - {"Flatten", "Dropout", "ReLU", "LeakyReLU", "Sigmoid", "Tanh", "Softplus"})
+    "name",
+    sorted(set(LAYER_CASES) - {"Flatten", "Dropout", "ReLU", "LeakyReLU", "Sigmoid", "Tanh", "Softplus", "Clip"}),
 )
 def test_layer_names_itself_when_the_input_does_not_fit(name: str) -> None:
     layer, shape, _ = LAYER_CASES[name]
@@ -197,6 +199,7 @@ OPTION_CASES: dict[str, tuple[nn.Layer, Callable[[np.ndarray], np.ndarray]]] = {
     "Sigmoid": (nn.Sigmoid("a"), lambda x: 1 / (1 + np.exp(-x))),
     "Softplus": (nn.Softplus("a"), lambda x: np.log1p(np.exp(x))),
     "Tanh": (nn.Tanh("a"), np.tanh),
+    "Clip": (nn.Clip("a", max=0.5), lambda x: np.minimum(x, 0.5)),
     "BatchNorm2d": (nn.BatchNorm2d("a", 3, eps=0.5), lambda x: x / np.sqrt(1.5)),
 }
 

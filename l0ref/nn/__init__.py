@@ -1,6 +1,6 @@
 """Networks: layer descriptions, initialisers, the Model value and a zoo of ready-made ones."""
 
-from l0ref.nn.activations import LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from l0ref.nn.activations import Clip, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
 from l0ref.nn.initializers import INITIALIZERS, glorot_normal, glorot_uniform, he_normal, he_uniform
 from l0ref.nn.layer import LAYERS, Layer
 from l0ref.nn.layers import AvgPool2d, Conv2d, Dropout, Flatten, GlobalAvgPool2d, Linear, MaxPool2d
@@ -17,6 +17,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Clip",
     "Conv2d",
     "Dropout",
     "Flatten",

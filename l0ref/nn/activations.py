@@ -8,6 +8,7 @@ from typing import Any
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
 from l0ref.nn.layer import Layer, Result
+from l0ref.ops.selection import limits
 from l0ref.validate import nonnegative
 
 
@@ -61,4 +62,19 @@ class Softplus(Layer):
         return ops.softplus(x), {}
 
 
-ELEMENTWISE = (ReLU, LeakyReLU, Sigmoid, Tanh, Softplus)
+@dataclass(frozen=True)
+class Clip(Layer):
+    """x limited to [min, max], by one of them alone where the other is None; slope 1 inside and on both ends."""
+
+    min: float | None = None
+    max: float | None = None
+
+    def __post_init__(self) -> None:
+        limits(self.min, self.max)
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
+        """Apply the layer."""
+        return ops.clip(x, self.min, self.max), {}
+
+
+ELEMENTWISE = (ReLU, LeakyReLU, Sigmoid, Tanh, Softplus, Clip)

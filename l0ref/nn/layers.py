@@ -6,6 +6,7 @@ Field names and array layouts are PyTorch's: Linear weight (out, in), Conv2d wei
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -15,9 +16,12 @@ import numpy as np
 
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
+from l0ref.errors import ArgumentError, ShapeError
 from l0ref.nn.initializers import INITIALIZERS
 from l0ref.nn.layer import Layer, Result, Shape, Weight
-from l0ref.validate import Array, between, choose, count, flag, pair
+from l0ref.ops.pooling import pool_windows
+from l0ref.ops.windows import Windows
+from l0ref.validate import Array, between, choose, count, edges_of, flag, pair
 
 Pair = int | tuple[int, int]
 
@@ -103,7 +107,8 @@ class Conv2d(Layer):
         """(C, H, W) -> (F, P, Q) with P = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1."""
         if len(shape) != 3 or shape[0] != self.in_channels:
             raise self.misfit(shape, f"({self.in_channels}, height, width)")
-        grid = _grid(shape[1:], self.kernel_size, self.stride, self.padding, self.dilation)
+        sizes = (self.kernel_size, self.stride, self.padding, self.dilation)
+        grid = Windows(*(pair("window", size) for size in sizes)).grid((shape[1], shape[2]))
         if min(grid) < 1:
             raise self.misfit(shape, f"an image, with padding, of at least the kernel's size {self.kernel_size}")
         return (self.out_channels, *grid)
@@ -117,39 +122,68 @@ class Conv2d(Layer):
 
 @dataclass(frozen=True)
 class _Pool(Layer):
-    """What max and average pooling share: window, stride (default: the window), padding."""
+    """What max and average pooling share.
+
+    kernel_size, stride, padding   as in `ops.max_pool2d`; padding may differ from side to side
+    ceil_mode                      one window more where pixels are left over
+    """
 
     kernel_size: Pair
     stride: Pair | None = None
-    padding: Pair = 0
+    padding: Pair | tuple[Pair, Pair] = 0
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("kernel_size", "stride", "dilation"):
+            if (size := getattr(self, name, None)) is not None:
+                pair(name, size, least=1)
+        edges_of(self.padding)
+        for name in ("ceil_mode", "count_include_pad"):
+            flag(name, getattr(self, name, False))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All fields but name and window: the options of the operation."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[2:]}
+
+    def windows(self, shape: Shape) -> Windows:
+        """The windows over an input (C, H, W); refuse one that they do not fit."""
+        if len(shape) != 3:
+            raise self.misfit(shape, "(channels, height, width)")
+        geometry = {key: value for key, value in self.options.items() if key != "count_include_pad"}
+        try:
+            return pool_windows((shape[1], shape[2]), self.kernel_size, **geometry)[0]
+        except ShapeError:
+            size = f"an image, with padding, of at least the window's size {self.kernel_size}"
+            raise self.misfit(shape, size) from None
+        except ArgumentError as error:
+            raise ArgumentError(f"layer {self.name!r} ({type(self).__name__}): {error}") from None
 
     def output_shape(self, shape: Shape) -> Shape:
         """(C, H, W) -> (C, P, Q)."""
-        if len(shape) != 3:
-            raise self.misfit(shape, "(channels, height, width)")
-        stride = self.kernel_size if self.stride is None else self.stride
-        grid = _grid(shape[1:], self.kernel_size, stride, self.padding, 1)
-        if min(grid) < 1:
-            raise self.misfit(shape, f"an image, with padding, of at least the window's size {self.kernel_size}")
-        return (shape[0], *grid)
+        return (shape[0], *self.windows(shape).grid((shape[1], shape[2])))
 
 
 @dataclass(frozen=True)
 class MaxPool2d(_Pool):
-    """Largest value of each window; ties go to the first in scan order."""
+    """Largest value of each window, with gaps of `dilation` in it; ties go to the first in scan order."""
+
+    dilation: Pair = 1
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
         """Apply the layer."""
-        return ops.max_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding), {}
+        return ops.max_pool2d(x, self.kernel_size, **self.options), {}
 
 
 @dataclass(frozen=True)
 class AvgPool2d(_Pool):
-    """Mean of each window, padding counted as zeros."""
+    """Mean of each window, padding counted as zeros, or not at all without `count_include_pad`."""
+
+    count_include_pad: bool = True
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Result:
         """Apply the layer."""
-        return ops.avg_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding), {}
+        return ops.avg_pool2d(x, self.kernel_size, **self.options), {}
 
 
 @dataclass(frozen=True)
@@ -192,9 +226,3 @@ class Dropout(Layer):
     def forward(self, x: Tensor, *_: Any, training: bool, rng: np.random.Generator | None) -> Result:
         """Apply the layer."""
         return ops.dropout(x, p=self.p, training=training, rng=rng), {}
-
-
-def _grid(image: Shape, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> tuple[int, int]:
-    k, s, p, d = (pair("window", v) for v in (kernel, stride, padding, dilation))
-    rows, cols = ((image[i] + 2 * p[i] - d[i] * (k[i] - 1) - 1) // s[i] + 1 for i in (0, 1))
-    return rows, cols

@@ -102,7 +102,9 @@ def max_pool2d(
     [[[[5.0, 7.0], [13.0, 15.0]]]]
     """
     x = as_tensor("input", input)
-    windows, _ = _windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    windows, _ = pool_windows(
+        _image(x.shape), kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
+    )
     return apply(MaxPool2d, x, **_options(windows, dilation=windows.dilation, beyond=windows.beyond))
 
 
@@ -119,7 +121,7 @@ def avg_pool2d(
     [[[[2.5, 4.5], [10.5, 12.5]]]]
     """
     x = as_tensor("input", input)
-    windows, overhang = _windows(x.shape, kernel_size, stride, padding, 1, ceil_mode)
+    windows, overhang = pool_windows(_image(x.shape), kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode)
     options = _options(windows, beyond=windows.beyond, overhang=overhang)
     return apply(AvgPool2d, x, **options, count_include_pad=bool(count_include_pad))
 
@@ -142,29 +144,32 @@ def _options(windows: Windows, **more: Pair) -> dict[str, Pair]:
     return {"kernel_size": windows.size, "stride": windows.stride, "padding": windows.padding, **unusual}
 
 
-def _windows(
-    shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+def _image(shape: tuple[int, ...]) -> Pair:
+    check_images(shape)
+    return shape[2], shape[3]
+
+
+def pool_windows(
+    image: Pair, kernel_size: Any, *, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: bool = False
 ) -> tuple[Windows, Pair]:
     """Return the windows of a pooling, and the rows and columns by which ceil_mode lets them reach over the padding."""
-    check_images(shape)
-    size, image = pair("kernel_size", kernel_size, least=1), (shape[2], shape[3])
+    size = pair("kernel_size", kernel_size, least=1)
     step = size if stride is None else pair("stride", stride, least=1)
     (top, bottom), (left, right) = edges = edges_of(padding)
     windows = Windows(size, step, (top, left), pair("dilation", dilation, least=1), (bottom - top, right - left))
-    even = windows.beyond == (0, 0)
-    if even and (2 * top > size[0] or 2 * left > size[1]):
+    (tall, wide), even = windows.span, windows.beyond == (0, 0)
+    if even and (2 * top > tall or 2 * left > wide):
         raise ArgumentError(
             f"padding={padding!r} is more than half of kernel_size={kernel_size!r}, so a window could miss the image; "
-            f"use at most {(size[0] // 2, size[1] // 2)}"
+            f"use at most {(tall // 2, wide // 2)}"
         )
     over = (0, 0)
     if flag("ceil_mode", ceil_mode):
-        (tall, wide), (down, right) = windows.span, step
-        over = _over(image[0], edges[0], tall, down), _over(image[1], edges[1], wide, right)
+        over = _over(image[0], edges[0], tall, step[0]), _over(image[1], edges[1], wide, step[1])
         windows = replace(windows, beyond=(windows.beyond[0] + over[0], windows.beyond[1] + over[1]))
     windows = windows.stepping(image)
     windows.check_fit(f"kernel_size={kernel_size!r}", image)
-    if not (even and windows.dilation == (1, 1)) and not windows.on_image(image).any(axis=(4, 5)).all():
+    if not (even and windows.dilation == (1, 1)) and windows.misses(image):
         raise ArgumentError(
             f"padding={padding!r} lets a window of kernel_size={kernel_size!r} miss the image; use less"
         )

@@ -112,12 +112,18 @@ def minimum(input: Any, other: Any) -> Tensor:
 
 def clip(input: Any, min: float | None = None, max: float | None = None) -> Tensor:
     """`input` limited to [min, max], by one of them alone where the other is None; slope 1 inside and on both ends."""
+    low, high = limits(min, max)
+    return apply(Clip, input, low=low, high=high)
+
+
+def limits(min: float | None, max: float | None) -> tuple[float, float]:
+    """Return both ends of `clip`, infinite where there is none."""
     if min is None and max is None:
         raise ArgumentError("min=None and max=None limit nothing; give at least one of them")
     low, high = -np.inf if min is None else real("min", min), np.inf if max is None else real("max", max)
     if low > high:
         raise ArgumentError(f"min={min!r} must not exceed max={max!r}; swap them")
-    return apply(Clip, input, low=low, high=high)
+    return low, high
 
 
 def where(condition: Any, input: Any, other: Any) -> Tensor:

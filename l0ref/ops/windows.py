@@ -40,6 +40,21 @@ class Windows:
         """Pixels from the first place of a window to the last, both counted."""
         return self.dilation[0] * (self.size[0] - 1) + 1, self.dilation[1] * (self.size[1] - 1) + 1
 
+    def grid(self, image: Pair) -> Pair:
+        """Return (P, Q) for an image of H x W pixels; less than 1 where not even one window fits."""
+        sizes = zip(self.padded(image), self.span, self.stride, strict=True)
+        rows, columns = ((n - span) // stride + 1 for n, span, stride in sizes)
+        return rows, columns
+
+    def misses(self, image: Pair) -> bool:
+        """Return whether some window lies on padding with all of its places."""
+        for i, count in enumerate(self.grid(image)):
+            first = np.arange(count)[:, None] * self.stride[i] - self.padding[i]
+            places = first + np.arange(self.size[i]) * self.dilation[i]
+            if not ((places >= 0) & (places < image[i])).any(axis=1).all():
+                return True
+        return False
+
     def of(self, x: Array, *, fill: float = 0.0) -> Array:
         """Return win[n,c,p,q,r,s], the pixels of x (N, C, H, W) under each window; padding holds `fill`. A view."""
         if self.padding != (0, 0) or self.beyond != (0, 0):

@@ -116,11 +116,12 @@ class _Builder:
         if layer.groups != 1:
             raise NotCovered(f"layer {layer.name!r} has groups={layer.groups}")
         norm = self._norm_of(rest)
-        after = {"relu": _taken(rest, "ReLU"), "pooled": _halved(rest)}
+        after = {"relu": _taken(rest, "ReLU"), "pooled": _halved(rest, layer.output_shape(x.shape))}
         return self._weighted(layer, ConvolutionStage(x, layer.out_channels, _windows(layer), **after), norm)
 
     def add_sparseconv2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
-        after: dict[str, Any] = {"relu": _taken(rest, "ReLU"), "pooled": _halved(rest), "groups": layer.groups}
+        relu, pooled = _taken(rest, "ReLU"), _halved(rest, layer.output_shape(x.shape))
+        after: dict[str, Any] = {"relu": relu, "pooled": pooled, "groups": layer.groups}
         x = self._plain(x)
         return self._weighted(
             layer, SparseConvolutionStage(x, layer.pattern, layer.kernel_shape, _windows(layer), **after)
@@ -149,13 +150,14 @@ class _Builder:
         return self._added(DropoutStage(x, layer.p)) if self.training else x
 
     def add_maxpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
-        if not _halved([layer]):
+        if not _halved([layer], x.shape):
             raise NotCovered(f"layer {layer.name!r} is a max-pool of other windows than adjacent ones of 2 x 2")
         return self._added(LargestStage(self._plain(x)))
 
     def add_avgpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
-        if (windows := _windows(layer)).padding != (0, 0):
-            raise NotCovered(f"layer {layer.name!r} is an average pool with padding={layer.padding}")
+        windows = layer.windows(x.shape)
+        if (windows.padding, windows.beyond) != ((0, 0), (0, 0)):
+            raise NotCovered(f"layer {layer.name!r} is an average pool with windows beyond the border of the image")
         return self._added(MeanStage(x, windows))
 
     def add_globalavgpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
@@ -205,15 +207,15 @@ def _taken(rest: list[Any], kind: str) -> bool:
     return found
 
 
-def _halved(rest: list[Any]) -> bool:
-    """Whether the next layer is a max-pool of adjacent windows of 2 x 2; then it is taken."""
-    found = bool(rest) and _kind(rest[0]) == "MaxPool2d" and _windows(rest[0]) == Windows((2, 2), (2, 2), (0, 0))
+def _halved(rest: list[Any], shape: tuple[int, ...]) -> bool:
+    """Whether the next layer is a max-pool of adjacent windows of 2 x 2 over (C, H, W) alone; then it is taken."""
+    adjacent = Windows((2, 2), (2, 2), (0, 0))
+    found = bool(rest) and _kind(rest[0]) == "MaxPool2d" and rest[0].windows(shape) == adjacent
     del rest[:found]
     return found
 
 
 def _windows(layer: Any) -> Windows:
-    """The windows of a convolution or of a pooling, whose stride may be None."""
-    stride = layer.kernel_size if layer.stride is None else layer.stride
-    sizes = layer.kernel_size, stride, layer.padding, getattr(layer, "dilation", 1)
+    """The windows of a convolution."""
+    sizes = layer.kernel_size, layer.stride, layer.padding, layer.dilation
     return Windows(*(pair("window", size) for size in sizes))
