@@ -17,6 +17,7 @@ from l0ref.interop.onnx_read import from_onnx
 from l0ref.interop.onnx_write import OPSET, to_onnx
 from tests.house import registry_gaps
 from tests.house_files import ROOT
+from tests.test_pool_layers import POOLS, network
 
 onnx = pytest.importorskip("onnx", reason="needs the extra `interop`")
 ort = pytest.importorskip("onnxruntime", reason="needs the extra `interop`")
@@ -36,10 +37,14 @@ LAYERS: dict[str, tuple[nn.Layer, tuple[int, ...]]] = {
     "Sigmoid": (nn.Sigmoid("a"), (5,)),
     "Tanh": (nn.Tanh("a"), (5,)),
     "Softplus": (nn.Softplus("a"), (5,)),
+    "Clip": (nn.Clip("a", -0.3, 0.7), (5,)),
     "Dropout": (nn.Dropout("a", 0.3), (5,)),
     "Flatten": (nn.Flatten("a"), (3, 5, 4)),
     "Residual": (nn.Residual("a", (nn.Linear("b", 5, 5), nn.Residual("c", (nn.Tanh("d"),), (nn.ReLU("e"),)))), (5,)),
 }
+
+
+WRONG_THERE: set[str] = set()  # what onnx.reference computes otherwise than onnxruntime
 
 
 def drawn(model, rng):
@@ -86,6 +91,27 @@ def test_each_layer_goes_out_and_back(kind, dtype, rng):
     close(evaluated(proto, x), model.logits(x), dtype)
     if dtype == np.float32:
         close(timed(proto, x), model.logits(x), dtype)
+
+
+@pytest.mark.parametrize("name", sorted(POOLS))
+def test_each_pooling_goes_out_and_back(name, rng):
+    model = network(POOLS[name][0], dtype=np.float32)
+    proto, x = to_onnx(model), rng.standard_normal((3, 1, 8, 7)).astype(np.float32)
+    back = from_onnx(proto)
+    close(back.logits(x), model.logits(x), np.float32)
+    if name != "mean, uneven and ceil":  # whose last window ONNX would count: written as padding
+        assert back.architecture == model.architecture
+    close(timed(proto, x), model.logits(x), np.float32)
+    if name not in WRONG_THERE:
+        close(evaluated(proto, x), model.logits(x), np.float32)
+
+
+@pytest.mark.parametrize(("low", "high"), [(None, 0.5), (-0.1, None), (0.0, 6.0)])
+def test_bounds_of_one_side_go_out_and_back(low, high, rng):
+    model = nn.Model.init((nn.Clip("a", low, high), nn.Linear("fc", 5, 2)), input_shape=(5,), seed=0)
+    proto, x = to_onnx(model), 3 * rng.standard_normal((4, 5)).astype(np.float32)
+    assert from_onnx(proto).architecture == model.architecture
+    close(timed(proto, x), model.logits(x), np.float32)
 
 
 def test_attributes_are_the_decimal_numbers_they_were():
@@ -143,6 +169,7 @@ FILES = [
     "constant",
     "maxpool",
     "averagepool",
+    "clip",
 ]
 OPERATORS = {*READERS, "Add", "Identity", "Constant"}
 

@@ -15,6 +15,7 @@ from l0ref.interop.torch import from_torch, to_torch
 from l0ref.interop.torch_layers import PAIRINGS
 from l0ref.nn.layer import Layer
 from tests.house import registry_gaps
+from tests.test_pool_layers import POOLS, network
 
 torch = pytest.importorskip("torch", reason="needs the extra `crosscheck`")
 pytestmark = pytest.mark.crosscheck
@@ -93,9 +94,46 @@ LAYERS: dict[str, tuple[Layer, tuple[int, ...]]] = {
     "Sigmoid": (nn.Sigmoid("a"), (5,)),
     "Tanh": (nn.Tanh("a"), (5,)),
     "Softplus": (nn.Softplus("a"), (5,)),
+    "Hardtanh": (nn.Clip("a", -0.5, 0.75), (5,)),
+    "ReLU6": (nn.Clip("a", 0.0, 6.0), (5,)),  # goes out as a Hardtanh; read below
     "Dropout": (nn.Dropout("a", 0.25), (5,)),
     "Flatten": (nn.Flatten("a"), (3, 5, 4)),
 }
+
+
+@pytest.mark.parametrize("name", sorted(POOLS))
+def test_each_pooling_goes_there_and_back_or_says_what_torch_lacks(name, rng):
+    model, x = network(POOLS[name][0]), rng.standard_normal((3, 1, 8, 7))
+    if name == "mean, uneven and ceil":
+        with pytest.raises(
+            ArgumentError, match=r"^architecture has 'p', with padding=.* which PyTorch lacks; pad both"
+        ):
+            to_torch(model)
+        return
+    module = to_torch(model)
+    np.testing.assert_allclose(module.eval()(torch.from_numpy(x)).detach().numpy(), model.logits(x), rtol=0, atol=1e-12)
+    back = from_torch(module, input_shape=(1, 8, 7))
+    assert back.architecture == model.architecture
+    np.testing.assert_array_equal(back.logits(x), model.logits(x))
+
+
+def test_padding_before_a_layer_becomes_its_own():
+    read = from_torch(
+        seq(tnn.ZeroPad2d(1), tnn.Conv2d(1, 2, 3), tnn.ReLU6(), tnn.ConstantPad2d((0, 1, 0, 1), -np.inf),
+            tnn.MaxPool2d(2), tnn.Flatten()), input_shape=(1, 5, 5),
+    )  # fmt: skip
+    assert [type(layer) for layer in read.architecture] == [nn.Conv2d, nn.Clip, nn.MaxPool2d, nn.Flatten]
+    assert read.architecture[0].padding == (1, 1)
+    assert read.architecture[1] == nn.Clip("2", 0.0, 6.0)
+    assert read.architecture[2].padding == ((0, 1), (0, 1))
+
+
+@pytest.mark.parametrize(("low", "high"), [(None, 0.5), (-0.5, None), (0.0, 6.0)])
+def test_bounds_of_one_side_go_there_and_back(low, high):
+    model = nn.Model.init((nn.Clip("a", low, high), nn.Linear("fc", 5, 2)), input_shape=(5,), seed=0, dtype=np.float64)
+    assert from_torch(to_torch(model)).architecture == model.architecture
+    with pytest.raises(ArgumentError, match=r"^architecture has 'a', a Clip to 1.0 alone, which PyTorch refuses"):
+        to_torch(model.replace(architecture=(nn.Clip("a", 1.0, 1.0), model.architecture[1])))
 
 
 def test_every_pairing_has_a_case():
@@ -223,13 +261,27 @@ REFUSED = {  # module, input shape, error, message
         seq(tnn.Conv2d(1, 1, 3, padding_mode="circular")), (1, 4, 4), ArgumentError,
         r"^module '0' \(Conv2d\) has padding_mode='circular', .*; build it with padding_mode='zeros'$",
     ),
-    "ceil": (
-        seq(tnn.MaxPool2d(2, ceil_mode=True)), (1, 4, 4), ArgumentError,
-        r"^module '0' \(MaxPool2d\) has ceil_mode=True, .*; build it with ceil_mode=False$",
+    "indices": (
+        seq(tnn.MaxPool2d(2, return_indices=True)), (1, 4, 4), ArgumentError,
+        r"^module '0' \(MaxPool2d\) has return_indices=True, .*; build it with return_indices=False$",
     ),
-    "count pad": (
-        seq(tnn.AvgPool2d(2, count_include_pad=False)), (1, 4, 4), ArgumentError, r"has count_include_pad=False, which",
+    "divisor": (
+        seq(tnn.AvgPool2d(2, divisor_override=3)), (1, 4, 4), ArgumentError, r"has divisor_override=3, which",
     ),
+    "padded by 1": (
+        seq(tnn.ConstantPad2d(1, 1.0), tnn.MaxPool2d(2)), (1, 4, 4), ArgumentError,
+        r"^module calls '1', which in '1' reads an input padded by 1.0; let '1' pad, both sides alike$",
+    ),
+    "padded before a ReLU": (seq(tnn.ZeroPad2d(1), tnn.ReLU()), (1, 4, 4), ArgumentError, r"reads an input padded by"),
+    "uneven before a convolution": (
+        seq(tnn.ZeroPad2d((0, 1, 0, 1)), tnn.Conv2d(1, 1, 2)), (1, 4, 4), ArgumentError, r"let '1' pad, both sides"
+    ),
+    "ceil after padding": (
+        seq(tnn.ZeroPad2d((0, 1, 0, 1)), tnn.AvgPool2d(2, ceil_mode=True)), (1, 4, 4), ArgumentError,
+        r"has ceil_mode over an input that is padded before",
+    ),
+    "cropped": (seq(tnn.ZeroPad2d(-1), tnn.AvgPool2d(2)), (1, 6, 6), ArgumentError, r"pads by \(-1, -1, -1, -1\); "),
+    "padded at the end": (seq(tnn.ZeroPad2d(1)), (1, 4, 4), ArgumentError, r"computes from '0'; let layers compute"),
     "output size": (seq(tnn.AdaptiveAvgPool2d((1, 2))), (1, 4, 4), ArgumentError, r"has output_size=\(1, 2\), which"),
     "affine": (seq(tnn.BatchNorm1d(4, affine=False)), (4,), ArgumentError, r"has affine=False, .* with affine=True$"),
     "momentum": (

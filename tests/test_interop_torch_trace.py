@@ -462,10 +462,15 @@ REFUSED = {
     ),
     "rows lost": (own(lambda s, x: s.fc(x.view(-1, 4)), fc=fc()), (2, 4), r"^layer 'fc' \(Linear\) got an input of s"),
     "mean of all": (own(lambda s, x: s.fc(x.mean(1)), fc=fc()), (1, 4), r"takes the mean over dim=1; average over hei"),
-    "ceil": (
-        own(lambda s, x: s.fc(F.max_pool2d(x, 2, ceil_mode=True).flatten(1)), fc=fc()), (1, 4, 4),
-        r"^module 'max_pool2d' \(MaxPool2d\) has ceil_mode=True, which l0ref does not compute; build it with",
+    "indices": (
+        own(lambda s, x: s.fc(F.max_pool2d(x, 2, return_indices=True).flatten(1)), fc=fc()), (1, 4, 4),
+        r"^module calls 'max_pool2d_with_indices', which is not a layer of l0ref; use layers of ",
     ),
+    "mirrored": (
+        own(lambda s, x: s.fc(F.max_pool2d(F.pad(x, (1, 1, 1, 1), "reflect"), 3).flatten(1)), fc=fc()), (1, 4, 4),
+        r"^module calls 'pad', which pads by reflect; pad by a number",
+    ),
+    "no bound": (own(lambda s, x: s.fc(torch.clamp(x, None, None)), fc=fc()), (4,), r"min=None and max=None limit"),
     "two inputs": (own(lambda s, x, m: s.fc(x + m), fc=fc()), (4,), r"computes from 'm'; let layers compute from res"),
     "several results": (own(lambda s, x: (s.fc(x), x), fc=fc()), (4,), r"^module returns a tuple, expected one tenso"),
     "a dict": (own(lambda s, x: {"y": s.fc(x)}, fc=fc()), (4,), r"^module returns a dict, expected one tensor of log"),

@@ -27,7 +27,7 @@ POOLS: dict[str, tuple[nn.Layer, tuple[int, ...], bool]] = {
     "max, ceil": (MAX("p", 2, ceil_mode=True), (2, 4, 3), False),
     "max, ceil without effect": (MAX("p", (1, 2), ceil_mode=True), (2, 7, 3), False),
     "max, gaps": (MAX("p", (3, 2), stride=1, dilation=(2, 3)), (2, 3, 3), False),
-    "max, gaps and ceil": (MAX("p", 2, stride=2, padding=1, dilation=2, ceil_mode=True), (2, 4, 4), False),
+    "max, gaps and ceil": (MAX("p", 2, padding=1, dilation=2, ceil_mode=True), (2, 4, 4), False),
     "max, uneven": (MAX("p", 3, stride=2, padding=((0, 1), (1, 0))), (2, 3, 3), False),
     "mean, ceil": (MEAN("p", 2, ceil_mode=True), (2, 4, 3), False),
     "mean, ceil without effect": (MEAN("p", (1, 2), ceil_mode=True), (2, 7, 3), True),

@@ -12,8 +12,9 @@ from l0ref import nn
 from l0ref.errors import ArgumentError, DTypeError
 from l0ref.nn import Layer
 from l0ref.nn.layer import Shape
-from l0ref.validate import Array, pair
+from l0ref.validate import Array
 
+LARGEST_FLOAT = float(str(np.finfo(np.float32).max))  # as a bound it limits nothing
 Constants = list[Array | None]
 Read = tuple[Layer, dict[str, Array]]
 
@@ -102,29 +103,35 @@ def _conv(node: Node, name: str, shape: Shape, constants: Constants) -> Read:
         raise refusal(node, f"convolves along {weight.ndim - 2} axes", "use two, height and width")
     dilation = tuple(node.attribute("dilations", (1, 1)))
     stride = tuple(node.attribute("strides", (1, 1)))
-    padding = _padding(node, shape, weight.shape[2:], stride, dilation)
+    edges = _edges(node, shape, weight.shape[2:], stride, dilation)
+    if any(before != after for before, after in edges):
+        raise refusal(node, f"pads by {edges}, more on one side", "pad both sides alike")
+    padding = _single(tuple(before for before, _ in edges))
     groups = int(node.attribute("group", 1))
     sizes = (weight.shape[1] * groups, weight.shape[0], _single(weight.shape[2:]))
     options = (_single(stride), padding, _single(dilation), groups)
     return nn.Conv2d(name, *sizes, *options, bias="bias" in arrays), arrays
 
 
-def _pool(kind: type[Layer]) -> Callable[..., Read]:
+def _pool(kind: type[nn.MaxPool2d | nn.AvgPool2d]) -> Callable[..., Read]:
     def read(node: Node, name: str, shape: Shape, _constants: Constants) -> Read:
         kernel = tuple(node.attribute("kernel_shape", ()))
         if len(kernel) != 2 or len(shape) != 3:
             raise refusal(node, f"pools along {len(kernel)} axes", "use two, height and width")
-        node.only("ceil_mode", 0, 0)
         node.only("storage_order", 0, 0)
-        if max(node.attribute("dilations", (1,))) > 1:
+        stride, dilation = (tuple(node.attribute(key, (1, 1))) for key in ("strides", "dilations"))
+        edges = _edges(node, shape, kernel, stride, dilation)
+        options: dict[str, Any] = {
+            "stride": None if stride == kernel else _single(stride), "ceil_mode": bool(node.attribute("ceil_mode", 0)),
+            "padding": edges if any(a != b for a, b in edges) else _single(tuple(a for a, _ in edges)),
+        }  # fmt: skip
+        if kind is nn.MaxPool2d:
+            options["dilation"] = _single(dilation)
+        elif max(dilation) > 1:
             raise refusal(node, "has dilations, which l0ref does not compute", "export it without")
-        stride = tuple(node.attribute("strides", (1, 1)))
-        padding = _padding(node, shape, kernel, stride, (1, 1))
-        if any(2 * p > k for p, k in zip(pair("padding", padding), kernel, strict=True)):
-            raise refusal(node, f"pads by {padding}, over half its window {kernel}", "pad less")
-        if kind is nn.AvgPool2d and padding != 0:
-            node.only("count_include_pad", 1, 0)
-        return kind(name, _single(kernel), None if stride == kernel else _single(stride), padding), {}  # type: ignore[call-arg]
+        else:
+            options["count_include_pad"] = bool(node.attribute("count_include_pad", 0)) or not any(sum(edges, ()))
+        return kind(name, _single(kernel), **options), {}
 
     return read
 
@@ -168,6 +175,13 @@ def _leaky(node: Node, name: str, _shape: Shape, _constants: Constants) -> Read:
     return nn.LeakyReLU(name, node.attribute("alpha", 0.01)), {}
 
 
+def _clip(node: Node, name: str, _shape: Shape, constants: Constants) -> Read:
+    """Bounds are inputs since opset 11, attributes before; a float32 is the shortest decimal that it stands for."""
+    held = [constants[i] if i < len(constants) else None for i in (0, 1)]
+    bounds = [node.attribute(key) if c is None else float(str(c)) for key, c in zip(("min", "max"), held, strict=True)]
+    return nn.Clip(name, *(None if b is None or abs(b) >= LARGEST_FLOAT else b for b in bounds)), {}
+
+
 def _plain(kind: type[Layer]) -> Callable[..., Read]:
     return lambda _node, name, _shape, _constants: (kind(name), {})
 
@@ -176,7 +190,7 @@ READERS: dict[str, Callable[[Node, str, Shape, Constants], Read]] = {
     "Gemm": _gemm, "MatMul": _matmul, "Conv": _conv, "MaxPool": _pool(nn.MaxPool2d), "AveragePool": _pool(nn.AvgPool2d),
     "GlobalAveragePool": _global, "BatchNormalization": _norm, "Flatten": _flatten, "Reshape": _flatten,
     "Dropout": _dropout, "LeakyRelu": _leaky, "Relu": _plain(nn.ReLU), "Sigmoid": _plain(nn.Sigmoid),
-    "Tanh": _plain(nn.Tanh), "Softplus": _plain(nn.Softplus),
+    "Tanh": _plain(nn.Tanh), "Softplus": _plain(nn.Softplus), "Clip": _clip,
 }  # fmt: skip
 
 
@@ -192,22 +206,20 @@ def folded(node: Node, layer: Layer | None, by: str, name: str) -> Layer | None:
     return None
 
 
-def _padding(node: Node, shape: Shape, kernel: Any, stride: Any, dilation: Any) -> Any:
-    """The padding of each axis, which must be the same before and after."""
+def _edges(node: Node, shape: Shape, kernel: Any, stride: Any, dilation: Any) -> tuple[tuple[int, int], ...]:
+    """The padding before and after, of both axes."""
     how = node.attribute("auto_pad", "NOTSET")
-    pads = list(node.attribute("pads", (0, 0, 0, 0)))
+    pads = list(node.attribute("pads", (0, 0, 0, 0))) if how == "NOTSET" else [0, 0, 0, 0]
     if how in ("SAME_UPPER", "SAME_LOWER"):
         sizes = zip(shape[1:], kernel, stride, dilation, strict=True)
         total = [max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, k, s, d in sizes]
-        upper = [t - t // 2 for t in total]
-        pads = [t // 2 for t in total] + upper if how == "SAME_UPPER" else upper + [t // 2 for t in total]
-    elif how == "VALID":
-        pads = [0, 0, 0, 0]
-    if len(pads) != 4 or pads[:2] != pads[2:]:
-        raise refusal(node, f"pads by {pads}, more on one side", "pad both sides alike")
-    return _single(tuple(pads[:2]))
+        pads = [t // 2 for t in total] + [t - t // 2 for t in total]
+        pads = pads if how == "SAME_UPPER" else pads[2:] + pads[:2]
+    if len(pads) != 4:
+        raise refusal(node, f"pads by {pads}", "give two numbers for each of two axes")
+    return (pads[0], pads[2]), (pads[1], pads[3])
 
 
 def _single(two: Any) -> Any:
-    """One number for a pair of equal numbers."""
-    return int(two[0]) if len(set(two)) == 1 else tuple(map(int, two))
+    """One value for a pair of equal ones."""
+    return two[0] if len(set(two)) == 1 else tuple(two)

@@ -32,9 +32,9 @@ def from_onnx(source: Any) -> Model:
     """Return the Model of an ONNX file, given by its path or as an onnx.ModelProto.
 
     Operators: Conv, Gemm, MatMul with a constant, Add, BatchNormalization, MaxPool, AveragePool, GlobalAveragePool,
-    Relu, LeakyRelu, Sigmoid, Tanh, Softplus, Flatten, Reshape to (N, -1), Dropout and Identity. One input whose sizes
-    but the first are stated, one output. A Gemm's alpha and beta go into weight and bias. A sparse initialiser gives a
-    mask that keeps what it stores; a dense one gives none. Attributes are float32 in ONNX and are taken as the
+    Relu, LeakyRelu, Sigmoid, Tanh, Softplus, Clip, Flatten, Reshape to (N, -1), Dropout and Identity. One input whose
+    sizes but the first are stated, one output. A Gemm's alpha and beta go into weight and bias. A sparse initialiser
+    gives a mask that keeps what it stores; a dense one gives none. Attributes are float32 in ONNX and are taken as the
     shortest decimal number they stand for, 1e-5 and not 9.9999997e-6. Layers have the names of nodes.
 
     Sizes are compared before arrays are made, and tensors in other files are refused. Extra: `interop`.
@@ -219,14 +219,19 @@ class _Reader:
             raise refusal(node, "is an operator that l0ref does not read", f"build the network from {known}")
         constants = [self.constants.get(name) for name in inputs[1:]]
         name = self.fresh(node)
-        layer, arrays = READERS[node.kind](node, name, self.shapes[value], constants)
+        try:
+            layer, arrays = READERS[node.kind](node, name, self.shapes[value], constants)
+            shape = layer.output_shape(self.shapes[value])
+        except L0RefError as error:
+            told = str(error)
+            raise error if told.startswith("ONNX") else type(error)(f"ONNX node {node.name!r}, {told}") from None
         for what, array in arrays.items():
             self.arrays[f"{name}.{what}"] = array
         if len(inputs) > 1 and inputs[1] in self.masks_of and "weight" in arrays:
             mask = self.masks_of[inputs[1]]
             self.masks[f"{name}.weight"] = np.array(mask.T if is_transposed(node) else mask, order="C")
         self.layers[node.output] = layer, node.kind
-        self.put(node, Step((value,), layer), layer.output_shape(self.shapes[value]))
+        self.put(node, Step((value,), layer), shape)
 
     def put(self, node: Node, step: Step, shape: Shape) -> None:
         if prod(shape) > MAX_SAMPLE:

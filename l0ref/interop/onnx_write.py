@@ -13,8 +13,10 @@ from l0ref.data import Preparation
 from l0ref.errors import ArgumentError
 from l0ref.interop.extras import need
 from l0ref.nn import Layer, Model
+from l0ref.nn.layer import Shape
+from l0ref.nn.sequence import shapes
 from l0ref.sparse import Pattern
-from l0ref.validate import Array, pair
+from l0ref.validate import Array, edges_of, pair
 from l0ref.version import __version__
 
 OPSET, IR = 17, 8  # ONNX 1.12 of 2022: old enough for every runtime in use
@@ -33,7 +35,7 @@ def to_onnx(model: Model, *, preparation: Preparation | None = None) -> Any:
     """
     onnx = need("onnx", extra="interop")
     writer = _Writer(onnx)
-    end = writer.chain(model, model.architecture, INPUT)
+    end = writer.chain(model, model.architecture, INPUT, model.input_shape)
     writer.nodes.append(onnx.helper.make_node("Identity", [end], [OUTPUT]))
     writer.arrays(model)
     kind = onnx.helper.np_dtype_to_tensor_dtype(model.dtype)
@@ -67,28 +69,27 @@ class _Writer:
         self.nodes.append(self.onnx.helper.make_node(kind, inputs, [layer.name + ":y"], name=layer.name, **attributes))
         return layer.name + ":y"
 
-    def chain(self, model: Model, layers: Sequence[Layer], value: str) -> str:
+    def chain(self, model: Model, layers: Sequence[Layer], value: str, shape: Shape) -> str:
         """Write the layers after `value`; return the value they end with."""
-        for layer in layers:
-            value = self.layer(model, layer, value)
+        for layer, inner in zip(layers, shapes(layers, shape), strict=False):
+            value = self.layer(model, layer, value, inner)
         return value
 
-    def layer(self, model: Model, layer: Layer, x: str) -> str:
+    def layer(self, model: Model, layer: Layer, x: str, shape: Shape) -> str:
         bias = [f"{layer.name}.bias"] if f"{layer.name}.bias" in model.params else []
         inputs = [x, f"{layer.name}.weight", *bias]
         match layer:
             case nn.Residual():
-                body, shortcut = (self.chain(model, part, x) for part in (layer.body, layer.shortcut))
+                body, shortcut = (self.chain(model, part, x, shape) for part in (layer.body, layer.shortcut))
                 return self.node("Add", layer, [body, shortcut])
             case nn.Linear() | nn.SparseLinear():
                 return self.node("Gemm", layer, inputs, transB=1)
             case nn.Conv2d() | nn.SparseConv2d():
-                dilations = pair("dilation", layer.dilation)
-                return self.node("Conv", layer, inputs, dilations=dilations, group=layer.groups, **_window(layer))
+                return self.node("Conv", layer, inputs, group=layer.groups, **_window(layer))
             case nn.MaxPool2d():
-                return self.node("MaxPool", layer, [x], **_window(layer))
+                return self.node("MaxPool", layer, [x], **_pool(layer, shape))
             case nn.AvgPool2d():
-                return self.node("AveragePool", layer, [x], count_include_pad=1, **_window(layer))
+                return self.node("AveragePool", layer, [x], **_pool(layer, shape))
             case nn.GlobalAvgPool2d():
                 self.nodes.append(self.onnx.helper.make_node("GlobalAveragePool", [x], [layer.name + ":mean"]))
                 return self.node("Flatten", layer, [layer.name + ":mean"], axis=1)
@@ -97,6 +98,11 @@ class _Writer:
                 return self.node("BatchNormalization", layer, inputs, epsilon=layer.eps, momentum=1 - layer.momentum)
             case nn.LeakyReLU():
                 return self.node("LeakyRelu", layer, [x], alpha=layer.negative_slope)
+            case nn.Clip():
+                bounds = {"min": layer.min, "max": layer.max}
+                ends = {key: f"{layer.name}:{key}" for key, bound in bounds.items() if bound is not None}
+                self.dense += [self.tensor(end, np.array(bounds[key], model.dtype)) for key, end in ends.items()]
+                return self.node("Clip", layer, [x, ends.get("min", ""), *([ends["max"]] if "max" in ends else [])])
             case nn.Dropout():
                 self.dense.append(self.tensor(layer.name + ":p", np.array(layer.p, np.float32)))
                 return self.node("Dropout", layer, [x, layer.name + ":p"])
@@ -129,9 +135,31 @@ class _Writer:
 
 
 def _window(layer: Any) -> dict[str, Any]:
-    """Kernel, stride and padding as ONNX has them: the padding of both sides."""
+    """Kernel, stride, dilation and padding as ONNX has them: the padding before both axes, then after both."""
     stride = layer.kernel_size if layer.stride is None else layer.stride
-    padding = pair("padding", layer.padding)
-    return {
-        "kernel_shape": pair("kernel_size", layer.kernel_size), "strides": pair("stride", stride), "pads": padding * 2,
-    }  # fmt: skip
+    found = {"kernel_shape": pair("kernel_size", layer.kernel_size), "strides": pair("stride", stride)}
+    found |= {"dilations": pair("dilation", layer.dilation)} if hasattr(layer, "dilation") else {}
+    return {**found, "pads": [edge[side] for side in (0, 1) for edge in edges_of(layer.padding)]}
+
+
+def _pool(layer: nn.MaxPool2d | nn.AvgPool2d, shape: Shape) -> dict[str, Any]:
+    """Window and options of a pooling over (C, H, W).
+
+    ONNX's inference of shapes, and with it onnxruntime, counts a last window of ceil_mode that begins beyond the image,
+    which is never computed. Where there is one, the padding is written as it is reached, without ceil_mode.
+    """
+    found, image, windows = _window(layer), (shape[1], shape[2]), layer.windows(shape)
+    if isinstance(layer, nn.AvgPool2d):
+        found["count_include_pad"] = int(layer.count_include_pad)
+    if layer.ceil_mode:
+        sizes = zip(image, edges_of(layer.padding), windows.span, windows.stride, strict=True)
+        inferred = tuple(1 - (span - n - sum(edge)) // stride for n, edge, span, stride in sizes)
+        found["ceil_mode"] = int(inferred == windows.grid(image))
+        if not found["ceil_mode"]:
+            (top, left), (below, beside) = windows.padding, windows.beyond
+            if found.get("count_include_pad") and any(found["pads"]):
+                told = "ceil_mode beside padding that is counted, and windows that begin beyond the image"
+                raise ArgumentError(f"architecture has {layer.name!r}, with {told}, which ONNX lacks; pad evenly")
+            found |= {"pads": [top, left, top + below, left + beside]}
+            found |= {"count_include_pad": 0} if isinstance(layer, nn.AvgPool2d) else {}
+    return found

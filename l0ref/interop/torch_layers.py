@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from math import inf, isinf
 from typing import Any
 
 from l0ref import nn
@@ -57,18 +58,29 @@ class Pairing:
         return {"bias": module.bias is not None} if self.bias else {}
 
 
+class Bounds(Pairing):
+    """Of `Clip`: a bound is infinite where ours is None. The slope on both ends is 0 there and 1 here."""
+
+    def read(self, name: str, module: Any) -> Layer:
+        return self.ours(name, *(None if isinf(b) else float(b) for b in (module.min_val, module.max_val)))
+
+    def write(self, layer: Any) -> Any:
+        low, high = -inf if layer.min is None else layer.min, inf if layer.max is None else layer.max
+        if low == high:
+            raise ArgumentError(f"architecture has {layer.name!r}, a Clip to {low} alone, which PyTorch refuses")
+        return need_torch().nn.Hardtanh(low, high)
+
+
 _CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
-_POOL = ("kernel_size", "stride", "padding")
+_POOL = ("kernel_size", "stride", "padding", "ceil_mode")
 _NORM = ("num_features", "momentum", "eps")
 _NORM_FIXED = {"affine": True, "track_running_stats": True}
 
 PAIRINGS = (
     Pairing(nn.Linear, "Linear", ("in_features", "out_features"), bias=True),
     Pairing(nn.Conv2d, "Conv2d", _CONV, {"padding_mode": "zeros"}, bias=True),
-    Pairing(nn.MaxPool2d, "MaxPool2d", _POOL, {"dilation": 1, "return_indices": False, "ceil_mode": False}),
-    Pairing(
-        nn.AvgPool2d, "AvgPool2d", _POOL, {"ceil_mode": False, "count_include_pad": True, "divisor_override": None}
-    ),
+    Pairing(nn.MaxPool2d, "MaxPool2d", (*_POOL, "dilation"), {"return_indices": False}),
+    Pairing(nn.AvgPool2d, "AvgPool2d", (*_POOL, "count_include_pad"), {"divisor_override": None}),
     Pairing(nn.GlobalAvgPool2d, "AdaptiveAvgPool2d", fixed={"output_size": 1}),
     Pairing(nn.BatchNorm1d, "BatchNorm1d", _NORM, _NORM_FIXED),
     Pairing(nn.BatchNorm2d, "BatchNorm2d", _NORM, _NORM_FIXED),
@@ -77,6 +89,8 @@ PAIRINGS = (
     Pairing(nn.Sigmoid, "Sigmoid"),
     Pairing(nn.Tanh, "Tanh"),
     Pairing(nn.Softplus, "Softplus", fixed={"beta": 1.0, "threshold": 20.0}),
+    Bounds(nn.Clip, "ReLU6"),  # read alone
+    Bounds(nn.Clip, "Hardtanh"),
     Pairing(nn.Dropout, "Dropout", ("p",)),
     Pairing(nn.Flatten, "Flatten", fixed={"start_dim": 1, "end_dim": -1}),
 )

@@ -29,7 +29,8 @@ def from_torch(module: Any, *, input_shape: Shape | None = None) -> Model:
 
     module       nn.Sequential, or any module that torch.fx can trace, nested and with residual blocks. Layers: Linear,
                  Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d(1), BatchNorm1d, BatchNorm2d, ReLU, LeakyReLU,
-                 Sigmoid, Tanh, Softplus, Dropout, Flatten; functions and methods of these names, x.view(len, -1),
+                 Sigmoid, Tanh, Softplus, Hardtanh, ReLU6, Dropout, Flatten; padding by zeros before a pooling or a
+                 convolution, by -inf before MaxPool2d; functions and methods of these names, x.view(len, -1),
                  x.mean((2, 3)) and +; the modules of `to_torch`; Identity is left out. Layers keep their names: "0",
                  "features.3"; F.relu in a module "block" is named "block.relu", a sum after its module
     input_shape  shape of one sample, without the batch axis. None: taken from the first layer if that is Linear or

@@ -11,7 +11,9 @@ import inspect
 import operator
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from math import inf
 from typing import Any
 
 from l0ref import nn
@@ -35,6 +37,11 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {  # module,
     "max_pool2d": ("MaxPool2d", (*POOL, "dilation", "ceil_mode", "return_indices"), {}),
     "avg_pool2d": ("AvgPool2d", (*POOL, "ceil_mode", "count_include_pad", "divisor_override"), {}),
     "adaptive_avg_pool2d": ("AdaptiveAvgPool2d", ("output_size",), {}),
+    "relu6": ("ReLU6", ("inplace",), {}),
+    "hardtanh": ("Hardtanh", ("min_val", "max_val", "inplace"), {}),
+    **dict.fromkeys(("clamp", "clip"), ("Hardtanh", ("min", "max"), {"min": None, "max": None})),
+    "clamp_min": ("Hardtanh", ("min",), {"max": None}),
+    "clamp_max": ("Hardtanh", ("max",), {"min": None}),
 }
 REMEDY = {
     "softmax": "return the logits, to which the loss applies it",
@@ -97,6 +104,7 @@ class _Reader:
             raise ArgumentError(f"module {type(module).__name__!r} takes no input; let forward take a batch of samples")
         self.graph = Graph(inputs[0], what="module")
         self.alias: dict[str, str] = {}
+        self.pads: dict[str, tuple[tuple[tuple[int, int], ...], float]] = {}  # by what gives it: padding, value
         self.batch: set[str] = set()  # numbers of samples
         self.aside = set(inputs[1:])  # optional arguments, which have their defaults, shapes, and results made of them
         self.names: set[str] = set()
@@ -127,6 +135,11 @@ class _Reader:
             self.layer(n)
         elif what in ("add", "iadd"):
             self.sum(n)
+        elif what == "pad":
+            given = dict(zip(("pad", "mode", "value"), n.args[1:], strict=False)) | dict(n.kwargs)
+            if given.get("mode", "constant") != "constant":
+                raise self.refusal(n, f"pads by {given['mode']}", "pad by a number")
+            self.pad(n, given["pad"], given.get("value") or 0.0)
         elif what == "contiguous":
             self.alias[n.name] = self.value(n, n.args[0])
         else:
@@ -146,6 +159,9 @@ class _Reader:
             raise self.refusal(n, "gets more than its input", "call it with one tensor")
         if type(part) is need_torch().nn.Identity:
             self.alias[n.name] = self.value(n, n.args[0])
+            return
+        if type(part) in (need_torch().nn.ConstantPad2d, need_torch().nn.ZeroPad2d):
+            self.pad(n, part.padding, part.value)
             return
         if n.target in self.names and any(True for _ in part.parameters()):
             raise ArgumentError(f"module calls its layer {n.target!r} more than once; declare one layer for each call")
@@ -184,6 +200,8 @@ class _Reader:
         known = {key: value for key, value in options.items() if key in order}
         if odd := next((key for key, value in known.items() if "fx.node" in type(value).__module__), None):
             raise self.refusal(n, f"computes its {odd}", "give it as a number")
+        if "min" in options:
+            return nn.Clip(name, known.get("min"), known.get("max"))
         try:
             same = getattr(need_torch().nn, kind)(**known)
         except (TypeError, ValueError) as error:
@@ -210,8 +228,33 @@ class _Reader:
         name = scope if scope and scope not in self.names else self.fresh(f"{scope}.add".lstrip("."))
         self.add(n, Step((self.value(n, n.args[0]), self.value(n, n.args[1])), None, name), name)
 
+    def pad(self, n: Any, sizes: Sequence[int], fill: float) -> None:
+        """Note padding (left, right, top, bottom), which the pooling or convolution that reads it takes over."""
+        if len(sizes) != 4 or min(sizes) < 0:
+            raise self.refusal(n, f"pads by {tuple(sizes)}", "pad height and width, by counts from 0 up")
+        self.alias[n.name] = self.value(n, n.args[0])
+        self.pads[n.name] = ((sizes[2], sizes[3]), (sizes[0], sizes[1])), float(fill)
+
+    def padded(self, n: Any, layer: Layer, source: Any) -> Layer:
+        """The layer with the padding of its input as its own."""
+        edges, fill = self.pads[source.name]
+        wanted = -inf if isinstance(layer, nn.MaxPool2d) else 0.0
+        even = tuple(before for before, after in edges if before == after)
+        is_window = isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and layer.padding == 0
+        if not is_window or fill != wanted or (isinstance(layer, nn.Conv2d) and len(even) < 2):
+            raise self.refusal(n, f"reads an input padded by {fill}", f"let {layer.name!r} pad, both sides alike")
+        if getattr(layer, "ceil_mode", False):
+            raise self.refusal(n, "has ceil_mode over an input that is padded before", f"let {layer.name!r} pad")
+        whole = layer.name.removesuffix(".pool")
+        changes: dict[str, Any] = {"name": whole} if source.target == f"{whole}.pad" else {}
+        changes |= {"count_include_pad": True} if isinstance(layer, nn.AvgPool2d) else {}
+        return replace(layer, padding=edges if len(even) < 2 else even, **changes)  # type: ignore[call-arg]
+
     def put(self, n: Any, layer: Layer, source: Any) -> None:
         """Add a layer; the Flatten that `to_torch` puts after the mean over an image makes one layer with it."""
+        if getattr(source, "name", "") in self.pads:
+            layer = self.padded(n, layer, source)
+            return self.add(n, Step((self.alias[source.name],), layer), layer.name)
         value = self.value(n, source)
         before = self.graph.steps.get(value)
         if isinstance(layer, nn.Flatten) and before and isinstance(before.layer, nn.GlobalAvgPool2d):
@@ -230,7 +273,7 @@ class _Reader:
         """The value that an argument stands for."""
         name = getattr(source, "name", "")
         found = self.alias.get(name, name)
-        if found not in self.graph:
+        if found not in self.graph or name in self.pads:
             told = getattr(source, "target", source)
             raise self.refusal(n, f"computes from {told!r}", "let layers compute from results of layers alone")
         return found

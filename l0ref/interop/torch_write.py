@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from l0ref.interop.torch_layers import OURS, residual_class
 from l0ref.interop.torch_sparse import from_layer
 from l0ref.nn import Layer, Model
 from l0ref.nn.sequence import leaves
-from l0ref.validate import Array
+from l0ref.validate import Array, edges_of
 
 
 def to_torch(model: Model, *, form: str | None = None) -> Any:
@@ -32,7 +34,7 @@ def to_torch(model: Model, *, form: str | None = None) -> Any:
     "fc" inside a block "add", give a torch.fx.GraphModule with the same keys. Arrays are copies of the same
     dtype. Masks become those of torch.nn.utils.prune (`weight_orig`, `weight_mask`), so that pruned entries
     stay pruned; weights of the sparse form are `values`, `crow_indices` and `col_indices` of a CSR matrix. A
-    GlobalAvgPool2d becomes AdaptiveAvgPool2d(1) and Flatten.
+    GlobalAvgPool2d becomes AdaptiveAvgPool2d(1) and Flatten, uneven padding of a pooling a ConstantPad2d before it.
     """
     torch = need_torch()
     ready = formed(model, form or ("sparse" if model.patterns else "masked"))
@@ -97,6 +99,8 @@ def _module(layer: Layer) -> Any:
         return nn_theirs.Sequential(OrderedDict(mean=nn_theirs.AdaptiveAvgPool2d(1), flatten=nn_theirs.Flatten()))
     if isinstance(layer, nn.SparseLinear | nn.SparseConv2d):
         return from_layer(layer)
+    if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) and any(a != b for a, b in edges_of(layer.padding)):
+        return _padded(layer)
     if type(layer) not in OURS:
         known = ", ".join(sorted(kind.__name__ for kind in OURS))
         raise ArgumentError(
@@ -104,6 +108,16 @@ def _module(layer: Layer) -> Any:
             f"use one of {known}"
         )
     return OURS[type(layer)].write(layer)
+
+
+def _padded(layer: nn.MaxPool2d | nn.AvgPool2d) -> Any:
+    """A pooling with uneven padding, as a module that pads and one that pools."""
+    if layer.ceil_mode or not getattr(layer, "count_include_pad", True):
+        told = f"padding={layer.padding} beside ceil_mode or count_include_pad=False"
+        raise ArgumentError(f"architecture has {layer.name!r}, with {told}, which PyTorch lacks; pad both sides alike")
+    nn_theirs, (rows, columns) = need_torch().nn, edges_of(layer.padding)
+    pad = nn_theirs.ConstantPad2d((*columns, *rows), -inf if isinstance(layer, nn.MaxPool2d) else 0.0)
+    return nn_theirs.Sequential(OrderedDict(pad=pad, pool=_module(replace(layer, padding=0))))
 
 
 def _head(layer: Layer, prefix: str) -> str:
