@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 import os
 import re
 
@@ -407,6 +409,39 @@ def own(forward, **children):
 
 def fc(inputs=4, outputs=4):
     return tnn.Linear(inputs, outputs)
+
+
+FUNCTIONS_OF_POOLS = {
+    "ceil": (lambda x: F.max_pool2d(x, 3, 2, 1, 1, True), nn.MaxPool2d("p", 3, 2, 1, ceil_mode=True)),
+    "gaps": (lambda x: F.max_pool2d(x, 2, stride=1, dilation=(2, 3)), nn.MaxPool2d("p", 2, 1, dilation=(2, 3))),
+    "not counted": (
+        lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+        nn.AvgPool2d("p", 3, 2, 1, count_include_pad=False),
+    ),
+    "padded below": (
+        lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 2), value=-math.inf), 3, 1),
+        nn.MaxPool2d("p", 3, 1, ((0, 2), (0, 1))),
+    ),
+    "padded by zeros": (
+        lambda x: F.avg_pool2d(F.pad(x, (1, 0, 0, 0)), 2, count_include_pad=False),
+        nn.AvgPool2d("p", 2, None, ((0, 0), (1, 0))),
+    ),
+    "relu6": (F.relu6, nn.Clip("p", 0.0, 6.0)),
+    "hardtanh": (lambda x: F.hardtanh(x, -0.5, 0.25), nn.Clip("p", -0.5, 0.25)),
+    "clamp": (lambda x: torch.clamp(x, max=0.5), nn.Clip("p", None, 0.5)),
+    "clip, in place": (lambda x: x.clip_(-0.5, 1.5), nn.Clip("p", -0.5, 1.5)),
+    "clamp from below": (lambda x: x.clamp(min=0.25), nn.Clip("p", 0.25)),
+    "clamp_min": (lambda x: torch.clamp_min(x, -0.25), nn.Clip("p", -0.25)),
+    "clamp_max": (lambda x: x.clamp_max(0.25), nn.Clip("p", None, 0.25)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS_OF_POOLS)
+def test_functions_of_pooling_and_bounds_are_layers(name):
+    call, layer = FUNCTIONS_OF_POOLS[name]
+    c, d = tnn.Conv2d(1, 2, 2), tnn.Flatten()
+    read = from_torch(own(lambda s, x: s.d(call(s.c(x))), c=c, d=d), input_shape=(1, 8, 9))
+    assert dataclasses.replace(read.architecture[1], name="p") == layer
 
 
 def block(forward):

@@ -81,21 +81,41 @@ def reduced(f: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, a: f(x[0], axes_of(x, a), keepdims=bool(a.get("keepdims", 1)))
 
 
+def edges(x: Any, a: dict[str, Any], kernel: Any) -> list[tuple[int, int]]:
+    """Padding before and after of height and width; SAME_UPPER pads more below and on the right."""
+    how, pads = a.get("auto_pad", b"NOTSET"), list(a.get("pads", [0, 0, 0, 0]))
+    if how in (b"SAME_UPPER", b"SAME_LOWER"):
+        gaps, strides = a.get("dilations", (1, 1)), a.get("strides", (1, 1))
+        sizes = zip(x.shape[2:], kernel, strides, gaps, strict=True)
+        whole = [max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, k, s, d in sizes]
+        less, more = [t // 2 for t in whole], [t - t // 2 for t in whole]
+        pads = less + more if how == b"SAME_UPPER" else more + less
+    return [(pads[0], pads[2]), (pads[1], pads[3])]
+
+
 def pooled(f: Callable[..., Any]) -> Callable[..., Any]:
     def run(x: list[Any], a: dict[str, Any]) -> Any:
-        kernel, pads = a["kernel_shape"], a.get("pads", [0, 0, 0, 0])
-        need(len(kernel) == 2 and a.get("auto_pad", b"NOTSET") == b"NOTSET" and pads[:2] == pads[2:])
-        need(not a.get("ceil_mode") and set(a.get("dilations", [1])) == {1} and not a.get("storage_order"))
-        need(f is ops.max_pool2d or not any(pads) or a.get("count_include_pad"))
-        return f(x[0], tuple(kernel), stride=tuple(a.get("strides", (1, 1))), padding=tuple(pads[:2]))
+        kernel, gaps = a["kernel_shape"], tuple(a.get("dilations", (1, 1)))
+        need(len(kernel) == 2 and not a.get("storage_order"))
+        options = {"stride": tuple(a.get("strides", (1, 1))), "ceil_mode": bool(a.get("ceil_mode"))}
+        if f is ops.max_pool2d:
+            options |= {"dilation": gaps}
+        else:
+            need(gaps == (1, 1))
+            options |= {"count_include_pad": bool(a.get("count_include_pad"))}
+        four = edges(x[0], a, kernel)
+        even = all(before == after for before, after in four)
+        return f(x[0], tuple(kernel), padding=tuple(e[0] for e in four) if even else tuple(four), **options)
 
     return run
 
 
 def convolved(x: list[Any], a: dict[str, Any]) -> Any:
-    pads = a.get("pads", [0, 0, 0, 0])
-    need(x[0].ndim == 4 and a.get("auto_pad", b"NOTSET") == b"NOTSET" and pads[:2] == pads[2:])
-    options = {"stride": a.get("strides", (1, 1)), "padding": pads[:2], "dilation": a.get("dilations", (1, 1))}
+    need(x[0].ndim == 4)
+    four = edges(x[0], a, x[1].shape[2:])
+    need(all(before == after for before, after in four))
+    padding = [before for before, _ in four]
+    options = {"stride": a.get("strides", (1, 1)), "padding": padding, "dilation": a.get("dilations", (1, 1))}
     pairs = {key: tuple(value) for key, value in options.items()}
     return ops.conv2d(*x, **pairs, groups=a.get("group", 1))
 
@@ -151,8 +171,7 @@ def reshaped(x: list[Any], a: dict[str, Any]) -> Any:
 
 
 def clipped(x: list[Any], _a: dict[str, Any]) -> Any:
-    low, high = (float(x[i]) if len(x) > i and x[i] is not None else s * np.inf for i, s in ((1, -1), (2, 1)))
-    need(low <= high)
+    low, high = (float(x[i]) if len(x) > i and x[i] is not None else None for i in (1, 2))
     return ops.clip(x[0], low, high)
 
 

@@ -45,6 +45,10 @@ class Node:
         if (found := self.attribute(name, default)) != value:
             raise refusal(self, f"has {name}={found!r}, which l0ref does not compute", f"export it with {name}={value}")
 
+    def is_open(self) -> bool:
+        """Return whether it is a Clip without bounds, which does nothing."""
+        return self.kind == "Clip" and not any(self.inputs[1:]) and not {"min", "max"} & set(self._given)
+
     def bias(self, constant: Array, out: int) -> Array:
         """A constant that is added to rows of `out` numbers as a vector of that many; refuse any other."""
         if constant.size not in (1, out) or (constant.ndim and constant.shape[-1] != constant.size):

@@ -176,7 +176,7 @@ class _Reader:
             raise refusal(node, f"gives {node.output!r}, which is there already", "give each value a name of its own")
         if node.kind == "Constant" and node.attribute("value") is not None:
             self.constants[node.output] = self.array(node.output, node.attribute("value"))
-        elif node.kind == "Identity":
+        elif node.kind == "Identity" or node.is_open():
             if inputs[0] in self.constants:
                 self.constants[node.output] = self.constants[inputs[0]]
             self.alias[node.output] = inputs[0]
