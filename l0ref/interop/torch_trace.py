@@ -21,35 +21,10 @@ from l0ref.errors import ArgumentError
 from l0ref.interop.extras import need, need_torch
 from l0ref.interop.graph import Graph, Step, fresh
 from l0ref.interop.torch_arrays import described
+from l0ref.interop.torch_functions import layer_of
 from l0ref.interop.torch_layers import THEIRS, pairing_of
 from l0ref.interop.torch_sparse import is_sparse
 from l0ref.nn import Layer
-
-POOL = ("kernel_size", "stride", "padding")
-FUNCTIONS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {  # module, arguments after the input, defaults
-    "relu": ("ReLU", ("inplace",), {}),
-    "leaky_relu": ("LeakyReLU", ("negative_slope", "inplace"), {}),
-    "sigmoid": ("Sigmoid", (), {}),
-    "tanh": ("Tanh", (), {}),
-    "softplus": ("Softplus", ("beta", "threshold"), {}),
-    "dropout": ("Dropout", ("p", "training", "inplace"), {}),
-    "flatten": ("Flatten", ("start_dim", "end_dim"), {"start_dim": 0}),
-    "max_pool2d": ("MaxPool2d", (*POOL, "dilation", "ceil_mode", "return_indices"), {}),
-    "avg_pool2d": ("AvgPool2d", (*POOL, "ceil_mode", "count_include_pad", "divisor_override"), {}),
-    "adaptive_avg_pool2d": ("AdaptiveAvgPool2d", ("output_size",), {}),
-    "relu6": ("ReLU6", ("inplace",), {}),
-    "hardtanh": ("Hardtanh", ("min_val", "max_val", "inplace"), {}),
-    **dict.fromkeys(("clamp", "clip"), ("Hardtanh", ("min", "max"), {"min": None, "max": None})),
-    "clamp_min": ("Hardtanh", ("min",), {"max": None}),
-    "clamp_max": ("Hardtanh", ("max",), {"min": None}),
-}
-REMEDY = {
-    "softmax": "return the logits, to which the loss applies it",
-    "log_softmax": "return the logits, to which the loss applies it",
-    "batch_norm": "use the layer nn.BatchNorm1d or nn.BatchNorm2d",
-    "linear": "use the layer nn.Linear",
-    "conv2d": "use the layer nn.Conv2d",
-}
 
 
 def traced(module: Any) -> tuple[Layer, ...]:
@@ -189,24 +164,7 @@ class _Reader:
             if dims not in ((2, 3), (3, 2), (-1, -2), (-2, -1), [2, 3], [3, 2], [-1, -2], [-2, -1]):
                 raise self.refusal(n, f"takes the mean over dim={dims!r}", "average over height and width, dim=(2, 3)")
             return nn.GlobalAvgPool2d(name)
-        real = what if n.op == "call_method" else next((w for w in FUNCTIONS if n.target in _functions(w)), "")
-        if real not in FUNCTIONS:
-            layers = ", ".join(sorted(THEIRS))
-            raise self.refusal(n, "is not a layer of l0ref", REMEDY.get(what, f"use layers of {layers}"))
-        kind, order, defaults = FUNCTIONS[real]
-        options = {**defaults, **dict(zip(order, n.args[1:], strict=False)), **n.kwargs}
-        if options.pop("training", options.pop("train", False)):
-            raise self.refusal(n, "drops in evaluation too", "pass training=self.training")
-        known = {key: value for key, value in options.items() if key in order}
-        if odd := next((key for key, value in known.items() if "fx.node" in type(value).__module__), None):
-            raise self.refusal(n, f"computes its {odd}", "give it as a number")
-        if "min" in options:
-            return nn.Clip(name, known.get("min"), known.get("max"))
-        try:
-            same = getattr(need_torch().nn, kind)(**known)
-        except (TypeError, ValueError) as error:
-            raise self.refusal(n, f"has options nn.{kind} does not take ({described(error)})", "correct them") from None
-        return THEIRS[kind].read(name, same)
+        return layer_of(n, what, name, self.refusal)
 
     def check_flat(self, n: Any) -> None:
         """Refuse a view other than (number of samples, -1) or (-1, sizes multiplied)."""
@@ -291,11 +249,3 @@ class _Reader:
 def _scope(n: Any) -> str:
     """The module that calls; "" for the outermost."""
     return str(next(reversed(n.meta.get("nn_module_stack") or {"": None})))
-
-
-@cache
-def _functions(name: str) -> tuple[Any, ...]:
-    """PyTorch's functions of this name, those that write in place included."""
-    torch = need_torch()
-    rooms = (torch, torch.nn.functional)
-    return tuple(f for room in rooms for mark in ("", "_") if (f := getattr(room, name + mark, None)) is not None)
