@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from docs import formulas
+from l0ref import nn
 from l0ref.cli.methods import method_options, method_text, methods_text
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.methods import METHODS, Method, Pruned, method
@@ -289,6 +290,17 @@ def test_han_scales_thresholds_and_dropout() -> None:
     )
     with pytest.raises(ArgumentError, match=r"^sensitivity='fc9\.weight' is not one of"):
         run("han", model, 0.6, sensitivity={"fc9.weight": 1.0})
+
+
+def test_dropout_within_a_residual_block_is_rescaled_by_the_layer_before_it() -> None:
+    body = (nn.Dropout("first", 0.4), nn.Linear("inner", 8, 8), nn.Dropout("second", 0.4))
+    layers = (nn.Linear("fc1", 5, 8), nn.Residual("sum", body), nn.Dropout("third", 0.4), nn.Linear("fc2", 8, 3))
+    model = Model.init(layers, input_shape=(5,), seed=0, dtype=np.float64)
+    found = run("han", model, 0.5).model
+    root = {key: np.sqrt(found.masks[f"{key}.weight"].mean()) for key in ("fc1", "inner")}
+    rates = {x.name: x.p for x in nn.sequence.leaves(found.architecture) if isinstance(x, nn.Dropout)}
+    expected = {"first": root["fc1"], "second": root["inner"], "third": root["inner"]}
+    assert rates == pytest.approx({name: 0.4 * share for name, share in expected.items()})
 
 
 def test_lottery_goes_back_to_the_start() -> None:

@@ -246,6 +246,27 @@ def test_l_obs_moves_by_one_column_of_the_inverse() -> None:
     assert found.model.params[f"{layer}.bias"][f] == pytest.approx(expected[-1], rel=1e-8)
 
 
+def test_the_authors_recursion_is_a_damping_of_one_millionth() -> None:
+    """From 10^6 I, one rank-one update a sample ends at the inverse of H + 10^-6 I, and so do scores and moves."""
+    model, data = networks()["mlp"]
+    x = np.column_stack([data.train.x, np.ones(len(data.train))])
+    inverse = 1e6 * np.eye(13)
+    for row in x:
+        column = inverse @ row
+        inverse -= np.outer(column, column) / (len(x) + row @ column)
+    h = grams(model, data.train)["fc1", 0]
+    np.testing.assert_allclose(inverse, np.linalg.inv(h + 1e-6 * np.eye(13)), rtol=1e-5)
+    found = run("l_obs", model, data, 0.4, damping=1e-6 / float(np.trace(h) / 13))
+    w = model.params["fc1.weight"]
+    np.testing.assert_allclose(found.record["scores"]["fc1.weight"], w**2 / (2 * np.diag(inverse)[:-1]), rtol=1e-5)
+    mask, order = found.model.masks["fc1.weight"], found.record["scores"]["fc1.weight"]
+    rows = np.column_stack([w, model.params["fc1.bias"]])
+    for f, q in sorted(np.argwhere(~mask).tolist(), key=lambda at: order[at[0], at[1]]):
+        rows[f] -= rows[f, q] / inverse[q, q] * inverse[:, q]
+        rows[f, :-1][~mask[f] & (order[f] <= order[f, q])] = 0.0  # at once, as the authors' code does
+    np.testing.assert_allclose(found.model.params["fc1.weight"], rows[:, :-1], rtol=1e-4, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["obd", "obs", "exact_obs"])
 def test_groups_are_what_a_convolution_is_whose_other_weights_have_gone(name: str) -> None:
     model, data = grouped()

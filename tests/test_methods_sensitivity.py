@@ -96,6 +96,24 @@ def test_grasp_multiplies_by_the_hessian(rng: np.random.Generator) -> None:
     assert second == pytest.approx(sum(float((way[k] * curved[k]).sum()) for k in g), rel=1e-4)
 
 
+def test_grasp_is_that_of_two_half_batches_up_to_a_factor() -> None:
+    """As the authors' code: g added up over two halves, then each half's H times it, added up."""
+    model, data = smooth()
+    few = balanced(data.train, 2, seed=0)
+    halves = [few.take(np.arange(len(few))[i::2]) for i in (0, 1)]
+    assert len(halves[0]) == len(halves[1])
+    keys, t, a = model.weights, 200.0, 1e-4
+    g = {k: sum(loss_gradients(model, half, temperature=t)[k] for half in halves) for k in keys}
+    ends = []
+    for s in (a, -a):
+        there = model.replace(params={k: p + s * g[k] if k in g else p for k, p in model.params.items()})
+        ends.append({k: sum(loss_gradients(there, half, temperature=t)[k] for half in halves) for k in keys})
+    ours = hessian_times_gradient(model, few, temperature=t)
+    for k in keys:
+        theirs = (ends[0][k] - ends[1][k]) / (2 * a)
+        np.testing.assert_allclose(theirs, 4 * ours[k], rtol=1e-4, atol=1e-6 * np.abs(theirs).max())
+
+
 def test_grasp_removes_the_largest_scores() -> None:
     model, data = networks()["mlp"]
     found = run("grasp", model, data, 0.6)

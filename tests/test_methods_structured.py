@@ -103,6 +103,24 @@ def test_kmeans_keeps_one_unit_of_each_cluster() -> None:
         assert sorted(of[alive]) == sorted(set(of.tolist()))
 
 
+def test_units_that_had_gone_are_neither_clustered_nor_near_to_others() -> None:
+    """In a second round: what is left is treated as a network that never had the others."""
+    model = networks()["mlp"][0]
+    once = run("fpgm", model, 0.3).model
+    axis, key = "fc1", "fc1.weight"
+    left = once.mask(key).any(axis=1)
+    assert 1 < left.sum() < len(left)
+    rows = np.column_stack([once.params[key], once.params["fc1.bias"]])[left]
+    by_hand = [sum(np.linalg.norm(a - b) for b in rows) for a in rows]
+    scores = run("fpgm", once, 0.5).record["scores"][axis]
+    np.testing.assert_allclose(scores[left], by_hand, rtol=1e-12)
+    assert not scores[~left].any()
+    again = run("kmeans_units", once, 0.5)
+    of, alive = again.record["clusters"][axis], again.model.mask(key).any(axis=1)
+    assert (of[~left] == -1).all()
+    assert sorted(of[alive]) == sorted(set(of[left].tolist()))
+
+
 def test_shared_weights_have_few_values_and_each_the_nearest() -> None:
     model = networks()["mlp"][0]
     found = run("weight_sharing", model, 0.5, clusters=4)

@@ -5,7 +5,8 @@ With variables scaled by sqrt(G_jj), so that C = G / (d d') has a diagonal of on
     W <- (Q + rho D - U) (C + rho I)^-1     D <- H_k(W + U / rho)     U <- U + rho (W - D)
 
 H_k keeps the k largest magnitudes, of every row or of all rows together. rho grows, the faster the more of the support
-still changes, and the steps end when it stands still. One eigendecomposition of C serves all steps.
+still changes, and the steps end when it stands still. One eigendecomposition of C serves all steps. All is done in
+float32, with Q over its largest entry: a support is looked for, which later stages improve on in float64.
 
 Ref  The scheme is that of ALPS (Meng et al., NeurIPS 2024) [I]; the schedule of rho was found by trial.
 """
@@ -50,16 +51,18 @@ def admm_support(layer: Quadratic, keep: Callable[[Array], Mask]) -> tuple[Mask,
     if not layer.moments.size:
         return np.zeros(layer.moments.shape, bool), []
     d = np.sqrt(np.diag(layer.gram))
-    values, V = np.linalg.eigh(layer.gram / np.outer(d, d))
-    QV = (layer.moments / d) @ V
-    D, U, rho = layer.trained * d, np.zeros(layer.moments.shape), START
-    D = np.where(keep(np.abs(D)), D, 0.0)
+    values, V = np.linalg.eigh((layer.gram / np.outer(d, d)).astype(np.float32))
+    values, unit = np.maximum(values, 0), float(np.abs(layer.moments / d).max()) or 1.0
+    QV = (layer.moments / (d * unit)).astype(np.float32) @ V
+    U, rho = np.zeros(QV.shape, np.float32), START
+    D = (layer.trained * (d / unit)).astype(np.float32)
+    D = np.where(keep(np.abs(D)), D, np.float32(0))
     last, changed, still = D != 0, [], 0
     for step in range(1, STEPS + 1):
-        W = ((QV + (rho * D - U) @ V) / (np.maximum(values, 0.0) + rho)) @ V.T
+        W = ((QV + (rho * D - U) @ V) / (values + np.float32(rho))) @ V.T
         Z = W + U / rho
         mask = keep(np.abs(Z))
-        D = np.where(mask, Z, 0.0)
+        D = np.where(mask, Z, np.float32(0))
         U += rho * (W - D)
         if step % EVERY == 0:
             changed.append(int(np.count_nonzero(mask != last)))

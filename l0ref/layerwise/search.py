@@ -107,4 +107,5 @@ def _keep(layer: Quadratic, k: Any, scope: str) -> Any:
 
 
 def _value(layer: Quadratic, support: Mask) -> float:
-    return float(np.sum(layer.objective(layer.widen(layer.refit_live(support)))))
+    """f at its minimum over a support, where it is e - q'w."""
+    return float(np.maximum(layer.energy - (layer.moments * layer.refit_live(support)).sum(axis=1), 0.0).sum())

@@ -64,7 +64,9 @@ def _split(gram: Array, support: Array) -> tuple[Index, Index]:
             if is_independent(gram[np.ix_([*kept, i], [*kept, i])]):
                 kept.append(i)
         S = np.array(kept, np.intp)
-    return S, np.setdiff1d(np.arange(len(gram)), S)
+    outside = np.ones(len(gram), bool)
+    outside[S] = False
+    return S, np.flatnonzero(outside)
 
 
 def drop_costs(t: Tableau) -> Array:

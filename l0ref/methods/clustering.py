@@ -23,7 +23,7 @@ from l0ref.methods.registry import Pruned, method
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune_by
 from l0ref.pruning.score import SCORES
-from l0ref.pruning.units import Unit, free_axes, prune_units, remove_in_order
+from l0ref.pruning.units import Unit, already_gone, prune_units, remove_in_order
 from l0ref.streams import stream
 from l0ref.validate import Array, count
 
@@ -58,23 +58,24 @@ def kmeans_units(
 ) -> Pruned:
     """Cluster the units of every layer, as many clusters as units may stay, and keep the one nearest to each centre.
 
-    record  clusters: the cluster of each unit, by layer
+    record  clusters: the cluster of each unit, by layer; -1 for one that had gone before
 
     Every layer keeps the same fraction of its units, the largest at which the amount is not exceeded. Centres begin at
     units drawn with `seed`. What a removed unit did is lost; fine-tuning has to bring it back.
     """
-    sizes = free_axes(model)
-    even = {axis: np.arange(size) / size for axis, size in sizes.items()}
+    gone = already_gone(model)
+    even = {axis: np.where(each, 0.0, np.cumsum(~each) / each.size) for axis, each in gone.items()}
     cut = {"amount": amount, "scope": scope, "min_keep": min_keep}
     _, units = remove_in_order(model, _order(even), **cut)  # type: ignore[arg-type]
-    stay = {axis: size - sum(name == axis for name, _ in units) for axis, size in sizes.items()}
     rng = stream(seed, "prune")
     scores, clusters = {}, {}
-    for axis, size in sizes.items():
-        x = unit_vectors(model, axis)
-        centres, of = kmeans(x, x[np.sort(rng.choice(size, stay[axis], replace=False))])
-        clusters[axis] = of
-        scores[axis] = _spread_scores(np.sqrt(_squares(x, centres)), of, even[axis])
+    for axis, each in gone.items():
+        x = unit_vectors(model, axis)[~each]
+        stay = len(x) - sum(name == axis for name, _ in units)
+        centres, of = kmeans(x, x[np.sort(rng.choice(len(x), stay, replace=False))])
+        clusters[axis], scores[axis] = np.full(each.size, -1), np.zeros(each.size)
+        clusters[axis][~each] = of
+        scores[axis][~each] = _spread_scores(np.sqrt(_squares(x, centres)), of, even[axis][~each])
     return Pruned(prune_units(model, scores, **cut), {"clusters": clusters})  # type: ignore[arg-type]
 
 

@@ -40,7 +40,8 @@ def snip(
     samples  of the training set, drawn with `seed`
     record   scores: s of all parameters, summing to 1
 
-    |w dL/dw| is also |dL/dm| at m = 1 of a mask m that multiplies w. Biases share the sum and are not pruned.
+    |w dL/dw| is also |dL/dm| at m = 1 of a mask m that multiplies w.
+    Departs from the authors' code: biases share the sum, as there, but are not pruned.
     """
     grads = loss_gradients(model, calibration(model, data, samples=samples, seed=seed))
     products = {key: np.abs(model.params[key] * g) for key, g in grads.items()}

@@ -16,7 +16,7 @@ from l0ref.data import Splits
 from l0ref.methods.registry import Pruned, method
 from l0ref.nn import Model
 from l0ref.pruning.axes import coupled_axes
-from l0ref.pruning.units import free_axes, places, prune_units
+from l0ref.pruning.units import already_gone, places, prune_units
 from l0ref.validate import Array
 
 
@@ -32,9 +32,11 @@ from l0ref.validate import Array
 def fpgm(model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0) -> Pruned:
     """Remove the units nearest to the geometric median of their layer; see the text of the module.
 
-    record  scores: s by layer
+    record  scores: s by layer, over the units that had not gone before; 0 for those that had
     """
-    scores = {axis: distances(unit_vectors(model, axis)).sum(axis=1) for axis in free_axes(model)}
+    scores = {}
+    for axis, gone in already_gone(model).items():
+        scores[axis] = np.where(gone, 0.0, distances(unit_vectors(model, axis))[:, ~gone].sum(axis=1))
     pruned = prune_units(model, places(scores), amount=amount, scope=scope, min_keep=min_keep)
     return Pruned(pruned, {"scores": scores})
 

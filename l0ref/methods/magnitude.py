@@ -25,7 +25,7 @@ import numpy as np
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError
 from l0ref.methods.registry import Pruned, method
-from l0ref.nn import Dropout, Layer, Model
+from l0ref.nn import Dropout, Layer, Model, Residual
 from l0ref.pruning.prune import prune_by
 from l0ref.pruning.score import SCORES
 from l0ref.validate import Array, choose, positive
@@ -92,7 +92,7 @@ def han(
         choose("sensitivity", key, model.weights)
         positive(f"sensitivity[{key!r}]", value)
     found = _by_std(model, factors, amount, scope, min_keep)
-    layers = tuple(_rescaled(found.model.architecture, model, found.model))
+    layers, _ = _rescaled(found.model.architecture, model, found.model, 1.0)
     return dataclasses.replace(found, model=found.model.replace(architecture=layers))
 
 
@@ -141,15 +141,23 @@ def places(size: Array, alive: Array) -> Array:
     return np.asarray(place.reshape(size.shape))
 
 
-def _rescaled(layers: tuple[Layer, ...], before: Model, after: Model) -> list[Layer]:
-    """The layers with the Dropout behind each weight array rescaled."""
-    share, found = 1.0, []
+def _rescaled(layers: tuple[Layer, ...], before: Model, after: Model, share: float) -> tuple[tuple[Layer, ...], float]:
+    """The layers with every Dropout rescaled, and the root of the share of the last weights, `share` if none are here.
+
+    A residual block is gone through along its body; a shortcut begins with the share in front of the block.
+    """
+    found: list[Layer] = []
     for layer in layers:
+        if isinstance(layer, Residual):
+            shortcut, _ = _rescaled(layer.shortcut, before, after, share)
+            body, share = _rescaled(layer.body, before, after, share)
+            found.append(dataclasses.replace(layer, body=body, shortcut=shortcut))
+            continue
         key = f"{layer.name}.weight"
         if key in before.kinds:
             share = math.sqrt(int(after.mask(key).sum()) / max(int(before.mask(key).sum()), 1))
         found.append(dataclasses.replace(layer, p=layer.p * share) if isinstance(layer, Dropout) else layer)
-    return found
+    return tuple(found), share
 
 
 def _smallest_kept(model: Model) -> dict[str, float]:
