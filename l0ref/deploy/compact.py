@@ -12,15 +12,16 @@ machine, not slower. Where it is not, the layer stays as it is, and the reason i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from l0ref.deploy.costs import Costs
 from l0ref.errors import ArgumentError
-from l0ref.nn import Conv2d, Layer, Linear, Model, Residual, SparseConv2d, SparseLinear
+from l0ref.nn import Conv2d, Layer, Linear, Model, SparseConv2d, SparseLinear
 from l0ref.nn.compiled import FEW, chain_of, is_lean
+from l0ref.nn.sequence import mapped
 from l0ref.sparse import Pattern
 from l0ref.tables import preformatted
 from l0ref.validate import Array, count
@@ -84,7 +85,7 @@ def sparse_twin(model: Model, *, only: Sequence[str] | None = None) -> Model:
     patterns = {key: _pattern(model, key) for key in _chosen(model, only)}
     params = {key: patterns[key].gather(_matrix(p)) if key in patterns else p for key, p in model.params.items()}
     masks = {key: m for key, m in model.masks.items() if key not in patterns}
-    architecture = tuple(_replaced(model.architecture, patterns))
+    architecture = mapped(model.architecture, lambda layer: _in_sparse(layer, patterns))
     return Model(architecture, model.input_shape, params, masks, model.buffers)
 
 
@@ -145,18 +146,13 @@ def _pattern(model: Model, key: str) -> Pattern:
     return Pattern.from_mask(_matrix(model.masks[key] if key in model.masks else np.asarray(model.params[key] != 0)))
 
 
-def _replaced(layers: Sequence[Layer], patterns: Mapping[str, Pattern]) -> Iterator[Layer]:
-    for layer in layers:
-        pattern = patterns.get(f"{layer.name}.weight")
-        if isinstance(layer, Residual):
-            body, shortcut = (tuple(_replaced(part, patterns)) for part in (layer.body, layer.shortcut))
-            yield dataclasses.replace(layer, body=body, shortcut=shortcut)
-        elif pattern is None:
-            yield layer
-        elif isinstance(layer, Linear):
-            yield SparseLinear(layer.name, layer.in_features, layer.out_features, pattern, layer.bias)
-        elif isinstance(layer, Conv2d):
-            yield SparseConv2d(
-                layer.name, layer.in_channels, layer.out_channels, layer.kernel_size, pattern,
-                layer.stride, layer.padding, layer.dilation, layer.groups, layer.bias,
-            )  # fmt: skip
+def _in_sparse(layer: Layer, patterns: Mapping[str, Pattern]) -> Layer:
+    pattern = patterns.get(f"{layer.name}.weight")
+    if pattern is not None and isinstance(layer, Linear):
+        return SparseLinear(layer.name, layer.in_features, layer.out_features, pattern, layer.bias)
+    if pattern is not None and isinstance(layer, Conv2d):
+        return SparseConv2d(
+            layer.name, layer.in_channels, layer.out_channels, layer.kernel_size, pattern,
+            layer.stride, layer.padding, layer.dilation, layer.groups, layer.bias,
+        )  # fmt: skip
+    return layer

@@ -15,9 +15,9 @@ from l0ref.interop.penalty_side import PenaltySide
 from l0ref.interop.result import Comparison, Row, compared, scalar
 from l0ref.interop.torch_side import TorchSide, torch_optimizer_like
 from l0ref.masks import masked
-from l0ref.nn import Layer, Model
+from l0ref.nn import Model
 from l0ref.nn.loss import loss_and_gradient
-from l0ref.nn.sequence import leaves
+from l0ref.nn.sequence import leaves, mapped
 from l0ref.optim import Optimizer, Proximal
 from l0ref.penalty import Penalty
 from l0ref.validate import Array, as_array, count, float_array, labels, nonnegative, positive
@@ -79,7 +79,8 @@ def compare(
         raise ArgumentError("model has no parameters to compare; give it a Linear or Conv2d layer")
     if not len(inputs):
         raise ShapeError("x is empty, so the loss is undefined; pass at least one sample")
-    net = _without_dropout(model.astype(np.float64))
+    kept = mapped(model.architecture, lambda layer: replace(layer, p=0.0) if isinstance(layer, nn.Dropout) else layer)
+    net = replace(model.astype(np.float64), architecture=kept)
     with torch.random.fork_rng(devices=[]):
         side = TorchSide.of(net, module, inputs, target, loss_fn=loss_fn, training=training)
         own = PenaltySide(penalty, penalty_fn, net, side, strength=strength, rtol=rtol)
@@ -180,12 +181,3 @@ def rounding(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> dict[str
     top = NOISE * max((float(np.abs(g).max(initial=0.0)) for g in ours.values()), default=0.0)
     worst = {k: np.maximum(np.abs(g), np.abs(theirs[k])) for k, g in ours.items()}
     return {k: (w > 0) & (w <= top) for k, w in worst.items()}
-
-
-def _without_dropout(model: Model) -> Model:
-    def plain(layer: Layer) -> Layer:
-        if isinstance(layer, nn.Residual):
-            return replace(layer, body=tuple(map(plain, layer.body)), shortcut=tuple(map(plain, layer.shortcut)))
-        return replace(layer, p=0.0) if isinstance(layer, nn.Dropout) else layer
-
-    return replace(model, architecture=tuple(map(plain, model.architecture)))

@@ -1,11 +1,14 @@
-"""Optional packages: imported when they are needed, or refused in one sentence that says how to install them."""
+"""What all formats share: packages imported when they are needed, and two small readings."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-from l0ref.errors import ConfigError
+import numpy as np
+
+from l0ref.errors import ArgumentError, ConfigError
+from l0ref.validate import Array
 
 
 def need(package: str, *, extra: str) -> Any:
@@ -23,3 +26,15 @@ def need_torch() -> Any:
     torch = need("torch", extra="crosscheck")
     need("torch.nn.utils.prune", extra="crosscheck")
     return torch
+
+
+def single(value: Any) -> Any:
+    """Return one value for a pair of equal ones: 3 for (3, 3)."""
+    return value[0] if isinstance(value, tuple | list) and len(set(value)) == 1 else value
+
+
+def kept(name: str, mask: Array) -> Array:
+    """Return a mask of numbers as bool, True keeps; refuse entries other than 0 and 1."""
+    if not np.isin(mask, (0, 1)).all():
+        raise ArgumentError(f"{name} with entries other than 0 and 1; correct it")
+    return mask.astype(bool)

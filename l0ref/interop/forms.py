@@ -9,7 +9,6 @@ sparse   the weights that are kept, and where they stand
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -17,12 +16,13 @@ import numpy as np
 from l0ref import nn
 from l0ref.deploy.compact import sparse_twin
 from l0ref.errors import ShapeError
-from l0ref.nn import Layer, Model
-from l0ref.nn.sequence import leaves
+from l0ref.nn import Model
+from l0ref.nn.sequence import leaves, mapped
 from l0ref.pruning.shrink import shrink
 from l0ref.sparse import Pattern
 from l0ref.validate import choose
 
+SPARSE = (nn.SparseLinear, nn.SparseConv2d)
 FORMS = ("masked", "dense", "shrunk", "sparse")
 LARGEST = 2**30  # entries of an array that is unpacked: a small file can name a pattern of any shape
 
@@ -44,7 +44,7 @@ def unpacked(model: Model) -> Model:
         return model
     params, masks = dict(model.params), dict(model.masks)
     for layer in leaves(model.architecture):
-        if not isinstance(layer, nn.SparseLinear | nn.SparseConv2d):
+        if not isinstance(layer, SPARSE):
             continue
         key, pattern = f"{layer.name}.weight", layer.pattern
         if prod(pattern.shape) > LARGEST:
@@ -56,12 +56,7 @@ def unpacked(model: Model) -> Model:
         stored = np.ones_like(values) if isinstance(pattern, Pattern) else values  # tiles may be padded
         params[key] = pattern.scatter(values).reshape(shape)
         masks[key] = (pattern.scatter(stored) != 0).reshape(shape)
-    return Model(tuple(_dense(model.architecture)), model.input_shape, params, masks, model.buffers)
-
-
-def _dense(layers: Sequence[Layer]) -> Iterator[Layer]:
-    for layer in layers:
-        if isinstance(layer, nn.Residual):
-            yield dataclasses.replace(layer, body=tuple(_dense(layer.body)), shortcut=tuple(_dense(layer.shortcut)))
-        else:
-            yield layer.dense if isinstance(layer, nn.SparseLinear | nn.SparseConv2d) else layer
+    architecture = mapped(
+        model.architecture, lambda x: x.dense if isinstance(x, nn.SparseLinear | nn.SparseConv2d) else x
+    )
+    return Model(architecture, model.input_shape, params, masks, model.buffers)

@@ -10,10 +10,12 @@ import numpy as np
 
 from l0ref import nn
 from l0ref.errors import ArgumentError, DTypeError
+from l0ref.interop.extras import single
 from l0ref.nn import Layer
 from l0ref.nn.layer import Shape
 from l0ref.validate import Array
 
+PLAIN = {nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid", nn.Tanh: "Tanh", nn.Softplus: "Softplus"}  # without attributes
 LARGEST_FLOAT = float(str(np.finfo(np.float32).max))  # as a bound it limits nothing
 Constants = list[Array | None]
 Read = tuple[Layer, dict[str, Array]]
@@ -110,10 +112,10 @@ def _conv(node: Node, name: str, shape: Shape, constants: Constants) -> Read:
     edges = _edges(node, shape, weight.shape[2:], stride, dilation)
     if any(before != after for before, after in edges):
         raise refusal(node, f"pads by {edges}, more on one side", "pad both sides alike")
-    padding = _single(tuple(before for before, _ in edges))
+    padding = single(tuple(before for before, _ in edges))
     groups = int(node.attribute("group", 1))
-    sizes = (weight.shape[1] * groups, weight.shape[0], _single(weight.shape[2:]))
-    options = (_single(stride), padding, _single(dilation), groups)
+    sizes = (weight.shape[1] * groups, weight.shape[0], single(weight.shape[2:]))
+    options = (single(stride), padding, single(dilation), groups)
     return nn.Conv2d(name, *sizes, *options, bias="bias" in arrays), arrays
 
 
@@ -126,16 +128,16 @@ def _pool(kind: type[nn.MaxPool2d | nn.AvgPool2d]) -> Callable[..., Read]:
         stride, dilation = (tuple(node.attribute(key, (1, 1))) for key in ("strides", "dilations"))
         edges = _edges(node, shape, kernel, stride, dilation)
         options: dict[str, Any] = {
-            "stride": None if stride == kernel else _single(stride), "ceil_mode": bool(node.attribute("ceil_mode", 0)),
-            "padding": edges if any(a != b for a, b in edges) else _single(tuple(a for a, _ in edges)),
+            "stride": None if stride == kernel else single(stride), "ceil_mode": bool(node.attribute("ceil_mode", 0)),
+            "padding": edges if any(a != b for a, b in edges) else single(tuple(a for a, _ in edges)),
         }  # fmt: skip
         if kind is nn.MaxPool2d:
-            options["dilation"] = _single(dilation)
+            options["dilation"] = single(dilation)
         elif max(dilation) > 1:
             raise refusal(node, "has dilations, which l0ref does not compute", "export it without")
         else:
             options["count_include_pad"] = bool(node.attribute("count_include_pad", 0)) or not any(sum(edges, ()))
-        return kind(name, _single(kernel), **options), {}
+        return kind(name, single(kernel), **options), {}
 
     return read
 
@@ -144,7 +146,7 @@ def _global(node: Node, name: str, shape: Shape, _constants: Constants) -> Read:
     """A window of the whole image; a Flatten after it makes it a GlobalAvgPool2d: `FOLDED`."""
     if len(shape) != 3:
         raise refusal(node, f"averages over {len(shape) - 1} axes", "use two, height and width")
-    return nn.AvgPool2d(name, _single(shape[1:])), {}
+    return nn.AvgPool2d(name, single(shape[1:])), {}
 
 
 def _norm(node: Node, name: str, shape: Shape, constants: Constants) -> Read:
@@ -193,8 +195,7 @@ def _plain(kind: type[Layer]) -> Callable[..., Read]:
 READERS: dict[str, Callable[[Node, str, Shape, Constants], Read]] = {
     "Gemm": _gemm, "MatMul": _matmul, "Conv": _conv, "MaxPool": _pool(nn.MaxPool2d), "AveragePool": _pool(nn.AvgPool2d),
     "GlobalAveragePool": _global, "BatchNormalization": _norm, "Flatten": _flatten, "Reshape": _flatten,
-    "Dropout": _dropout, "LeakyRelu": _leaky, "Relu": _plain(nn.ReLU), "Sigmoid": _plain(nn.Sigmoid),
-    "Tanh": _plain(nn.Tanh), "Softplus": _plain(nn.Softplus), "Clip": _clip,
+    "Dropout": _dropout, "LeakyRelu": _leaky, "Clip": _clip, **{name: _plain(kind) for kind, name in PLAIN.items()},
 }  # fmt: skip
 
 
@@ -222,8 +223,3 @@ def _edges(node: Node, shape: Shape, kernel: Any, stride: Any, dilation: Any) ->
     if len(pads) != 4:
         raise refusal(node, f"pads by {pads}", "give two numbers for each of two axes")
     return (pads[0], pads[2]), (pads[1], pads[3])
-
-
-def _single(two: Any) -> Any:
-    """One value for a pair of equal ones."""
-    return two[0] if len(set(two)) == 1 else tuple(two)

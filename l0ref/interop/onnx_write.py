@@ -12,6 +12,7 @@ from l0ref.archive import json_bytes
 from l0ref.data import Preparation
 from l0ref.errors import ArgumentError
 from l0ref.interop.extras import need
+from l0ref.interop.onnx_nodes import PLAIN
 from l0ref.nn import Layer, Model
 from l0ref.nn.layer import Shape
 from l0ref.nn.sequence import shapes
@@ -21,7 +22,6 @@ from l0ref.version import __version__
 
 OPSET, IR = 17, 8  # ONNX 1.12 of 2022: old enough for every runtime in use
 INPUT, OUTPUT, PREPARATION = "x", "logits", "l0ref.preparation"
-PLAIN = {nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid", nn.Tanh: "Tanh", nn.Softplus: "Softplus"}  # without attributes
 
 
 def to_onnx(model: Model, *, preparation: Preparation | None = None) -> Any:

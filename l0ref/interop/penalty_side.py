@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from l0ref.interop.extras import need_torch
-from l0ref.interop.penalty_findings import Evidence, findings
 from l0ref.interop.result import Row, compared, scalar
 from l0ref.interop.torch_arrays import in_float64, refresh
 from l0ref.interop.torch_side import TorchSide, one_number
 from l0ref.interop.torch_write import tensor
 from l0ref.nn import Model
 from l0ref.penalty import Penalty, Pull
+from l0ref.testing.penalty_findings import Evidence, findings
 from l0ref.validate import Array
 
 MOVE = 0.3  # standard deviation of the noise added to every parameter for the second stage

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from l0ref.validate import Array
 
+BADNESS = attrgetter("difference")
 FLOOR = 1e-2  # share of the largest entry of a stage that the scale of a small tensor is raised to
 
 
@@ -62,7 +64,9 @@ class Comparison:
     def first(self) -> Row | None:
         """The worst row of the first stage that differs; None if there is none."""
         stage = next((row.stage for row in self.rows if not row.ok), None)
-        return max((row for row in self.rows if row.stage == stage and not row.ok), key=_badness, default=None)
+        return max(
+            (row for row in self.rows if row.stage == stage and not row.ok), key=attrgetter("difference"), default=None
+        )
 
     def __str__(self) -> str:
         first = self.first
@@ -93,7 +97,7 @@ class Comparison:
             lines.append(f"  {stage:<{width}}  {max(row.difference for row in rows):8.1e}  {verdict}")
         if first is not None:
             apart_rows = [row for row in self.rows if row.stage == first.stage and not row.ok]
-            lines += [f"    {_line(row)}" for row in sorted(apart_rows, key=_badness, reverse=True)[:10]]
+            lines += [f"    {_line(row)}" for row in sorted(apart_rows, key=BADNESS, reverse=True)[:10]]
         return lines
 
 
@@ -133,10 +137,6 @@ def constant_ratio(a: Array, b: Array) -> float | None:
 def _largest(a: Array) -> float:
     """Largest finite magnitude; 0 where there is none."""
     return float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
-
-
-def _badness(row: Row) -> float:
-    return row.difference
 
 
 def _line(row: Row) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
+from l0ref.interop.extras import kept
 from l0ref.nn import Model
 from l0ref.validate import FLOATS, Array
 
@@ -44,9 +45,7 @@ def from_state_dict(state: Mapping[str, Any], *, like: Model, names: Mapping[str
         found[key] = _array(held, rest.pop(held), wanted.shape)
         if key in like.weights and theirs + MASK in rest:
             mask = _array(theirs + MASK, rest.pop(theirs + MASK), wanted.shape)
-            if not np.isin(mask, (0, 1)).all():
-                raise ArgumentError(f"state has {theirs + MASK!r} with entries other than 0 and 1; correct it")
-            masks[key] = mask.astype(bool)
+            masks[key] = kept(f"state has {theirs + MASK!r}", mask)
     if rest:
         raise ArgumentError(
             f"state has {next(iter(rest))!r}, which no layer of like reads; remove it or name it in names"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from l0ref.errors import ArgumentError, DTypeError
-from l0ref.interop.extras import need_torch
+from l0ref.interop.extras import kept, need_torch
 from l0ref.validate import Array
 
 _ORIG = "_orig"
@@ -36,14 +36,8 @@ class Held:
 
     def keep(self) -> Array | None:
         """The mask as bool, True keeps; None where nothing is pruned."""
-        if self.mask is None:
-            return None
-        mask = numpy(f"{self.name}_mask", self.mask.double())
-        if not np.isin(mask, (0.0, 1.0)).all():
-            raise ArgumentError(
-                f"module has a mask {self.name + '_mask'!r} with entries other than 0 and 1; correct it"
-            )
-        return mask.astype(bool)
+        name = f"{self.name}_mask"
+        return None if self.mask is None else kept(f"module has a mask {name!r}", numpy(name, self.mask.double()))
 
 
 def parameters(module: Any) -> Iterator[Held]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from l0ref import nn
 from l0ref.errors import ArgumentError
-from l0ref.interop.extras import need_torch
+from l0ref.interop.extras import need_torch, single
 from l0ref.nn import Layer
 
 
@@ -35,11 +35,11 @@ class Pairing:
         what = f"module {name!r} ({self.theirs})"
         for option, only in self.fixed.items():
             value = getattr(module, option)
-            if _single(value) != only:
+            if single(value) != only:
                 raise ArgumentError(
                     f"{what} has {option}={value!r}, which l0ref does not compute; build it with {option}={only!r}"
                 )
-        found = {f: _single(getattr(module, f)) for f in self.fields} | self._bias(module)
+        found = {f: single(getattr(module, f)) for f in self.fields} | self._bias(module)
         if isinstance(found.get("padding"), str):
             found["padding"] = _explicit_padding(what, module)
         if issubclass(self.ours, nn.MaxPool2d | nn.AvgPool2d) and found["stride"] == found["kernel_size"]:
@@ -134,11 +134,6 @@ def residual_class() -> Any:
     return Residual
 
 
-def _single(value: Any) -> Any:
-    """One number for a pair of equal numbers: 3 for (3, 3)."""
-    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
-
-
 def _explicit_padding(what: str, module: Any) -> Any:
     """The padding of a convolution that gives it by name, "same" or "valid", as numbers."""
     if module.padding == "valid":
@@ -149,4 +144,4 @@ def _explicit_padding(what: str, module: Any) -> Any:
             f"{what} has padding='same' around an even window, which needs more padding on one side; "
             "use an odd window or pad by a number"
         )
-    return _single(tuple(t // 2 for t in total))
+    return single(tuple(t // 2 for t in total))

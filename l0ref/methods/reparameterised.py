@@ -10,7 +10,6 @@ and training runs on the tape.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,9 @@ import numpy as np
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.errors import ShapeError
-from l0ref.nn import Conv2d, Layer, Linear, Model, Residual
+from l0ref.nn import Conv2d, Layer, Linear, Model
 from l0ref.nn.layer import Shape, Weight
+from l0ref.nn.sequence import leaves, mapped
 from l0ref.penalty import Penalty, PenaltyTerms, Pull
 from l0ref.surrogates import L1
 from l0ref.validate import Array
@@ -74,7 +74,7 @@ class Reparameterised(Layer):
 
 def wrapped(model: Model, make: Callable[[Linear | Conv2d], Reparameterised]) -> Model:
     """Return the network with `make(layer)` in the place of every layer of weights."""
-    layers = tuple(_wrapped(model.architecture, make))
+    layers = mapped(model.architecture, lambda layer: make(layer) if isinstance(layer, Linear | Conv2d) else layer)
     extra = {k: v for part in _parts(layers) for k, v in part.extra(dtype=model.dtype).items()}
     return Model(layers, model.input_shape, {**model.params, **extra}, model.masks, model.buffers)
 
@@ -129,18 +129,5 @@ class Priced(Penalty):
         return PenaltyTerms({"value": value}, squares)
 
 
-def _wrapped(layers: Sequence[Layer], make: Callable[[Linear | Conv2d], Reparameterised]) -> Iterator[Layer]:
-    for layer in layers:
-        if isinstance(layer, Residual):
-            body, shortcut = (tuple(_wrapped(part, make)) for part in (layer.body, layer.shortcut))
-            yield dataclasses.replace(layer, body=body, shortcut=shortcut)
-        else:
-            yield make(layer) if isinstance(layer, Linear | Conv2d) else layer
-
-
 def _parts(layers: Sequence[Layer]) -> Iterator[Reparameterised]:
-    for layer in layers:
-        if isinstance(layer, Residual):
-            yield from _parts(layer.parts)
-        elif isinstance(layer, Reparameterised):
-            yield layer
+    return (layer for layer in leaves(layers) if isinstance(layer, Reparameterised))

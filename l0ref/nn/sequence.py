@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,16 @@ def leaves(layers: Sequence[Layer]) -> Iterator[Layer]:
     """Every layer in order, those inside residual blocks in place of their block."""
     for layer in layers:
         yield from leaves((*layer.body, *layer.shortcut)) if isinstance(layer, Residual) else (layer,)
+
+
+def mapped(layers: Sequence[Layer], change: Callable[[Layer], Layer]) -> tuple[Layer, ...]:
+    """The layers with each of `leaves` changed, in residual blocks too."""
+    return tuple(
+        replace(layer, body=mapped(layer.body, change), shortcut=mapped(layer.shortcut, change))
+        if isinstance(layer, Residual)
+        else change(layer)
+        for layer in layers
+    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ biases, scales, shifts and running statistics of batch normalisation, masks, and
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, LayerCollapse, ShapeError
-from l0ref.nn import Conv2d, Layer, Linear, Model, Residual
+from l0ref.nn import Conv2d, Layer, Linear, Model
+from l0ref.nn.sequence import mapped
 from l0ref.pruning.axes import NORMS, Axes, Use, coupled_axes
 from l0ref.pruning.sweep import fold_constants, sweep
 from l0ref.validate import Array
@@ -53,7 +54,8 @@ class Surgery:
     def model(self) -> Model:
         """The network afterwards."""
         old = self.before
-        architecture = tuple(self._layers(old.architecture))
+        uses = {use.layer.name: use for use in self.axes.uses}
+        architecture = mapped(old.architecture, lambda x: self._layer(uses[x.name]) if x.name in uses else x)
         params, masks, buffers = (self.arrays(part) for part in (old.params, old.masks, old.buffers))
         return Model(architecture, old.input_shape, params, masks, buffers)
 
@@ -80,17 +82,6 @@ class Surgery:
 
     def _features(self, axis: str, spread: int) -> Units:
         return np.asarray((self.order[axis][:, None] * spread + np.arange(spread)).ravel())
-
-    def _layers(self, layers: Sequence[Layer]) -> Iterator[Layer]:
-        uses = {use.layer.name: use for use in self.axes.uses}
-        for layer in layers:
-            if isinstance(layer, Residual):
-                body, shortcut = (tuple(self._layers(part)) for part in (layer.body, layer.shortcut))
-                yield dataclasses.replace(layer, body=body, shortcut=shortcut)
-            elif layer.name in uses:
-                yield self._layer(uses[layer.name])
-            else:
-                yield layer
 
     def _layer(self, use: Use) -> Layer:
         layer, inputs, outputs = use.layer, self.order[use.reads].size * use.spread, self.order[use.writes].size

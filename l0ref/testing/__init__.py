@@ -5,6 +5,8 @@ check_gradient   anybody's pair of plain callables, value and gradient
 check_model      every parameter of a network, with penalty and masks
 check_prox       a prox: the global minimiser, its dead zone, order
 check_vjp        the derivative rule of one operation, in one random direction
+
+`penalty_findings` names mistakes in an l0 penalty from its value and gradient; `l0ref.interop.torch.compare` asks it.
 """
 
 from l0ref.testing.callables import check_gradient

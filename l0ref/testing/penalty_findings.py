@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from l0ref.interop.penalty_forms import FITS, Fit, fit, forms
-from l0ref.interop.price_patterns import best, l0_patterns, l2_patterns, named
 from l0ref.penalty import Penalty
 from l0ref.surrogates import Laplace
+from l0ref.testing.penalty_forms import FITS, Fit, fit, forms
+from l0ref.testing.price_patterns import best, l0_patterns, l2_patterns, named
 from l0ref.validate import Array
 
 
