@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from l0ref.errors import ArgumentError
-from l0ref.layerwise import Quadratic, certify
+from l0ref.layerwise import Quadratic, certify, solve
 from l0ref.layerwise.branch_and_bound import Search
 from l0ref.layerwise.perspective import Groups, Split, relax
 from tests.naive import layerwise as naive
@@ -116,3 +116,15 @@ def test_what_is_refused(rng):
     X[:, 1] = X[:, 2]
     with pytest.raises(ArgumentError, match=r"^quadratic has inputs that depend on each other, which leaves no bound"):
         certify(Quadratic.from_samples(X, Y[:, 0], ridge=0.0), 2)
+
+
+def test_a_solution_or_its_weights_are_a_start_as_a_support_is(rng):
+    X, y = instance(rng, p=9)
+    layer = Quadratic.from_samples(X, y)
+    start = solve(layer, 3, seed=0, tries=0)
+    first, *others = [
+        certify(layer, 3, incumbent=given, time_limit=1e-9).record["upper"][0]
+        for given in (start.support[0], start, start.weights)
+    ]
+    assert first == pytest.approx(start.objective, rel=1e-9)
+    assert others == [first, first]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from l0ref.errors import ArgumentError
 from l0ref.layerwise.perspective import Groups, Split, relax
 from l0ref.layerwise.quadratic import Quadratic, budget
-from l0ref.layerwise.search import solve
+from l0ref.layerwise.search import Solution, solve
 from l0ref.validate import Array, choose, positive
 
 GAP = 1e-6  # part of the best f by which a bound may stay below it and count as a proof
@@ -45,13 +45,18 @@ class Certificate:
 
 
 def certify(
-    layer: Quadratic, k: int, *, incumbent: Array | None = None, time_limit: float = 60.0, progress: str = "none"
+    layer: Quadratic,
+    k: int,
+    *,
+    incumbent: Array | Solution | None = None,
+    time_limit: float = 60.0,
+    progress: str = "none",
 ) -> Certificate:
     """Bound the smallest f of one neuron with `k` weights, from both sides.
 
     layer      of one output, such as `Quadratic.row(i)`, with a ridge
     k          at most all inputs, constant ones included, which get no weight
-    incumbent  a support to begin with; None: that of `solve` with kicks
+    incumbent  a support to begin with, or weights or a solution that have it; None: that of `solve` with kicks
     time_limit  seconds; the node in hand is finished
     progress   "lines": both bounds every second on standard error; "auto": if that is a terminal; "none"
 
@@ -67,13 +72,13 @@ def certify(
     if incumbent is None:
         support = layer.narrow(solve(layer, k, seed=0, tries=KICKS).support)[0]
     else:
-        support = layer.narrow(np.asarray(incumbent, bool))[0]
+        found = incumbent.support if isinstance(incumbent, Solution) else incumbent
+        support = layer.narrow(np.asarray(found, bool))[0]
     if support.sum() > k:
         raise ArgumentError(f"incumbent has {support.sum()} weights, more than k={k}; give one of at most k")
-    search = Search(_Linear(layer), k, support)
-    found = search.run(time_limit, progress=progress)
-    support = layer.widen(found.record["support"][None])
-    return replace(found, record={**found.record, "weights": layer.refit(support), "support": support})
+    proof = Search(_Linear(layer), k, support).run(time_limit, progress=progress)
+    support = layer.widen(proof.record["support"][None])
+    return replace(proof, record={**proof.record, "weights": layer.refit(support), "support": support})
 
 
 class Problem(Protocol):
