@@ -124,7 +124,7 @@ def test_a_solution_or_its_weights_are_a_start_as_a_support_is(rng):
     start = solve(layer, 3, seed=0, tries=0)
     first, *others = [
         certify(layer, 3, incumbent=given, time_limit=1e-9).record["upper"][0]
-        for given in (start.support[0], start, start.weights)
+        for given in (start.support, start, start.weights)
     ]
     assert first == pytest.approx(start.objective, rel=1e-9)
     assert others == [first, first]
