@@ -82,6 +82,70 @@ def test_the_regularised_form_is_stationary(rng: np.random.Generator) -> None:
     assert np.abs(slope[~used]).max() <= 1 + 1e-4
 
 
+def steps(X: Array, Y: Array, V: Array, *, radius: float | None, lam: float, rho: float, a: float, n: int) -> Any:
+    """The loop of the text with loops over entries: W2, what is left of the copies after each step, moves of W3."""
+    c = 0.3 * np.sqrt((X.T @ X).max())
+    X, Y, V = X / c, Y / c, V / c
+    (P, M), N = Y.shape, X.shape[1]
+    w3 = u2 = np.zeros((N, M))
+    u1, left, moves = np.zeros((P, M)), [], []
+    for _ in range(n):
+        Z = X @ w3 - u1
+        off = np.sqrt(sum((Z[p, m] - Y[p, m]) ** 2 for p in range(P) for m in range(M) if Y[p, m] > 0))
+        w1 = np.empty((P, M))
+        for p, m in np.ndindex(P, M):
+            if Y[p, m] <= 0:
+                w1[p, m] = min(Z[p, m], V[p, m])
+            elif radius is not None:
+                w1[p, m] = Y[p, m] + min(1.0, radius / c / off) * (Z[p, m] - Y[p, m])
+            else:  # argmin of (c^2 / lam) (x - y)^2 + rho / 2 (x - z)^2
+                w1[p, m] = (rho * Z[p, m] + 2 * c * c / lam * Y[p, m]) / (rho + 2 * c * c / lam)
+        w2 = np.sign(w3 - u2) * np.maximum(np.abs(w3 - u2) - 1 / rho, 0.0)
+        r1, r2 = a * w1 + (1 - a) * X @ w3, a * w2 + (1 - a) * w3
+        before, w3 = w3, np.linalg.solve(X.T @ X + np.eye(N), X.T @ (r1 + u1) + r2 + u2)
+        moves.append(float(np.linalg.norm(w3 - before)))
+        u1, u2 = u1 + r1 - X @ w3, u2 + r2 - w3
+        left.append((np.linalg.norm(w1 - X @ w3) + np.linalg.norm(w2 - w3)) / np.linalg.norm(Y))
+    return w2, left, moves
+
+
+@pytest.mark.parametrize("a", [1.0, 1.8])
+@pytest.mark.parametrize("lam", [None, 4.0])
+def test_every_step_is_that_of_the_text(lam: float | None, a: float, rng: np.random.Generator) -> None:
+    """Not only where it ends: a scaling, a sign or a multiplier that only changes the way is seen, too."""
+    X, _, Y = layer(rng, m=3)
+    V = 0.1 * rng.random(Y.shape)
+    radius = 0.1 * float(np.linalg.norm(Y)) if lam is None else None
+    options: dict[str, Any] = {"epsilon": radius} if lam is None else {"lam": lam}
+    for n in (1, 2, 9):
+        found = trim(X, Y, active=Y > 0, ceiling=V, rho=7.0, relaxation=a, iterations=n, **options)
+        weights, left, _ = steps(X, Y, V, radius=radius, lam=lam or 1.0, rho=7.0, a=a, n=n)
+        np.testing.assert_allclose(found.weights, weights, rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(found.residuals, left, rtol=1e-8)
+    assert np.abs(weights).max() > 0
+
+
+def test_steps_end_when_the_copy_that_joins_stands_still(rng: np.random.Generator) -> None:
+    X, _, Y = layer(rng)
+    epsilon = 0.1 * float(np.linalg.norm(Y))
+    *_, moves = steps(X, Y, np.zeros(Y.shape), radius=epsilon, lam=1.0, rho=20.0, a=1.0, n=60)
+    least = 2 * min(moves) / (X.shape[1] * Y.shape[1])  # times the size N M
+    options: dict[str, Any] = {"active": Y > 0, "ceiling": np.zeros(Y.shape), "rho": 20.0}
+    found = trim(X, Y, epsilon=epsilon, iterations=60, tolerance=least, **options).residuals
+    assert 1 < len(found) == next(i for i, move in enumerate(moves, 1) if move < 2 * min(moves))
+
+
+def test_relaxation_ends_at_the_same_solution_sooner(rng: np.random.Generator) -> None:
+    X, _, Y = layer(rng)
+    options: dict[str, Any] = {"active": Y > 0, "ceiling": np.zeros(Y.shape), "lam": 4.0, "rho": 5.0}
+    best = trim(X, Y, iterations=6000, tolerance=0.0, **options).weights
+    plain, relaxed = (trim(X, Y, iterations=200, relaxation=a, **options) for a in (1.0, 1.8))
+    assert np.linalg.norm(relaxed.weights - best) < np.linalg.norm(plain.weights - best)
+    for a in (0.9, 2.0):
+        with pytest.raises(ValueError, match=rf"^relaxation={a} must lie in \[1, 2\): 1 is none, 1\.8 the authors'"):
+            trim(X, Y, relaxation=a, **options)
+
+
 def test_conjugate_gradients_find_the_same(rng: np.random.Generator) -> None:
     X, _, Y = layer(rng)
     epsilon = 0.1 * float(np.linalg.norm(Y))
@@ -186,6 +250,26 @@ def test_net_trim_with_refit_and_in_cascade() -> None:
     assert cascade[0] == parallel[0]  # the first layer sees the same
     assert cascade[1] != parallel[1]
     assert run(lam=4.0)[0] < 1
+    assert run(lam=4.0, rho=5.0, relaxation=1.8)[0] < 1
+
+
+def test_risk_lowers_the_smallest_epsilon_of_the_last_layer_of_a_cascade() -> None:
+    model, data = networks()["mlp"]
+
+    def epsilon(risk: float, scheme: str = "cascade") -> dict[str, float]:
+        options = {"iterations": 40, "searches": 1, "risk": risk, "scheme": scheme}
+        return METHODS["net_trim"].run(model, data, amount=0.4, seed=0, **options).record["epsilon"]
+
+    fair, bold = epsilon(1.0), epsilon(0.35)
+    assert {k: fair[k] == bold[k] for k in fair} == {"fc1.weight": True, "fc2.weight": True, "fc3.weight": False}
+    top, low = fair["fc3.weight"], bold["fc3.weight"]  # of one bisection: the middle between both ends
+    assert low < top
+    assert epsilon(0.35, "parallel") == epsilon(1.0, "parallel")
+    least = 2 * (top - low) / 0.65  # sqrt(gamma) of the trained weights' own error
+    assert 0 < least < 2 * top
+    assert epsilon(0.7)["fc3.weight"] == pytest.approx(top - 0.3 * least / 2, rel=1e-9)
+    with pytest.raises(ValueError, match=r"^risk=-1.0 must be"):
+        epsilon(-1.0)
 
 
 def test_convolutions_by_conjugate_gradients_keep_their_biases() -> None:

@@ -14,9 +14,11 @@ and everything begins at 0.
 
 X, Y, V and eps are divided by 0.3 sqrt(max X'X) first. W2 is returned: it is exactly sparse. The regularised form of
 2017 replaces the ball by (1 / lam) sum over O of ((X U) - Y)^2: then W1 in O is (Z + t Y) / (1 + t), t = 2 / (lam rho).
+With over-relaxation a, W3 and the multipliers see a W1 + (1 - a) X W3 and a W2 + (1 - a) W3, W3 that of the last step.
 
 Ref      Aghasi, Abdi, Nguyen, Romberg 2017 and 2020; steps, scaling and constants after the authors' code.
-Departs  The regularised form runs on the same three copies, without over-relaxation.
+Departs  The regularised form runs on the same three copies, for all neurons at once; the authors' runs a general
+         quadratic program for each.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from l0ref.errors import ArgumentError
 from l0ref.layerwise.operator import Unrolled
 from l0ref.validate import Array, choose, count, positive
 
@@ -45,14 +48,15 @@ class Trimmed:
 
 def trim(
     X: Array | Unrolled, Y: Array, *, active: Mask, ceiling: Array, epsilon: float | None = None,
-    lam: float | None = None, rho: float = 100.0, iterations: int = 500, tolerance: float = 5e-9,
-    solver: str = "direct",
+    lam: float | None = None, rho: float = 100.0, relaxation: float = 1.0, iterations: int = 500,
+    tolerance: float = 5e-9, solver: str = "direct",
 ) -> Trimmed:  # fmt: skip
     """Return the sparse U; see the text of the module.
 
     active, ceiling     O (P, M), and V (P, M), read outside of O
     epsilon, lam        the radius of the ball, or the weight of the regularised form: one of the two
     rho, iterations     100 and 300 to 500 in the authors' experiments
+    relaxation          a, 1 to below 2; 1.8 in the authors' code of 2017, with rho = 5 and lam = 4
     tolerance           stop when W3 moves less than this, times its size N M
     solver              of W3: "direct", or "cg", ten steps of conjugate gradients that need no X'X; always "cg" for a
                         convolution as an operator, which has no bias: take it off Y and V
@@ -62,6 +66,8 @@ def trim(
     scale = 0.3 * float(np.sqrt(squares.max(initial=0.0))) or 1.0
     y, v = Y / scale, ceiling / scale
     fit = _ball(active, y, v, (epsilon or 0.0) / scale) if lam is None else _pull(active, y, v, lam / scale**2, rho)
+    if not 1 <= relaxation < 2:
+        raise ArgumentError(f"relaxation={relaxation!r} must lie in [1, 2): 1 is none, 1.8 the authors' choice of 2017")
     solve = _solver(a, scale, choose("solver", solver, SOLVERS))
     w3 = w2 = u2 = np.zeros((len(squares), y.shape[1]))
     xw, u1 = np.zeros(y.shape), np.zeros(y.shape)
@@ -69,9 +75,10 @@ def trim(
     for _ in range(count("iterations", iterations, least=1)):
         w1 = fit(xw - u1)
         w2 = _soft(w3 - u2, 1 / positive("rho", rho))
-        before, w3 = w3, solve(a.adjoint(w1 + u1) / scale + w2 + u2)
+        far1, far2 = (relaxation * w + (1 - relaxation) * last for w, last in ((w1, xw), (w2, w3)))
+        before, w3 = w3, solve(a.adjoint(far1 + u1) / scale + far2 + u2)
         xw = a(w3) / scale
-        u1, u2 = u1 + w1 - xw, u2 + w2 - w3
+        u1, u2 = u1 + far1 - xw, u2 + far2 - w3
         residuals.append((float(np.linalg.norm(w1 - xw)) + float(np.linalg.norm(w2 - w3))) / size)
         if np.linalg.norm(w3 - before) < tolerance * w3.size:
             break

@@ -44,7 +44,8 @@ FAR = 1e3  # the regularised form is bisected between lam / FAR and lam * FAR
 def net_trim(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     samples: int = 1000, scheme: str = "cascade", gamma: float = 1.1, rho: float = 100.0, iterations: int = 300,
-    searches: int = 6, lam: float = 0.0, refit: bool = False, solver: str = "direct", budget: Budget = "magnitude",
+    searches: int = 6, lam: float = 0.0, relaxation: float = 1.0, risk: float = 1.0, refit: bool = False,
+    solver: str = "direct", budget: Budget = "magnitude",
 ) -> Pruned:  # fmt: skip
     """Trim every layer to as many weights as `budget` leaves it; see the text of the module.
 
@@ -52,7 +53,10 @@ def net_trim(
     samples     of the training set, drawn with `seed`
     scheme      "cascade" or "parallel"
     gamma       slack of the cascade's smallest eps, 1 or more
-    rho, iterations, solver   of `layerwise.trim`; "cg" sees a convolution as an operator and leaves its bias as it was
+    risk        multiplies the smallest eps of the last layer in a cascade; below 1 the trained weights need not fit any
+                more. The authors' spirals have 0.35
+    rho, iterations, relaxation, solver   of `layerwise.trim`; "cg" sees a convolution as an operator and leaves its
+                bias as it was
     searches    bisections of eps in each layer, between that of the trained weights and ||Y||
     lam         if above 0, the regularised form of 2017 with this weight, which is bisected instead of eps
     refit       least squares on the support afterwards
@@ -64,13 +68,17 @@ def net_trim(
     plan = budget_plan(model, few.x, amount=amount, scope=scope, min_keep=min_keep, budget=budget)
     count("searches", searches, least=1)
     search: dict[str, Any] = {"gamma": positive("gamma", gamma), "lam": nonnegative("lam", lam), "searches": searches}
-    search |= {"rho": rho, "iterations": iterations, "solver": solver}
+    search |= {"rho": rho, "iterations": iterations, "relaxation": relaxation, "solver": solver}
+    last = model.weights[-1] if positive("risk", risk) and scheme == "cascade" else ""
     record: dict[str, dict[str, float]] = {name: {} for name in ("epsilon", "nonzeros", "residual", "error")}
     found = model
     for place, key in enumerate(model.weights):
         now, slack = (found if scheme == "cascade" else model), scheme == "cascade" and place > 0
         layers = [_Layer(model, now, key, few.x, group, slack=slack) for group, _ in groups_of(layer_of(model, key))]
-        trimmed = [layer.searched(int(plan[key][layer.rows].sum()), **search) for layer in layers]
+        trimmed = [
+            layer.searched(int(plan[key][layer.rows].sum()), risk=risk if key == last else 1.0, **search)
+            for layer in layers
+        ]
         record["epsilon"][key] = float(np.linalg.norm([epsilon for _, epsilon, _ in trimmed]))
         record["residual"][key] = max(residual for _, _, residual in trimmed)
         inner = np.concatenate([u[: layer.x.shape[1]].T for layer, (u, _, _) in zip(layers, trimmed, strict=True)])
@@ -131,14 +139,15 @@ class _Layer:
         return Unrolled(Operator(one, np.concatenate(entering).astype(np.float64))), self.trained
 
     def searched(
-        self, keep: int, *, gamma: float, lam: float, searches: int, solver: str, **options: Any
+        self, keep: int, *, gamma: float, risk: float, lam: float, searches: int, solver: str, **options: Any
     ) -> tuple[Array, float, float]:
         """Return, of all U that were tried, the one with about `keep` non-zeros, its eps or lam, its residual.
 
         The last row of U is the bias.
         """
         a, offset = self.program(choose("solver", solver, SOLVERS))
-        low, high = (lam / FAR, lam * FAR) if lam else (np.sqrt(gamma) * self.least, np.sqrt(gamma) * self.most)
+        root = np.sqrt(gamma)
+        low, high = (lam / FAR, lam * FAR) if lam else (root * risk * self.least, root * self.most)
         shape = (self.x.shape[1] + int(self.has_bias), self.z.shape[1])
         best: tuple[float, Array, float, float] = (np.inf, np.zeros(shape), 0.0, 0.0)
         options |= {"active": self.active, "ceiling": self.ceiling - offset, "solver": solver}
