@@ -459,6 +459,10 @@ def test_messages_of_the_builders() -> None:
         nn.Model.init((nn.Residual("r", (nn.Linear("f", 3, 4),)),), input_shape=(3,), seed=0)
     with pytest.raises(TypeError, match="layer 'Linear' is already registered"):
         type("Linear", (nn.Layer,), {})
+    for one in ((3, 4, 4), (5,)):  # a sample without the batch axis
+        net = nn.Model.init((nn.ReLU("r"),), input_shape=one, seed=0)
+        with pytest.raises(ShapeError, match=r"^x has shape .* with N samples; give one sample as x\[None\]$"):
+            net.logits(np.zeros(one, np.float32))
 
 
 @pytest.mark.parametrize(

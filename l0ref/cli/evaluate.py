@@ -102,6 +102,8 @@ def model_file(result: Path) -> Path:
     for name in (COMPACT, MODEL):
         if (result / name).is_file():
             return result / name
+    if result.suffix and not result.exists():
+        raise ConfigError(f"result={str(result)!r} is not there; pass a model file, or what compress --out wrote")
     told = f"result={str(result)!r} holds neither {COMPACT} nor {MODEL}"
     for what, pattern in (("several seeds", "seed-*"), ("an unfinished job", PARTIAL), ("an unfinished job", DENSE)):
         if found := sorted(result.glob(pattern)):

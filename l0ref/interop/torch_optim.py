@@ -13,10 +13,10 @@ import numpy as np
 from l0ref.errors import ArgumentError
 from l0ref.interop.extras import need_torch
 from l0ref.interop.torch_arrays import Held, numpy, parameters
-from l0ref.interop.torch_side import torch_optimizer_like
+from l0ref.interop.torch_side import SETTINGS, torch_optimizer_like
 from l0ref.interop.torch_write import tensor
 from l0ref.masks import masked
-from l0ref.optim import SGD, Adam, AdamW, Elementwise, State
+from l0ref.optim import SGD, Adam, Elementwise, State
 from l0ref.optim.base import check
 
 SLOTS = {SGD: {"v": "momentum_buffer"}, Adam: {"m": "exp_avg", "v": "exp_avg_sq"}}
@@ -36,7 +36,7 @@ def optimizer_from_torch(theirs: Any, module: Any) -> tuple[Elementwise, State]:
     torch = need_torch()
     held = tuple(parameters(module))
     kind = type(theirs)
-    if kind not in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
+    if kind not in (getattr(torch.optim, each.__name__) for each in SETTINGS):
         raise ArgumentError(
             f"theirs is a {kind.__name__}, which l0ref does not have; use torch.optim.SGD, Adam or AdamW"
         )
@@ -55,13 +55,8 @@ def optimizer_from_torch(theirs: Any, module: Any) -> tuple[Elementwise, State]:
         if told.get(option, only) != only:
             what = REMEDY.get(option, f"build it with {option}={only!r}")
             raise ArgumentError(f"theirs has {option}={told[option]!r}, which l0ref's {kind.__name__} lacks; {what}")
-    lr = float(told["lr"])
-    if kind is torch.optim.SGD:
-        ours: Elementwise = SGD(lr=lr, momentum=told["momentum"], nesterov=told["nesterov"])
-    elif kind is torch.optim.AdamW:
-        ours = AdamW(lr=lr, betas=told["betas"], eps=told["eps"], weight_decay=told["weight_decay"])
-    else:
-        ours = Adam(lr=lr, betas=told["betas"], eps=told["eps"])
+    found = next(each for each in SETTINGS if each.__name__ == kind.__name__)
+    ours: Elementwise = found(lr=float(told["lr"]), **{name: told[name] for name in SETTINGS[found]})
     return ours, State(_steps(theirs, held), _slots(ours, theirs, held))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -188,14 +189,16 @@ def one_number(name: str, function: Callable[..., Any], *args: Any) -> Any:
     return value.reshape(()).double()
 
 
+# The optimisers of both sides, which have one name, and their settings beside the learning rate; a subclass first.
+SETTINGS: dict[type[Any], tuple[str, ...]] = {
+    SGD: ("momentum", "nesterov"), AdamW: ("betas", "eps", "weight_decay"), Adam: ("betas", "eps"),
+}  # fmt: skip
+
+
 def torch_optimizer_like(optimizer: Optimizer, lr: float) -> Callable[[Any], Any]:
     """Return a function that makes the optimiser of torch.optim with the settings of ours."""
-    theirs = need_torch().optim
-    match optimizer:
-        case SGD(momentum=momentum, nesterov=nesterov):
-            return lambda params: theirs.SGD(params, lr=lr, momentum=momentum, nesterov=nesterov)
-        case AdamW(betas=betas, eps=eps, weight_decay=decay):
-            return lambda params: theirs.AdamW(params, lr=lr, betas=betas, eps=eps, weight_decay=decay)
-        case Adam(betas=betas, eps=eps):
-            return lambda params: theirs.Adam(params, lr=lr, betas=betas, eps=eps)
+    for kind, names in SETTINGS.items():
+        if isinstance(optimizer, kind):
+            make = getattr(need_torch().optim, kind.__name__)
+            return partial(make, lr=lr, **{name: getattr(optimizer, name) for name in names})
     raise ArgumentError(f"optimizer={optimizer!r} has no counterpart in torch.optim; pass torch_optimizer")

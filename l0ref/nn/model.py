@@ -176,6 +176,7 @@ class Model:
             expected = ", ".join(("N", *map(str, self.input_shape)))
             sizes = ", ".join(map(str, (-1, *self.input_shape)))
             remedy = f"; use .reshape({sizes})" if x.ndim and x.size == len(x) * prod(self.input_shape) else ""
+            remedy = f"; give one sample as {name}[None]" if x.shape == self.input_shape else remedy
             raise ShapeError(f"{name} has shape {x.shape}, expected ({expected}) with N samples{remedy}")
 
     def logits(self, x: Array, *, batch_size: int = 256) -> Array:
