@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,12 @@ def problem(rng: np.random.Generator, form: str, *, p: int, n: int = 40) -> Neur
     X = rng.standard_normal((n, p)) @ (np.eye(p) + 0.3 * rng.standard_normal((p, p)))
     y = X @ rng.standard_normal(p) + 0.3 * rng.standard_normal(n)
     return Neuron.of(X, y if form == "linear" else np.maximum(y, 0.0), gamma=10.0, form=form)
+
+
+@pytest.fixture(autouse=True)
+def splits_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No part of a tree is tried as a whole: problems of these sizes would be no tree at all."""
+    monkeypatch.setattr("l0ref.layerwise.branch_and_bound.LEAVES", 1)
 
 
 def values(neuron: Neuron, k: int, held: tuple[int, ...] = ()) -> dict[tuple[int, ...], float]:
@@ -70,6 +77,23 @@ def test_with_nothing_to_choose_the_bound_is_the_value(form: str, rng: np.random
     bounds = Relu(neuron)
     found = bounds.bound(Groups.start(bounds.split), support, np.zeros(6, bool), 4, steps=200, enough=np.inf)
     assert neuron.value(support).c * (0.95 if form == "hard" else 1 - 1e-6) < found <= neuron.value(support).c
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("leaves", [2, 30, 400])
+def test_few_supports_are_all_tried(form: str, leaves: int, rng: np.random.Generator, monkeypatch: Any) -> None:
+    """The proof is the same, with fewer nodes; with none where the whole tree is small."""
+    for _ in range(3):
+        neuron = problem(rng, form, p=10)
+        split = prove(neuron, 4)
+        with monkeypatch.context() as patch:
+            patch.setattr("l0ref.layerwise.branch_and_bound.LEAVES", leaves)
+            tried = prove(neuron, 4)
+        assert tried.proven
+        assert tried.upper == split.upper == pytest.approx(min(values(neuron, 4).values()), rel=1e-9)
+        assert tried.upper * (1 - 2e-6) <= tried.lower <= tried.upper
+        assert (tried.nodes == 0) == (leaves == 400)
+        assert tried.nodes <= split.nodes
 
 
 @pytest.mark.parametrize("form", ["soft", "hard"])

@@ -1,12 +1,15 @@
 """How good is a support? Branch and bound: a bound below, the best support found above, until they meet or time ends.
 
-The node of smallest bound is split at the input that the relaxation is least sure of: once forced in, once out. What
-`certify` returns is true whenever it stops, at the limit or at Ctrl-C: a node in hand stays in the bound.
+The node of smallest bound is split at the input that the relaxation is least sure of: once forced in, once out. Where
+few supports are left, all are tried. What `certify` returns is true whenever it stops, at the limit or at Ctrl-C: a
+node in hand stays in the bound.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
+import math
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -24,6 +27,7 @@ from l0ref.validate import Array, choose, positive
 GAP = 1e-6  # part of the best f by which a bound may stay below it and count as a proof
 STEPS, FIRST_STEPS = 25, 200  # systems of a node, and of the first one
 KICKS = 100  # for the first incumbent
+LEAVES = 400  # supports in a part of the tree up to which all of them are tried: cheaper than to bound and split it
 EVERY = 1.0  # seconds between two lines of progress
 
 
@@ -211,10 +215,12 @@ class Search:
     def _meet(
         self, forced: NDArray[np.bool_], free: NDArray[np.bool_], g: Groups, above: float, steps: int = STEPS
     ) -> None:
-        """Take up a part of the tree: try it if nothing is left to choose, else bound it, and open or close it."""
-        room = self.k - int(forced.sum())
-        if room == 0 or int(free.sum()) <= room:
-            self._try(forced, np.flatnonzero(free) if room else np.zeros(0, np.intp))
+        """Take up a part of the tree: try all of it if that is little, else bound it, and open or close it."""
+        names = np.flatnonzero(free)
+        room = min(self.k - int(forced.sum()), names.size)
+        if math.comb(names.size, room) <= LEAVES:
+            for more in itertools.combinations(names, room):
+                self._try(forced, np.array(more, np.intp))
             self.made += 1
             return
         bound = max(above, self.problem.bound(g, forced, free, self.k, steps=steps, enough=self.cut))
