@@ -102,6 +102,27 @@ def test_each_pooling_goes_out_and_back(name, rng):
     close(evaluated(proto, x), model.logits(x), np.float32)
 
 
+BEYOND = {"kernel_size": (2, 1), "stride": (2, 4), "ceil_mode": True}  # over (7, 6): a row more, and no column more
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.MaxPool2d("p", **BEYOND), nn.AvgPool2d("p", **BEYOND), nn.AvgPool2d("p", **BEYOND, padding=(1, 0))]
+)
+def test_windows_that_onnx_would_count_are_written_as_padding(layer, rng):
+    model = network(layer, dtype=np.float32)
+    proto, x = to_onnx(model), rng.standard_normal((3, 1, 8, 7)).astype(np.float32)
+    for found in (timed(proto, x), evaluated(proto, x), from_onnx(proto).logits(x)):
+        close(found, model.logits(x), np.float32)
+
+
+def test_counted_padding_beside_them_is_refused():
+    layer = nn.AvgPool2d("p", (3, 1), stride=(7, 4), padding=(1, 0), ceil_mode=True)
+    with pytest.raises(
+        ArgumentError, match=r"^architecture has 'p', with ceil_mode beside padding that is counted, .*;"
+    ):
+        to_onnx(network(layer))
+
+
 @pytest.mark.parametrize(("low", "high"), [(None, 0.5), (-0.1, None), (0.0, 6.0)])
 def test_bounds_of_one_side_go_out_and_back(low, high, rng):
     model = nn.Model.init((nn.Clip("a", low, high), nn.Linear("fc", 5, 2)), input_shape=(5,), seed=0)

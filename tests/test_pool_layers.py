@@ -178,6 +178,8 @@ def test_shrunk_and_compact_networks_answer_alike(name: str, rng: np.random.Gene
         (lambda: MAX("p", 2, ceil_mode=1), ArgumentError, "ceil_mode=1 must be True or False"),  # type: ignore[arg-type]
         (lambda: MEAN("p", 2, count_include_pad=None), ArgumentError, "count_include_pad=None must be True or False"),  # type: ignore[arg-type]
         (lambda: network(MAX("p", 2, padding=2)), ArgumentError, "layer 'p' (MaxPool2d): padding=2 is more than half"),
+        (lambda: MAX("p", (3, 1), padding=1).output_shape(IMAGE), ArgumentError, "use at most (1, 0)"),
+        (lambda: MAX("p", 1, padding=((0, 1), (0, 0))).output_shape(IMAGE), ArgumentError, "miss the image; use less"),
         (
             lambda: MEAN("p", 2, padding=((3, 0), (0, 0))).output_shape(IMAGE), ArgumentError,
             "layer 'p' (AvgPool2d): padding=((3, 0), (0, 0)) lets a window of kernel_size=2 miss the image",

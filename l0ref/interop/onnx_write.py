@@ -155,11 +155,10 @@ def _pool(layer: nn.MaxPool2d | nn.AvgPool2d, shape: Shape) -> dict[str, Any]:
         sizes = zip(image, edges_of(layer.padding), windows.span, windows.stride, strict=True)
         inferred = tuple(1 - (span - n - sum(edge)) // stride for n, edge, span, stride in sizes)
         found["ceil_mode"] = int(inferred == windows.grid(image))
-        if not found["ceil_mode"]:
-            (top, left), (below, beside) = windows.padding, windows.beyond
+        (top, left), (below, beside) = windows.padding, windows.beyond
+        if not found["ceil_mode"] and found["pads"] != (reached := [top, left, top + below, left + beside]):
             if found.get("count_include_pad") and any(found["pads"]):
                 told = "ceil_mode beside padding that is counted, and windows that begin beyond the image"
                 raise ArgumentError(f"architecture has {layer.name!r}, with {told}, which ONNX lacks; pad evenly")
-            found |= {"pads": [top, left, top + below, left + beside]}
-            found |= {"count_include_pad": 0} if isinstance(layer, nn.AvgPool2d) else {}
+            found |= {"pads": reached, **({"count_include_pad": 0} if isinstance(layer, nn.AvgPool2d) else {})}
     return found

@@ -16,7 +16,8 @@ from l0ref.interop.torch_side import TorchSide, one_number
 from l0ref.interop.torch_write import tensor
 from l0ref.nn import Model
 from l0ref.penalty import Penalty, Pull
-from l0ref.testing.penalty_findings import Evidence, findings
+from l0ref.testing.penalty_findings import findings
+from l0ref.testing.penalty_forms import Evidence
 from l0ref.validate import Array
 
 MOVE = 0.3  # standard deviation of the noise added to every parameter for the second stage

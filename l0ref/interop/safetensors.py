@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from l0ref.interop.extras import need
 from l0ref.nn import Model
 from l0ref.validate import Array
 
+Result = TypeVar("Result")
 KEY, SUM = "l0ref", "sha256"
 MAX_FILE = 2**32
 
@@ -47,22 +48,18 @@ def save_safetensors(path: str | os.PathLike[str], model: Model, *, preparation:
 
 def load_safetensors(path: str | os.PathLike[str]) -> Model:
     """Read a model that `save_safetensors` wrote; refuse another checksum, and a file without a configuration."""
-    name = f"path={os.fspath(path)!r}"
-    arrays, manifest = _checked(path, name)
-    try:
-        return rebuilt(manifest, arrays)
-    except UNSOUND as error:
-        raise CheckpointError(f"{name} is not a sound model: {error}; restore it from a copy you trust") from None
+    return _checked(path, lambda arrays, manifest: rebuilt(manifest, arrays))
 
 
 def safetensors_preparation(path: str | os.PathLike[str]) -> Preparation | None:
     """Return what raw arrays go through before the network of a file; None where the file does not say."""
-    told = _checked(path, f"path={os.fspath(path)!r}")[1].get("preparation")
+    told = _checked(path, lambda _, manifest: manifest.get("preparation"))
     return None if told is None else Preparation.from_json(told)
 
 
-def _checked(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Arrays and manifest of a file that has the checksum it states."""
+def _checked(path: str | os.PathLike[str], made: Callable[[dict[str, Array], dict[str, Any]], Result]) -> Result:
+    """What is made of arrays and manifest of a file that has the checksum it states."""
+    name = f"path={os.fspath(path)!r}"
     arrays, told = _read(read_file(path, name=name, max_bytes=MAX_FILE), name)
     if KEY not in told:
         raise CheckpointError(
@@ -71,7 +68,7 @@ def _checked(path: str | os.PathLike[str], name: str) -> tuple[dict[str, Array],
     if told.get(SUM) != checksum(arrays, told[KEY]):
         raise CheckpointError(f"{name} has another sha256 than it states; restore it from a copy you trust")
     try:
-        return arrays, dict(read_json(told[KEY].encode()))
+        return made(arrays, dict(read_json(told[KEY].encode())))
     except UNSOUND as error:
         raise CheckpointError(f"{name} is not a sound model: {error}; restore it from a copy you trust") from None
 

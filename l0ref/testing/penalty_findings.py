@@ -8,48 +8,15 @@ a mistake and its correction; several mistakes may be named.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from l0ref.penalty import Penalty
 from l0ref.surrogates import Laplace
-from l0ref.testing.penalty_forms import FITS, Fit, fit, forms
+from l0ref.testing.penalty_forms import FITS, Evidence, Fit, fit, forms
 from l0ref.testing.price_patterns import best, l0_patterns, l2_patterns, named
 from l0ref.validate import Array
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A penalty function of PyTorch at one point.
-
-    factors, kinds    layer weights C_l and kinds of our weight arrays
-    strength, batch   factor of the l0 term, number of samples
-    ours              all parameters, with pruned entries 0
-    whole, keep       the underlying tensors, pruned entries included, and their masks (None: not pruned)
-    value, gradients  of the function; None where it does not depend on an array
-    """
-
-    factors: Mapping[str, float]
-    kinds: Mapping[str, str]
-    strength: float
-    batch: int
-    ours: Mapping[str, Array]
-    whole: Mapping[str, Array]
-    keep: Mapping[str, Array | None]
-    value: float
-    gradients: Mapping[str, Array | None]
-
-    def kept(self, key: str, a: Array) -> Array:
-        """The entries of `a` that are not pruned, flat."""
-        keep = self.keep[key]
-        return a.ravel() if keep is None else a[keep]
-
-    def gradient(self, key: str) -> Array:
-        """The gradient of one array; zeros where there is none."""
-        g = self.gradients[key]
-        return np.zeros_like(self.ours[key]) if g is None else g
 
 
 def findings(penalty: Penalty, here: Evidence, moved: Evidence) -> list[str]:

@@ -19,6 +19,38 @@ NOTHING = 1e-9  # share of the largest gradient below which a term is absent
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """A penalty function of PyTorch at one point.
+
+    factors, kinds    layer weights C_l and kinds of our weight arrays
+    strength, batch   factor of the l0 term, number of samples
+    ours              all parameters, with pruned entries 0
+    whole, keep       the underlying tensors, pruned entries included, and their masks (None: not pruned)
+    value, gradients  of the function; None where it does not depend on an array
+    """
+
+    factors: Mapping[str, float]
+    kinds: Mapping[str, str]
+    strength: float
+    batch: int
+    ours: Mapping[str, Array]
+    whole: Mapping[str, Array]
+    keep: Mapping[str, Array | None]
+    value: float
+    gradients: Mapping[str, Array | None]
+
+    def kept(self, key: str, a: Array) -> Array:
+        """The entries of `a` that are not pruned, flat."""
+        keep = self.keep[key]
+        return a.ravel() if keep is None else a[keep]
+
+    def gradient(self, key: str) -> Array:
+        """The gradient of one array; zeros where there is none."""
+        g = self.gradients[key]
+        return np.zeros_like(self.ours[key]) if g is None else g
+
+
+@dataclass(frozen=True)
 class Form:
     """A function phi of a weight: the sentence that reports it ("" for the right one), its values and its slopes."""
 

@@ -5,27 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from l0ref.penalty import GROUPS, LAYER_WEIGHTS, Penalty, layer_factors
-from l0ref.validate import Array
+from l0ref.testing.penalty_forms import Evidence
 
 SAME = 1e-6  # relative difference of two equal prices
 
 Prices = Mapping[str, float]
-
-
-class Weights(Protocol):
-    """The part of the evidence that the patterns read."""
-
-    @property
-    def factors(self) -> Prices: ...
-    @property
-    def kinds(self) -> Mapping[str, str]: ...
-    @property
-    def ours(self) -> Mapping[str, Array]: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +25,7 @@ class Pattern:
     norm: bool = False
 
 
-def l0_patterns(penalty: Penalty, seen: Weights, price: float) -> list[Pattern]:
+def l0_patterns(penalty: Penalty, seen: Evidence, price: float) -> list[Pattern]:
     """Prices of the l0 term: C_l alpha first, then other layer weights."""
     sizes = {key: seen.ours[key].size for key in seen.factors}
     base = price or 1.0
@@ -76,7 +64,7 @@ def l0_patterns(penalty: Penalty, seen: Weights, price: float) -> list[Pattern]:
     return found
 
 
-def l2_patterns(penalty: Penalty, seen: Weights) -> list[Pattern]:
+def l2_patterns(penalty: Penalty, seen: Evidence) -> list[Pattern]:
     """Prices of the l2 term: l2 for every layer first."""
     base = penalty.l2 or 1.0
     squares = {key: float((seen.ours[key] ** 2).sum()) for key in seen.factors}
