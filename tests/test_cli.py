@@ -24,7 +24,7 @@ from l0ref.data import Splits, load
 from l0ref.errors import ConfigError, Diverged
 from l0ref.nn import MODELS, Model
 from l0ref.penalty import Penalty
-from l0ref.pruning import Cut, Recipe
+from l0ref.pruning import Cut, Recipe, StagedCuts
 from l0ref.schedules import Constant, Cosine, LinearWarmup, ReduceOnPlateau
 from l0ref.surrogates import GemanMcClure
 
@@ -179,6 +179,9 @@ def test_every_setting_reaches_the_job() -> None:
     assert job.cut == Cut(threshold=0.4, scope="layer", min_keep=5, method="random")
     assert job.finetune == Recipe(7, optimizer=optim.AdamW(lr=0.9), penalty=Penalty(l2=0.2), **common)
     assert job.gradual is None
+    own = build_job(dataclasses.replace(settings, finetune_lr_final=0.4, threshold=None, stages=(2.0, 4.0)))
+    assert (own.train, own.finetune) == (job.train, dataclasses.replace(job.finetune, schedule=Cosine(final=0.4)))
+    assert own.stages == StagedCuts((2.0, 4.0), 10, penalty)
     other = dataclasses.replace(
         settings, threshold=None, amount=0.5, gradual=4, finetune_penalty="l0+l2", schedule="reduce_on_plateau"
     )

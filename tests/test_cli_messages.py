@@ -16,7 +16,7 @@ from l0ref.errors import ConfigError
 
 NUMBERS = {f.name for f in dataclasses.fields(Settings) if str(f.type) in ("int", "float", "float | None")}
 NEVER_WRONG = {"threshold": ("-1",)}  # removes nothing
-ABOVE = {"warmup": "1.5", "lr_final": "1.5", "amount": "1.5", "momentum": "1.5"}
+ABOVE = dict.fromkeys(("warmup", "lr_final", "finetune_lr_final", "amount", "momentum"), "1.5")
 
 
 @pytest.fixture(autouse=True)

@@ -24,13 +24,16 @@ COMPRESS, COMPARE = ["compress", "--quiet", "--out", "x"], ["compare", "--quiet"
 FLAGS: list[tuple[list[str], str, str, str]] = [
     *((COMPRESS, flag, value, FLOAT)
       for flag in ("--alpha", "--beta", "--l2", "--warmup", "--threshold", "--tolerance", "--lr", "--momentum",
-                   "--finetune-lr", "--lr-final", "--control-l1", "--control-l2") for value in ("abc", "")),
+                   "--finetune-lr", "--lr-final", "--finetune-lr-final", "--control-l1", "--control-l2")
+      for value in ("abc", "")),
     *((COMPRESS, flag, value, INT)
       for flag in ("--validation", "--rounds", "--gradual", "--epochs", "--finetune-epochs", "--batch-size", "--seed",
                    "--seeds", "--min-keep") for value in ("1.5", "abc")),
     *((COMPRESS, flag, str(2**63), rf"{flag}: '{2**63}' is too large; give at most {2**63 - 1}")
       for flag in ("--epochs", "--seed", "--batch-size")),
     (COMPRESS, "--epochs", "9" * 5000, r"--epochs: '9{40}' must be a whole number, as 20 is"),
+    ([*COMPRESS, "--schedule", "constant"], "--finetune-lr-final", "0.1",
+     r"finetune_lr_final=0.1 is about a cosine, not schedule='constant'; leave one of them out"),
     (COMPRESS, "--seeds", "0", r"seeds=0 must be at least 1"),
     (COMPRESS, "--seeds", "1000000", r"seeds=1000000 must be at most 10000"),
     (COMPRESS, "--curve", "2,2", r"curve has 2.0 twice; give each once"),

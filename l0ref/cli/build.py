@@ -71,16 +71,17 @@ def build_job(settings: Settings) -> Job:
     """Return recipes and cut; refuse a setting out of range."""
     check_ranges(settings)
     penalty = build_penalty(settings)
-    after = choose("finetune_penalty", settings.finetune_penalty, ("none", "l2", "l0+l2"))
-    tuning = {"none": Penalty(), "l2": Penalty(l2=settings.l2), "l0+l2": penalty}[after]
-    options = {"final": settings.lr_final} if settings.schedule == "cosine" else {}
-    schedule = schedules.by_name(settings.schedule, **options)
+    pull = choose("finetune_penalty", settings.finetune_penalty, ("none", "l2", "l0+l2"))
+    tuning = {"none": Penalty(), "l2": Penalty(l2=settings.l2), "l0+l2": penalty}[pull]
+    schedule = _schedule(settings.schedule, settings.lr_final)
     warmup = schedules.LinearWarmup(settings.warmup) if settings.warmup else schedules.Constant()
     common: dict[str, Any] = {"batch_size": settings.batch_size, "schedule": schedule}
     if isinstance(schedule, schedules.ReduceOnPlateau):
         common["monitor"] = "val_acc1" if schedule.mode == "max" else "val_loss"
     optimizer = _optimizer(settings.optimizer, settings.lr, settings.momentum)
     tuner = _optimizer(settings.finetune_optimizer, settings.finetune_lr, settings.momentum)
+    last = settings.lr_final if settings.finetune_lr_final is None else settings.finetune_lr_final
+    after = common | {"schedule": _schedule(settings.schedule, last)}
     return Job(
         train=Recipe(settings.epochs, optimizer=optimizer, penalty=penalty, warmup=warmup, **common),
         cut=Cut(
@@ -92,7 +93,7 @@ def build_job(settings: Settings) -> Job:
             method=settings.method,
             options=method_options(settings.method, settings.method_options),
         ),
-        finetune=Recipe(settings.finetune_epochs, optimizer=tuner, penalty=tuning, **common),
+        finetune=Recipe(settings.finetune_epochs, optimizer=tuner, penalty=tuning, **after),
         gradual=Recipe(settings.gradual, optimizer=optimizer, penalty=penalty, **common) if settings.gradual else None,
         stages=StagedCuts(settings.stages, settings.stage_epochs, penalty) if settings.stages else None,
     )
@@ -116,8 +117,12 @@ def check_ranges(settings: Settings) -> None:
         nonnegative(name, getattr(settings, name))
     for name in ("lr", "finetune_lr"):
         positive(name, getattr(settings, name))
-    for name in ("warmup", "lr_final", "momentum"):
-        between(name, getattr(settings, name), 0.0, 1.0)
+    for name in ("warmup", "lr_final", "finetune_lr_final", "momentum"):
+        if (value := getattr(settings, name)) is not None:
+            between(name, value, 0.0, 1.0)
+    if settings.finetune_lr_final is not None and settings.schedule != "cosine":
+        told = f"finetune_lr_final={settings.finetune_lr_final!r} is about a cosine, not schedule={settings.schedule!r}"
+        raise ConfigError(f"{told}; leave one of them out")
     for name in settings.controls:
         choose("controls", name, CONTROLS)
     for name in ("controls", "curve"):
@@ -143,6 +148,10 @@ def check_stages(settings: Settings) -> None:
         raise ConfigError(f"{told} and {given[0]}={getattr(settings, given[0])!r} exclude each other; choose one")
     if settings.schedule == "reduce_on_plateau":
         raise ConfigError(f"schedule={settings.schedule!r} does not stretch over {told}; take another, as cosine")
+
+
+def _schedule(name: str, final: float) -> schedules.Schedule:
+    return schedules.by_name(name, **({"final": final} if name == "cosine" else {}))
 
 
 def _optimizer(name: str, lr: float, momentum: float) -> optim.Optimizer:

@@ -108,6 +108,9 @@ class Settings:
     finetune_lr: float = setting(1e-3, TRAINING, "learning rate after the cut")
     schedule: str = setting("cosine", TRAINING, "of the learning rate")
     lr_final: float = setting(0.01, TRAINING, "of the learning rate at the end of a cosine", metavar="SHARE")
+    finetune_lr_final: float | None = setting(
+        None, TRAINING, says="the same after the cut, over all stages; default that before the cut", metavar="SHARE"
+    )
     batch_size: int = setting(128, TRAINING)
     augment: str = setting(
         "", TRAINING, metavar="NAME",

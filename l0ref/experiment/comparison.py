@@ -131,7 +131,7 @@ def point(
     anything in, give a row that says so.
     """
     chosen, budget = METHODS[choose("method", method, METHODS)], finetune.epochs
-    options = {"epochs": max(budget // 2, 1)} if "epochs" in chosen.options else {}
+    options: dict[str, Any] = {"epochs": max(budget // 2, 1)} if "epochs" in chosen.options else {}
     row: Row = {"seed": seed, "method": method, "kind": chosen.kind, "ratio": float(ratio)}
     row["equal"] = choose("equal", equal, EQUAL)
 

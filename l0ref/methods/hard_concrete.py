@@ -30,7 +30,7 @@ import numpy as np
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
 from l0ref.data import Splits
-from l0ref.methods.registry import Pruned, method
+from l0ref.methods.registry import NO_FEED, Feed, Pruned, method
 from l0ref.methods.reparameterised import Priced, Reparameterised, unwrapped, wrapped
 from l0ref.nn import Conv2d, Linear, Model
 from l0ref.optim import Adam
@@ -93,8 +93,9 @@ def expected_l0(tensors: Mapping[str, Tensor], *, lam: float, behind: Mapping[st
 
 
 def gated(
-    model: Model, data: Splits, *, seed: int, by_unit: bool, epochs: int, lr: float, lam: float, drop_rate: float
-) -> tuple[Model, dict[str, Array], dict[str, Any]]:
+    model: Model, data: Splits, *, seed: int, by_unit: bool, epochs: int, lr: float, lam: float, drop_rate: float,
+    feed: Feed,
+) -> tuple[Model, dict[str, Array], dict[str, Any]]:  # fmt: skip
     """Train with gates; return the network with w z, log_alpha by weight array, and the record."""
     between("drop_rate", drop_rate, 0.01, 0.99)
     soft = wrapped(model, partial(_made, by_unit=by_unit, drop_rate=drop_rate, seed=seed))
@@ -103,7 +104,7 @@ def gated(
     penalty = Priced(value_of=partial(expected_l0, lam=nonnegative("lam", lam), behind=sizes), keys=keys)
     trained, _ = fit(
         soft, data.train, epochs=count("epochs", epochs), seed=seed, optimizer=Adam(lr=lr), penalty=penalty,
-        progress="none", phase="prune",
+        progress="none", phase="prune", **feed,
     )  # fmt: skip
     logs = {key: trained.params[key.removesuffix("weight") + "log_alpha"] for key in model.weights}
     gates = {key: gate(Tensor(log_alpha), None).data for key, log_alpha in logs.items()}
@@ -128,7 +129,7 @@ RECORDS = ("open", "expected", "log_alpha")
 )  # fmt: skip
 def hard_concrete(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
-    epochs: int = 10, lr: float = 1e-3, lam: float = 1e-5, drop_rate: float = 0.5,
+    epochs: int = 10, lr: float = 1e-3, lam: float = 1e-5, drop_rate: float = 0.5, feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
     """Train with a gate on every weight; then those with the smallest log_alpha go.
 
@@ -137,7 +138,7 @@ def hard_concrete(
     record      open: weights whose gate is not 0 in use; expected: the expected number of non-zeros; log_alpha
     """
     found, logs, record = gated(
-        model, data, seed=seed, by_unit=False, epochs=epochs, lr=lr, lam=lam, drop_rate=drop_rate
+        model, data, seed=seed, by_unit=False, epochs=epochs, lr=lr, lam=lam, drop_rate=drop_rate, feed=feed
     )
     return Pruned(prune_by(found, logs, amount=amount, scope=scope, min_keep=min_keep), record, epochs=epochs)
 
@@ -148,14 +149,14 @@ def hard_concrete(
 )  # fmt: skip
 def hard_concrete_units(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
-    epochs: int = 10, lr: float = 1e-3, lam: float = 1e-5, drop_rate: float = 0.5,
+    epochs: int = 10, lr: float = 1e-3, lam: float = 1e-5, drop_rate: float = 0.5, feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
     """Train with a gate on every unit; then those with the smallest log_alpha go, whole, and can be shrunk away.
 
     Options and record as in `hard_concrete`; layers that write one axis share the mean of their log_alpha.
     """
     found, logs, record = gated(
-        model, data, seed=seed, by_unit=True, epochs=epochs, lr=lr, lam=lam, drop_rate=drop_rate
+        model, data, seed=seed, by_unit=True, epochs=epochs, lr=lr, lam=lam, drop_rate=drop_rate, feed=feed
     )
     axes = coupled_axes(model)
     scores = {

@@ -36,7 +36,7 @@ import numpy as np
 from l0ref import ops
 from l0ref.autodiff.tensor import Tensor
 from l0ref.data import Splits
-from l0ref.methods.registry import Pruned, method
+from l0ref.methods.registry import NO_FEED, Feed, Pruned, method
 from l0ref.methods.reparameterised import Priced, Reparameterised, unwrapped, wrapped
 from l0ref.nn import Conv2d, Linear, Model
 from l0ref.optim import Adam
@@ -109,7 +109,7 @@ def regulariser(tensors: Mapping[str, Tensor], *, kind: str, lam: float, beta: f
 def learned_threshold(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     epochs: int = 10, lr: float = 1e-3, rate: float = 1.0, beta: float = 200.0, first: float = 0.01,
-    lam: float = 0.1, l2: float = 1e-5, regulariser_kind: str = "exp", asymmetric: bool = False,
+    lam: float = 0.1, l2: float = 1e-5, regulariser_kind: str = "exp", asymmetric: bool = False, feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
     """Train weights and thresholds together, then cut by |w| / t.
 
@@ -131,7 +131,7 @@ def learned_threshold(
     penalty = Priced(l2=l2, value_of=value, keys=keys)
     trained, _ = fit(
         soft, data.train, epochs=count("epochs", epochs), seed=seed, optimizer=Adam(lr=lr), penalty=penalty,
-        progress="none", after_step=stay_positive, phase="prune",
+        progress="none", after_step=stay_positive, phase="prune", **feed,
     )  # fmt: skip
     limits = {key: trained.params[key.removesuffix("weight") + "threshold"] * rate for key in model.weights}
     hard = unwrapped(model, trained, {})

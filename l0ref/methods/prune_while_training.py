@@ -28,7 +28,7 @@ from l0ref import metrics
 from l0ref.data import Dataset, Splits
 from l0ref.errors import ArgumentError
 from l0ref.masks.ranking import drop_count
-from l0ref.methods.registry import Pruned, calibration, method
+from l0ref.methods.registry import NO_FEED, Feed, Pruned, calibration, method
 from l0ref.nn import Model
 from l0ref.optim import SGD
 from l0ref.pruning.axes import coupled_axes
@@ -52,7 +52,7 @@ RETRAINING = 10  # epochs of fine-tuning that the paper compares with
 def prune_while_training(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     epochs: int = 10, lr: float = 0.05, start: int = 1, every: int = 1, stop: int | None = None,
-    shape: str = "cubic", criterion: str = "l1", samples: int = 500,
+    shape: str = "cubic", criterion: str = "l1", samples: int = 500, feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
     """Train, and remove units after some of the epochs; their arrays are cut at once.
 
@@ -72,13 +72,14 @@ def prune_while_training(
     shares = dict(zip(ends, event_shares(shape, len(ends), amount, model.size), strict=True))
     few = calibration(model, data, samples=samples, seed=seed)
     recipe = Recipe(epochs, optimizer=SGD(lr=positive("lr", lr), momentum=0.9), schedule=Cosine(final=0.01))
-    now, state = model, Trainer(recipe, model, data.train, seed, phase="prune").start()
+    now, state = model, Trainer(recipe, model, data.train, seed).start()
+    own: dict[str, Any] = {"phase": "prune", **feed}
     kept = {key: np.arange(p.size).reshape(p.shape) for key, p in (*model.params.items(), *model.buffers.items())}
     alive = {axis: np.arange(n) for axis, n in coupled_axes(model).sizes.items()}
     cost: list[float] = []
     units: dict[int, dict[str, Any]] = {}
     for end in [*ends, epochs]:
-        state = Trainer(dataclasses.replace(recipe, epochs=end), now, data.train, seed, phase="prune").run(state)
+        state = Trainer(dataclasses.replace(recipe, epochs=end), now, data.train, seed, **own).run(state)
         now = state.model(now)
         cost += [float(metrics.of(now)["flops"])] * (end - len(cost))
         if end in shares:

@@ -6,7 +6,7 @@
 kind    score       ranks single weights and masks the lowest; what stays keeps its value
         layerwise   solves a problem of each layer, and may change the weights that stay
         structured  removes whole units (neurons, filters); grain="unit"
-        training    removes while it trains
+        training    removes while it trains; takes `feed`, and trains on augmented samples or beside a teacher by it
 amount  a float is the fraction of all weights that is gone afterwards, an int the count, weights that were gone before
         included. A method of single weights meets it exactly: floor(amount n + 0.5) of n weights, or of each layer with
         scope="layer". A method of units removes at most that number: one unit more would be too many. Either way
@@ -25,6 +25,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ from l0ref.validate import Array, choose, count
 KINDS = ("score", "layerwise", "structured", "training")
 READS = ("weights", "activations", "gradients", "training")
 COMMON = ("asked", "removed", "metrics")  # what every record has
+Feed = Mapping[str, Any]  # arguments `batch` and `teacher` of `fit`, as far as the job has them
+NO_FEED: Feed = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Method:
     def options(self) -> dict[str, Any]:
         """Defaults of the keyword options, by name."""
         parameters = inspect.signature(self.function).parameters
-        return {k: p.default for k, p in parameters.items() if k not in ("model", "data", "amount", "seed")}
+        return {k: p.default for k, p in parameters.items() if k not in ("model", "data", "amount", "seed", "feed")}
 
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Refuse an option the method does not have."""
@@ -114,16 +117,21 @@ class Method:
             return sum(_drop(model, [key], amount, least, f" in layer {key!r}") for key in model.weights)
         return _drop(model, list(model.weights), amount, least, "")
 
-    def run(self, model: Model, data: Splits, *, amount: float, seed: int, **options: Any) -> Pruned:
+    def run(
+        self, model: Model, data: Splits, *, amount: float, seed: int, feed: Feed = NO_FEED, **options: Any
+    ) -> Pruned:
         """Check, prune, time and measure; `model` is not changed.
 
         data  needed by methods that read more than weights: its training set
+        feed  for methods that train: the arguments `batch` and `teacher` of `fit`; others have no training to feed
         """
         self.check_options(options)
         asked = self.check_budget(model, amount=amount, **options)
         if set(self.reads) != {"weights"}:
             check_calibration(model, data)
         start = clock()
+        if self.kind == "training":
+            options = {"feed": feed, **options}
         found = self.function(model, data, amount=amount, seed=count("seed", seed), **options)
         common = measured(found.model, asked).record
         return dataclasses.replace(found, record={**found.record, **common}, seconds=clock() - start)
@@ -152,9 +160,11 @@ def method(
         raise ArgumentError(f"name={name!r} is a method of {METHODS[name].paper} already; choose another name")
 
     def register(function: Callable[..., Pruned]) -> Callable[..., Pruned]:
-        for needed in ("amount", "seed", "scope", "min_keep"):
-            if needed not in inspect.signature(function).parameters:
-                raise ArgumentError(f"function of method={name!r} does not take {needed}; every method does")
+        takes = inspect.signature(function).parameters
+        for needed in ("amount", "seed", "scope", "min_keep", *(["feed"] if kind == "training" else [])):
+            if needed not in takes:
+                who = "that trains " if needed == "feed" else ""
+                raise ArgumentError(f"function of method={name!r} does not take {needed}; every method {who}does")
         METHODS[name] = Method(name, function, paper, kind, reads, grain, records, marks, random)
         return function
 

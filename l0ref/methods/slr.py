@@ -35,7 +35,7 @@ import numpy as np
 from l0ref import metrics
 from l0ref.data import Splits
 from l0ref.methods.consensus import RECORDS, Consensus, Relaxation, kept, projection
-from l0ref.methods.registry import Pruned, calibration, method
+from l0ref.methods.registry import NO_FEED, Feed, Pruned, calibration, method
 from l0ref.nn import Model
 from l0ref.optim import SGD
 from l0ref.schedules import Cosine
@@ -47,7 +47,7 @@ PAPER = "Zhou et al. 2023"
 
 def relaxed(
     model: Model, data: Splits, *, seed: int, how: Mapping[str, Any], epochs: int, lr: float, rho: float, samples: int,
-    **rule: Any,
+    feed: Feed, **rule: Any,
 ) -> Pruned:  # fmt: skip
     """Train by SLR or ADMM and cut at the end; `rule` are the settings of a `Relaxation`, `how` those of `kept`."""
     sample = calibration(model, data, samples=samples, seed=seed)
@@ -75,7 +75,7 @@ def relaxed(
     trained, history = fit(
         model, data.train, epochs=count("epochs", epochs, least=1), seed=seed, penalty=penalty, phase="prune",
         optimizer=SGD(lr=positive("lr", lr), momentum=0.5, nesterov=True), schedule=Cosine(final=0.01),
-        after_epoch=after_epoch, resumed=resumed, progress="none",
+        after_epoch=after_epoch, resumed=resumed, progress="none", **feed,
     )  # fmt: skip
     return Pruned(trained.replace(masks=kept(model, trained.params, **how)), dual.record, epochs=len(history))
 
@@ -86,7 +86,7 @@ def relaxed(
 def slr(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     structure: str = "element", epochs: int = 10, lr: float = 0.01, rho: float = 0.1, big_m: float = 300.0,
-    r: float = 0.1, step: float = 0.01, samples: int = 1000,
+    r: float = 0.1, step: float = 0.01, samples: int = 1000, feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
     """Train towards weights of which few are not 0, by surrogate Lagrangian relaxation; then cut.
 
@@ -99,17 +99,20 @@ def slr(
     """
     how = {"structure": structure, "amount": amount, "scope": scope, "min_keep": min_keep}
     rule = {"big_m": positive("big_m", big_m), "r": positive("r", r), "step": positive("step", step)}
-    return relaxed(model, data, seed=seed, how=how, epochs=epochs, lr=lr, rho=rho, samples=samples, **rule)
+    return relaxed(model, data, seed=seed, how=how, epochs=epochs, lr=lr, rho=rho, samples=samples, feed=feed, **rule)
 
 
 @method("admm", paper="control of slr", kind="training", reads=("weights", "training"), records=RECORDS, random=True)
 def admm(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     structure: str = "element", epochs: int = 10, lr: float = 0.01, rho: float = 0.1, samples: int = 1000,
+    feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
     """Train towards weights of which few are not 0, by the alternating direction method of multipliers; then cut.
 
     options and record as in `slr`; steps, alphas and conditions are empty
     """
     how = {"structure": structure, "amount": amount, "scope": scope, "min_keep": min_keep}
-    return relaxed(model, data, seed=seed, how=how, epochs=epochs, lr=lr, rho=rho, samples=samples, admm=True)
+    return relaxed(
+        model, data, seed=seed, how=how, epochs=epochs, lr=lr, rho=rho, samples=samples, feed=feed, admm=True
+    )

@@ -12,7 +12,7 @@ from l0ref import metrics
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError, ConfigError, LayerCollapse
 from l0ref.masks import largest_amount
-from l0ref.methods.registry import METHODS, Pruned, measured
+from l0ref.methods.registry import METHODS, NO_FEED, Feed, Pruned, measured
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune
 from l0ref.pruning.score import SCORES
@@ -80,15 +80,16 @@ class Cut:
             except (ArgumentError, LayerCollapse) as error:
                 raise ConfigError(f"{asked}{error}") from None
 
-    def apply(self, model: Model, data: Splits, *, seed: int) -> Pruned:
+    def apply(self, model: Model, data: Splits, *, seed: int, feed: Feed = NO_FEED) -> Pruned:
         """Return the model with the weights masked that this cut removes, unless a sweep took as many before.
 
         data  the method calibrates on its training set; a tolerance is measured on its validation set
+        feed  batch transform and teacher of methods that train
         """
         options = self._options()
 
         def pruned_by(amount: float) -> Pruned:
-            return METHODS[self.method].run(model, data, amount=amount, seed=seed, **options)
+            return METHODS[self.method].run(model, data, amount=amount, seed=seed, feed=feed, **options)
 
         if self.amount is not None:
             return pruned_by(self.amount)

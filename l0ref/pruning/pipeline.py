@@ -146,12 +146,13 @@ def prune_and_tune(
 ) -> Compressed:
     """Cut and fine-tune a trained network, once, in rounds or in `stages`; the last cut is the whole one."""
     rows, cuts = list(dense.rows), []
+    feed = {name: value for name, value in options.items() if name in ("batch", "teacher")}
     memory: Slots | None = None
     model, first_epoch = dense.stage.model, dense.epochs + 1
     pruning_seconds = tuning_seconds = 0.0
     for part in parts_of(cut, finetune, size=model.size, rounds=rounds, stages=stages):
         start = clock()
-        before, found = model, part.cut.apply(model, data, seed=seed)
+        before, found = model, part.cut.apply(model, data, seed=seed, feed=feed)
         masked = found.model
         swept = sweep(masked)
         pruned = _stage("pruned", swept.model, data, start)
