@@ -7,7 +7,7 @@ import pytest
 
 from l0ref.errors import ArgumentError
 from l0ref.layerwise import Quadratic, certify, solve
-from l0ref.layerwise.branch_and_bound import Search
+from l0ref.layerwise.branch_and_bound import Search, _Linear
 from l0ref.layerwise.perspective import Groups, Split, relax
 from tests.naive import layerwise as naive
 from tests.test_layerwise import instance
@@ -22,7 +22,7 @@ def best(X, y, k):
 @pytest.fixture(autouse=True)
 def splits_to_the_end(monkeypatch):
     """No part of a tree is tried as a whole: problems of these sizes would be no tree at all."""
-    monkeypatch.setattr("l0ref.layerwise.branch_and_bound.LEAVES", 1)
+    monkeypatch.setattr(_Linear, "leaves", 1)
 
 
 @pytest.mark.parametrize(("p", "k"), [(1, 0), (1, 1), (9, 0), (9, 1), (9, 3), (9, 5), (9, 8), (9, 9)])
@@ -78,6 +78,20 @@ def test_what_was_left_aside_stays_in_the_bound(rng, monkeypatch):
         assert found.lower <= right * (1 + 1e-9) <= found.upper * (1 + 2e-9)
         apart += found.upper > right * (1 + 1e-6)
     assert apart > 0  # else a bound that is too high would not show
+
+
+def test_few_supports_are_all_tried(rng, monkeypatch):
+    for _ in range(5):
+        X, y = instance(rng, n=40, p=12, mix=3.0)
+        layer = Quadratic.from_samples(X, y)
+        split = certify(layer, 4, incumbent=np.arange(12) < 4)
+        monkeypatch.setattr(_Linear, "leaves", 64)
+        tried = certify(layer, 4, incumbent=np.arange(12) < 4)
+        monkeypatch.setattr(_Linear, "leaves", 1)
+        assert tried.proven
+        assert tried.upper == pytest.approx(best(X, y, 4), rel=1e-9)
+        assert tried.nodes <= split.nodes
+        assert (np.diff(tried.record["lower"]) >= 0).all()
 
 
 @pytest.mark.parametrize("stop", [0, 1, 2, 5])

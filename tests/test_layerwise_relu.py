@@ -27,7 +27,7 @@ def problem(rng: np.random.Generator, form: str, *, p: int, n: int = 40) -> Neur
 @pytest.fixture(autouse=True)
 def splits_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """No part of a tree is tried as a whole: problems of these sizes would be no tree at all."""
-    monkeypatch.setattr("l0ref.layerwise.branch_and_bound.LEAVES", 1)
+    monkeypatch.setattr(Relu, "leaves", 1)
 
 
 def values(neuron: Neuron, k: int, held: tuple[int, ...] = ()) -> dict[tuple[int, ...], float]:
@@ -87,7 +87,7 @@ def test_few_supports_are_all_tried(form: str, leaves: int, rng: np.random.Gener
         neuron = problem(rng, form, p=10)
         split = prove(neuron, 4)
         with monkeypatch.context() as patch:
-            patch.setattr("l0ref.layerwise.branch_and_bound.LEAVES", leaves)
+            patch.setattr(Relu, "leaves", leaves)
             tried = prove(neuron, 4)
         assert tried.proven
         assert tried.upper == split.upper == pytest.approx(min(values(neuron, 4).values()), rel=1e-9)

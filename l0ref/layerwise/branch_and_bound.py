@@ -27,7 +27,6 @@ from l0ref.validate import Array, choose, positive
 GAP = 1e-6  # part of the best f by which a bound may stay below it and count as a proof
 STEPS, FIRST_STEPS = 25, 200  # systems of a node, and of the first one
 KICKS = 100  # for the first incumbent
-LEAVES = 400  # supports in a part of the tree up to which all of them are tried: cheaper than to bound and split it
 EVERY = 1.0  # seconds between two lines of progress
 
 
@@ -89,10 +88,11 @@ class Problem(Protocol):
     """What the search asks of a problem: a split of its quadratic part, a bound of a node, and the value of a support.
 
     The bound of the supports with all of `forced` and k - forced of `free`; `g` is where the search for it begins and
-    is left where it ended.
+    is left where it ended. `leaves` supports or fewer are all tried, where that costs less than to bound and split.
     """
 
     split: Split
+    leaves: int
 
     def bound(
         self, g: Groups, forced: NDArray[np.bool_], free: NDArray[np.bool_], k: int, *, steps: int, enough: float
@@ -103,6 +103,8 @@ class Problem(Protocol):
 
 class _Linear:
     """f of one neuron."""
+
+    leaves = 64
 
     def __init__(self, layer: Quadratic) -> None:
         self.layer, self.split = layer, Split.of(layer)
@@ -218,7 +220,7 @@ class Search:
         """Take up a part of the tree: try all of it if that is little, else bound it, and open or close it."""
         names = np.flatnonzero(free)
         room = min(self.k - int(forced.sum()), names.size)
-        if math.comb(names.size, room) <= LEAVES:
+        if math.comb(names.size, room) <= self.problem.leaves:
             for more in itertools.combinations(names, room):
                 self._try(forced, np.array(more, np.intp))
             self.made += 1

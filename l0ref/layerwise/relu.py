@@ -60,7 +60,9 @@ def prove(
 
 
 class Relu:
-    """Bounds and values of a neuron, for the search."""
+    """Bounds and values of a neuron, for the search. A bound costs as much as many values: more supports are tried."""
+
+    leaves = 400
 
     def __init__(self, neuron: Neuron) -> None:
         A, y, p = neuron.A, neuron.y, neuron.A.shape[1]
