@@ -13,7 +13,7 @@ from l0ref import metrics, nn
 from l0ref.cli import main
 from l0ref.errors import ArgumentError, LayerCollapse
 from l0ref.experiment import Comparison, compare, comparison_text, error_table, point
-from l0ref.experiment.comparison import TRIALS, Key, equal_flops, key_of
+from l0ref.experiment.comparison import TRAININGS, TRIALS, Key, equal_flops, key_of
 from l0ref.methods import METHODS
 from l0ref.report.figures.comparison import accuracy_figure, comparison_pictures, costs_figure
 from l0ref.training import Recipe, follow
@@ -88,7 +88,8 @@ def test_the_table_is_means_and_sample_deviations() -> None:
 def test_structured_methods_are_also_compared_at_equal_multiply_adds() -> None:
     what = plan("magnitude", "fpgm", "hard_concrete_units", ratios=(2.0,))
     assert [(key[1], key[3]) for key in what.points(CNN)] == [
-        ("magnitude", "weights"), ("fpgm", "weights"), ("fpgm", "multiply-adds"), ("hard_concrete_units", "weights")
+        ("magnitude", "weights"), ("fpgm", "weights"), ("fpgm", "multiply-adds"), ("hard_concrete_units", "weights"),
+        ("hard_concrete_units", "multiply-adds"),
     ]  # fmt: skip
     assert {key[3] for key in what.points(MLP)} == {"weights"}  # a weight there is a multiply-add
 
@@ -109,6 +110,26 @@ def test_the_search_for_multiply_adds_ends_at_the_largest_cut_that_fits() -> Non
     assert 1 <= row["trials"] <= TRIALS
 
 
+@pytest.mark.parametrize("method", ["prune_while_training", "hard_concrete_units"])
+def test_a_search_that_trains_is_short(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most four trainings, the cut nearest above the target of those, charged for its own epochs alone."""
+    tried: list[tuple[float, Any]] = []
+    run = type(METHODS[method]).run
+
+    def counted(*args: Any, **options: Any) -> Any:
+        found = run(*args, **options)
+        tried.append((metrics.of(found.model)["flops_nz"], options["epochs"]))
+        return found
+
+    monkeypatch.setattr(type(METHODS[method]), "run", counted)
+    row = point(CNN, IMAGES, method=method, ratio=2.0, equal="multiply-adds", finetune=Recipe(4), seed=0)
+    dense = metrics.of(CNN)["flops"]
+    assert len(tried) <= row["trials"] <= TRAININGS < TRIALS
+    assert {epochs for _, epochs in tried} == {row["epochs_method"]} == {2}
+    assert row["epochs_finetune"] == 2
+    assert dense / row["theoretical_speedup"] <= min(flops for flops, _ in tried if flops >= dense / 2)
+
+
 @pytest.mark.parametrize("ratio", [1.5, 3.0, 6.0])
 def test_a_search_in_small_steps_ends_within_one_percent_above_the_target(ratio: float) -> None:
     model = nn.digits_cnn(seed=0)
@@ -122,6 +143,8 @@ def test_a_method_that_always_takes_too_much_is_refused() -> None:
     cut = METHODS["magnitude"].run(CNN, IMAGES, amount=CNN.size - 20, seed=0)
     with pytest.raises(LayerCollapse, match=f"was met by none of {TRIALS} cuts"):
         equal_flops(CNN, lambda _: cut, ratio=1.0)
+    with pytest.raises(LayerCollapse, match="was met by none of 3 cuts"):
+        equal_flops(CNN, lambda _: cut, ratio=1.0, trials=3)
 
 
 def test_the_command_goes_on_and_refuses_another_configuration(tmp_path: Path, capsys: Any) -> None:

@@ -47,7 +47,8 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         "compare",
         help="compare methods at equal weights and multiply-adds",
         description="Train one network a seed, cut it by every method to the same sizes, fine-tune all alike. Methods "
-        "that remove units from networks with convolutions are also compared at equal multiply-adds, found by search.",
+        "that remove units from networks with convolutions are also compared at equal multiply-adds, found by search: "
+        "at most ten cuts a point, four where a cut trains.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -2,8 +2,10 @@
 
     equal weights          the amount follows from the ratio
     equal multiply-adds    for methods that remove units from networks with convolutions, where a weight is used many
-                           times: the amount is found by search, see `equal_flops`, and the row says so. Those that
-                           train are left out, since every trial would train. In linear layers both are one number
+                           times: the amount is found by search, see `equal_flops`, and the row says so, with the
+                           number of cuts tried. Methods that train do so in every trial, so these are few, and
+                           what is reached may be further from the target; only the epochs of the cut that is kept
+                           come out of the budget. In linear layers both are one number
 
     one dense network a seed    all methods begin there
     one budget of epochs        a method that trains spends part of it, and fine-tuning the rest
@@ -41,6 +43,7 @@ Row = dict[str, Any]
 Key = tuple[int, str, float, str]  # seed, method, ratio, what is equal
 EQUAL = ("weights", "multiply-adds")
 TRIALS, NEAR = 10, 0.01  # cuts of a search at most, and the share of multiply-adds that ends it
+TRAININGS = 4  # cuts of a search at most for a method that trains
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Comparison:
         for seed in self.seeds:
             for name in self.methods:
                 chosen = METHODS[name]
-                searched = chosen.grain == "unit" and chosen.kind != "training" and not once
+                searched = chosen.grain == "unit" and not once
                 for equal in EQUAL if searched else EQUAL[:1]:
                     yield from ((seed, name, ratio, equal) for ratio in self.ratios)
 
@@ -142,7 +145,8 @@ def point(
         if equal == "weights":
             found = cut(amount_for_compression(dense.size, ratio))
         else:
-            found, row["trials"] = equal_flops(dense, cut, ratio=ratio)
+            trials = TRAININGS if chosen.kind == "training" else TRIALS
+            found, row["trials"] = equal_flops(dense, cut, ratio=ratio, trials=trials)
         if ratio > 1 and not found.record["removed"]:
             raise LayerCollapse(f"method={method!r} removed nothing with {options or 'its defaults'}")
     except (ArgumentError, LayerCollapse) as refusal:
@@ -169,16 +173,19 @@ def point(
     }
 
 
-def equal_flops(dense: Model, cut: Callable[[int], Pruned], *, ratio: float) -> tuple[Pruned, int]:
+def equal_flops(
+    dense: Model, cut: Callable[[int], Pruned], *, ratio: float, trials: int = TRIALS
+) -> tuple[Pruned, int]:
     """Return the largest cut that leaves at least 1 / ratio of the multiply-adds, and how many cuts were tried.
 
-    cut    amount of weights -> what a method leaves
-    Bisection over the amount, TRIALS cuts at most; it ends within NEAR of the target. A method whose smallest cut takes
-    more is refused.
+    cut     amount of weights -> what a method leaves
+    trials  cuts at most
+
+    Bisection over the amount; it ends within NEAR of the target. A method whose smallest cut takes more is refused.
     """
     target = metrics.of(dense)["flops"] / ratio
     low, high, best, left = 0, dense.size, None, math.inf
-    for trial in range(1, TRIALS + 1):
+    for trial in range(1, trials + 1):
         middle = (low + high) // 2 if trial > 1 else amount_for_compression(dense.size, ratio)
         try:
             found = cut(middle)
@@ -195,7 +202,7 @@ def equal_flops(dense: Model, cut: Callable[[int], Pruned], *, ratio: float) -> 
         if flops <= (1 + NEAR) * target:
             break
     if best is None:
-        raise LayerCollapse(f"ratio={ratio!r} of multiply-adds was met by none of {TRIALS} cuts; take another ratio")
+        raise LayerCollapse(f"ratio={ratio!r} of multiply-adds was met by none of {trials} cuts; take another ratio")
     return best, trial
 
 
