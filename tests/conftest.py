@@ -11,6 +11,7 @@ import os
 # Two thread pools at once slow both down; the libraries read these when they are first imported.
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ.setdefault(variable, "1")
+os.environ.setdefault("L0REF_TILE_ROWS", "default")  # the same kernels everywhere, and nothing is measured
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # kernels of two workers share the cores: who waits must not spin
 os.environ.setdefault("MPLBACKEND", "Agg")
 

@@ -15,6 +15,7 @@ import pytest
 from l0ref.fast.machine.lanes import COLUMNS, ROWS, lanes
 from l0ref.fast.products import contraction
 from l0ref.fast.products import launch as products
+from l0ref.fast.products.contraction import DOWN
 from l0ref.validate import Array
 
 pytestmark = pytest.mark.kernels
@@ -98,7 +99,7 @@ def test_contract(columns: int, rows: int, taps: int, blocks: int, dtype: Any, r
         want = contracted(x, w, b, least, tables, blocks=blocks, size=size)
         for threads in THREADS:
             y = np.full(size, np.nan, dtype)
-            contraction.contract(x, w, b, np.array([least], dtype), y, tables, blocks, threads)
+            contraction.contract(x, w, b, np.array([least], dtype), y, tables, DOWN, blocks, threads)
             np.testing.assert_array_equal(y, want)
 
 
@@ -109,8 +110,8 @@ def test_tiles_of_contract_are_cut_anywhere(dtype: Any, rng: np.random.Generator
     tiles = 2 * math.ceil(9 / COLUMNS) * math.ceil(5 / ROWS)
     for cut in range(tiles + 1):
         first, second = np.full((2, size), np.nan, dtype)
-        contraction.contract_tiles(x, w, b, floor, first, tables, 0, cut)
-        contraction.contract_tiles(x, w, b, floor, second, tables, cut, tiles)
+        contraction.contract_tiles(x, w, b, floor, first, tables, DOWN, 0, cut)
+        contraction.contract_tiles(x, w, b, floor, second, tables, DOWN, cut, tiles)
         both = np.isfinite(first) & np.isfinite(second)
         assert not both.any()
         np.testing.assert_array_equal(np.where(np.isfinite(first), first, second), want)
@@ -124,7 +125,7 @@ def test_contract_keeps_nan_under_a_floor(dtype: Any, rng: np.random.Generator) 
     w += 20  # none is 0
     x[1] = np.nan
     y, floor = np.zeros(size, dtype), np.array([1e6], dtype)
-    contraction.contract(x, w, b, floor, y, tables, 1, 1)
+    contraction.contract(x, w, b, floor, y, tables, DOWN, 1, 1)
     assert np.isnan(y).sum() == 5 * 4
     assert (y == 1e6).sum() == 5 * 4 * (lanes(dtype) - 1)
 
@@ -214,7 +215,7 @@ def test_threads_change_no_bit(dtype: Any, rng: np.random.Generator) -> None:
     results = []
     for threads in THREADS:
         y, z = np.zeros(size, dtype), s_y.copy()
-        contraction.contract(x, w, b, np.array([-math.inf], dtype), y, tables, 3, threads)
+        contraction.contract(x, w, b, np.array([-math.inf], dtype), y, tables, DOWN, 3, threads)
         contraction.scatter(s_x, s_w, np.zeros(1, dtype), z, s_tables, 3, threads)
         g = correlate(c_x, c_d, c_tables, blocks=3, threads=threads)
         results.append([y.tobytes(), z.tobytes(), g.tobytes()])

@@ -40,6 +40,7 @@ from l0ref.fast.machine.scratch import room, scratch
 from l0ref.fast.machine.tables import Table, table
 from l0ref.fast.machine.target import COLUMNS, ROWS
 from l0ref.fast.products.contraction import untiled
+from l0ref.fast.products.heights import height_for
 from l0ref.fast.products.launch import tile_room
 from l0ref.ops.windows import Windows
 from l0ref.validate import Array
@@ -93,7 +94,7 @@ class Tiles:
         threads, u = self._threads(blocks), frequencies(k.reshape(self.filters, self.channels, 3, 3)).reshape(-1)
         v, m = (scratch(threads * 16 * n * COLUMNS * self.lanes, self.dtype) for n in (self.channels, self.filters))
         with v as v_room, m as m_room:
-            tables = self.starts, *self._product_tables, self.steps, self.images
+            tables = self.starts, *self._product_tables, height_for(self.filters), self.steps, self.images
             kernels.convolve(x, u, (b, self.zero, floor), y, (v_room, m_room), tables, blocks, threads)
 
     def correlate(self, x: Array, y_bar: Array, k_bar: Array, *, blocks: int) -> None:

@@ -19,7 +19,7 @@ from numba import prange
 
 from l0ref.fast.machine.lanes import COLUMNS, ROWS, at_least, filled, load, minus, plus, shift, store
 from l0ref.fast.machine.policy import kernel, parallel_kernel
-from l0ref.fast.products.contraction import columns_of, correlate_run, rows_of, tile
+from l0ref.fast.products.contraction import ACROSS, correlate_run, places_of, tile
 
 
 @kernel
@@ -109,11 +109,12 @@ def tiles_out(m, b, floor, y, to, image):
 
 
 @kernel
-def products(v, u, zero, m, rows, taps, step):
+def products(v, u, zero, m, rows, taps, height, step):
     """Fill m (16, filters, COLUMNS).
 
     rows  offsets of the filters in u and in m, and zeros, (3, filters)
     taps  offsets of the channels in v and in u, (2, channels)
+    height  0, 1, 2, ...: as many as a tile of sums has rows, see `products.heights`
     step  from one tile to the next
     """
     (_, filters), (_, channels), tiles = rows.shape, taps.shape, (0, step, 2 * step, 3 * step)
@@ -121,10 +122,10 @@ def products(v, u, zero, m, rows, taps, step):
     for xi in range(16):
         u_from = xi * filters * channels
         at, to = shift(tiles, xi * channels * COLUMNS * step), shift(tiles, xi * filters * COLUMNS * step)
-        for i in range(0, filters, ROWS):
-            row = shift(rows_of(weights, i), u_from)
-            sums = tile(v, u, filled(zero, rows_of(zeros, i), tiles), at, row, taps)
-            store(m, to, rows_of(outputs, i), sums)
+        for i in range(0, filters, len(height)):
+            row = shift(places_of(weights, i, height), u_from)
+            sums = tile(v, u, filled(zero, places_of(zeros, i, height), tiles), at, row, taps)
+            store(m, to, places_of(outputs, i, height), sums)
 
 
 @kernel
@@ -136,14 +137,14 @@ def sides(starts, steps, images):
 @kernel
 def convolve_strips(x, u, bias, y, room, tables, first, last):
     """Strips first ... last - 1 of `convolve`, counted block by block."""
-    (v, m), (b, zero, floor), (starts, rows, taps, steps, images) = room, bias, tables
+    (v, m), (b, zero, floor), (starts, rows, taps, height, steps, images) = room, bias, tables
     (x_starts, x_step, x_image), (y_starts, y_step, y_image) = sides(starts, steps, images)
     across = (x_starts.size + COLUMNS - 1) // COLUMNS
     for k in range(first, last):
         block, p = k // across, k % across * COLUMNS
-        tiles_in(x, v, shift(columns_of(x_starts, p), block * x_step), x_image, COLUMNS, 0)
-        products(v, u, zero, m, rows, taps, x_image[3])
-        tiles_out(m, b, floor, y, shift(columns_of(y_starts, p), block * y_step), y_image)
+        tiles_in(x, v, shift(places_of(x_starts, p, ACROSS), block * x_step), x_image, COLUMNS, 0)
+        products(v, u, zero, m, rows, taps, height, x_image[3])
+        tiles_out(m, b, floor, y, shift(places_of(y_starts, p, ACROSS), block * y_step), y_image)
 
 
 @parallel_kernel
@@ -153,10 +154,10 @@ def convolve(x, u, bias, y, room, tables, blocks, threads):
     u       frequencies of the weights, (16, filters, channels)
     bias    b, one zero, and the floor, one number: 0 for a ReLU, -inf for none
     room    v (threads, 16, channels, COLUMNS, lanes), and m (threads, 16, filters, COLUMNS, lanes)
-    tables  starts  where tiles begin in x and in y, (2, T); rows, taps: see `products`
+    tables  starts  where tiles begin in x and in y, (2, T); rows, taps, height: see `products`
             steps   from one block to the next, in x and in y; images  of x and of y, (2, 4): see `tiles_in`
     """
-    (starts, _, _, _, _), (v, m) = tables, room
+    starts, (v, m) = tables[0], room
     strips = blocks * ((starts.shape[1] + COLUMNS - 1) // COLUMNS)
     for n in prange(threads):
         own = stretch(v, n, threads), stretch(m, n, threads)
@@ -176,8 +177,8 @@ def correlate_strips(x, y, zero, sums, room, tables, parts, first, last):
         block, p = k // across, k % across * tiles
         count = min(tiles, x_starts.size - p)
         for q in range(0, count, COLUMNS):
-            tiles_in(x, v, shift(columns_of(x_starts, p + q), block * x_step), x_image, tiles, q)
-            slopes_in(y, d, shift(columns_of(y_starts, p + q), block * y_step), y_image, tiles, q)
+            tiles_in(x, v, shift(places_of(x_starts, p + q, ACROSS), block * x_step), x_image, tiles, q)
+            slopes_in(y, d, shift(places_of(y_starts, p + q, ACROSS), block * y_step), y_image, tiles, q)
         for xi in range(16):
             totals = stretch(sums, xi, 16)
             at = xi * (v.size // 16), xi * (d.size // 16)

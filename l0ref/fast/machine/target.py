@@ -25,6 +25,16 @@ def vector_unit() -> tuple[int, int]:
     return (256, 16) if features.get("avx2") else (128, 16)
 
 
+def host() -> tuple[str, ...]:
+    """Return the processor that kernels are compiled for: its name, its features, and what Numba's settings ask for."""
+    settings: Any = numba.config
+    try:
+        features = llvm.get_host_cpu_features().flatten()
+    except RuntimeError:
+        features = ""
+    return llvm.get_host_cpu_name(), features, str(settings.CPU_NAME), str(settings.CPU_FEATURES)
+
+
 BITS, REGISTERS = vector_unit()
 COLUMNS = 4  # vectors of a tile in `products.contraction`
 ROWS = 4 if REGISTERS == 32 else 2  # its numbers; ROWS x COLUMNS sums and the operands of two turns fit the registers

@@ -17,10 +17,11 @@ vector has lanes, the sample last. Then
 
 and stride, padding and dilation only change the numbers in the tables.
 
-Why it is fast: ROWS x COLUMNS sums stay in registers while a tile runs through its taps, so that each number loaded is
-used four times; and since a lane is a sample, every size of image fills the vectors. Nothing is unrolled into columns
-and nothing is copied. A tile at the edge repeats its last row or column, which is cheaper than a branch for it;
-`scatter`, where a place must count once, takes single rows and columns there.
+Why it is fast: `height` x COLUMNS sums stay in registers while a tile runs through its taps, so that each number loaded
+is used four times or more; which height is best differs from one processor to another (`products.heights`). Since a
+lane is a sample, every size of image fills the vectors. Nothing is unrolled into columns and nothing is copied. A tile
+at the edge repeats its last row or column, which is cheaper than a branch for it; `scatter`, where a place must count
+once, takes single rows and columns there.
 
 Every sum is taken by one thread, in the order of the taps: the result does not depend on the number of threads.
 """
@@ -33,10 +34,12 @@ from l0ref.fast.machine.lanes import (
     COLUMNS,
     ROWS,
     at_least,
+    at_most,
     filled,
     increase,
     load,
     outer,
+    pick,
     shift,
     spread,
     store,
@@ -44,30 +47,15 @@ from l0ref.fast.machine.lanes import (
 )
 from l0ref.fast.machine.policy import kernel, parallel_kernel
 
+# steps through a tile; ROWS of `scatter`, whose order of sums they decide, and of `correlate`
+DOWN, ACROSS = tuple(range(ROWS)), tuple(range(COLUMNS))
 CHUNK = 64  # columns that `correlate` takes at a time: those of ROWS rows stay in the first cache
-
-if ROWS == 4:
-
-    @kernel
-    def rows_of(table, i):
-        """ROWS entries of a table from i on; its last entry again where it ends."""
-        last = table.size - 1
-        return table[min(i, last)], table[min(i + 1, last)], table[min(i + 2, last)], table[min(i + 3, last)]
-
-else:
-
-    @kernel
-    def rows_of(table, i):
-        """ROWS entries of a table from i on; its last entry again where it ends."""
-        last = table.size - 1
-        return table[min(i, last)], table[min(i + 1, last)]
 
 
 @kernel
-def columns_of(table, p):
-    """COLUMNS entries of a table from p on; its last entry again where it ends."""
-    last = table.size - 1
-    return table[min(p, last)], table[min(p + 1, last)], table[min(p + 2, last)], table[min(p + 3, last)]
+def places_of(table, i, steps):
+    """Entries i + steps of a table, steps a tuple; its last entry again where it ends."""
+    return pick(table, at_most(shift(steps, i), table.size - 1))
 
 
 @kernel
@@ -79,34 +67,35 @@ def tile(x, w, sums, columns, rows, taps):
 
 
 @kernel
-def contract_tiles(x, w, b, floor, y, tables, first, last):
+def contract_tiles(x, w, b, floor, y, tables, height, first, last):
     """Tiles first ... last - 1 of `contract`, counted block by block, row by row."""
     columns, rows, taps, steps = tables
     across = (columns.shape[1] + COLUMNS - 1) // COLUMNS
-    down = (rows.shape[1] + ROWS - 1) // ROWS
+    down = (rows.shape[1] + len(height) - 1) // len(height)
     for k in range(first, last):
         block = k // (across * down)
-        i, p = k // across % down * ROWS, k % across * COLUMNS
-        at = shift(columns_of(columns[0], p), block * steps[0])
-        to = shift(columns_of(columns[1], p), block * steps[1])
-        sums = tile(x, w, filled(b, rows_of(rows[2], i), at), at, rows_of(rows[0], i), taps)
-        store(y, to, rows_of(rows[1], i), at_least(sums, floor, 0))
+        i, p = k // across % down * len(height), k % across * COLUMNS
+        at = shift(places_of(columns[0], p, ACROSS), block * steps[0])
+        to = shift(places_of(columns[1], p, ACROSS), block * steps[1])
+        sums = tile(x, w, filled(b, places_of(rows[2], i, height), at), at, places_of(rows[0], i, height), taps)
+        store(y, to, places_of(rows[1], i, height), at_least(sums, floor, 0))
 
 
 @parallel_kernel
-def contract(x, w, b, floor, y, tables, blocks, threads):
+def contract(x, w, b, floor, y, tables, height, blocks, threads):
     """Fill y.
 
+    height  0, 1, 2, ...: as many as a tile has rows, see `products.heights`
     floor   array of one number: 0 for a ReLU, -inf for none
     tables  columns  offsets in x and in y, (2, P)        rows   offsets in w, in y and in b, (3, M)
             taps     offsets in x and in w, (2, T)        steps  from one block to the next, in x and in y
     """
     columns, rows = tables[0], tables[1]
     across = (columns.shape[1] + COLUMNS - 1) // COLUMNS
-    tiles = blocks * across * ((rows.shape[1] + ROWS - 1) // ROWS)
+    tiles = blocks * across * ((rows.shape[1] + len(height) - 1) // len(height))
     for n in prange(threads):
         first, last = n * tiles // threads, (n + 1) * tiles // threads
-        contract_tiles(x, w, b, floor, y, tables, first, last)
+        contract_tiles(x, w, b, floor, y, tables, height, first, last)
 
 
 @kernel
@@ -118,9 +107,10 @@ def scatter_block(x, w, zero, y, tables, block):
     for p in range(0, across, COLUMNS):
         for i in range(0, down, ROWS):
             if i + ROWS <= down and p + COLUMNS <= across:
-                at, row, to = shift(columns_of(columns[0], p), x_from), rows_of(rows[0], i), rows_of(rows[1], i)
-                sums = tile(x, w, filled(zero, rows_of(rows[2], i), at), at, row, taps)
-                increase(y, shift(columns_of(columns[1], p), y_from), to, sums)
+                at, row = shift(places_of(columns[0], p, ACROSS), x_from), places_of(rows[0], i, DOWN)
+                sums = tile(x, w, filled(zero, places_of(rows[2], i, DOWN), at), at, row, taps)
+                to = shift(places_of(columns[1], p, ACROSS), y_from)
+                increase(y, to, places_of(rows[1], i, DOWN), sums)
             else:
                 for q in range(p, min(p + COLUMNS, across)):
                     for j in range(i, min(i + ROWS, down)):
@@ -142,10 +132,10 @@ def correlate_run(x, d, zero, sums, parts, tables, starts, run, first, last):
     """Add what columns run[0] ... run[1] - 1, shifted by `starts` in x and in d, give to tiles first ... last - 1."""
     columns, rows, taps = tables
     across = (taps.size + COLUMNS - 1) // COLUMNS
-    none = rows_of(rows[1], 0)
+    none = places_of(rows[1], 0, DOWN)
     for k in range(first, last):
-        tap = shift(columns_of(taps, k % across * COLUMNS), starts[0])
-        row = shift(rows_of(rows[0], k // across * ROWS), starts[1])
+        tap = shift(places_of(taps, k % across * COLUMNS, ACROSS), starts[0])
+        row = shift(places_of(rows[0], k // across * ROWS, DOWN), starts[1])
         tile_sums = filled(zero, none, tap)
         for p in range(run[0], run[1]):
             tile_sums = outer(tile_sums, load(x, shift(tap, columns[0, p])), load(d, shift(row, columns[1, p])))

@@ -8,6 +8,7 @@ from l0ref.fast.machine.policy import threads_for
 from l0ref.fast.machine.tables import Table
 from l0ref.fast.machine.target import COLUMNS, ROWS
 from l0ref.fast.products import contraction as kernels
+from l0ref.fast.products.heights import height_for
 from l0ref.validate import Array
 
 NO_STEPS = np.zeros(2, np.int64)
@@ -29,7 +30,8 @@ def contract(
 ) -> None:
     """Fill y; see the kernel of this name."""
     threads = threads_for(blocks * columns.shape[1] * rows.shape[1] * taps.shape[1] * lanes)
-    kernels.contract(x, w, b, floor, y, (columns, rows, taps, steps), blocks, threads)
+    tables, height = (columns, rows, taps, steps), height_for(rows.shape[1])
+    kernels.contract(x, w, b, floor, y, tables, height, blocks, threads)
 
 
 def scatter(

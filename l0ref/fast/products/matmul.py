@@ -10,8 +10,8 @@ and how often it is read:
     laid     the columns of b are contiguous, as those of W^T in x W^T: they are copied into blocks, then read as above
     along    the same for a few rows of a or columns of b: the lanes run over k, and are added up at the end
 
-Why it is fast: ROWS x COLUMNS vectors of sums stay in registers, as in `products.contraction`. A thread goes through
-all rows of a with a few columns of b, which stay in the second cache meanwhile.
+Why it is fast: `height` x COLUMNS vectors of sums stay in registers, as in `products.contraction`. A thread goes
+through all rows of a with a few columns of b, which stay in the second cache meanwhile.
 
 Every sum is taken by one thread, in an order that the sizes and the layout decide: the result does not depend on the
 number of threads.
@@ -29,7 +29,8 @@ from l0ref.fast.machine.policy import MOVE, flat, kernel, parallel_kernel, threa
 from l0ref.fast.machine.scratch import room
 from l0ref.fast.machine.tables import Table, table
 from l0ref.fast.machine.target import lanes
-from l0ref.fast.products.contraction import columns_of, rows_of, tile
+from l0ref.fast.products.contraction import ACROSS, DOWN, places_of, tile
+from l0ref.fast.products.heights import height_for
 from l0ref.fast.products.layout import block_of_rows, steps_of
 from l0ref.validate import Array
 
@@ -43,28 +44,29 @@ ZERO = {dtype: np.zeros(1, dtype) for dtype in "fd"}
 
 
 @kernel
-def across_part(a, b, zero, y, tables, first, last):
+def across_part(a, b, zero, y, tables, height, first, last):
     """Tiles first ... last - 1 of `across`, counted column by column."""
     rows, columns, taps = tables
-    down = (rows.shape[1] + ROWS - 1) // ROWS
+    down = (rows.shape[1] + len(height) - 1) // len(height)
     for t in range(first, last):
-        i, p = t % down * ROWS, t // down * COLUMNS
-        at = columns_of(columns[0], p)
-        sums = tile(b, a, filled(zero, rows_of(rows[2], i), at), at, rows_of(rows[0], i), taps)
-        store(y, columns_of(columns[1], p), rows_of(rows[1], i), sums)
+        i, p = t % down * len(height), t // down * COLUMNS
+        at = places_of(columns[0], p, ACROSS)
+        sums = tile(b, a, filled(zero, places_of(rows[2], i, height), at), at, places_of(rows[0], i, height), taps)
+        store(y, places_of(columns[1], p, ACROSS), places_of(rows[1], i, height), sums)
 
 
 @parallel_kernel
-def across(a, b, zero, y, tables, threads):
+def across(a, b, zero, y, tables, height, threads):
     """Fill y; all arrays are flat.
 
     tables  rows  offsets in a, in y and zeros, (3, N)    columns  offsets in b and in y, one for each vector, (2, P)
             taps  offsets in b and in a, (2, K)
+    height  0, 1, 2, ...: as many as a tile has rows
     """
     rows, columns = tables[0], tables[1]
-    tiles = ((rows.shape[1] + ROWS - 1) // ROWS) * ((columns.shape[1] + COLUMNS - 1) // COLUMNS)
+    tiles = ((rows.shape[1] + len(height) - 1) // len(height)) * ((columns.shape[1] + COLUMNS - 1) // COLUMNS)
     for n in prange(threads):
-        across_part(a, b, zero, y, tables, n * tiles // threads, (n + 1) * tiles // threads)
+        across_part(a, b, zero, y, tables, height, n * tiles // threads, (n + 1) * tiles // threads)
 
 
 @parallel_kernel
@@ -93,9 +95,9 @@ def along_part(a, b, zero, y, sums, parts, tables, sizes, first, last):
     down = (rows.shape[1] + ROWS - 1) // ROWS
     for t in range(first, last):
         i, p = t % down * ROWS, t // down * COLUMNS
-        row, column = rows_of(rows[0], i), columns_of(columns[0], p)
-        tile_sums = dots(a[0], b[0], filled(zero, rows_of(rows[3], i), column), row, column, whole, lanes)
-        row, column = rows_of(rows[1], i), columns_of(columns[1], p)
+        row, column = places_of(rows[0], i, DOWN), places_of(columns[0], p, ACROSS)
+        tile_sums = dots(a[0], b[0], filled(zero, places_of(rows[3], i, DOWN), column), row, column, whole, lanes)
+        row, column = places_of(rows[1], i, DOWN), places_of(columns[1], p, ACROSS)
         store(sums, (0,), parts, totals(dots(a[1], b[1], tile_sums, row, column, rest, lanes)))
         for j in range(min(COLUMNS, columns.shape[1] - p)):
             for m in range(min(ROWS, rows.shape[1] - i)):
@@ -153,7 +155,8 @@ def _across(a: Array, b: Array, y: Array, width: int) -> None:
     (n, k), m, turns = a.shape, b.shape[1], _is_turned(b)
     tables = _across_tables(n, k, m, *(step // a.itemsize for step in a.strides), width, turns)
     numbers = flat(a if a.flags.c_contiguous else a.T), _laid(b.T, width) if turns else flat(b)
-    across(*numbers, ZERO[a.dtype.char], y.reshape(-1, copy=False), tables, threads_for_call(n * k * m))
+    threads = threads_for_call(n * k * m)
+    across(*numbers, ZERO[a.dtype.char], y.reshape(-1, copy=False), tables, height_for(n), threads)
 
 
 def _is_turned(b: Array) -> bool:

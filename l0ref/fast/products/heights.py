@@ -1,0 +1,166 @@
+"""How many rows a tile of sums has: what was measured on this machine, and the choice by it.
+
+A tile of h rows and COLUMNS columns of vectors costs h + COLUMNS loads for h COLUMNS multiply-adds. More rows need
+fewer loads, until the sums leave the registers; and 10 rows fill two tiles of 5, but three of 4. So for M rows
+
+    height_for(M) = the h of least ceil(M / h) seconds_h
+
+where seconds_h is the time of one term of a tile. It is measured when a product is first taken on this machine, for
+some milliseconds once the candidates are compiled, or by `l0ref calibrate`, and kept in the folder of the compiled
+kernels: one file for each processor, its features and number of threads. A file that cannot be read, or is of another
+version of these kernels, is measured and written again, by whichever process comes last; where nothing can be written,
+DEFAULT holds.
+
+**No choice of h changes a bit of any result**: each sum is taken by one thread in the order of its terms.
+
+L0REF_TILE_ROWS=default, or =5, fixes the choice for a process, whatever is kept; nothing is measured then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from math import inf, isfinite
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numba
+import numpy as np
+
+from l0ref.archive import json_bytes, read_json, write_atomic
+from l0ref.errors import ArgumentError, L0RefError
+from l0ref.fast.machine.policy import STAMP
+from l0ref.fast.machine.scratch import zeros
+from l0ref.fast.machine.tables import table
+from l0ref.fast.machine.target import COLUMNS, REGISTERS, ROWS, host, lanes
+from l0ref.fast.products import contraction
+from l0ref.version import __version__
+
+logger = logging.getLogger("l0ref.fast")
+VARIABLE = "L0REF_TILE_ROWS"
+CANDIDATES = (4, 5, 6) if REGISTERS == 32 else (2, 3)
+TERMS, HEIGHT = 512, 60  # of the product that is timed: a vector of each of COLUMNS blocks times HEIGHT rows
+ROUNDS = 40  # in which the candidates take turns; the least time counts, which other programs disturb least
+GAIN = 0.95  # of the time with the fastest tiles that another height must save: each is compiled for itself
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen among.
+
+    seconds  of one term of a tile, for each height
+    by       default, L0REF_TILE_ROWS, probe or calibrate
+    """
+
+    seconds: dict[int, float]
+    by: str = "default"
+
+
+DEFAULT = Choice({ROWS: 1.0})
+
+
+@lru_cache(maxsize=256)
+def height_for(rows: int) -> tuple[int, ...]:
+    """Return 0, 1, ..., h - 1 for the tiles of so many rows, as the kernels read it."""
+    seconds = chosen().seconds
+    times = {h: -(-rows // h) * one for h, one in seconds.items()}
+    fastest, best = min(seconds, key=lambda h: seconds[h] / h), min(times, key=times.__getitem__)
+    return tuple(range(best if times[best] < GAIN * times[fastest] else fastest))
+
+
+@cache
+def chosen() -> Choice:
+    """Return the choice of this process."""
+    asked, path = os.environ.get(VARIABLE, ""), kept_at()
+    if asked:
+        return fixed(asked)
+    if path is None:
+        return DEFAULT
+    return read(path) or probed(path, by="probe")
+
+
+def probed(path: Path, *, by: str, rounds: int = ROUNDS) -> Choice:
+    """Measure, and keep the result if it can be."""
+    choice = Choice(measured(rounds), by)
+    try:
+        keep(choice, path)
+    except OSError as error:
+        logger.debug("the choice of kernels is not kept: %s", error)
+    return choice
+
+
+def calibrated() -> Choice:
+    """Measure for longer, keep the result, and use it from now on; a choice that is fixed stays."""
+    path = kept_at()
+    if path is not None and VARIABLE not in os.environ:
+        probed(path, by="calibrate", rounds=10 * ROUNDS)
+        chosen.cache_clear()
+        height_for.cache_clear()
+    return chosen()
+
+
+def fixed(asked: str) -> Choice:
+    """Return the choice that L0REF_TILE_ROWS asks for."""
+    if asked == "default":
+        return DEFAULT
+    if not asked.isdecimal() or int(asked) not in CANDIDATES:
+        known = ", ".join(map(str, CANDIDATES))
+        raise ArgumentError(f"{VARIABLE}={asked!r} must be default or one of {known}, the tiles of this processor")
+    return Choice({int(asked): 1.0}, by=VARIABLE)
+
+
+def kept_at() -> Path | None:
+    """Return the file of this machine in the folder of the compiled kernels; None if there is none to be written."""
+    folder = getattr(getattr(contraction.contract_tiles, "_cache", None), "cache_path", None)
+    if folder is None or not os.access(folder, os.W_OK):
+        return None
+    settings: Any = numba.config
+    key = hashlib.sha256(repr((host(), settings.NUMBA_NUM_THREADS)).encode()).hexdigest()
+    return Path(folder) / f"tiles-{key[:16]}.json"
+
+
+def version() -> str:
+    """Return what a kept choice belongs to: the package, its kernels, and the compiler."""
+    return hashlib.sha256(repr((__version__, STAMP, numba.__version__)).encode()).hexdigest()
+
+
+def read(path: Path) -> Choice | None:
+    """Return what is kept, or None if it cannot be used."""
+    try:
+        found = read_json(path)
+        seconds = {int(h): float(one) for h, one in found["seconds"].items()}
+        kept = Choice(seconds, str(found["by"]))
+        stale = found["version"] != version()
+    except (OSError, L0RefError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    usable = seconds and set(seconds) <= set(CANDIDATES) and all(isfinite(one) and one > 0 for one in seconds.values())
+    return kept if usable and not stale else None
+
+
+def keep(choice: Choice, path: Path) -> None:
+    """Write a choice; a reader sees the old file or the new one."""
+    seconds = {str(h): one for h, one in choice.seconds.items()}
+    write_atomic(path, json_bytes({**asdict(choice), "seconds": seconds, "version": version()}))
+
+
+def measured(rounds: int = ROUNDS) -> dict[int, float]:
+    """Return the seconds of one term of a tile of each height: the least of so many rounds."""
+    width = lanes(np.float32)
+    x, w, y = (zeros(n * width, np.float32) for n in (COLUMNS * TERMS, HEIGHT * TERMS // width + 1, COLUMNS * HEIGHT))
+    x += 1
+    w += 1
+    block, row, term = np.arange(COLUMNS) * width, np.arange(HEIGHT), np.arange(TERMS)
+    columns, taps = table(block * TERMS, block * HEIGHT), table(term * width, term)
+    tables = columns, table(row * TERMS, row * width, 0), taps, np.zeros(2, np.int64)
+    arrays = x, w, np.zeros(1, np.float32), np.full(1, -inf, np.float32), y, tables
+    least = dict.fromkeys(CANDIDATES, inf)
+    for _ in range(rounds + 1):  # the first compiles
+        for h in CANDIDATES:
+            begin, tiles = perf_counter(), -(-HEIGHT // h)
+            contraction.contract_tiles(*arrays, tuple(range(h)), 0, tiles)
+            least[h] = min(least[h], (perf_counter() - begin) / (tiles * TERMS))
+    return least
