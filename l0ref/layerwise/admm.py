@@ -37,10 +37,7 @@ def largest_of_rows(scores: Array, k: NDArray[np.intp]) -> Mask:
 
 def largest_of_all(scores: Array, k: int) -> Mask:
     """Return a mask of the k largest scores of all rows together."""
-    mask = np.zeros(scores.size, bool)
-    if k:
-        mask[np.argpartition(-scores.ravel(), k - 1)[:k]] = True
-    return mask.reshape(scores.shape)
+    return largest_of_rows(scores.reshape(1, -1), np.array([k])).reshape(scores.shape)
 
 
 def admm_support(layer: Quadratic, keep: Callable[[Array], Mask]) -> tuple[Mask, list[int]]:
