@@ -104,7 +104,7 @@ def test_numbers_are_those_of_the_conformance_vectors(seen: Watched) -> None:
     assert [(each.name, each.failures) for each in report.results if each.failures] == []
     assert {each.name: each.passed for each in report.results} == {
         "surrogate_value": 3, "surrogate_gradient": 3, "surrogate_prox": 9, "surrogate_dead_zone": 9,
-        "sgd_steps": 18, "adam_steps": 12, "proximal_sgd_steps": 8, "proximal_adam_steps": 8,
+        "sgd_steps": 24, "adam_steps": 16, "proximal_sgd_steps": 8, "proximal_adam_steps": 8,
     }  # fmt: skip
 
 

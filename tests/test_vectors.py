@@ -169,6 +169,12 @@ def threshold_masks(scores: Any, amount: Any, scope: str) -> Any:
     return {k: s > flat[drop - 1] for k, s in scores.items()}
 
 
+def half_to_even(scores: Any, amount: Any, scope: str) -> Any:
+    if scope == "global" and isinstance(amount, float):
+        amount = round(amount * sum(s.size for s in scores.values()))
+    return OWN.keep_mask(scores, amount, scope)
+
+
 def highest_index_first(scores: Any, amount: Any, scope: str) -> Any:
     back = {k: np.ascontiguousarray(s.ravel()[::-1]) for k, s in reversed(scores.items())}
     return {k: m[::-1].reshape(scores[k].shape) for k, m in OWN.keep_mask(back, amount, scope).items()}
@@ -223,12 +229,15 @@ FAULTS: list[tuple[str, str, Any, str]] = [
     ("l2 with 1/2", "sgd_steps", asked("sgd_steps", penalty=scaled_l2), r"penalty.*: params\['fc\d.weight'\]\["),
     ("one layer free", "adam_steps",
      asked("adam_steps", penalty=lambda g: without_penalty_on("fc2.weight", g)), r"params\['fc2.weight'\]\["),
+    ("masks with a penalty alone", "adam_steps",
+     asked("adam_steps", masks=lambda g: g["masks"] if g["penalty"] else None), r"^\w[\w-]*-masks-\d+: params\["),
     ("eps tenfold", "adam_steps", asked("adam_steps", eps=lambda g: 10 * g["eps"]), r": params\["),
     ("momentum in the prox forgotten", "proximal_sgd_steps",
      asked("proximal_sgd_steps", penalty=shorter_prox), r"^momentum.*: params\["),
     ("beta2 off", "proximal_adam_steps",
      asked("proximal_adam_steps", beta2=lambda g: g["beta2"] + 1e-9), r": params\["),
     ("one step too many", "finetune_steps", asked("finetune_steps", steps=lambda g: g["steps"] + 1), r": losses$"),
+    ("half to even", "keep_mask", half_to_even, r"-global-0\.375: masks\["),
     ("ties all go", "keep_mask", threshold_masks, r"(ties|all-equal)-global-.*: masks\["),
     ("last of equals first", "keep_mask", highest_index_first, r"(ties|all-equal)-.*: masks\["),
     ("global for layer", "keep_mask", asked("keep_mask", scope="global"), r"-layer-"),

@@ -51,8 +51,8 @@ def score_tables() -> dict[str, dict[str, Any]]:
 def keep_mask() -> bytes:
     cases: list[Case] = []
     for name, scores in score_tables().items():
-        for scope, amounts in (("global", [0.0, 0.5, 0.85, 3, 17]), ("layer", [0.125, 0.5, 5, 0.8])):
-            for amount in amounts:
+        for scope, amounts in (("global", [0.0, 0.5, 0.85, 3, 17, 0.375]), ("layer", [0.125, 0.5, 5, 0.8, 0.375])):
+            for amount in amounts:  # 0.375 of 28 and of 12 end in .5 after an even number: half goes up
                 label = f"{name}-{scope}-{amount}"
                 inputs = {"scores": scores, "amount": amount, "scope": scope}
                 cases.append((label, inputs, {"masks": masks_of(scores, amount, scope)}))

@@ -130,8 +130,8 @@ def given_gradients(
     name: str, about: str, make: Any, options: dict[str, Any], penalty: Any, *, seed: int, proximal: bool = False
 ) -> bytes:
     cases: list[Case] = []
-    bare = [] if proximal else [("no-penalty", None, False)]
-    kinds = [*bare, ("penalty", penalty, False), ("penalty-masks", penalty, True)]
+    bare, under = ([], []) if proximal else ([("no-penalty", None, False)], [("masks", None, True)])
+    kinds = [*bare, ("penalty", penalty, False), ("penalty-masks", penalty, True), *under]
     for i, (label, chosen) in enumerate(options.items()):
         for j, (what, pull, masked) in enumerate(kinds):
             for steps in (1, 10):
