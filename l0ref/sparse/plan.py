@@ -22,25 +22,31 @@ class Plan:
     w         the matrix
     is_dense  whether the product is dense: also the zeros are multiplied then, and stored in this plan
 
-    A sample that is no vector of the type of w, or has gaps, is passed to ``w @ x``, which refuses it or finds a way.
+    A sample that is no vector of the type of w, or has gaps where the product is sparse, is passed to ``w @ x``, which
+    refuses it or finds a way.
+
+    Why it is fast: the method of the dense matrix is bound once, and takes less than ``dense @ x`` by as much as the
+    look at x costs.
     """
 
-    __slots__ = ("_dense", "_dtype", "_fill", "_rows", "_shape", "is_dense", "w")
+    __slots__ = ("_dense_times", "_dtype", "_fill", "_rows", "_shape", "is_dense", "w")
 
     def __init__(self, w: Stored, *, is_dense: bool) -> None:
         quick = compiled("prepared")
         self.w, self.is_dense = w, is_dense
         self._rows, self._shape, self._dtype = w.shape[0], w.shape[1:], w.dtype
-        self._dense = w.to_dense() if is_dense else None
+        self._dense_times = w.to_dense().dot if is_dense else None
         self._fill = quick(w.pattern, w.values) if quick and not is_dense else None
 
     def __call__(self, x: Array) -> Array:
         """Return W x, (M,), as a fresh array."""
-        if type(x) is np.ndarray and x.dtype == self._dtype and x.shape == self._shape and x.flags.c_contiguous:
-            y: Array = np.empty(self._rows, self._dtype)
-            if self._dense is not None:
-                return np.dot(self._dense, x, out=y)
-            if self._fill is not None:
+        y: Array
+        if type(x) is np.ndarray and x.dtype == self._dtype and x.shape == self._shape:
+            if self._dense_times is not None:
+                y = self._dense_times(x)
+                return y
+            if self._fill is not None and x.flags.c_contiguous:
+                y = np.empty(self._rows, self._dtype)
                 self._fill(x, y)
                 return y
         return self.w @ x
