@@ -135,6 +135,32 @@ def test_more_goes_as_the_knob_rises_and_nothing_at_zero() -> None:
         before = after
 
 
+class Locked:
+    """Data that must not be touched."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"data.{name} was read")
+
+
+@pytest.mark.parametrize("rule", ["flat", "triangular", "relative"])
+def test_thresholds_need_neither_data_nor_gradients(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a limit of accuracy no sample is read and nothing is evaluated; with one, nothing is differentiated."""
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("this was called")
+
+    bound = METHODS["on_the_fly"].run(MLP, DATA, amount=0.5, seed=0, drop=1.0, rule=rule).model
+    monkeypatch.setattr("l0ref.nn.loss.grad", never)
+    monkeypatch.setattr("l0ref.autodiff.tensor.grad", never)
+    assert same_bits(bound, METHODS["on_the_fly"].run(MLP, DATA, amount=0.5, seed=0, drop=1.0, rule=rule).model)
+    monkeypatch.setattr(Model, "logits", never)
+    monkeypatch.setattr(Model, "forward", never)
+    data: Any = Locked()
+    assert same_bits(bound, METHODS["on_the_fly"].run(MLP, data, amount=0.5, seed=0, rule=rule).model)
+    with pytest.raises(AssertionError):
+        METHODS["on_the_fly"].run(MLP, data, amount=0.5, seed=0, drop=1.0, rule=rule)
+
+
 def test_the_drop_in_accuracy_is_a_limit() -> None:
     model, _ = fit(nn.mlp((12, 10, 3), seed=0, dtype=np.float64), DATA.train, epochs=30, seed=0, progress="none")
     free = METHODS["on_the_fly"].run(model, DATA, amount=0.9, seed=0, drop=1.0).model
