@@ -43,7 +43,7 @@ def fresh() -> Iterator[None]:
 @each_height
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_contract_with_tiles_of_every_height(height: int, dtype: Any, rng: np.random.Generator) -> None:
-    for columns, rows, taps, blocks in [(5, 13, 3, 2), (1, 1, 1, 1), (4, height, 2, 1), (3, 2 * height + 1, 0, 1)]:
+    for columns, rows, taps, blocks in [(5, 25, 3, 2), (1, 1, 1, 1), (4, height, 2, 1), (3, 2 * height + 1, 0, 1)]:
         x, w, b, tables, size = contraction_of(columns, rows, taps, blocks, dtype, rng)
         want = contracted(x, w, b, 0.0, tables, blocks=blocks, size=size)
         for threads in (1, 2):
@@ -72,7 +72,7 @@ def winograd(height: str, x: Array, k: Array, monkeypatch: pytest.MonkeyPatch) -
 
 def test_no_height_changes_a_bit(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = rng.normal(size=(23, 70)).astype(np.float32), rng.normal(size=(70, 50)).astype(np.float32)
-    x, k = rng.normal(size=(3, 5, 4, 4)).astype(np.float32), rng.normal(size=(7, 5, 3, 3)).astype(np.float32)
+    x, k = rng.normal(size=(3, 5, 4, 4)).astype(np.float32), rng.normal(size=(13, 5, 3, 3)).astype(np.float32)
     monkeypatch.setattr(matmul, "SMALL", 0)
     found = []
     for height in map(str, CANDIDATES):
@@ -81,7 +81,7 @@ def test_no_height_changes_a_bit(rng: np.random.Generator, monkeypatch: pytest.M
     for product, images in found[1:]:
         np.testing.assert_array_equal(product, found[0][0])
         np.testing.assert_array_equal(images, found[0][1])
-    padded, truth = np.pad(x.astype(float), ((0, 0), (0, 0), (1, 1), (1, 1))), np.zeros((3, 7, 4, 4))
+    padded, truth = np.pad(x.astype(float), ((0, 0), (0, 0), (1, 1), (1, 1))), np.zeros((3, 13, 4, 4))
     for n, f, p, q in np.ndindex(truth.shape):
         truth[n, f, p, q] = (padded[n, :, p : p + 3, q : q + 3] * k[f]).sum()
     np.testing.assert_allclose(found[0][1], truth, rtol=0, atol=1e-4)
