@@ -19,7 +19,8 @@ from l0ref import checkpoint, metrics, optim
 from l0ref.archive import read_npz
 from l0ref.cli import build_parser, main
 from l0ref.cli.build import build_job
-from l0ref.cli.settings import FLAGS_ONLY, PRESETS, Settings, read_config, resolve
+from l0ref.cli.config import read_config
+from l0ref.cli.settings import FLAGS_ONLY, PRESETS, Settings, resolve
 from l0ref.data import Splits, load
 from l0ref.errors import ConfigError, Diverged
 from l0ref.nn import MODELS, Model
@@ -204,7 +205,7 @@ def test_every_setting_reaches_the_experiment(tmp_path: Path, monkeypatch: pytes
         found.update(options, model=model, data=data)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("l0ref.cli.compress.run_experiment", stop)
+    monkeypatch.setattr("l0ref.cli.run.run_experiment", stop)
     flags = "--seed 5 --dtype float64 --gradual 2 --controls l1,none --control-l1 0.1 --control-l2 0.2 --curve 2,3"
     arguments = ["compress", *flags.split(), "--out", str(tmp_path / "x")]
     assert main([*arguments, "--quiet"]) == 130
@@ -226,7 +227,7 @@ def test_amount_is_a_fraction_or_a_count(tmp_path: Path, monkeypatch: pytest.Mon
         cuts.append(cut)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("l0ref.cli.compress.run_experiment", stop)
+    monkeypatch.setattr("l0ref.cli.run.run_experiment", stop)
     for text in ("100", "0.5", "1e-1", "1", "0.0"):
         assert main(["compress", "--amount", text, "--out", str(tmp_path), "--quiet"]) == 130
     assert [repr(cut.amount) for cut in cuts] == ["100", "0.5", "0.1", "1", "0.0"]
@@ -316,7 +317,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr("l0ref.cli.write.write_atomic", full)
-    monkeypatch.delattr("l0ref.cli.compress.run_experiment")
+    monkeypatch.delattr("l0ref.cli.run.run_experiment")
     out = tmp_path / "x"
     assert main(["compress", *QUICK, "--out", str(out), "--quiet"]) == 1
     said = f"{out / 'config.json'} cannot be written: No space left on device; free space in {out} or choose another fo"
@@ -355,7 +356,7 @@ def test_interrupt_gives_130(
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("l0ref.cli.compress.run_experiment", stop)
+    monkeypatch.setattr("l0ref.cli.run.run_experiment", stop)
     assert main(["compress", "--out", str(tmp_path / "x"), "--quiet"]) == 130
     assert capsys.readouterr().err == "l0ref compress: interrupted\n"
 

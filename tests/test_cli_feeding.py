@@ -100,7 +100,7 @@ def test_feed_reaches_every_training(teacher: Path, tmp_path: Path, monkeypatch:
         found.update(options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("l0ref.cli.compress.run_experiment", stop)
+    monkeypatch.setattr("l0ref.cli.run.run_experiment", stop)
     flags = ["--augment", "affine_elastic:clean=2", "--teacher", str(teacher / "model.npz"), "--teacher-weight", "1"]
     assert main(["compress", *QUICK, *flags, "--out", str(tmp_path / "x")]) == 130
     assert found["batch"] == AffineElastic(clean=2)

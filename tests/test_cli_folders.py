@@ -56,7 +56,7 @@ def test_what_cannot_succeed_is_refused_before_anything_is_touched(
     wrong: list[str], good: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = content(good)
-    monkeypatch.delattr("l0ref.cli.compress.run_experiment")
+    monkeypatch.delattr("l0ref.cli.run.run_experiment")
     monkeypatch.delattr("l0ref.cli.compress.claim")
     assert compress("--out", str(good), "--overwrite", *wrong) in (1, 2)
     assert capsys.readouterr().err.count("\n") == 1
@@ -72,11 +72,11 @@ def test_an_earlier_result_outlives_a_job_that_ends_early(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("l0ref.cli.compress.run_experiment", stop)
+        patch.setattr("l0ref.cli.run.run_experiment", stop)
         assert compress("--out", str(good), "--overwrite") == 130
         assert content(good) == before
     with monkeypatch.context() as patch:
-        patch.setattr("l0ref.cli.compress.summarize", stop)
+        patch.setattr("l0ref.cli.run.summarize", stop)
         assert compress("--out", str(good), "--overwrite") == 130
     aside = good / "unfinished"
     assert f"the finished l0 network is in {aside / 'model.npz'}" in capsys.readouterr().err
@@ -216,7 +216,7 @@ def test_two_jobs_cannot_share_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
         codes.append(compress("--out", str(tmp_path / "x")))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("l0ref.cli.compress.run_experiment", second)
+    monkeypatch.setattr("l0ref.cli.run.run_experiment", second)
     assert compress("--out", str(tmp_path / "x")) == 130
     assert codes == [2]
 
@@ -229,7 +229,7 @@ def test_pictures_come_after_the_numbers(
     def full(*_: Any, folder: Path, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "training.png"))
 
-    monkeypatch.setattr("l0ref.cli.compress.draw_all", full)
+    monkeypatch.setattr("l0ref.cli.run.draw_all", full)
     flags = [flag for flag in QUICK if flag != "--no-figures"]
     assert main(["compress", *flags, "--out", str(out)]) == 1
     err = capsys.readouterr().err

@@ -11,7 +11,8 @@ import pytest
 
 from l0ref.archive import json_bytes
 from l0ref.cli import build_parser, main
-from l0ref.cli.settings import CHOICES, FLAGS_ONLY, PRESETS, Settings, read_config, resolve, to_json
+from l0ref.cli.config import read_config
+from l0ref.cli.settings import CHOICES, FLAGS_ONLY, PRESETS, Settings, resolve, to_json
 from l0ref.errors import ConfigError
 
 NUMBERS = {f.name for f in dataclasses.fields(Settings) if str(f.type) in ("int", "float", "float | None")}
@@ -26,7 +27,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("l0ref.cli.compress.run_experiment", stop)
+    monkeypatch.setattr("l0ref.cli.run.run_experiment", stop)
 
 
 @pytest.mark.parametrize("name", sorted(NUMBERS))

@@ -20,8 +20,8 @@ import pytest
 from l0ref import metrics
 from l0ref.archive.lock import locked
 from l0ref.checkpoint.folder import FolderKeeper
+from l0ref.cli import jobs as command
 from l0ref.cli import main
-from l0ref.cli import sweep as command
 from l0ref.cli.grid import Range, combinations, folder_name, read_grid
 from l0ref.cli.resume import HIDDEN
 from l0ref.cli.settings import resolve, to_json
@@ -423,6 +423,70 @@ def test_two_processes_give_the_bits_of_one(swept: Path, tmp_path: Path, job: st
     assert mine == theirs
 
 
+@pytest.mark.parametrize("again", ["compress", "compare"])
+def test_seeds_and_points_are_the_same_in_two_processes(again: str, tmp_path: Path, capsys: Any) -> None:
+    """Networks bit for bit and numbers but seconds; what was done before a kill is kept, in one process or two."""
+    pytest.importorskip("joblib", reason="needs the extra `sweep`")
+    short = {
+        "compress": ["--epochs", "2", "--finetune-epochs", "1", "--controls", "no", "--amount", "0.5"],
+        "compare": ["--epochs", "2", "--finetune-epochs", "2", "--methods", "magnitude,slr", "--ratios", "2"],
+    }[again]
+    told, networks, numbers = {}, {}, {}
+    for jobs in ("1", "2"):
+        out = tmp_path / jobs
+        assert main([again, *short, "--seeds", "2", "--no-figures", "--jobs", jobs, "--out", str(out)]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        told[jobs] = [line.rsplit(None, 1)[0] for line in shown if re.match(r"(l0|magnitude|slr) .*\d", line)]
+        networks[jobs] = {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*.npz"))}
+        numbers[jobs] = [
+            json.loads(p.read_text(encoding="utf-8"), object_hook=without_times) for p in sorted(out.rglob("*.json"))
+        ]
+        left = {p.name for p in out.rglob("*") if p.name.startswith(".")} - {".l0ref.json"}
+        assert not left
+    assert told["1"]
+    assert [line for line in told["1"] if "%" in line] == [line for line in told["2"] if "%" in line]
+    assert networks["1"] == networks["2"]
+    assert len(networks["1"]) == (8 if again == "compress" else 2)
+    if again == "compare":
+        assert numbers["1"] == numbers["2"]
+
+
+def without_times(found: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in found.items() if not k.startswith("seconds")}
+
+
+def test_seeds_that_fail_are_told_and_the_others_are_kept(tmp_path: Path, capsys: Any) -> None:
+    """A second command with fewer jobs takes the seed that stands there, and does the one that is missing."""
+    pytest.importorskip("joblib", reason="needs the extra `sweep`")
+    short = ["compress", "--epochs", "1", "--finetune-epochs", "0", "--controls", "no", "--no-figures", "--seeds", "3"]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "seed-1").write_text("not a folder", encoding="utf-8")
+    assert main([*short, "--jobs", "2", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"1 of 3 runs failed, the first in .*seed-1: ", said)
+    assert "seeds finished: 0, 2; the same command keeps them and goes on with seed 1" in said
+    (out / "seed-1").unlink()
+    before = (out / "seed-2" / "model.npz").stat().st_mtime_ns
+    assert main([*short, "--out", str(out)]) == 0
+    assert (out / "seed-2" / "model.npz").stat().st_mtime_ns == before
+    assert json.loads((out / "summary.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["compress", "compare"])
+def test_wrong_workers_are_refused(name: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("l0ref.cli.jobs.completed", None)
+    for flags, said in (
+        (["--jobs", "0"], "jobs=0 must be at least 1"),
+        (["--jobs", "2", "--scheduler", "tcp://localhost:1"], "jobs=2 and scheduler='tcp://localhost:1' exclude"),
+    ):
+        assert main([name, *flags]) == 2
+        assert said in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    assert main([name, "--jobs", "2"]) == 2
+    assert "l0ref[sweep]" in capsys.readouterr().err
+
+
 # the picture
 
 
@@ -531,5 +595,5 @@ def test_wrong_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_worker_with_other_samples_refuses(tmp_path: Path) -> None:
     settings = dataclasses.replace(resolve({"epochs": 1}), controls=())
     told = command.run_one(command.Job(str(tmp_path / "x"), to_json(settings), None, "0" * 64))
-    assert told == "data='digits' are other samples here than those of the sweep; copy them"
+    assert told == "data='digits' are other samples here than where the command runs; copy them"
     assert not (tmp_path / "x").exists()

@@ -11,7 +11,8 @@ import pytest
 
 from l0ref.cli import main
 from l0ref.cli.build import build_job
-from l0ref.cli.settings import Settings, read_config, resolve
+from l0ref.cli.config import read_config
+from l0ref.cli.settings import Settings, resolve
 from l0ref.experiment import CONTROLS
 from l0ref.experiment.controlled import check_cuts
 from l0ref.nn import MODELS, Model

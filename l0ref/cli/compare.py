@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from l0ref import checkpoint
 from l0ref.archive import read_json, write_atomic
 from l0ref.archive.lock import locked
 from l0ref.archive.strict_json import json_bytes
 from l0ref.cli.build import build_job, build_model
-from l0ref.cli.flags import add_data_flags
+from l0ref.cli.flags import add_data_flags, add_worker_flags
+from l0ref.cli.jobs import check_workers, where
 from l0ref.cli.networks import no_code
+from l0ref.cli.points import Work, compute_elsewhere, name_of
 from l0ref.cli.resume import Run, add_resume_flags, check_data, check_resume, check_same, missing_run, overrides, sums
 from l0ref.cli.settings import OWN_DATA, Settings, resolve, to_json
 from l0ref.cli.values import check_once, check_seeds, integer, made_folder, out_folder, parts
@@ -24,19 +25,18 @@ from l0ref.errors import ArgumentError, ConfigError
 from l0ref.experiment import Comparison, compare, comparison_text
 from l0ref.experiment.comparison import Key, key_of
 from l0ref.methods import METHODS
-from l0ref.nn import Model
-from l0ref.pruning import train_dense
 
 EXAMPLES = """\
 examples:
   l0ref compare --methods magnitude,wanda,fpgm --ratios 2,4,8      the built-in digits, one seed
   l0ref compare --methods all --seeds 3 --out runs/all             every method
+  l0ref compare --methods all --jobs 2                             points at once, in processes of one thread each
   l0ref compare --resume runs/all                                  go on after an interruption, in any process
   l0ref compare --data mnist --data-dir DIR --methods magnitude,net_trim --ratios 8,32
 """
 COMMAND = "compare"
 KIND, VERSION = "l0ref comparison", 3
-ROWS, LOCK, LITTER = "compare.json", ".l0ref.lock", (".compare*.tmp", ".dense-*.tmp")
+ROWS, LOCK, LITTER = "compare.json", ".l0ref.lock", (".compare*.tmp", ".dense-*.tmp", ".*-*.lock")
 POINTS: dict[str, Any] = {"methods": ["magnitude", "random"], "ratios": [2.0, 4.0, 8.0, 16.0, 32.0], "seeds": 1}
 NO_PART = ("seed", "method", "method_options", "amount")  # settings that say nothing of a comparison
 
@@ -55,6 +55,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p.add_argument("--methods", metavar="NAME,...", help="or all, see l0ref methods; default magnitude,random")
     p.add_argument("--ratios", metavar="RATIO,...", help="compression ratios; default 2,4,8,16,32")
     p.add_argument("--seeds", type=integer, metavar="N", help="run seeds 0, 1, ..., N - 1; default 1")
+    add_worker_flags(p)
     add_data_flags(p)
     p.add_argument("--epochs", type=integer, help="of training before the cut; default that of the model's preset")
     p.add_argument("--finetune-epochs", type=integer, help="budget after the cut, which methods that train share")
@@ -71,6 +72,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 def run(arguments: argparse.Namespace) -> int:
     """Check, compute what is missing, write after every point, draw and print."""
     check_resume(arguments)
+    check_workers(arguments)
     try:
         settings, points = _settings(arguments)
         data, job, seeds = settings.load(), build_job(settings), tuple(range(points["seeds"]))
@@ -86,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         begun["rows"] = _kept(folder, begun, data, override if arguments.resume is not None else tuple(POINTS))
         journal = Run(folder, arguments.checkpoint_every, override)
         try:
-            rows = _run(plan, keys, settings, begun, journal, quiet=arguments.quiet)
+            rows = _run(plan, keys, settings, begun, journal, arguments)
         except BaseException as stop:
             journal.leave(COMMAND, stop)
             raise
@@ -106,47 +108,38 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(
-    plan: Comparison, keys: list[Key], settings: Settings, begun: dict[str, Any], journal: Run, *, quiet: bool
-) -> list[dict[str, Any]]:
+    plan: Comparison, keys: list[Key], settings: Settings, begun: dict[str, Any], journal: Run,
+    arguments: argparse.Namespace,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Compute the points that `begun` does not have, and write compare.json anew after each."""
-    wanted, folder = set(keys), journal.folder
-    rows = [row for row in begun["rows"] if key_of(row) in wanted]
+    place, folder = {key: n for n, key in enumerate(keys)}, journal.folder
+    rows = [row for row in begun["rows"] if key_of(row) in place]
     others = [row for row in begun["rows"] if row not in rows]
+    work = Work(to_json(settings), dataclasses.replace(journal, folder=folder.absolute()), plan)
 
     def write() -> None:
+        rows.sort(key=lambda row: place[key_of(row)])
         found = {"kind": KIND, "version": VERSION, **begun, "rows": [*others, *rows]}
         write_atomic(folder / ROWS, json_bytes(found))
-
-    def dense(seed: int) -> Model:
-        path, own = folder / f"dense-{seed}.npz", dataclasses.replace(settings, seed=seed)
-        if not path.exists():
-            data, train = own.load(), build_job(settings).train
-            with journal.record(path.stem):
-                trained = train_dense(build_model(own, data, seed=seed), data, train, seed=seed, progress="none")
-            checkpoint.save(path, trained.stage.model)
-            journal.forget(path.stem)
-        return checkpoint.load(path)
 
     from tqdm import tqdm
 
     write()
-    with tqdm(total=len(keys), initial=len(rows), disable=quiet, unit="point", file=sys.stderr) as bar:
+    with tqdm(total=len(keys), initial=len(rows), disable=arguments.quiet, unit="point", file=sys.stderr) as bar:
 
         def finished(row: dict[str, Any]) -> None:
             rows.append(row)
             write()
-            journal.forget(_name(key_of(row)))
+            journal.forget(name_of(key_of(row)))
             bar.set_postfix_str(f"{row['method']} {row['ratio']:g}x in {row['equal']}, seed {row['seed']}")
             bar.update()
 
+        if arguments.jobs > 1 or arguments.scheduler is not None:
+            compute_elsewhere(work, keys, list(rows), finished, where(arguments, folder))
         return compare(
-            plan, keys=keys, data=lambda seed: dataclasses.replace(settings, seed=seed).load(), dense=dense,
-            done=list(rows), finished=finished, recorded=lambda key: journal.record(_name(key)),
+            plan, keys=keys, data=lambda seed: work.settings(seed).load(), dense=work.dense,
+            done=list(rows), finished=finished, recorded=lambda key: journal.record(name_of(key)),
         )  # fmt: skip
-
-
-def _name(key: Key) -> str:
-    return "-".join(map(str, key))
 
 
 def _folder(arguments: argparse.Namespace, settings: Settings) -> Path:

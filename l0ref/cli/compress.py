@@ -12,34 +12,23 @@ from typing import Any
 
 from l0ref.archive.folder import Claim, adopt, claim, discard, marker_of
 from l0ref.cli.build import build_job, build_model, likely_slip
-from l0ref.cli.feeding import build_feed, fed, with_checksum
+from l0ref.cli.config import read_config
+from l0ref.cli.feeding import build_feed, with_checksum
 from l0ref.cli.flags import add_flags
+from l0ref.cli.jobs import Job, check_workers, data_of, load_once, run_all
 from l0ref.cli.networks import no_code
 from l0ref.cli.report import without_test
 from l0ref.cli.resume import Run, check_data, check_resume, check_same, missing_run, overrides, stored_run
-from l0ref.cli.settings import Settings, read_config, resolve, to_json
+from l0ref.cli.run import run_claimed
+from l0ref.cli.settings import Settings, resolve, to_json
 from l0ref.cli.values import check_seeds, out_folder
-from l0ref.cli.write import (
-    OURS,
-    REPORT,
-    Kept,
-    finished_report,
-    write_compact,
-    write_config,
-    write_result,
-    write_summary,
-)
-from l0ref.data import Splits
-from l0ref.deploy.compact import compact
+from l0ref.cli.write import OURS, REPORT, finished, finished_report, write_summary
 from l0ref.deploy.costs import Costs, known_costs
-from l0ref.errors import ArgumentError, ConfigError
-from l0ref.experiment import MAIN, Experiment, run_experiment
+from l0ref.errors import ArgumentError, ConfigError, L0RefError
 from l0ref.experiment.controlled import check_cuts
-from l0ref.pruning import shrink
-from l0ref.report import aggregate, aggregate_text, draw_all, full_text, summarize
+from l0ref.report import aggregate, aggregate_text, full_text
 
 COMMAND = "compress"
-FEW_EPOCHS = 50  # up to here a log gets one line an epoch, beyond it about twenty a phase
 
 
 def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
@@ -51,6 +40,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything that can be known, run the job for every seed, write the results and print the tables."""
+    check_workers(arguments)
     found = found_run(arguments)
     if found is None and arguments.resume:
         sys.stdout.write(f"results in {arguments.resume}\n")
@@ -153,19 +143,23 @@ def run_seeds(
         raise ConfigError(
             f"out={str(place.folder)!r} holds a result already; choose another folder or pass --overwrite"
         )
-    for folder, one in jobs.items():
-        if folder in reports:
-            sys.stderr.write(f"l0ref compress: {folder} is finished already and is kept\n")
-            continue
-        try:
-            with claim(folder, names=OURS, overwrite=True) as own:  # what an interrupted job left is replaced
-                reports[folder] = run_claimed(one, own, arguments, costs, journal)
-        except (Exception, KeyboardInterrupt) as stop:
-            if reports:
-                ready = ", ".join(str(report["seed"]) for report in reports.values())
-                again = "the same command without --overwrite" if arguments.overwrite else "the same command"
-                stop.add_note(f"seeds finished: {ready}; {again} keeps them and goes on with seed {one.seed}")
-            raise
+    for folder in reports:
+        sys.stderr.write(f"l0ref compress: {folder} is finished already and is kept\n")
+    todo = {folder: one for folder, one in jobs.items() if folder not in reports}
+    try:
+        if arguments.jobs > 1 or arguments.scheduler is not None:
+            _run_elsewhere(todo, reports, place.folder, arguments, journal)
+        else:
+            for folder, one in todo.items():
+                with claim(folder, names=OURS, overwrite=True) as own:  # what an interrupted job left is replaced
+                    reports[folder] = run_claimed(one, own, arguments, costs, journal)
+    except (Exception, KeyboardInterrupt) as stop:
+        if reports:
+            ready = ", ".join(str(reports[folder]["seed"]) for folder in jobs if folder in reports)
+            left = next(one.seed for folder, one in todo.items() if folder not in reports)
+            again = "the same command without --overwrite" if arguments.overwrite else "the same command"
+            stop.add_note(f"seeds finished: {ready}; {again} keeps them and goes on with seed {left}")
+        raise
     summary = aggregate([reports[folder] for folder in jobs])
     write_summary(place.build, summary)
     place.publish()
@@ -174,110 +168,30 @@ def run_seeds(
         sys.stdout.write(aggregate_text(shown) + "\n\n")
 
 
-def run_claimed(
-    settings: Settings,
-    place: Claim,
+def _run_elsewhere(
+    todo: Mapping[Path, Settings],
+    reports: dict[Path, dict[str, Any]],
+    out: Path,
     arguments: argparse.Namespace,
-    costs: Costs | None,
     journal: Run,
-    data: Splits | None = None,
-) -> dict[str, Any]:
-    """Run the job once into a claimed folder, publish and print it; return the report. None: load the job's own data.
+) -> None:
+    """Run seeds in other processes, add their reports to `reports`, and print them in the order of the seeds."""
+    folders, flags = list(todo), {name: getattr(arguments, name) for name in ("no_figures", "hide_test", "overwrite")}
+    whole = dataclasses.replace(journal, folder=journal.folder.absolute())
+    jobs = [
+        Job(str(f.absolute()), to_json(one), whole.every, load_once(data_of(one)).checksum, whole, **flags)
+        for f, one in todo.items()
+    ]
 
-    Whatever ends the job early, the networks that training reached are kept, and the message says where.
-    """
-    kept = Kept(place.build)
-    try:
-        with journal.record(str(settings.seed)):
-            experiment, report = run_seed(settings, kept, arguments, costs, settings.load() if data is None else data)
-        try:
-            if not arguments.no_figures:
-                shown = without_test(report) if arguments.hide_test else report
-                _draw(settings, experiment, shown, place.build)
-        finally:
-            place.publish()  # the numbers are there, whatever happens to the pictures
-    except BaseException as stop:
-        if place.is_published:
-            stop.add_note(f"the numbers are in {place.folder}")
-        else:
-            for note in _keep(kept, place, stop):
-                stop.add_note(note)
-        raise
-    journal.forget(str(settings.seed))
+    def finished(place: int) -> None:
+        reports[folders[place]] = finished_report(folders[place]) or {}
+
+    failure = run_all(arguments, jobs, shared=out, done=len(reports), finished=finished)
     if not arguments.quiet:
-        sys.stdout.write(full_text(without_test(report) if arguments.hide_test else report) + "\n\n")
-    return report
-
-
-def _keep(kept: Kept, place: Claim, stop: BaseException) -> list[str]:
-    """Keep what was reached, as far as the disk allows, and return what to say of it."""
-    try:
-        kept.keep_partial(stop)
-        return kept.told(place.leave())
-    except OSError as error:
-        if isinstance(stop, OSError) and error.errno == stop.errno:  # it has been said
-            return kept.told(place.leave())
-        return [f"{error.filename} could not be written: {error.strerror}", *kept.told(place.leave())]
-
-
-def run_seed(
-    settings: Settings, kept: Kept, arguments: argparse.Namespace, costs: Costs | None, data: Splits
-) -> tuple[Experiment, dict[str, Any]]:
-    """Run the job once and write networks and numbers; return the experiment and its report."""
-    folder = kept.folder
-    kept.preparation = data.preparation
-    model = build_model(settings, data, seed=settings.seed)
-    job, feed = build_job(settings), build_feed(settings, data)
-    config = to_json(settings)
-    write_config(folder, config)
-    experiment = run_experiment(
-        model,
-        data,
-        train=job.train,
-        cut=job.cut,
-        finetune=job.finetune,
-        gradual=job.gradual,
-        stages=job.stages,
-        seed=settings.seed,
-        rounds=settings.rounds,
-        controls=settings.controls,
-        control_l1=settings.control_l1,
-        control_l2=settings.control_l2,
-        curve=settings.curve,
-        reached=kept.reached,
-        finished=kept.finished,
-        progress="none" if arguments.quiet else "auto",
-        every=1 if settings.epochs <= FEW_EPOCHS else 0,
-        **feed,
-    )
-    shrunk = shrink(experiment.runs[MAIN].model)
-    small = compact(shrunk, costs=costs)
-    files = write_compact(folder, small.model, preparation=data.preparation)
-    told: dict[str, Any] = {"config": config, "fed": fed(settings, feed, data), "files": files}
-    report = summarize(experiment, data, seed=settings.seed, small=small, shrunk=shrunk, **told)
-    write_result(folder, experiment, report)
-    return experiment, report
-
-
-def _draw(settings: Settings, experiment: Experiment, report: Mapping[str, Any], folder: Path) -> None:
-    draw_all(experiment, report, penalty=build_job(settings).train.penalty, folder=folder)
-
-
-def finished(jobs: Mapping[Path, Settings]) -> dict[Path, dict[str, Any]]:
-    """The reports of the jobs that are finished already; a folder with a result of other settings is refused."""
-    found = {}
-    for folder, settings in jobs.items():
-        report = finished_report(folder)
-        if report is None:
-            continue
-        here, there = to_json(settings), report["config"]
-        if other := [name for name in here if name != "data_dir" and here[name] != there.get(name)]:
-            raise ConfigError(
-                f"out={str(folder)!r} holds a result of other settings: {other[0]}={there.get(other[0])!r}, "
-                f"not {here[other[0]]!r}; choose another folder or pass --overwrite"
-            )
-        found[folder] = report
-    return found
+        for report in (reports[folder] for folder in folders if folder in reports):
+            sys.stdout.write(full_text(without_test(report) if arguments.hide_test else report) + "\n\n")
+    if failure is not None:
+        raise L0RefError(failure)
 
 
 def _discard_seeds(out: Path, seeds: Sequence[int]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from l0ref import checkpoint, metrics
 from l0ref.archive import read_json
-from l0ref.cli.settings import Settings, read_config, resolve
+from l0ref.cli.config import read_config
+from l0ref.cli.settings import Settings, resolve
 from l0ref.cli.values import integer
 from l0ref.cli.write import COMPACT, CONFIG, DENSE, MODEL, PARTIAL, REPORT
 from l0ref.data import Splits

@@ -25,6 +25,7 @@ examples:
   l0ref compress --data FILE.csv --label kind --model net.toml --amount 0.8
   l0ref compress --method lottery                  another method than magnitude; l0ref methods lists them
   l0ref compress --config job.toml                 settings from a file; flags win over it
+  l0ref compress --data mnist --data-dir DIR --seeds 4 --jobs 2  seeds at once, in processes of one thread each
   l0ref compress --resume runs/lenet5              go on after an interruption, in any process
 """
 
@@ -47,6 +48,7 @@ def add_flags(commands: Any) -> argparse.ArgumentParser:
                 _add_setting(cut if field.name in CUTS else group, field)
         if title == COMPARISON:
             group.add_argument("--seeds", type=integer, metavar="N", help="run seeds seed, seed+1, ...; default 1")
+            add_worker_flags(group)
     _output_flags(p.add_argument_group("output"))
     return p
 
@@ -77,6 +79,12 @@ def add_data_flags(group: Any) -> None:
     for field in dataclasses.fields(Settings):
         if field.name in ("data", "data_dir", *OWN_DATA, "model"):
             _add_setting(group, field)
+
+
+def add_worker_flags(group: Any) -> None:
+    """Add the flags that say where jobs are done."""
+    group.add_argument("--jobs", type=integer, default=1, metavar="N", help="processes of this machine; default 1")
+    group.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a Dask cluster instead, which shares the folder")
 
 
 class Words(argparse.Action):

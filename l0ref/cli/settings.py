@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from l0ref import optim, schedules
-from l0ref.archive.strict_json import parse_json, read_file
-from l0ref.cli.networks import OWN_MODELS, is_own, no_code
+from l0ref.cli.networks import OWN_MODELS, is_own
 from l0ref.cli.presets import OWN_PRESET, PRESETS
 from l0ref.cli.values import MAX_WHOLE, check_name
 from l0ref.data import DATASETS, Splits, load, open_data
 from l0ref.data.arrays import TASKS, check_shares
 from l0ref.data.files import names_code
 from l0ref.data.preparation import LAYOUTS
-from l0ref.errors import CheckpointError, ConfigError, L0RefError
+from l0ref.errors import ConfigError, L0RefError
 from l0ref.methods import METHODS
 from l0ref.nn import MODELS
 from l0ref.penalty import GROUPS, LAYER_WEIGHTS
@@ -173,9 +171,8 @@ OWN_DATA = ("label", "split", "task", "layout", "scaling")  # settings of data t
 CUTS = ("amount", "threshold", "tolerance", "stages")
 FLAGS_ONLY = (
     "config", "out", "overwrite", "no_figures", "hide_test", "quiet", "seeds", "debug", "resume", "override",
-    "checkpoint_every",
+    "checkpoint_every", "jobs", "scheduler",
 )  # fmt: skip
-MAX_CONFIG = 2**14  # bytes of a file with settings
 
 
 def resolve(*sources: Mapping[str, Any]) -> Settings:
@@ -223,42 +220,6 @@ def _changed(name: str, given: Mapping[str, Any]) -> bool:
     default = Settings.__dataclass_fields__[name].default
     value = given.get(name, default)
     return bool((tuple(value) if isinstance(value, list) else value) != default)
-
-
-def read_config(path: str, *, named: Sequence[str] = (), unread: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the settings of a TOML file: the flags' names as keys, with "-" or "_", in one flat table.
-
-    The config.json of a result will do, too. A file may not name code to run, as data="module:function" does, unless
-    the same word is among those `named` by hand, or nobody acts on the setting: `unread`.
-    """
-    name = f"config={path!r}"
-    try:
-        data = read_file(path, name=name, max_bytes=MAX_CONFIG)
-        if path.endswith(".json"):
-            return _checked_table(path, parse_json(data), (*named, *unread))
-        return _checked_table(path, tomllib.loads(data.decode("utf-8")), (*named, *unread))
-    except CheckpointError as error:
-        raise ConfigError(str(error)) from None
-    except (RecursionError, MemoryError):
-        raise ConfigError(f"{name} is nested too deeply; write each setting as name = value") from None
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        if "digits" in str(error):  # Python reads no whole number of more than 4300
-            raise ConfigError(f"{name} holds a number of too many digits; correct the file") from None
-        kind = "strict JSON" if path.endswith(".json") else "TOML"
-        raise ConfigError(f"{name} is not {kind}: {str(error)[:200]}; correct the file") from None
-
-
-def _checked_table(path: str, table: Any, named: Sequence[str]) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise ConfigError(f"config={path!r} holds {type(table).__name__}, expected settings by name")
-    for key, value in table.items():
-        if isinstance(value, dict):
-            raise ConfigError(
-                f"config={path!r} has a table [{key}]; write each setting as name = value, outside of tables"
-            )
-    return no_code(path, {key.replace("-", "_"): value for key, value in table.items()}, named)
 
 
 def to_json(settings: Settings) -> dict[str, Any]:

@@ -13,33 +13,27 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import logging
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from l0ref import checkpoint, metrics
 from l0ref.archive import write_atomic
-from l0ref.archive.folder import claim
-from l0ref.archive.lock import InUse, locked
+from l0ref.archive.lock import locked
 from l0ref.archive.strict_json import json_bytes
 from l0ref.cli.build import build_job, build_model
-from l0ref.cli.compress import finished, run_claimed
-from l0ref.cli.flags import add_data_flags
+from l0ref.cli.config import read_config
+from l0ref.cli.flags import add_data_flags, add_worker_flags
 from l0ref.cli.grid import combinations, folder_name, read_grid
-from l0ref.cli.resume import Run, every_of, stored_run, sums
-from l0ref.cli.settings import OWN_DATA, Settings, read_config, resolve, to_json
+from l0ref.cli.jobs import SETS, SWEEP, Job, check_workers, data_of, load_once, run_all
+from l0ref.cli.resume import every_of, stored_run
+from l0ref.cli.settings import OWN_DATA, Settings, resolve, to_json
 from l0ref.cli.values import check_seeds, integer, made_folder
-from l0ref.cli.write import DENSE, MODEL, OURS, REPORT, finished_report
-from l0ref.data import Splits
+from l0ref.cli.write import DENSE, MODEL, REPORT, finished, finished_report
 from l0ref.deploy.costs import known_costs
 from l0ref.errors import ArgumentError, ConfigError, L0RefError
 from l0ref.experiment.controlled import check_cuts
-from l0ref.experiment.engine import completed
 from l0ref.nn import Model
 from l0ref.report.sweep import sweep_rows, sweep_text
 
@@ -50,20 +44,8 @@ examples:
   l0ref sweep job.toml --grid "curve=2,4;4,8"           values that have commas themselves
   l0ref sweep job.toml --grid alpha=1e-5,2e-5 --scheduler tcp://HOST:PORT   on a Dask cluster, see docs/sweep.md
 """
-COMMAND = "sweep"
 KIND, VERSION = "l0ref sweep", 1
 INDEX, PICTURE, LOCK = "sweep.json", "sweep.png", ".l0ref.lock"
-SETS = 4  # data sets that a worker keeps in memory
-DATA = ("data", "data_dir", "validation", *OWN_DATA, "dtype")
-
-
-class Job(NamedTuple):
-    """One run, as a worker gets it: plain values."""
-
-    folder: str
-    config: dict[str, Any]
-    every: float | None
-    checksum: str
 
 
 def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
@@ -84,8 +66,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p.add_argument("--random", type=integer, metavar="N", help="N of the combinations, drawn at random")
     p.add_argument("--seeds", type=integer, default=1, metavar="N", help="runs of each, seeds seed, seed+1, ...")
     add_data_flags(p)
-    p.add_argument("--jobs", type=integer, default=1, metavar="N", help="processes of this machine; default 1")
-    p.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a Dask cluster instead, which shares the folder")
+    add_worker_flags(p)
     p.add_argument("--out", metavar="DIR", help="default: runs/sweep- and data set and network")
     p.add_argument(
         "--checkpoint-every", type=every_of, default=5.0, metavar="N",
@@ -100,10 +81,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 def run(arguments: argparse.Namespace) -> int:
     """Check every combination, run what is missing, choose, test, write, print."""
     check_seeds(arguments.seeds)
-    if arguments.jobs < 1:
-        raise ConfigError(f"jobs={arguments.jobs} must be at least 1")
-    if arguments.scheduler is not None and arguments.jobs > 1:
-        raise ConfigError(f"jobs={arguments.jobs} and scheduler={arguments.scheduler!r} exclude each other; give one")
+    check_workers(arguments)
     base, runs = plan(arguments)
     known_costs()  # so that a file of another version is refused before
     out = made_folder("out", f"runs/sweep-{base.slug}" if arguments.out is None else arguments.out)
@@ -124,8 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(sweep_text(rows) + "\n\n")
     sys.stdout.write(f"results in {out}\n")
     if failed:
-        folder, message = failed[0]
-        raise L0RefError(f"{len(failed)} of {len(runs)} runs failed, the first in {folder}: {message}")
+        raise L0RefError(failed)
     return 0
 
 
@@ -151,14 +128,14 @@ def plan(arguments: argparse.Namespace) -> tuple[Settings, dict[str, Settings]]:
     return base, runs
 
 
-def _run(arguments: argparse.Namespace, runs: Mapping[Path, Settings], out: Path) -> list[tuple[Path, str]]:
-    """Do the runs that are not finished, wherever they are done; return those that failed, and why."""
+def _run(arguments: argparse.Namespace, runs: Mapping[Path, Settings], out: Path) -> str | None:
+    """Do the runs that are not finished, wherever they are done; return what to say of those that failed."""
     done = finished(runs)
     jobs = []
     for folder, settings in runs.items():
         if folder in done:
             continue
-        config, before = to_json(settings), stored_run(folder, COMMAND)
+        config, before = to_json(settings), stored_run(folder, SWEEP)
         if before is not None and (other := [k for k, v in before["config"].items() if config.get(k) != v]):
             raise ConfigError(
                 f"out={str(out)!r} holds an interrupted run of other settings, {folder.relative_to(out)} with "
@@ -166,63 +143,7 @@ def _run(arguments: argparse.Namespace, runs: Mapping[Path, Settings], out: Path
             )
         checksum = load_once(data_of(settings)).checksum
         jobs.append(Job(str(folder.absolute()), config, arguments.checkpoint_every, checksum))
-    from tqdm import tqdm
-
-    failed = []
-    with tqdm(total=len(runs), initial=len(done), disable=arguments.quiet, unit="run", file=sys.stderr) as bar:
-        options: dict[str, Any] = {"workers": arguments.jobs, "scheduler": arguments.scheduler, "shared": out}
-        for place, message in completed(run_one, jobs, **options):
-            if message is not None:
-                failed.append((Path(jobs[place].folder), message))
-            bar.update()
-    return failed
-
-
-def run_one(job: Job) -> str | None:
-    """Do one run in its folder, unless it has been done; return None, or why it failed."""
-    logging.getLogger("l0ref").setLevel(logging.ERROR)
-    settings = resolve(job.config)
-    try:
-        data = load_once(data_of(settings))
-        if data.checksum != job.checksum:
-            raise ConfigError(f"data={settings.data!r} are other samples here than those of the sweep; copy them")
-        while True:
-            try:
-                _run_claimed(settings, job, data)
-            except InUse:  # by a worker that has lost its client, and ends soon
-                time.sleep(1)
-            else:
-                return None
-    except (L0RefError, OSError) as error:
-        return str(error)
-
-
-def _run_claimed(settings: Settings, job: Job, data: Splits) -> None:
-    folder = Path(job.folder)
-    with claim(folder, names=OURS, overwrite=True) as place:
-        if finished_report(folder) is not None:
-            return
-        journal = Run(place.folder, job.every)
-        found = stored_run(place.folder, COMMAND)
-        if found is None or (found["config"], found["data"]) != (job.config, sums(data)):
-            journal.forget()
-        journal.begin(COMMAND, job.config, data)
-        blind = dataclasses.replace(data, test=data.test.take(np.arange(0)))
-        silent = argparse.Namespace(quiet=True, no_figures=True, hide_test=False)
-        run_claimed(settings, place, silent, known_costs(), journal, blind)
-        journal.forget()
-
-
-def data_of(settings: Settings) -> Settings:
-    """Return settings that have in common with these what decides the samples, and nothing else."""
-    own = {name: getattr(settings, name) for name in DATA}
-    return Settings(**own) if settings.data in ("mnist", "fashion-mnist") else Settings(**own, seed=settings.seed)
-
-
-@functools.lru_cache(SETS)
-def load_once(settings: Settings) -> Splits:
-    """Return the data set of `data_of(...)`; a process keeps the last ones."""
-    return settings.load()
+    return run_all(arguments, jobs, shared=out, done=len(done))
 
 
 @functools.lru_cache(SETS)

@@ -10,6 +10,7 @@ from typing import Any
 from l0ref import checkpoint
 from l0ref.archive import json_bytes, write_atomic, write_npz
 from l0ref.archive.folder import marker_of
+from l0ref.cli.settings import Settings, to_json
 from l0ref.data import Preparation
 from l0ref.errors import ConfigError
 from l0ref.experiment import MAIN, Experiment
@@ -80,6 +81,23 @@ def finished_report(folder: Path) -> dict[str, Any] | None:
         return None
     (report,) = find_reports([folder])
     return dict(report)
+
+
+def finished(jobs: Mapping[Path, Settings]) -> dict[Path, dict[str, Any]]:
+    """The reports of the jobs that are finished already; a folder with a result of other settings is refused."""
+    found = {}
+    for folder, settings in jobs.items():
+        report = finished_report(folder)
+        if report is None:
+            continue
+        here, there = to_json(settings), report["config"]
+        if other := [name for name in here if name != "data_dir" and here[name] != there.get(name)]:
+            raise ConfigError(
+                f"out={str(folder)!r} holds a result of other settings: {other[0]}={there.get(other[0])!r}, "
+                f"not {here[other[0]]!r}; choose another folder or pass --overwrite"
+            )
+        found[folder] = report
+    return found
 
 
 def check_file(flag: str, path: str | os.PathLike[str] | None) -> None:

@@ -24,7 +24,8 @@ from l0ref.archive.folder import claim
 from l0ref.checkpoint.folder import held
 from l0ref.cli import main
 from l0ref.cli.build import build_job
-from l0ref.cli.settings import read_config, resolve
+from l0ref.cli.config import read_config
+from l0ref.cli.settings import resolve
 from l0ref.data.idx import read_idx
 from l0ref.deploy.costs import Costs
 from l0ref.errors import L0RefError
