@@ -164,7 +164,7 @@ def test_the_dense_network_stands_beside_the_result(good: Path) -> None:
 def test_an_interrupted_job_of_several_seeds_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from l0ref.cli import compress as command
+    from l0ref.cli import run as command
 
     run_experiment, out = command.run_experiment, tmp_path / "c"
 
