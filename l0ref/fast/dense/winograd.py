@@ -94,8 +94,9 @@ class Tiles:
         threads, u = self._threads(blocks), frequencies(k.reshape(self.filters, self.channels, 3, 3)).reshape(-1)
         v, m = (scratch(threads * 16 * n * COLUMNS * self.lanes, self.dtype) for n in (self.channels, self.filters))
         with v as v_room, m as m_room:
-            tables = self.starts, *self._product_tables, height_for(self.filters), self.steps, self.images
-            kernels.convolve(x, u, (b, self.zero, floor), y, (v_room, m_room), tables, blocks, threads)
+            tables = self.starts, *self._product_tables, self.steps, self.images
+            height, bias = height_for(self.filters), (b, self.zero, floor)
+            kernels.convolve(x, u, bias, y, (v_room, m_room), tables, height, blocks, threads)
 
     def correlate(self, x: Array, y_bar: Array, k_bar: Array, *, blocks: int) -> None:
         """Fill k_bar (F, C, 3, 3) from the first blocks of x and of the cotangent of y."""

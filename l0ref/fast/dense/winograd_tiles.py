@@ -135,9 +135,9 @@ def sides(starts, steps, images):
 
 
 @kernel
-def convolve_strips(x, u, bias, y, room, tables, first, last):
+def convolve_strips(x, u, bias, y, room, tables, height, first, last):
     """Strips first ... last - 1 of `convolve`, counted block by block."""
-    (v, m), (b, zero, floor), (starts, rows, taps, height, steps, images) = room, bias, tables
+    (v, m), (b, zero, floor), (starts, rows, taps, steps, images) = room, bias, tables
     (x_starts, x_step, x_image), (y_starts, y_step, y_image) = sides(starts, steps, images)
     across = (x_starts.size + COLUMNS - 1) // COLUMNS
     for k in range(first, last):
@@ -148,20 +148,22 @@ def convolve_strips(x, u, bias, y, room, tables, first, last):
 
 
 @parallel_kernel
-def convolve(x, u, bias, y, room, tables, blocks, threads):
+def convolve(x, u, bias, y, room, tables, height, blocks, threads):
     """Fill y.
 
     u       frequencies of the weights, (16, filters, channels)
     bias    b, one zero, and the floor, one number: 0 for a ReLU, -inf for none
     room    v (threads, 16, channels, COLUMNS, lanes), and m (threads, 16, filters, COLUMNS, lanes)
-    tables  starts  where tiles begin in x and in y, (2, T); rows, taps, height: see `products`
+    tables  starts  where tiles begin in x and in y, (2, T); rows, taps: see `products`
             steps   from one block to the next, in x and in y; images  of x and of y, (2, 4): see `tiles_in`
+    height  see `products`; a tuple within a tuple would not reach the threads
     """
     starts, (v, m) = tables[0], room
     strips = blocks * ((starts.shape[1] + COLUMNS - 1) // COLUMNS)
     for n in prange(threads):
         own = stretch(v, n, threads), stretch(m, n, threads)
-        convolve_strips(x, u, bias, y, own, tables, n * strips // threads, (n + 1) * strips // threads)
+        first, last = n * strips // threads, (n + 1) * strips // threads
+        convolve_strips(x, u, bias, y, own, tables, height, first, last)
 
 
 @kernel
