@@ -396,6 +396,30 @@ def test_what_the_tape_refuses_is_refused_in_its_words() -> None:
     assert str(fast) == str(plain)
 
 
+@pytest.mark.parametrize("scale", [0.1, 100.0])
+@pytest.mark.parametrize("name", [MLP, CNN])
+def test_a_regression_is_that_of_the_tape(
+    name: str, scale: float, taken: Counter[str], rng: np.random.Generator
+) -> None:
+    """Whatever the size of the targets, which are no labels; the loss of the validation data is theirs, too."""
+    model = network(name, np.float64)
+    data, validation = data_for(model), data_for(model, count=9, seed=4)
+    options: dict[str, Any] = {"optimizer": optim.SGD(lr=0.003, momentum=0.5), "label_smoothing": 0.3}
+    of = [
+        Dataset(part.x, scale * rng.normal(size=(len(part), model.classes)), 0, "values") for part in (data, validation)
+    ]
+    fast, plain = both(model, of[0], taken, validation=of[1], penalty=Penalty(alpha=1e-3, l2=1e-3), **options)
+    assert_same_training(fast, plain)
+    assert np.isnan(fast[1].rows[-1]["val_acc1"])
+
+
+def test_targets_that_are_not_one_for_each_output_are_refused_by_the_tape() -> None:
+    model = network(MLP, np.float64)
+    data = Dataset(data_for(model).x, np.zeros((len(data_for(model)), 3)), 0, "three of four")
+    for error in assert_both_refuse(ShapeError, r"^target has shape \(8, 3\), expected that of the", model, data):
+        assert "(8, 4)" in str(error)
+
+
 def test_more_classes_than_outputs_go_to_the_tape(taken: Counter[str]) -> None:
     """Unless no sample is of such a class."""
     model = network(MLP, np.float64)

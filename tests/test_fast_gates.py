@@ -148,3 +148,21 @@ def test_score_of_no_sample_is_no_slope() -> None:
     slopes = np.full((1, 3, 2), np.nan)
     gates.cross_entropy_blocks(np.ones((1, 3, 2)), np.zeros(0, np.intp), 0.1, slopes, np.zeros(2))
     assert not slopes.any()
+
+
+@each_dtype
+def test_squared_error(dtype: Any, rng: np.random.Generator) -> None:
+    """Of 2 blocks of 4 lanes, 5 samples of 3 outputs: loss of each, slope of their mean, none in spare lanes."""
+    count, outputs, lanes = 5, 3, 4
+    rows = rng.normal(size=(2 * lanes, outputs)).astype(dtype)
+    target = (10 * rng.normal(size=(count, outputs))).astype(dtype)
+    scores = np.ascontiguousarray(rows.reshape(2, lanes, outputs).swapaxes(1, 2))
+    slopes, losses = np.full(scores.shape, np.nan, dtype), np.full(2 * lanes, np.nan)
+    gates.squared_error_blocks(scores, target, slopes, losses)
+    far = rows[:count].astype(float) - target
+    rtol = 4 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(losses[:count], [sum(v * v for v in row) / outputs for row in far], rtol=10 * rtol)
+    assert np.isnan(losses[count:]).all()
+    got = slopes.swapaxes(1, 2).reshape(2 * lanes, outputs)
+    np.testing.assert_allclose(got[:count], 2 * far / (count * outputs), rtol=0, atol=rtol * np.abs(far).max())
+    assert not got[count:].any()

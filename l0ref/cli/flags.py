@@ -35,8 +35,9 @@ def add_flags(commands: Any) -> argparse.ArgumentParser:
     p: argparse.ArgumentParser = commands.add_parser(
         "compress",
         help="train with l0, prune, fine-tune, report",
-        description="Train with cross-entropy + C_l alpha sum(phi(w)) + l2 sum(w^2), prune, fine-tune, report. "
-        "Networks of common layers train on compiled kernels; of others a line says why: runs on the tape because ...",
+        description="Train with the data loss + C_l alpha sum(phi(w)) + l2 sum(w^2), prune, fine-tune, report. "
+        "The data loss is the cross-entropy, of a regression the squared error. Networks of common layers train on "
+        "compiled kernels; of others a line says why: runs on the tape because ...",
         epilog=EXAMPLES + _presets(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -3,7 +3,7 @@
 Both take a `TrainingState` in and give one out; in between, the tape makes a new state at every step, the chain works
 in place. The tape's step is the definition:
 
-    loss, grads  mean cross-entropy of the batch and d loss / d params: `loss_and_gradient`
+    loss, grads  mean data loss of the batch and d loss / d params: `loss_and_gradient`
     params       the optimiser's step against grads and the pull of the penalty, under the masks
 """
 
@@ -159,11 +159,11 @@ def _dropout_stream(task: Task, state: TrainingState) -> np.random.Generator:
 
 def steps_for(task: Task, *, batch_size: int) -> Steps:
     """Return the fastest steps there are for a task."""
-    x, model = task.data.x, task.model
+    x, y, model = task.data.x, task.data.y, task.model
     if x.dtype != model.dtype or not x.flags.c_contiguous or x.shape[1:] != model.input_shape:
         return TapeSteps(task, "the samples have gaps, or another type or shape than the network")
-    if task.data.y.max(initial=0) >= model.classes:  # the tape says which
-        return TapeSteps(task, "a label is too large")
+    if y.shape[1:] != (model.classes,) if y.dtype.kind == "f" else y.max(initial=0) >= model.classes:
+        return TapeSteps(task, "a label is too large, or targets are not one for each output")  # the tape says which
     if not steps_in_place(task.optimizer):
         return TapeSteps(task, f"optimizer {type(task.optimizer).__name__} has no step in place")
     options: dict[str, Any] = {"capacity": batch_size, "dtype": model.dtype, "training": True}

@@ -3,8 +3,8 @@
 The tape of `l0ref.autodiff` makes fresh arrays at every step, and remembers how each was made. A chain does neither:
 all activations, gradients and tables are made once, and a training step is a few dozen kernels. It covers networks of
 dense and sparse convolutions and linear layers, batch normalisation, residual blocks, pooling, dropout, ReLU,
-tanh and sigmoid, under a cross-entropy; `build` says of any other why it runs on the tape. The tests hold both
-to the same numbers.
+tanh and sigmoid, under a cross-entropy or a squared error; `build` says of any other why it runs on the tape. The
+tests hold both to the same numbers.
 """
 
 from l0ref.fast.chain.build import NotCovered, build

@@ -78,9 +78,10 @@ class Chain:
         label_smoothing: float = 0.0,
         soft: tuple[Array, float, float] | None = None,
     ) -> float:
-        """Fill grads with the gradient of the mean cross-entropy over data[order]; return that mean.
+        """Fill grads with the gradient of the mean loss over data[order]; return that mean.
 
-        soft  a teacher's probabilities (count, classes), temperature and weight: `l0ref.distillation.Soft`
+        target  class labels (count), for the cross-entropy; floats (count, outputs), for the squared error
+        soft    a teacher's probabilities (count, classes), temperature and weight: `l0ref.distillation.Soft`
         """
         count = len(order)
         given = [self._given(link, params) for link in self.links]
@@ -88,7 +89,10 @@ class Chain:
         shape = (-1, self.y.entries, self.y.lanes)
         scores, slopes = self.y.value.reshape(shape), self.y.bar.reshape(shape)
         blocks = -(-count // self.y.lanes)
-        gates.cross_entropy_blocks(scores[:blocks], target, label_smoothing, slopes[:blocks], self.losses)
+        if target.dtype.kind == "f":
+            gates.squared_error_blocks(scores[:blocks], target, slopes[:blocks], self.losses)
+        else:
+            gates.cross_entropy_blocks(scores[:blocks], target, label_smoothing, slopes[:blocks], self.losses)
         if soft is not None:
             q, temperature, share = soft
             gates.soften_blocks(scores, np.ascontiguousarray(q), temperature, share, slopes, self.losses)

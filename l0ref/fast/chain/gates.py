@@ -148,6 +148,25 @@ def cross_entropy_blocks(x, target, smoothing, x_bar, losses):
 
 
 @kernel
+def squared_error_blocks(x, target, x_bar, losses):
+    """Squared error of the outputs x[b,c,l] against target[n,c]: its mean over c, losses[n], and the slope of the mean.
+
+    Lanes beyond the last sample have no slope.
+    """
+    blocks, outputs, lanes = x.shape
+    count = len(target)
+    for b in range(blocks):
+        for k in range(lanes):
+            n, total = b * lanes + k, 0.0
+            for c in range(outputs):
+                far = x[b, c, k] - target[n, c] if n < count else x.dtype.type(0)
+                total += np.float64(far) ** 2
+                x_bar[b, c, k] = 2 * far / (count * outputs)
+            if n < count:
+                losses[n] = total / outputs
+
+
+@kernel
 def soften_blocks(x, soft, temperature, weight, x_bar, losses):
     """Mix what `cross_entropy_blocks` left with the loss against a teacher's probabilities soft[n,c] = q.
 
