@@ -404,7 +404,7 @@ def test_a_regression_is_that_of_the_tape(
     """Whatever the size of the targets, which are no labels; the loss of the validation data is theirs, too."""
     model = network(name, np.float64)
     data, validation = data_for(model), data_for(model, count=9, seed=4)
-    options: dict[str, Any] = {"optimizer": optim.SGD(lr=0.003, momentum=0.5), "label_smoothing": 0.3}
+    options: dict[str, Any] = {"optimizer": optim.Adam(lr=0.01), "label_smoothing": 0.3}
     of = [
         Dataset(part.x, scale * rng.normal(size=(len(part), model.classes)), 0, "values") for part in (data, validation)
     ]

@@ -62,6 +62,11 @@ def environment_text(found: dict[str, Any]) -> str:
     return "\n".join(f"{name:<10} {text}" for name, text in lines.items())
 
 
+def load_average() -> str:
+    """Return the mean number of runnable threads in the last minute; "unknown" where the system does not tell."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

@@ -25,6 +25,7 @@ def make_plan(
     peers: str | None = None,
     quick: bool = False,
     seed: int = 0,
+    goals: bool = False,
 ) -> Plan:
     """Return a checked plan; None stands for the default: 9 rounds, up to 2 threads, every peer installed."""
     known = suites()
@@ -41,4 +42,5 @@ def make_plan(
         peers=choose_peers(peers),
         quick=quick,
         seed=count("--seed", seed),
+        goals=goals,
     )

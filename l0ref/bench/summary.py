@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from l0ref.bench.work import OURS
+from l0ref.bench.work import OURS, Work
 from l0ref.tables import table
 
 SUITES = ("train-mlp", "train-cnn", "conv", "train-norm", "batch-one", "batch-many")
@@ -73,29 +74,56 @@ GOALS = (
 )  # fmt: skip
 
 
+class Found(NamedTuple):
+    """What was measured of one work: the time of the best peer over ours, and its quartiles over the rounds."""
+
+    value: float
+    low: float
+    high: float
+
+
+def read_by_goals(suite: str, work: Work) -> Work | None:
+    """Return a work with ours and those contenders that a goal reads; None where no goal reads the work."""
+    goals = [goal for goal in GOALS if goal.suite == suite and goal.works(work.name)]
+    kept = [c for c in work.contenders if c.name == OURS or any(goal.peers(c.name) for goal in goals)]
+    return replace(work, contenders=kept) if goals else None
+
+
 def summary_text(rows: Rows) -> str:
     """Return the table: goal, measured ratios (lowest and highest, where there are several works), verdict.
 
-    Below 5 rounds, and where no peer took part, there is no verdict.
+    The verdict is of the work with the lowest ratio. It has a question mark where the goal lies between the quartiles of
+    that ratio: another run may say the opposite. Below 5 rounds, and where no peer took part, there is none.
     """
     cells = []
     for goal in GOALS:
         found = sorted(ratios(rows, goal))
-        measured = "-" if not found else " .. ".join(f"{r:.2f}" for r in dict.fromkeys((found[0], found[-1])))
-        verdict = "-" if not found else "reached" if found[0] >= goal.least else "missed"
-        cells.append([goal.what, goal.beside, f"{goal.least:.2f}", measured, verdict])
-    return table(["work", "beside", "goal", "measured", "verdict"], cells)
+        measured = "-" if not found else " .. ".join(dict.fromkeys(f"{r.value:.2f}" for r in (found[0], found[-1])))
+        quartiles = "-" if not found else f"{found[0].low:.2f} .. {found[0].high:.2f}"
+        cells.append([goal.what, goal.beside, f"{goal.least:.2f}", measured, quartiles, verdict(goal, found)])
+    return table(["work", "beside", "goal", "measured", "quartiles of the lowest", "verdict"], cells)
 
 
-def ratios(rows: Rows, goal: Goal) -> list[float]:
+def verdict(goal: Goal, found: Sequence[Found]) -> str:
+    """Return "reached" or "missed" by the first of the ratios, with a question mark within its quartiles."""
+    if not found:
+        return "-"
+    lowest = found[0]
+    said = "reached" if lowest.value >= goal.least else "missed"
+    return f"{said}?" if lowest.low < goal.least <= lowest.high else said
+
+
+def ratios(rows: Rows, goal: Goal) -> list[Found]:
     """Return the time of the best peer over ours, for each work of a goal that both took part in."""
-    times: dict[str, dict[str, float]] = {}
+    times: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         if row["suite"] == goal.suite and goal.works(row["work"]) and row.get("rounds", 0) >= ROUNDS:
-            times.setdefault(row["work"], {})[row["contender"]] = row["median_s"]
+            times.setdefault(row["work"], {})[row["contender"]] = row
     found = []
     for contenders in times.values():
-        peers = [t for name, t in contenders.items() if name != OURS and goal.peers(name)]
+        peers = [row for name, row in contenders.items() if name != OURS and goal.peers(name)]
         if peers and OURS in contenders:
-            found.append(min(peers) / contenders[OURS])
+            best = min(peers, key=lambda row: row["median_s"])
+            value = best["median_s"] / contenders[OURS]["median_s"]
+            found.append(Found(value, best.get("ratio_low", value), best.get("ratio_high", value)))
     return found

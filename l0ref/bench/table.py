@@ -11,7 +11,9 @@ from l0ref.tables import table
 
 
 def rows_of(suite: str, work: Work, times: Mapping[str, Times]) -> list[dict[str, Any]]:
-    """Return one row per contender: suite, work, contender, median_s, iqr_s, rounds."""
+    """Return one row per contender: suite, work, contender, median_s, iqr_s, rounds; where there is a ratio, its
+    quartiles over ours, ratio_low and ratio_high.
+    """
     return [
         {
             "suite": suite,
@@ -20,6 +22,7 @@ def rows_of(suite: str, work: Work, times: Mapping[str, Times]) -> list[dict[str
             "median_s": found.median,
             "iqr_s": found.iqr,
             "rounds": found.rounds,
+            **_quartiles(found, times),
         }
         for name, found in times.items()
     ]
@@ -69,6 +72,12 @@ def seconds(value: float) -> str:
     """
     factor, unit = (1e6, "us") if value < 1e-3 else (1e3, "ms") if value < 1 else (1, "s")
     return f"{value * factor:.3f} {unit}"
+
+
+def _quartiles(found: Times, times: Mapping[str, Times]) -> dict[str, float]:
+    """The quartiles of the ratios by round, for JSON."""
+    r = ratio(found, times[OURS]) if OURS in times and found is not times[OURS] else None
+    return {} if r is None else {"ratio_low": r.low, "ratio_high": r.high}
 
 
 def _ratio(found: Times, times: Mapping[str, Times]) -> list[str]:

@@ -99,6 +99,7 @@ class Plan:
     peers    names from `l0ref.bench.peers.PEERS`
     quick    small sizes and short turns, to check that everything runs; the times mean little
     seed     of weights, images and labels
+    goals    only works and contenders that a goal of `l0ref.bench.summary` reads
     """
 
     suites: tuple[str, ...]
@@ -107,6 +108,7 @@ class Plan:
     peers: tuple[str, ...]
     quick: bool = False
     seed: int = 0
+    goals: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""

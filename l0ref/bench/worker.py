@@ -23,6 +23,7 @@ from l0ref.bench.environment import environment, environment_text
 from l0ref.bench.harness import measure
 from l0ref.bench.peers import PEERS
 from l0ref.bench.suites import suites
+from l0ref.bench.summary import read_by_goals
 from l0ref.bench.table import claims_text, rows_of, work_text
 from l0ref.bench.threads import pinned, variables
 from l0ref.bench.work import Claim, Plan, Suite, Work, nothing
@@ -40,8 +41,9 @@ def run_plan(plan: Plan) -> dict[str, Any]:
     sys.stdout.write(environment_text(found) + "\n")
     rows: list[dict[str, Any]] = []
     for name in plan.suites:
-        for work in suites()[name].works(plan):
-            rows += run_work(name, work, plan)
+        for every in suites()[name].works(plan):
+            if (work := read_by_goals(name, every) if plan.goals else every) is not None:
+                rows += run_work(name, work, plan)
         rows += run_claims(suites()[name], plan)
     return {"environment": found, "rows": rows}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from l0ref.archive import json_bytes, write_atomic
@@ -65,7 +66,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the tables, write the files; return 0."""
     from l0ref.bench import summary
-    from l0ref.bench.environment import environment_text
+    from l0ref.bench.environment import environment_text, load_average
     from l0ref.bench.plan import make_plan
     from l0ref.bench.worker import run_in_worker
 
@@ -83,16 +84,19 @@ def run(arguments: argparse.Namespace) -> int:
             peers=summary.PEERS if arguments.summary and arguments.peers is None else arguments.peers,
             quick=arguments.quick,
             seed=arguments.seed,
+            goals=bool(arguments.summary and not arguments.suites),
         )
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
     for flag in ("json", "figure", "summary"):
         check_file(flag, getattr(arguments, flag))
+    began = monotonic()
     found = run_in_worker(plan)
     if arguments.json:
         write_atomic(Path(arguments.json), json_bytes(found))
     if arguments.summary:
-        text = f"{environment_text(found['environment'])}\n\n{summary.summary_text(found['rows'])}\n"
+        took = f"took       {(monotonic() - began) / 60:.0f} minutes; load {load_average()} at the end"
+        text = f"{environment_text(found['environment'])}\n{took}\n\n{summary.summary_text(found['rows'])}\n"
         sys.stdout.write(f"\n{text}")
         write_atomic(Path(arguments.summary), text.encode())
     if arguments.figure:
