@@ -11,8 +11,9 @@ from l0ref.tables import table
 
 
 def rows_of(suite: str, work: Work, times: Mapping[str, Times]) -> list[dict[str, Any]]:
-    """Return one row per contender: suite, work, contender, median_s, iqr_s, rounds; where there is a ratio, its
-    quartiles over ours, ratio_low and ratio_high.
+    """Return one row per contender: suite, work, contender, median_s, iqr_s, rounds.
+
+    Peers have ratio_low and ratio_high, too: quartiles of their time over ours, by rounds.
     """
     return [
         {
