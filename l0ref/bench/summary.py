@@ -92,8 +92,8 @@ def read_by_goals(suite: str, work: Work) -> Work | None:
 def summary_text(rows: Rows) -> str:
     """Return the table: goal, measured ratios (lowest and highest, where there are several works), verdict.
 
-    The verdict is of the work with the lowest ratio. It has a question mark where the goal lies between the quartiles of
-    that ratio: another run may say the opposite. Below 5 rounds, and where no peer took part, there is none.
+    The verdict is of the work with the lowest ratio. It has a question mark where the goal lies between its
+    quartiles: another run may say the opposite. Below 5 rounds, and where no peer took part, there is none.
     """
     cells = []
     for goal in GOALS:
