@@ -78,7 +78,7 @@ def test_a_fresh_process_measures(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert set(found["environment"]) == ENVIRONMENT_KEYS
     assert found["environment"]["threads"] == variables(1)
     assert found["environment"]["plan"] == {
-        "suites": ["optimizer"], "rounds": 2, "threads": 1, "peers": [], "quick": True, "seed": 3,
+        "suites": ["optimizer"], "rounds": 2, "threads": 1, "peers": [], "quick": True, "seed": 3, "goals": False,
     }  # fmt: skip
     assert found["environment"]["blas"]["threads"] in (None, 1)
     assert [row["contender"] for row in found["rows"]] == ["l0ref"] * 5
