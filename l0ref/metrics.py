@@ -15,6 +15,8 @@ The word list:
                          the other parameters as plain arrays
     bytes_stored         what this model really takes: parameters, buffers and patterns of sparse layers
     acc1                 samples classified correctly / samples; NaN for a regression
+    r2                   1 - sum (y - y')^2 / sum (y - mean y)^2 of a regression, the mean of each output over the
+                         samples; 0 predicts the mean. NaN for classes, and where the targets do not vary
     loss                 mean cross-entropy, natural logarithm, or mean squared error of a regression; without penalty
 
 A worked example, small enough to check by hand. A 2x3 layer with 2 of its 6 weights kept: size 6,
@@ -53,11 +55,17 @@ INDEX_BYTES = 4
 
 
 class Score(NamedTuple):
-    """How well a model does on a data set: mean loss, share of correct answers, samples."""
+    """How well a model does on a data set: mean loss, share of correct answers, samples, variance explained."""
 
     loss: float
     acc1: float
     n: int
+    r2: float = math.nan
+
+    @property
+    def quality(self) -> float:
+        """acc1, or r2 of a regression: 1 is perfect."""
+        return self.r2 if math.isnan(self.acc1) else self.acc1
 
 
 def evaluate(model: Model, data: Dataset, *, batch_size: int = 256) -> Score:
@@ -69,7 +77,9 @@ def evaluate(model: Model, data: Dataset, *, batch_size: int = 256) -> Score:
         return Score(math.nan, math.nan, 0)
     logits = model.logits(data.x, batch_size=batch_size)
     if not data.classes:
-        return Score(float(np.square(logits - data.y).mean(dtype=np.float64)), math.nan, n)
+        loss = float(np.square(logits - data.y).mean(dtype=np.float64))
+        variance = float(np.var(data.y, axis=0, dtype=np.float64).mean())
+        return Score(loss, math.nan, n, 1 - loss / variance if variance else math.nan)
     losses = cross_entropy(logits, data.y, reduction="none").data
     return Score(float(losses.sum(dtype=np.float64)) / n, int((logits.argmax(axis=1) == data.y).sum()) / n, n)
 

@@ -21,6 +21,7 @@ from l0ref.penalty import Penalty
 from l0ref.pruning import Cut, Recipe, StagedCuts
 from l0ref.validate import between, choose, count, nonnegative, positive, real
 
+FAR = 3.0  # deviations from 0 at which the mean of targets is worth a warning
 PERCENT = range(1, 100)  # whole numbers that were probably meant as a percentage
 WITH_BETA = [cls.name for cls in surrogates.SURROGATES.values() if "beta" in {f.name for f in dataclasses.fields(cls)}]
 
@@ -106,6 +107,20 @@ def likely_slip(settings: Settings) -> str | None:
         return None
     some = "1 weight" if amount == 1 else f"{amount} weights"
     return f"amount={amount} removes {some}, not {amount} %; for a share of the weights give {amount / 100!r}"
+
+
+def far_targets(data: Splits) -> str | None:
+    """Return what to say of targets of a regression that stand far from 0, where networks begin, for their spread."""
+    if data.train.classes or not len(data.train):
+        return None
+    mean, spread = (f(data.train.y, axis=0, dtype=np.float64) for f in (np.mean, np.std))
+    if not (far := np.abs(mean) > FAR * spread).any():
+        return None
+    n = int(np.argmax(far))
+    return (
+        f"targets of the training set have mean {mean.flat[n]:.4g} and deviation {spread.flat[n]:.4g}, a network "
+        "begins near 0; subtract the mean and divide by the deviation"
+    )
 
 
 def check_ranges(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from l0ref.archive.folder import Claim, adopt, claim, discard, marker_of
-from l0ref.cli.build import build_job, build_model, likely_slip
+from l0ref.cli.build import build_job, build_model, far_targets, likely_slip
 from l0ref.cli.config import read_config
 from l0ref.cli.feeding import build_feed, with_checksum
 from l0ref.cli.flags import add_flags
@@ -126,8 +126,9 @@ def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None =
         check_cuts(model, job.cut, settings.curve, stages=settings.stages)
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
-    if slip := likely_slip(settings):
-        sys.stderr.write(f"l0ref compress: warning: {slip}\n")
+    for slip in (likely_slip(settings), far_targets(data)):
+        if slip is not None:
+            sys.stderr.write(f"l0ref compress: warning: {slip}\n")
     return settings
 
 

@@ -173,5 +173,7 @@ def _read_test(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         for stage, name in ((report["stages"][0], DENSE), (report["stages"][-1], MODEL)):
             score = metrics.evaluate(checkpoint.load(folder / name), test)
             stage |= {"test_loss": score.loss, "test_acc1": score.acc1 if test.classes else None}
+            if not test.classes:
+                stage["test_r2"] = score.r2
         report["data"] = report["data"] | {"test": len(test)}
         write_atomic(folder / REPORT, json_bytes(report))

@@ -157,15 +157,15 @@ def point(
     seconds = clock() - start
     x = data.validation.x
     before, after = dense.logits(x).astype(np.float64), found.model.logits(x).astype(np.float64)
-    size = metrics.of(tuned)
+    size, quality = metrics.of(tuned), "acc1" if data.test.classes else "r2"
     return row | {
         "size_nz": size["size_nz"],
         "compression_ratio": dense.size / max(size["size_nz"], 1),
         "theoretical_speedup": metrics.of(dense)["flops"] / max(size["flops_nz"], 1),
         "logit_change": float(np.linalg.norm(after - before) / (np.linalg.norm(before) or 1.0)),
-        "val_acc1_pruned": metrics.evaluate(found.model, data.validation).acc1,
-        "val_acc1": metrics.evaluate(tuned, data.validation).acc1,
-        "test_acc1": metrics.evaluate(tuned, data.test).acc1,
+        f"val_{quality}_pruned": metrics.evaluate(found.model, data.validation).quality,
+        f"val_{quality}": metrics.evaluate(tuned, data.validation).quality,
+        f"test_{quality}": metrics.evaluate(tuned, data.test).quality,
         "seconds_method": found.seconds,
         "seconds_finetune": seconds,
         "epochs_method": found.epochs,
@@ -208,8 +208,9 @@ def equal_flops(
 
 def comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the tables of a comparison: test errors after fine-tuning, at equal weights and at equal multiply-adds."""
+    told = "Test error" if quality_of(rows) == "acc1" else "Variance of the test targets that is not explained, 1 - R²,"
     parts = [
-        "Test error in % after fine-tuning, at equal weights:",
+        f"{told} in % after fine-tuning, at equal weights:",
         error_table([row for row in rows if row["equal"] == "weights"]),
     ]
     if searched := [row for row in rows if row["equal"] == "multiply-adds"]:
@@ -220,13 +221,18 @@ def comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
+def quality_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return "r2" if rows are of a regression, "acc1" otherwise: the end of the keys of what a network is judged by."""
+    return "r2" if any("test_r2" in row for row in rows) else "acc1"
+
+
 def error_table(rows: Sequence[Mapping[str, Any]], *, value: str = "test_acc1") -> str:
     """Return a table of errors in percent: a line a method, a column a ratio; mean and sample deviation over seeds.
 
     value  "test_acc1", or "val_acc1_pruned" right after the cut
     "-" stands where a method could not meet the budget with some seed.
     """
-    ratios = sorted({row["ratio"] for row in rows})
+    ratios, value = sorted({row["ratio"] for row in rows}), value.replace("acc1", quality_of(rows))
     lines = []
     for name in dict.fromkeys(row["method"] for row in rows):
         own = {ratio: [r for r in rows if r["method"] == name and r["ratio"] == ratio] for ratio in ratios}

@@ -30,5 +30,5 @@ def pruning_curve(
     for ratio in ratios:
         amount = amount_for_compression(model.size, ratio)
         here = dataclasses.replace(cut, amount=amount, threshold=None, tolerance=None, min_keep=max(cut.min_keep, 1))
-        accuracies.append(metrics.evaluate(here.apply(model, data, seed=seed).model, data.validation).acc1)
+        accuracies.append(metrics.evaluate(here.apply(model, data, seed=seed).model, data.validation).quality)
     return accuracies

@@ -9,8 +9,8 @@ from typing import Any
 
 from l0ref.archive import read_json
 from l0ref.errors import CheckpointError, ConfigError, DataError
-from l0ref.report.schema import SCHEMA_VERSION, Row, declared, main_name, mapping, runs_of
-from l0ref.report.tables import ACCURACY, BYTES, IN_THEORY, Columns
+from l0ref.report.schema import SCHEMA_VERSION, Row, declared, main_name, mapping, quality_of, runs_of
+from l0ref.report.tables import ACCURACY, BYTES, IN_THEORY, Columns, judged
 from l0ref.report.text import MASKED, filled
 from l0ref.tables import percent, table, times
 
@@ -112,12 +112,14 @@ def aggregate_text(summary: Row) -> str:
     title = f"{config.get('model', 'a network')} on {config.get('data', 'unnamed data')}{told}: mean ± sample standard "
     parts = [
         title + f"deviation over n = {n} seeds",
-        _stages_text(summary, SIZES),
+        _stages_text(summary, judged(SIZES, _rows(summary))),
         _stages_text(summary, TIMES),
         filled(MASKED),
     ]
     if any(mapping(summary, "curve").values()):
-        parts += ["Curve, in error rates:", _curve_text(summary["curve"])]
+        quality = quality_of(_rows(summary))
+        told = "error rates" if quality == "acc1" else "variance that is not explained, 1 - R²"
+        parts += [f"Curve, in {told}:", _curve_text(summary["curve"], quality)]
     return "\n\n".join(parts)
 
 
@@ -130,13 +132,20 @@ def _stages_text(summary: Row, columns: Columns) -> str:
     return table(["penalty", "stage", *columns], rows, left=2)
 
 
-def _curve_text(curve: Row) -> str:
+def _rows(summary: Row) -> list[Row]:
+    return [values for stages in summary["stages"].values() for values in stages.values()]
+
+
+def _curve_text(curve: Row, quality: str) -> str:
     rows = [
         [
             run,
             times(point["compression_asked"]),
             cell(point.get("finetuned", {}).get("compression_ratio"), times),
-            *(cell(point.get(part, {}).get(key), lambda v: percent(1 - v)) for _, part, key in ERRORS),
+            *(
+                cell(point.get(part, {}).get(key.replace("acc1", quality)), lambda v: percent(1 - v))
+                for _, part, key in ERRORS
+            ),
         ]
         for run, points in curve.items()
         for point in points

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from l0ref.report.schema import Row, main_name, mapping, runs_of
+from l0ref.report.schema import Row, main_name, mapping, quality_of, runs_of
 from l0ref.report.speed import measured
 from l0ref.tables import percent, table, times, whole
 
@@ -21,6 +22,7 @@ ACCURACY: Columns = {
     "compression": ("compression_ratio", times),
     "seconds": ("seconds", lambda s: "-" if s is None else f"{s:.1f}"),
 }
+EXPLAINED: Columns = {"val R²": ("val_r2", percent), "test R²": ("test_r2", percent)}
 IN_THEORY: Columns = {"theory": ("theoretical_speedup", times)}
 BYTES: Columns = {"bytes csr": ("bytes_csr", whole)}
 
@@ -32,7 +34,21 @@ def stages_table(report: Row) -> str:
 
 def stages_cells(report: Row) -> Cells:
     """Return header and rows of `stages_table`."""
-    return _per_stage(report, list(ACCURACY), lambda stage: cells(stage, ACCURACY))
+    columns = judged(ACCURACY, [stage for run in runs_of(report).values() for stage in run["stages"]])
+    return _per_stage(report, list(columns), lambda stage: cells(stage, columns))
+
+
+def judged(columns: Columns, rows: Iterable[Row]) -> Columns:
+    """Return the columns with R² in the place of accuracy, and the root of the test loss, where rows have it."""
+    if quality_of(rows) == "acc1":
+        return columns
+    kept = {header: column for header, column in columns.items() if not column[0].endswith("acc1")}
+    return {**EXPLAINED, "test rmse": ("test_loss", root), **kept}
+
+
+def root(loss: float | None) -> str:
+    """Return the root of a mean squared error, in the units of the target."""
+    return "-" if loss is None else f"{math.sqrt(loss):.4g}"
 
 
 def speed_table(report: Row) -> str:
@@ -93,12 +109,13 @@ def curve_table(report: Row) -> str:
 
 
 def curve_cells(report: Row) -> Cells:
-    """Return header and rows of `curve_table`."""
+    """Return header and rows of `curve_table`; of a regression, R² stands in the place of accuracy."""
+    quality = quality_of(stage for run in runs_of(report).values() for stage in run["stages"])
     rows = [
         [
             name,
             times(point.get("compression_asked")),
-            *(show(mapping(point, part).get(key)) for _, part, key, show in CURVE),
+            *(show(mapping(point, part).get(key.replace("acc1", quality))) for _, part, key, show in CURVE),
         ]
         for name, points in mapping(report, "curve").items()
         for point in points

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from l0ref.report.schema import Row, declared, main_name, mapping, runs_of
+from l0ref.report.schema import Row, declared, main_name, mapping, quality_of, runs_of
 from l0ref.report.tables import SCREEN, curve_table, layers_table, speed_table, stages_table
 from l0ref.report.usage import deployment_text
 from l0ref.tables import percent, times
@@ -87,7 +87,7 @@ def notes(report: Row) -> str:
     parts = [f"Dead units of the {main_name(report)} network swept: {sum(swept.values())}."]
     parts += ["Biases are neither pruned nor counted. Every run had the same number of weights cut; the sweep then"]
     parts += ["removed more where more units had died, so compare at the printed compression."]
-    if test:
+    if test and quality_of(report["stages"]) == "acc1":
         parts += [f"One image is {percent(1 / test)} of the test set: differences of a few images are noise."]
     parts += ["Seconds are wall-clock times of training; the first to run also compiles kernels that are not cached."]
     return filled(" ".join(parts))

@@ -14,6 +14,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from l0ref.experiment.comparison import quality_of
 from l0ref.report.figures.style import (
     BLACK,
     BLUE,
@@ -31,6 +32,7 @@ from l0ref.report.figures.style import (
 Row = Mapping[str, Any]
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, GREY)
 MARKERS = "osD^vP*X<>"
+TOLD = {"acc1": "accuracy", "r2": "R²"}
 PANELS = {"val_acc1_pruned": "right after the cut", "val_acc1": "after fine-tuning"}
 COMPRESSION, SPEED = "compression_ratio", "theoretical_speedup"
 LABELS = {COMPRESSION: "compression (weights before / after)", SPEED: "multiply-adds before / after"}
@@ -51,19 +53,20 @@ def accuracy_figure(rows: Sequence[Row], *, x: str) -> Figure:
 
     Points are means over seeds, bars sample standard deviations; x is what was reached, not what was asked.
     """
-    used = list(_drawn(rows, x))
+    used, quality = list(_drawn(rows, x)), quality_of(rows)
+    panels = {value.replace("acc1", quality): title for value, title in PANELS.items()}
     kinds = list(dict.fromkeys(row["kind"] for row in used)) or ["no method met its budget"]
     figure = new_figure(0.6 + 2.7 * len(kinds))
     axes = figure.subplots(len(kinds), 2, sharex=True, sharey=True, squeeze=False)
     for pair, kind in zip(axes, kinds, strict=True):
         own = [row for row in used if row["kind"] == kind]
-        for ax, (value, title) in zip(pair, PANELS.items(), strict=True):
+        for ax, (value, title) in zip(pair, panels.items(), strict=True):
             _curves(ax, own, x, value)
             below = LABELS[x] if pair is axes[-1] else ""
             tidy(ax, title=f"{kind}, {title}", x=below)
             _log(ax.xaxis)
-            every = [row[name] for row in used for name in PANELS]
-            accuracy_axis(ax, every, label="validation accuracy" if ax is pair[0] else "")
+            every = [row[name] for row in used for name in panels]
+            accuracy_axis(ax, every, label=f"validation {TOLD[quality]}" if ax is pair[0] else "")
         _legend_right(pair[1])
     return figure
 

@@ -12,9 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from l0ref.report.figures.style import GREY, PALE, accuracy_axis, declare, look, new_figure, tidy
-from l0ref.report.schema import Row, mapping, runs_of
+from l0ref.report.schema import Row, mapping, quality_of, runs_of
 
 Point = tuple[float, float]  # compression ratio, accuracy
+TOLD = {"acc1": "accuracy", "r2": "R²"}
 SETS = {"validation": "val_acc1", "test": "test_acc1"}
 MOST_TICKS = 9
 
@@ -31,13 +32,17 @@ def compression_figure(report: Row) -> Figure:
     figure = new_figure(4.8)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     shown: list[Point] = []
-    for ax, (part, key) in zip(panels, SETS.items(), strict=True):
+    quality = quality_of(stage for run in runs_of(report).values() for stage in run["stages"])
+    for ax, (part, accuracy) in zip(panels, SETS.items(), strict=True):
+        key = accuracy.replace("acc1", quality)
         for name in names[::-1]:  # the main run last, on top
             dashed = untuned.get(name, ()) if part == "validation" else ()
             shown += _draw_run(ax, name, report, key, dashed)
         tidy(ax, title=_panel_title(part, report), x="compression ratio (log 2 scale)")
         ax.grid(axis="x", color=PALE)
-    accuracy_axis(panels[0], [accuracy for _, accuracy in shown], label="accuracy (axis stretched towards 100 %)")
+    accuracy_axis(
+        panels[0], [accuracy for _, accuracy in shown], label=f"{TOLD[quality]} (axis stretched towards 100 %)"
+    )
     panels[1].grid(axis="y", color=PALE)
     panels[1].set_axisbelow(True)
     _ratio_axis(panels[0], [ratio for ratio, _ in shown])
