@@ -262,8 +262,8 @@ def test_hard_cases_are_drawn(case: str) -> None:
 
 
 def test_every_run_has_a_look_of_its_own() -> None:
-    assert list(LOOKS) == ["l0", "none", "l2", "l1", "random"]
-    assert len({each.colour for each in LOOKS.values()}) == len({each.marker for each in LOOKS.values()}) == 5
+    assert list(LOOKS) == ["l0", "none", "l2", "l1", "random", "random_layers"]
+    assert len({each.colour for each in LOOKS.values()}) == len({each.marker for each in LOOKS.values()}) == 6
     assert look("mine").label == "mine"
     assert look("mine").colour not in {each.colour for each in LOOKS.values()}
 

@@ -25,7 +25,7 @@ WIDTH, DPI = 9.0, 100  # inches and pixels per inch: 900 pixels wide
 
 # Okabe and Ito's palette, which readers with any kind of colour vision can tell apart.
 BLACK, BLUE, ORANGE, GREEN, PURPLE, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
-PALE = "#F0F0F0"
+SKY, PALE = "#56B4E9", "#F0F0F0"
 
 
 class Look(NamedTuple):
@@ -42,7 +42,7 @@ LOOKS = {
     "l2": Look(GREEN, "^", "l2 penalty"),
     "l1": Look(ORANGE, "D", "l1 penalty"),
     "random": Look(PURPLE, "v", "random pruning"),
-    "random_layers": Look(GREY, "v", "random, same layer counts"),
+    "random_layers": Look(SKY, "X", "random, same layer counts"),
 }
 
 ACCURACIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
