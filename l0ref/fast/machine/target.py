@@ -26,13 +26,14 @@ def vector_unit() -> tuple[int, int]:
 
 
 def host() -> tuple[str, ...]:
-    """Return the processor that kernels are compiled for: its name, its features, and what Numba's settings ask for."""
+    """Return what kernels are compiled for: the processor, its features, and Numba's settings, threads and version."""
     settings: Any = numba.config
     try:
         features = llvm.get_host_cpu_features().flatten()
     except RuntimeError:
         features = ""
-    return llvm.get_host_cpu_name(), features, str(settings.CPU_NAME), str(settings.CPU_FEATURES)
+    asked = settings.CPU_NAME, settings.CPU_FEATURES, settings.NUMBA_NUM_THREADS, numba.__version__
+    return llvm.get_host_cpu_name(), features, *map(str, asked)
 
 
 BITS, REGISTERS = vector_unit()

@@ -26,9 +26,7 @@ from functools import cache, lru_cache
 from math import inf, isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-import numba
 import numpy as np
 
 from l0ref.archive import json_bytes, read_json, write_atomic
@@ -118,14 +116,13 @@ def kept_at() -> Path | None:
     folder = getattr(getattr(contraction.contract_tiles, "_cache", None), "cache_path", None)
     if folder is None or not os.access(folder, os.W_OK):
         return None
-    settings: Any = numba.config
-    key = hashlib.sha256(repr((host(), settings.NUMBA_NUM_THREADS)).encode()).hexdigest()
+    key = hashlib.sha256(repr(host()).encode()).hexdigest()
     return Path(folder) / f"tiles-{key[:16]}.json"
 
 
 def version() -> str:
-    """Return what a kept choice belongs to: the package, its kernels, and the compiler."""
-    return hashlib.sha256(repr((__version__, STAMP, numba.__version__)).encode()).hexdigest()
+    """Return what a kept choice belongs to: the package and its kernels."""
+    return hashlib.sha256(repr((__version__, STAMP)).encode()).hexdigest()
 
 
 def read(path: Path) -> Choice | None:
