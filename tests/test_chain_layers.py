@@ -69,8 +69,8 @@ NETWORKS: dict[str, Row] = {
     "strides past the window": ((2, 9, 9), (first, nn.AvgPool2d("p", 2, stride=3))),
     "dropout": ((2, 4, 5), (nn.Dropout("d", 0.3), flat, fc("a", 40, 17), relu, nn.Dropout("e", 0.5))),
     "dropout of images": ((2, 5, 5), (first, nn.Dropout("d", 0.4), conv("e", 3, 2, 3, padding=1))),
-    "normalised features": ((20,), (fc("a", 20, 18), nn.BatchNorm1d("n", 18), relu)),
-    "normalised data": ((2, 4, 4), (norm("n", 2), flat, nn.BatchNorm1d("m", 32))),
+    "normalised features": ((20,), (fc("a", 20, 18), nn.BatchNorm1d("n", 18, momentum=0.3, eps=0.05), relu)),
+    "normalised data": ((2, 4, 4), (norm("n", 2, momentum=0.02, eps=0.2), flat, nn.BatchNorm1d("m", 32))),
     "normalised images": (
         (2, 5, 4), (conv("c", 2, 3, 3, padding=1), norm("n", 3), relu, nn.MaxPool2d("p", 2), conv("d", 3, 9, 1)),
     ),
