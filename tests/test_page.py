@@ -74,6 +74,25 @@ def test_story_of_a_regression_of_a_hidden_test_set_and_without_controls(run: Ru
     assert speed.endswith("no time was measured.")
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"alpha": 0.0, "l2": 0.0}, "without penalty"),
+        ({"alpha": 0.0, "l2": 1e-4}, "under the l2 penalty at l2 = 0.0001"),
+        ({"alpha": 0.5, "l2": 0.0}, "under the laplace penalty at alpha = 0.5"),
+        ({"alpha": 0.5, "l2": 1e-4}, "under the laplace penalty at alpha = 0.5 and the l2 penalty at l2 = 0.0001"),
+    ],
+)  # fmt: skip
+def test_story_names_a_penalty_only_where_its_strength_is_positive(
+    run: RunPage, settings: dict[str, float], told: str
+) -> None:
+    report = copy.deepcopy(dict(run.report))
+    report["config"] |= {"surrogate": "laplace", **settings}
+    assert f"samples, {told}, and reached" in story(report)[0]
+    report["config"] = {}
+    assert "samples, under l0, and reached" in story(report)[0]
+
+
 def test_story_tells_the_cut_network_before_it_is_tuned(run: RunPage) -> None:
     report = copy.deepcopy(dict(run.report))
     report["stages"][1] |= {"size_nz": 77, "compression_ratio": 12.5, "val_acc1": 0.125}

@@ -129,10 +129,9 @@ def story(report: Row) -> tuple[str, ...]:
     stages = {stage["name"]: stage for stage in runs_of(report)[main_name(report)]["stages"]}
     first, *_, last = stages.values()
     config, data = mapping(report, "config"), mapping(report, "data")
-    penalty = f"the {config['surrogate']} penalty at alpha = {config['alpha']:g}" if config.get("surrogate") else "l0"
     trained = (
         f"{config.get('model', 'A network')} with {whole(first.get('size'))} weights was trained on "
-        f"{data.get('name', 'unnamed data')}, {whole(data.get('train'))} samples, under {penalty}, and reached "
+        f"{data.get('name', 'unnamed data')}, {whole(data.get('train'))} samples, {_penalty(config)}, and reached "
         f"{_score(first, 'val')}."
     )
     pruned = stages.get("pruned", last)
@@ -146,6 +145,15 @@ def story(report: Row) -> tuple[str, ...]:
     if last.get("test_loss") is not None:
         tuned += f"; on the test set, read once, {_score(last, 'test')}, and the dense network {_score(first, 'test')}"
     return trained, cut, f"{tuned}.", _controls(report), _speed(report, last)
+
+
+def _penalty(config: Row) -> str:
+    """What was added to the data loss: a surrogate only where alpha > 0, the l2 term only where l2 > 0."""
+    alpha, l2 = config.get("alpha"), config.get("l2") or 0
+    terms = [f"the {config['surrogate']} penalty at alpha = {alpha:g}"] if config.get("surrogate") and alpha else []
+    terms += ["l0"] if alpha is None else []  # a report without settings says no more than that
+    terms += [f"the l2 penalty at l2 = {l2:g}"] if l2 > 0 else []
+    return f"under {' and '.join(terms)}" if terms else "without penalty"
 
 
 def _controls(report: Row) -> str:
