@@ -15,6 +15,7 @@ import pytest
 from l0ref.cli import main
 from l0ref.errors import ArgumentError
 from l0ref.fast.dense.winograd import Winograd
+from l0ref.fast.machine.target import ROWS
 from l0ref.fast.products import contraction, heights, matmul
 from l0ref.fast.products.heights import CANDIDATES, DEFAULT, Choice
 from l0ref.ops.windows import Windows
@@ -23,7 +24,9 @@ from tests.test_fast_contraction import contracted, contraction_of
 from tests.test_fast_matmul import by_hand, factors
 
 pytestmark = pytest.mark.kernels
-each_height = pytest.mark.parametrize("height", CANDIDATES)
+each_height = pytest.mark.parametrize(  # each is compiled for itself, so all but the fixed one are slow
+    "height", [h if h == ROWS else pytest.param(h, marks=pytest.mark.slow) for h in CANDIDATES]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +73,7 @@ def winograd(height: str, x: Array, k: Array, monkeypatch: pytest.MonkeyPatch) -
     return Winograd(x.shape, len(k), Windows((3, 3), (1, 1), (1, 1), (1, 1)), x.dtype).forward(x, k, None)
 
 
+@pytest.mark.slow
 def test_no_height_changes_a_bit(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = rng.normal(size=(23, 70)).astype(np.float32), rng.normal(size=(70, 50)).astype(np.float32)
     x, k = rng.normal(size=(3, 5, 4, 4)).astype(np.float32), rng.normal(size=(13, 5, 3, 3)).astype(np.float32)
