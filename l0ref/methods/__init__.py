@@ -21,6 +21,7 @@ from l0ref.methods import (  # noqa: F401
     matrix_pivoting,
     merging,
     net_trim,
+    obd,
     on_the_fly,
     prune_while_training,
     slr,

@@ -1,13 +1,12 @@
-"""The second-order family: OBD and OBS on the loss of the network, L-OBS and ExactOBS on the output of each layer.
+"""Optimal brain surgery: OBS on the loss of the network, L-OBS and ExactOBS on the output of each layer.
 
-    obd         s = h_qq w_q^2 / 2                       nothing moves
     obs         cost w_q^2 / (2 [H^-1]_qq), elimination of each neuron with the H of its own weights
     l_obs       the same cost with H = mean [x; 1][x; 1]' of the layer, sorted once
     exact_obs   the same H, eliminated step by step; rows of a layer compete by the rise of each step
 
 Elimination is in `methods.elimination`, H in `methods.curvature`. Biases belong to H, are never pruned, and move.
 
-Ref  LeCun, Denker, Solla 1990; Hassibi, Stork 1993; Dong, Chen, Pan 2017 (arXiv 1705.07565), after the authors' code;
+Ref  Hassibi, Stork 1993; Dong, Chen, Pan 2017 (arXiv 1705.07565), after the authors' code;
      Frantar, Singh, Alistarh 2022 (arXiv 2208.11580), the last as general knowledge [I].
 """
 
@@ -19,36 +18,13 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from l0ref.data import Splits
-from l0ref.methods.curvature import grams, hessian_diagonals, neuron_hessians
+from l0ref.methods.curvature import grams, neuron_hessians
 from l0ref.methods.elimination import damped, moved, path
 from l0ref.methods.layer_by_layer import magnitude_plan
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune_by
 from l0ref.validate import Array, nonnegative
-
-
-@method(
-    "obd", paper="LeCun, Denker, Solla 1990", kind="score", reads=("weights", "activations", "gradients"),
-    records=("scores",), random=True,
-)  # fmt: skip
-def obd(
-    model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
-    samples: int = 1000,
-) -> Pruned:  # fmt: skip
-    """Mask the weights with the least h_qq w_q^2 / 2, h the diagonal of the Hessian of the loss.
-
-    samples  of the training set, drawn with `seed`
-    record   scores by weight array
-
-    Departs from the paper: h is the diagonal of the Gauss-Newton matrix, not of its recursion for h.
-    """
-    diagonals = hessian_diagonals(model, calibration(model, data, samples=samples, seed=seed))
-    scores = {}
-    for key in model.weights:
-        w, h = model.params[key], diagonals[key.removesuffix(".weight")][:, :-1]
-        scores[key] = (h.reshape(w.shape) * np.square(w, dtype=np.float64) / 2).astype(w.dtype)
-    return Pruned(prune_by(model, scores, amount=amount, scope=scope, min_keep=min_keep), {"scores": scores})
 
 
 @method(

@@ -115,11 +115,6 @@ class _Task:
     def has_bias(self) -> bool:
         return self.key.removesuffix("weight") + "bias" in self.model.params
 
-    def bias(self) -> Array:
-        """The trained bias, or 0."""
-        name = self.key.removesuffix("weight") + "bias"
-        return self.model.params[name][self.rows].astype(np.float64) if self.has_bias else np.zeros(self.z.shape[1])
-
     def solved(self, plan: Array, *, ridge: float, seed: int) -> Array:
         """Weights of the linear problem: of the whole layer, or row by row where weights had gone before."""
         before = self.model.mask(self.key)[self.rows].reshape(len(plan), -1)
@@ -162,24 +157,22 @@ class _Task:
     def refined(self, w: Array, steps: int) -> tuple[Array, Array]:
         """Return weights and biases after Gauss-Newton steps through sigma on the support of w."""
         w = w.reshape(self.trained.shape).astype(np.float64)
-        b = (self.z - self.x @ w.T).mean(axis=0) if self.has_bias else self.bias()
+        b = (self.z - self.x @ w.T).mean(axis=0) * self.has_bias
         for i in range(len(w) if self.activation is not None else 0):
             w[i], b[i] = self._newton(i, w[i], b[i], steps)
         return w, b
 
     def _newton(self, i: int, w: Array, b: Any, steps: int) -> tuple[Array, float]:
-        s = np.flatnonzero(w)
-        ones = np.ones((len(self.x), int(self.has_bias)))
+        s, ones = np.flatnonzero(w), np.ones((len(self.x), int(self.has_bias)))
         inputs, wanted = np.concatenate([self.x[:, s], ones], axis=1), self.act(self.z[:, i])[0]
         v = np.append(w[s], b) if self.has_bias else w[s]
-        offset = 0.0 if self.has_bias else b
-        best = float(np.square(self.act(inputs @ v + offset)[0] - wanted).sum())
+        best = float(np.square(self.act(inputs @ v)[0] - wanted).sum())
         for _ in range(steps if len(v) else 0):
-            y, slope = self.act(inputs @ v + offset)
+            y, slope = self.act(inputs @ v)
             jacobian = inputs * slope[:, None]
             step = np.linalg.lstsq(jacobian, wanted - y, rcond=1e-8)[0]
             for damping in (1.0, 0.5, 0.25, 0.125):
-                after = float(np.square(self.act(inputs @ (v + damping * step) + offset)[0] - wanted).sum())
+                after = float(np.square(self.act(inputs @ (v + damping * step))[0] - wanted).sum())
                 if after < best:
                     break
             else:
@@ -187,7 +180,7 @@ class _Task:
             v, best = v + damping * step, after
         w = w.copy()
         w[s] = v[: len(s)]
-        return w, float(v[-1]) if self.has_bias else float(b)
+        return w, float(v[-1]) if self.has_bias else 0.0
 
 
 def solve_within(row: Quadratic, k: int, allowed: Array, *, seed: int) -> Array:

@@ -183,9 +183,7 @@ def check_calibration(model: Model, data: Splits) -> None:
     if not isinstance(data, Splits):
         raise ArgumentError(f"data is {type(data).__name__}, expected Splits; methods calibrate on data.train")
     if not len(data.train):
-        raise ArgumentError(
-            f"data.train of {data.name!r} is empty; methods calibrate on its samples, give at least one"
-        )
+        raise ArgumentError(f"data.train of {data.name!r} is empty; methods calibrate on it, give at least one sample")
     if not np.isfinite(data.train.x).all():
         raise ArgumentError(f"data.train of {data.name!r} holds NaN or infinite entries; drop or repair those samples")
     model.check_input("data.train.x", data.train.x)
