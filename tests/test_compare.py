@@ -94,6 +94,15 @@ def test_structured_methods_are_also_compared_at_equal_multiply_adds() -> None:
     assert {key[3] for key in what.points(MLP)} == {"weights"}  # a weight there is a multiply-add
 
 
+def test_methods_that_are_not_searched_remove_single_weights_by_default() -> None:
+    every = plan(*METHODS, ratios=(2.0,))
+    searched = {name for _, name, _, equal in every.points(CNN) if equal == "multiply-adds"}
+    assert searched == {name for name, m in METHODS.items() if m.grain == "unit"} >= {"matrix_pivoting", "coreset"}
+    assert {name for name, m in METHODS.items() if m.kind == "structured"} <= searched
+    structures = {name: m.options["structure"] for name, m in METHODS.items() if "structure" in m.options}
+    assert structures == {"slr": "element", "admm": "element"}
+
+
 def test_the_search_for_multiply_adds_ends_at_the_largest_cut_that_fits() -> None:
     """By brute force over every amount."""
     fpgm, dense = METHODS["fpgm"], metrics.of(CNN)["flops"]

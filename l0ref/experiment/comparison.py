@@ -9,7 +9,8 @@
 
     one dense network a seed    all methods begin there
     one budget of epochs        a method that trains spends part of it, and fine-tuning the rest
-    choices                     none: methods run with their defaults, fine-tuning with one recipe for all
+    choices                     none: methods run with their defaults, fine-tuning with one recipe for all; so slr and
+                                admm remove single weights, and nothing is searched for them
     test set                    read once for each network that is reported, when it is fine-tuned
 
 A point is one row: a method at one ratio with one seed. Rows are plain values, so that they can be written after each
