@@ -23,6 +23,7 @@ from l0ref.penalty import Penalty
 from l0ref.sparse import Pattern
 from l0ref.training import fit, resume, steps
 from l0ref.validate import Array
+from tests.test_chain import own
 from tests.test_chain_training import assert_close as arrays_close
 from tests.test_chain_training import assert_same_training, data_for
 from tests.test_ops import assert_close
@@ -50,6 +51,8 @@ first = conv("c", 2, 3, 2)  # behind it images have a row and a column less
 NETWORKS: dict[str, Row] = {
     "no biases": ((2, 5, 5), (conv("c", 2, 3, 2, bias=False), relu, flat, fc("f", 48, 17, bias=False))),
     "tanh": ((20,), (fc("a", 20, 17), nn.Tanh("t"))),
+    "leaky ReLU": ((2, 5, 5), (conv("c", 2, 3, 2, padding=1), nn.LeakyReLU("l", 0.3), conv("d", 3, 2, 3, padding=1))),
+    "softplus, limits": ((20,), (fc("a", 20, 17), nn.Softplus("s"), fc("b", 17, 17), nn.Clip("l", -0.5, 0.7))),
     "sigmoid": ((2, 5, 5), (conv("c", 2, 3, 2, padding=1), nn.Sigmoid("s"), conv("d", 3, 2, 3, padding=1))),
     "a ReLU first, and twice": ((20,), (nn.ReLU("q"), fc("a", 20, 17), relu, nn.ReLU("p"))),
     "average pooling": ((2, 7, 6), (first, nn.AvgPool2d("p", 2))),
@@ -289,13 +292,13 @@ def test_the_networks_of_the_zoo_are_covered(seed: int) -> None:
 
 
 def test_what_runs_on_the_tape_says_why(ran: list[str]) -> None:
-    layers = (fc("a", 20, 18), nn.LeakyReLU("l"), fc("b", 18, 3))
+    layers = (fc("a", 20, 18), own, fc("b", 18, 3))
     model = nn.Model.init(layers, input_shape=(20,), seed=0, dtype=np.float64)
     data = data_for(model, count=9)
     covered = dataclasses.replace(model, architecture=(layers[0], relu, layers[2]))
     with backend("numba"):
         for net, optimizer, why in (
-            (model, optim.Adam(), "layer 'l' is a LeakyReLU"),
+            (model, optim.Adam(), "layer 'own' is a Own, which chains do not know"),
             (covered, optim.SGD(), "optimizer SGD has no step in place"),
         ):
             _, history = fit(net, data, epochs=1, seed=0, optimizer=optimizer)

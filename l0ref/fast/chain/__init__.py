@@ -2,8 +2,8 @@
 
 The tape of `l0ref.autodiff` makes fresh arrays at every step, and remembers how each was made. A chain does neither:
 all activations, gradients and tables are made once, and a training step is a few dozen kernels. It covers networks of
-dense and sparse convolutions and linear layers, batch normalisation, residual blocks, pooling, dropout, ReLU,
-tanh and sigmoid, under a cross-entropy or a squared error; `build` says of any other why it runs on the tape. The
+dense and sparse convolutions and linear layers, batch normalisation, residual blocks, pooling, dropout and all
+activation functions, under a cross-entropy or a squared error; `build` says of any other why it runs on the tape. The
 tests hold both to the same numbers.
 """
 

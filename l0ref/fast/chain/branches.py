@@ -1,4 +1,4 @@
-"""Stages without weights: sums of branches, activation functions, dropout, and copies out of a frame.
+"""Stages without weights: sums of branches, dropout, and copies out of a frame.
 
 Parts without a kernel are NumPy functions on existing memory and give the bits of the truth.
 """
@@ -18,7 +18,8 @@ from l0ref.fast.products import layout
 from l0ref.validate import Array
 
 
-def _flags(x: Array) -> Any:
+def flags_for(x: Array) -> Any:
+    """Return room for a condition on each number of x."""
     return room("flags", x.size, np.dtype(bool)).reshape(x.shape)
 
 
@@ -84,51 +85,6 @@ class SumStage:
         return x.geometry(self.b, self.y), -(-count // x.lanes) * x.shape[0], threads
 
 
-class ReluStage(SimpleStage):
-    """y = max(x, 0); NaN stays NaN."""
-
-    def _fill(self, x: Array, y: Array) -> None:
-        np.maximum(x, 0, out=y)
-
-    def _fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
-        np.copyto(x_bar, 0)
-        np.copyto(x_bar, y_bar, where=np.greater(x, 0, out=_flags(x)))
-
-
-class BellStage(SimpleStage):
-    """y = tanh x, or the logistic function 1 / (1 + e^-x).
-
-    With t = e^(-2 |x|) or e^-|x|, the slope is 4 t / (1 + t)^2, or t / (1 + t)^2.
-    """
-
-    def __init__(self, x: Activation, *, tanh: bool) -> None:
-        super().__init__(x)
-        self.tanh = tanh
-
-    def _fill(self, x: Array, y: Array) -> None:
-        if self.tanh:
-            np.tanh(x, out=y)
-            return
-        t, flags = self._falling(x), _flags(x)
-        np.copyto(y, t)
-        np.copyto(y, 1, where=np.greater_equal(x, 0, out=flags))
-        t += 1
-        y /= t
-
-    def _fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
-        t = self._falling(x)
-        np.multiply(y_bar, 4 if self.tanh else 1, out=x_bar)
-        x_bar *= t
-        t += 1
-        x_bar /= np.square(t, out=t)
-
-    def _falling(self, x: Array) -> Array:
-        """Return t, in a room."""
-        t = np.abs(x, out=room("function", x.size, x.dtype).reshape(x.shape))
-        t *= -2 if self.tanh else -1
-        return np.exp(t, out=t)
-
-
 class DropoutStage(SimpleStage):
     """y = x keep, where each number of keep is 0 with probability p, else 1 / (1 - p), as the truth draws it.
 
@@ -155,7 +111,7 @@ class DropoutStage(SimpleStage):
     def _fill(self, x: Array, y: Array) -> None:
         keep = self.keep.planes(self.x.blocks)[: len(x)]
         np.copyto(y, 0)
-        np.multiply(x, keep, out=y, where=np.not_equal(keep, 0, out=_flags(x)))
+        np.multiply(x, keep, out=y, where=np.not_equal(keep, 0, out=flags_for(x)))
 
     def _fill_back(self, x: Array, x_bar: Array, y_bar: Array) -> None:
         self._fill(y_bar, x_bar)

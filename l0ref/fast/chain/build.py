@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.fast.chain.branches import BellStage, DropoutStage, ForkStage, ReluStage, SimpleStage, SumStage
+from l0ref.fast.chain.branches import DropoutStage, ForkStage, SimpleStage, SumStage
 from l0ref.fast.chain.chain import Chain, Link
 from l0ref.fast.chain.convolution import ConvolutionStage
+from l0ref.fast.chain.functions import FUNCTIONS, FunctionStage
 from l0ref.fast.chain.linear import LinearStage
 from l0ref.fast.chain.normalization import AffineStage, Norm, NormalizationStage
 from l0ref.fast.chain.places import Activation, Branch
@@ -25,13 +26,6 @@ from l0ref.ops.windows import Windows
 from l0ref.validate import pair
 
 BUDGET = 32_000_000  # bytes of values that a chain for inference may have; it takes more samples in several goes
-
-
-FUNCTIONS: dict[str, Callable[[Activation], Any]] = {
-    "ReLU": ReluStage,
-    "Sigmoid": lambda x: BellStage(x, tanh=False),
-    "Tanh": lambda x: BellStage(x, tanh=True),
-}
 
 
 class NotCovered(Exception):
@@ -84,11 +78,11 @@ class _Builder:
             layer = rest.pop(0)
             kind = _kind(layer)
             if kind in FUNCTIONS:
-                x = self._added(FUNCTIONS[kind](x))
+                x = self._added(FunctionStage(x, layer))
             elif kind in LAYERS:
                 x = LAYERS[kind](self, layer, x, rest)
             else:
-                raise NotCovered(f"layer {layer.name!r} is a {kind}")
+                raise NotCovered(f"layer {layer.name!r} is a {kind}, which chains do not know")
         return x
 
     def _added(self, stage: Any, weight: str = "", bias: str = "", norm: Norm | None = None) -> Activation:
