@@ -67,6 +67,11 @@ class Score(NamedTuple):
         """acc1, or r2 of a regression: 1 is perfect."""
         return self.r2 if math.isnan(self.acc1) else self.acc1
 
+    @property
+    def rmse(self) -> float:
+        """Root of the mean squared error of a regression, in units of the target."""
+        return math.sqrt(self.loss)
+
 
 def evaluate(model: Model, data: Dataset, *, batch_size: int = 256) -> Score:
     """Return loss and accuracy over all samples; sums over samples are divided once, at the end."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from l0ref import nn
@@ -26,7 +27,7 @@ from l0ref.pruning import prune
 from l0ref.report import find_runs
 from l0ref.report.figures.pareto import front, pareto_figure
 from l0ref.report.html import mask_image, page_html
-from l0ref.report.page import Mask, RunPage, compared, masks_of, run_page, story
+from l0ref.report.page import Mask, RunPage, compared, masks_of, run_page, sides, story
 from tests.pages import HOSTILE, write_run
 
 jinja2 = pytest.importorskip("jinja2", reason="needs the extra `web`")
@@ -170,7 +171,7 @@ def test_names_are_escaped_wherever_they_stand(run: RunPage) -> None:
 
 def test_several_runs_stand_side_by_side(run: RunPage) -> None:
     other = dataclasses.replace(run, label="other")
-    header, rows = compared([run, other])
+    header, rows = compared(sides([run, other])["acc1"])  # the same seed twice: not two seeds of one configuration
     assert [row[0] for row in rows] == ["first", "other"]
     assert dict(zip(header, rows[0], strict=True))["kept"] == f"{run.final['size_nz']:,}"
     page = page_html([run, other])
@@ -178,6 +179,103 @@ def test_several_runs_stand_side_by_side(run: RunPage) -> None:
     assert "Validation accuracy against compression of all runs" in page
     with pytest.raises(ConfigError, match=r"^runs is empty: nothing can be shown; give at least one run$"):
         page_html([])
+
+
+def seeds_of(run: RunPage, label: str, rows: list[dict[str, float | None]], **config: Any) -> list[RunPage]:
+    """Pages like `run`, a seed each, whose final networks have other numbers."""
+    found = []
+    for seed, row in enumerate(rows):
+        report = copy.deepcopy(dict(run.report)) | {"seed": seed}
+        report["config"] |= {"seed": seed, **config}
+        report["stages"][-1] |= row
+        found.append(dataclasses.replace(run, label=f"{label}/seed-{seed}", report=report))
+    return found
+
+
+def speed(middle: float, low: float, high: float) -> dict[str, float]:
+    return {"measured_speedup": middle, "measured_speedup_low": low, "measured_speedup_high": high}
+
+
+def test_seeds_of_a_configuration_are_one_row_of_mean_and_deviation(
+    run: RunPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {"val_acc1": 0.90, "size_nz": 100, "compression_ratio": 8.0, **speed(1.5, 1.2, 1.9)},
+        {"val_acc1": 0.96, "size_nz": 104, "compression_ratio": 10.0, **speed(2.5, 0.9, 3.1)},
+    ]
+    first, second = seeds_of(run, "runs/a", rows), seeds_of(run, "runs/b", [*rows, *rows[:1]], amount=0.5)
+    mixed = [second[0], first[0], second[1], first[1], second[2]]
+    header, (b, a) = compared(sides(mixed)["acc1"])
+    told = dict(zip(header, a, strict=True))
+    assert (told["run"], told["seeds"]) == ("runs/a", "2")
+    assert told["val acc"] == f"93.00 ± {100 * np.std([0.90, 0.96], ddof=1):.2f} %"
+    assert told["kept"] == "102 ± 3"
+    assert (told["measured"], told["range"], told["verdict"]) == ("2.00x ± 0.71x", "0.90 .. 3.10", "no gain")
+    assert b[:3] == ["runs/b", "magnitude", "3"]
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        "l0ref.report.figures.pareto.pareto_figure", lambda *given, **named: drawn.append((given, named)) or Figure()
+    )
+    page = page_html(mixed)
+    (((points,), named),) = drawn
+    assert points["runs/a"] == pytest.approx((9.0, 0.93))
+    assert named["spread"]["runs/a"] == pytest.approx((np.std([8, 10], ddof=1), np.std([0.90, 0.96], ddof=1)))
+    assert page.count("<section") == 5
+    assert f"<td>{told['val acc']}</td>" in page
+    assert "mean ± sample standard deviation over its seeds" in page
+    assert "over its seeds" not in page_html([first[0], second[0]])
+    apart = [dataclasses.replace(each, label=label) for each, label in zip(first, ("x/one", "y/two"), strict=True)]
+    assert sides(apart)["acc1"][0].label == "x/one and 1 more"
+    other = dataclasses.replace(first[1], report={**first[1].report, "data": {"checksum": "other samples"}})
+    assert [len(side.runs) for side in sides([first[0], other])["acc1"]] == [1, 1]
+    assert [len(side.runs) for side in sides([*first, first[1]])["acc1"]] == [2, 1]
+
+
+def test_regressions_stand_in_a_table_and_a_figure_of_their_own(run: RunPage) -> None:
+    rows: list[dict[str, float | None]] = [
+        {"val_acc1": None, "test_acc1": None, "val_r2": r2, "test_r2": r2, "test_loss": 4.0, "test_rmse": rmse}
+        for r2, rmse in ((0.75, 2.0), (0.85, 3.0))
+    ]
+    numbers = seeds_of(run, "runs/values", rows, task="values")
+    header, (row,) = compared(sides([run, *numbers])["r2"])
+    told = dict(zip(header, row, strict=True))
+    assert told["val R²"] == f"80.00 ± {100 * np.std([0.75, 0.85], ddof=1):.2f} %"
+    assert told["test rmse"] == "2.5 ± 0.7071"
+    assert "val acc" not in told
+    page = page_html([run, *numbers])
+    assert "<h2>Classification</h2>" in page
+    assert "<h2>Regression</h2>" in page
+    picture = page[page.index("Validation R² against compression of all runs") :]
+    assert ">runs/values</text>" in picture[: picture.index("</svg>")]
+    assert "no run has both numbers" not in page
+
+
+def test_bars_of_the_figure_are_the_deviations() -> None:
+    figure = pareto_figure(
+        {"a": (4.0, 0.9), "b": (2.0, -0.5)}, spread={"a": (1.0, 0.05), "b": (0.0, 0.0)}, quality="r2"
+    )
+    (ax,) = figure.axes
+    (bars,) = ax.containers  # b has none
+    across, along = (each.get_segments()[0].tolist() for each in bars.lines[2])
+    assert across == [[3.0, 0.9], [5.0, 0.9]]
+    np.testing.assert_allclose(along, [[4.0, 0.85], [4.0, 0.95]])
+    assert ax.get_ylabel().startswith("R²")
+    assert ax.get_title(loc="left") == "Validation R² against compression"
+    assert ax.get_ylim()[0] < -0.5
+
+
+def test_a_folder_of_seeds_is_a_row_of_the_page(tmp_path: Path, rng: np.random.Generator) -> None:
+    x = rng.normal(size=(60, 3))
+    np.savez(tmp_path / "own.npz", x=x, y=x.sum(axis=1))
+    out, page = tmp_path / "runs", tmp_path / "page.html"
+    flags = ["--task", "values", "--model", "mlp:3-8-1", "--epochs", "2", "--finetune-epochs", "1", "--controls", "no"]
+    own = ["compress", "--data", str(tmp_path / "own.npz"), *flags, "--amount", "0.5", "--no-figures", "--quiet"]
+    assert main([*own, "--seeds", "2", "--out", str(out)]) == 0
+    assert main(["report", str(out), "--html", str(page)]) == 0
+    (row,) = re.findall(rf"<tr><td>{re.escape(str(out))}</td>(.*?)</tr>", page.read_text("utf-8"))
+    assert row.startswith("<td>magnitude</td><td>2</td>")
+    r2 = [report["stages"][-1]["val_r2"] for _, report in find_runs([out])]
+    assert f"<td>{100 * np.mean(r2):.2f} ± {100 * np.std(r2, ddof=1):.2f} %</td>" in row
 
 
 def test_front_is_what_no_other_beats(rng: np.random.Generator) -> None:

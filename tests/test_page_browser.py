@@ -32,7 +32,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunPage:
 @pytest.fixture(scope="module")
 def file(run: RunPage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pages") / "page.html"
-    path.write_text(page_html([run, dataclasses.replace(run, label="second/with/a/path/that/is/long" * 4)]), "utf-8")
+    long = [dataclasses.replace(run, label=f"{'second/with/a/path/that/is/long' * 4}/seed-{n}") for n in range(2)]
+    long[1] = dataclasses.replace(long[1], report={**run.report, "seed": 1})
+    path.write_text(page_html([run, *long]), "utf-8")
     return path
 
 
@@ -40,8 +42,10 @@ def file(run: RunPage, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_page_is_silent_closed_and_never_wider_than_the_screen(browser: Any, file: Path, width: int) -> None:
     seen = watched(browser, file, width=width)
     assert seen.page.evaluate("document.documentElement.scrollWidth") == width
-    assert seen.page.locator("h1").count() == 3
-    assert seen.page.locator(".mask image").count() == 4
+    assert seen.page.locator("h1").count() == 4
+    assert seen.page.locator(".mask image").count() == 6
+    assert seen.page.locator("table").first.locator("tbody tr").count() == 2  # the seeds of one configuration are a row
+    assert "±" in seen.page.locator("table").first.inner_text()
     assert (seen.messages, seen.requests) == ([], [])
     seen.page.close()
 

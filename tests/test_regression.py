@@ -16,7 +16,7 @@ from l0ref.data import Dataset
 from l0ref.experiment.comparison import comparison_text
 from l0ref.report.figures.comparison import accuracy_figure
 from l0ref.report.figures.compression import compression_figure
-from l0ref.report.tables import curve_table, root, stages_table
+from l0ref.report.tables import curve_table, short, stages_table
 
 JOB = ["--label", "price", "--task", "values", "--model", "mlp:4-16-1", "--epochs", "40", "--lr", "0.01"]
 
@@ -75,9 +75,13 @@ def test_reports_tell_r2_and_the_root_of_the_loss(prices: Path, tmp_path: Path, 
     final = report["stages"][-1]
     assert 0.6 < final["test_r2"] < 1
     assert f"{100 * final['test_r2']:.2f} %" in stages_table(report)
-    assert root(final["test_loss"]) == f"{math.sqrt(final['test_loss']):.4g}"
-    assert root(final["test_loss"]) in stages_table(report)
-    assert root(None) == "-"
+    assert final["test_rmse"] == math.sqrt(final["test_loss"])
+    assert short(final["test_rmse"]) == f"{math.sqrt(final['test_loss']):.4g}"
+    assert short(final["test_rmse"]) in stages_table(report)
+    assert short(None) == "-"
+    other = json.loads((out / "seed-0" / "report.json").read_text(encoding="utf-8"))["stages"][-1]
+    errors = [math.sqrt(stage["test_loss"]) for stage in (other, final)]
+    assert f"{np.mean(errors):.4g} ± {np.std(errors, ddof=1):.4g}" in said
     assert f"{100 * report['curve']['l0'][0]['finetuned']['val_r2']:.2f} %" in curve_table(report)
     figure = compression_figure(report)
     assert figure.axes[0].get_ylabel().startswith("R²")

@@ -17,7 +17,7 @@ examples:
   l0ref report runs/digits            the tables of one result
   l0ref report runs/lenet5            a folder of seed-0, seed-1, ...: mean and sample standard deviation
   l0ref report runs/a runs/b          the same over results of one configuration in several folders
-  l0ref report runs/* --html page.html     results of any kind, side by side, as one page for a browser
+  l0ref report runs/* --html page.html     the same side by side, a row each configuration, as one page for a browser
 """
 
 

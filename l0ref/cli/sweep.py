@@ -174,6 +174,6 @@ def _read_test(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             score = metrics.evaluate(checkpoint.load(folder / name), test)
             stage |= {"test_loss": score.loss, "test_acc1": score.acc1 if test.classes else None}
             if not test.classes:
-                stage["test_r2"] = score.r2
+                stage |= {"test_r2": score.r2, "test_rmse": score.rmse}
         report["data"] = report["data"] | {"test": len(test)}
         write_atomic(folder / REPORT, json_bytes(report))

@@ -16,7 +16,8 @@ import numpy as np
 from l0ref import checkpoint
 from l0ref.nn import Model
 from l0ref.report.figures.weights import largest_removed, magnitudes
-from l0ref.report.schema import Row, main_name, mapping, runs_of
+from l0ref.report.schema import Row, main_name, mapping, quality_of, runs_of
+from l0ref.report.seeds import by_configuration, cell, means
 from l0ref.report.speed import measured, verdict
 from l0ref.report.tables import (
     ACCURACY,
@@ -24,8 +25,8 @@ from l0ref.report.tables import (
     IN_THEORY,
     LAYERS,
     Cells,
-    cells,
     curve_cells,
+    judged,
     speed_cells,
     stages_cells,
 )
@@ -196,11 +197,52 @@ def _raw(value: Any) -> Any:
     return "" if value is None else value
 
 
-def compared(runs: Sequence[RunPage]) -> Cells:
-    """Return header and rows of runs side by side: what the final network of each has, and what it saves."""
-    columns = {**ACCURACY, **IN_THEORY, **BYTES}
+@dataclass(frozen=True)
+class Side:
+    """One configuration beside others: its runs, one for each seed, and {mean, sd, n} of their final networks."""
+
+    label: str
+    runs: tuple[RunPage, ...]
+    final: Row
+
+
+def sides(runs: Sequence[RunPage]) -> dict[str, list[Side]]:
+    """Return the configurations of some runs, those whose quality is "acc1" apart from those with "r2"."""
+    found: dict[str, list[Side]] = {}
+    for places in by_configuration([run.report for run in runs]):
+        own = tuple(runs[place] for place in places)
+        side = Side(_common_label([run.label for run in own]), own, means([run.final for run in own]))
+        found.setdefault(quality_of([own[0].final]), []).append(side)
+    return found
+
+
+def _common_label(labels: Sequence[str]) -> str:
+    """The folder of the folders seed-*, or the first label and the number of the others."""
+    if len(labels) == 1:
+        return labels[0]
+    folders = {str(Path(label).parent) for label in labels}
+    if len(folders) == 1 and all(Path(label).name.startswith("seed-") for label in labels):
+        return folders.pop()
+    return f"{labels[0]} and {len(labels) - 1} more"
+
+
+def compared(found: Sequence[Side]) -> Cells:
+    """Return header and rows of configurations side by side: what the final networks have, and what they save.
+
+    Of several seeds, mean ± sample standard deviation; the range of the measured speed-up is that of all of them.
+    """
+    columns = {**judged(ACCURACY, [run.final for side in found for run in side.runs]), **IN_THEORY, **BYTES}
     rows = []
-    for run in runs:
-        method = str(mapping(run.report, "config").get("method", "-"))
-        rows.append([run.label, method, *cells(run.final, columns), *measured(run.final)])
-    return ["run", "method", *columns, "measured", "range", "verdict"], rows
+    for side in found:
+        method = str(mapping(side.runs[0].report, "config").get("method", "-"))
+        numbers = [cell(side.final.get(key), show) for key, show in columns.values()]
+        rows.append([side.label, method, str(len(side.runs)), *numbers, *_speeds(side)])
+    return ["run", "method", "seeds", *columns, "measured", "range", "verdict"], rows
+
+
+def _speeds(side: Side) -> list[str]:
+    """Three cells as `measured` has them: a range over all seeds holds those of each."""
+    ends = {"measured_speedup_low": min, "measured_speedup_high": max}
+    known = {key: [run.final[key] for run in side.runs if run.final.get(key) is not None] for key in ends}
+    outer = {key: pick(known[key], default=None) for key, pick in ends.items()}
+    return [cell(side.final.get("measured_speedup"), "{:.2f}x".format), *measured(outer)[1:]]

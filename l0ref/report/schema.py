@@ -9,10 +9,10 @@
     environment      versions, machine, libraries and threads
     main             name of the main run; "l0" where it is absent
     stages           of the main run, one row each for dense, pruned and finetuned: the metrics of `l0ref.metrics`;
-                     val_loss, val_acc1, test_loss, test_acc1, of a regression also val_r2 and test_r2; seconds the
-                     stage took; latency_seconds of a forward pass; measured_speedup over the first stage of the run,
-                     with measured_speedup_low and _high, see `l0ref.report.speed`; and `layers`, one row per weight
-                     array
+                     val_loss, val_acc1, test_loss, test_acc1, of a regression also val_r2, test_r2 and test_rmse;
+                     seconds the stage took; latency_seconds of a forward pass; measured_speedup over the first stage
+                     of the run, with measured_speedup_low and _high, see `l0ref.report.speed`; and `layers`, one row
+                     per weight array
     cuts, swept      the weights each cut kept, and the dead units found
     history          one row per epoch, as in history.csv
     controls         by name, the same keys from `stages` to `history`

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,23 @@ def check_same(reports: Sequence[Row]) -> None:
     seeds = [seed_of(report) for report in reports]
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         raise ConfigError(f"seed {twice[0]} appears twice; a repeated run adds no evidence, so leave one out")
+
+
+def by_configuration(reports: Sequence[Row]) -> list[list[int]]:
+    """Return the places of the reports that `aggregate` takes together, a list for each configuration.
+
+    A seed that is there already begins another list.
+    """
+    groups: list[list[int]] = []
+    for place, report in enumerate(reports):
+        for group in groups:
+            with suppress(ConfigError):
+                check_same([*(reports[i] for i in group), report])
+                group.append(place)
+                break
+        else:
+            groups.append([place])
+    return groups
 
 
 def shape_of(report: Row) -> Any:
@@ -166,16 +184,16 @@ def cell(value: Row | None, show: Callable[[Any], str]) -> str:
 
 
 def _stages(runs: Sequence[Sequence[Row]]) -> dict[str, Any]:
-    return {stages[0]["name"]: _metrics(stages) for stages in zip(*runs, strict=True)}
+    return {stages[0]["name"]: means(stages) for stages in zip(*runs, strict=True)}
 
 
 def _point(points: Sequence[Row]) -> dict[str, Any]:
     """Return one point of a curve: the ratio asked for, and the metrics of each of its stages."""
-    parts = {part: _metrics([p[part] for p in points]) for part, row in points[0].items() if isinstance(row, Mapping)}
+    parts = {part: means([p[part] for p in points]) for part, row in points[0].items() if isinstance(row, Mapping)}
     return {"compression_asked": points[0].get("compression_asked"), **parts}
 
 
-def _metrics(rows: Sequence[Row]) -> dict[str, Any]:
+def means(rows: Sequence[Row]) -> dict[str, Any]:
     """Return mean, deviation and n of every number that all rows have."""
     found: dict[str, Any] = {}
     for name in rows[0]:

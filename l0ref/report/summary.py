@@ -134,7 +134,7 @@ def _stage(stage: Stage, test: Dataset) -> dict[str, Any]:
             "val_acc1": stage.validation.acc1,
             "test_loss": score.loss,
             "test_acc1": score.acc1,
-            **({} if test.classes else {"val_r2": stage.validation.r2, "test_r2": score.r2}),
+            **({} if test.classes else {"val_r2": stage.validation.r2, "test_r2": score.r2, "test_rmse": score.rmse}),
             "seconds": stage.seconds,
         }
     )

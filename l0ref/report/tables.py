@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -39,16 +38,16 @@ def stages_cells(report: Row) -> Cells:
 
 
 def judged(columns: Columns, rows: Iterable[Row]) -> Columns:
-    """Return the columns with R² in the place of accuracy, and the root of the test loss, where rows have it."""
+    """Return the columns with R² in the place of accuracy, and the error in units of the target, where rows have it."""
     if quality_of(rows) == "acc1":
         return columns
     kept = {header: column for header, column in columns.items() if not column[0].endswith("acc1")}
-    return {**EXPLAINED, "test rmse": ("test_loss", root), **kept}
+    return {**EXPLAINED, "test rmse": ("test_rmse", short), **kept}
 
 
-def root(loss: float | None) -> str:
-    """Return the root of a mean squared error, in the units of the target."""
-    return "-" if loss is None else f"{math.sqrt(loss):.4g}"
+def short(value: float | None) -> str:
+    """Return a number with four digits, "-" where there is none."""
+    return "-" if value is None else f"{value:.4g}"
 
 
 def speed_table(report: Row) -> str:

@@ -22,6 +22,7 @@ from l0ref.report.figures.style import (
     GREY,
     ORANGE,
     PURPLE,
+    TOLD,
     accuracy_axis,
     new_figure,
     plain_log_axis,
@@ -32,7 +33,6 @@ from l0ref.report.figures.style import (
 Row = Mapping[str, Any]
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, GREY)
 MARKERS = "osD^vP*X<>"
-TOLD = {"acc1": "accuracy", "r2": "R²"}
 PANELS = {"val_acc1_pruned": "right after the cut", "val_acc1": "after fine-tuning"}
 COMPRESSION, SPEED = "compression_ratio", "theoretical_speedup"
 LABELS = {COMPRESSION: "compression (weights before / after)", SPEED: "multiply-adds before / after"}

@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from l0ref.report.figures.style import GREY, PALE, accuracy_axis, declare, look, new_figure, tidy
+from l0ref.report.figures.style import GREY, PALE, TOLD, accuracy_axis, declare, look, new_figure, tidy
 from l0ref.report.schema import Row, mapping, quality_of, runs_of
 
 Point = tuple[float, float]  # compression ratio, accuracy
-TOLD = {"acc1": "accuracy", "r2": "R²"}
 SETS = {"validation": "val_acc1", "test": "test_acc1"}
 MOST_TICKS = 9
 

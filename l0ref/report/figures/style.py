@@ -26,6 +26,7 @@ WIDTH, DPI = 9.0, 100  # inches and pixels per inch: 900 pixels wide
 # Okabe and Ito's palette, which readers with any kind of colour vision can tell apart.
 BLACK, BLUE, ORANGE, GREEN, PURPLE, GREY = "#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
 SKY, PALE = "#56B4E9", "#F0F0F0"
+TOLD = {"acc1": "accuracy", "r2": "R²"}  # of `quality_of`
 
 
 class Look(NamedTuple):
@@ -96,11 +97,12 @@ def accuracy_axis(ax: Axes, values: Iterable[float | None], *, label: str) -> No
     """Make y an axis of accuracy, a share in [0, 1] shown as a percentage, stretched towards 100 %.
 
     An accuracy a stands at the height -arcsinh((1 - a) / STRETCH): nearly the logarithm of the error rate, but
-    finite at an error of 0, so that 98 and 99 % are as far apart as 50 and 80 %.
+    finite at an error of 0, so that 98 and 99 % are as far apart as 50 and 80 %. R² may be negative: the axis then
+    begins at the worst value.
     """
     ax.set_yscale("function", functions=(_stretched, _unstretched))
     worst = min((v for v in values if v is not None and np.isfinite(v)), default=0.0)
-    low = max((a for a in ACCURACIES[:-2] if a <= worst), default=0.0)
+    low = max((a for a in ACCURACIES[:-2] if a <= worst), default=worst)
     ticks = [a for a in ACCURACIES if a >= low]
     ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_major_formatter(FixedFormatter([f"{100 * a:.0f} %" for a in ticks]))

@@ -12,13 +12,14 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from l0ref.errors import ConfigError
 from l0ref.interop.extras import need
 from l0ref.report.figures import load_matplotlib
-from l0ref.report.page import Mask, RunPage, compared
+from l0ref.report.page import Mask, RunPage, Side, compared, sides
 from l0ref.report.tables import LAYERS
 
 HERE = Path(__file__).parent
@@ -38,8 +39,8 @@ def page_html(runs: Sequence[RunPage]) -> str:
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page: str = environment.get_template("page.html").render(
-        runs=runs, compared=compared(runs), style=style, script_hash=digest,
-        script=script, pareto=_pareto(runs) if len(runs) > 1 else "",
+        runs=runs, style=style, script_hash=digest, script=script,
+        tasks=[_task(quality, found) for quality, found in sides(runs).items()] if len(runs) > 1 else [],
         figures=[_figures(run) for run in runs], image=mask_image,
         layer_names=[header for header, *_ in LAYERS],
     )  # fmt: skip
@@ -62,14 +63,24 @@ def _figures(run: RunPage) -> dict[str, str]:
     return {title: svg(figure, title) for title, figure in found.items()}
 
 
-def _pareto(runs: Sequence[RunPage]) -> str:
+def _task(quality: str, found: Sequence[Side]) -> dict[str, Any]:
+    """What compares the configurations of one task: title, table, figure, and whether numbers are means."""
     load_matplotlib()
     from l0ref.report.figures.pareto import pareto_figure
-    from l0ref.report.figures.style import svg
+    from l0ref.report.figures.style import TOLD, svg
 
-    both = {run.label: (run.final.get("compression_ratio"), run.final.get("val_acc1")) for run in runs}
-    points = {name: (float(x), float(y)) for name, (x, y) in both.items() if x is not None and y is not None}
-    return svg(pareto_figure(points), "Validation accuracy against compression of all runs")
+    keys = ("compression_ratio", f"val_{quality}")
+    known = {side.label: [side.final[key] for key in keys] for side in found if set(keys) <= set(side.final)}
+    points, spread = (
+        {name: (x[part] or 0.0, y[part] or 0.0) for name, (x, y) in known.items()} for part in ("mean", "sd")
+    )
+    told = f"Validation {TOLD[quality]} against compression of all runs"
+    return {
+        "title": {"acc1": "Classification", "r2": "Regression"}[quality],
+        "table": compared(found),
+        "has_means": any(len(side.runs) > 1 for side in found),
+        "figure": svg(pareto_figure(points, spread=spread, quality=quality), told),
+    }
 
 
 def mask_image(mask: Mask) -> str:
