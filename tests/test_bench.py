@@ -21,7 +21,7 @@ from l0ref.bench.harness import WARM_UP, measure
 from l0ref.bench.statistics import FEWEST, Ratio, Times, ratio
 from l0ref.bench.table import rows_of, seconds, work_text
 from l0ref.bench.threads import pinned, places, processors, variables
-from l0ref.bench.traffic import moments, triad
+from l0ref.bench.traffic import moments, read, triad
 from l0ref.bench.work import Contender, Plan, Work
 from l0ref.errors import ArgumentError
 
@@ -424,6 +424,8 @@ def test_traffic_reads_and_writes_everything(size: int, dtype: type, rng: np.ran
     triad(w, g, out)
     np.testing.assert_array_equal(out, w + dtype(3) * g)
     outs = [np.full(size, np.nan, dtype) for _ in range(3)]
+    words = rng.integers(-9, 9, size=size)
+    assert read(words) == words.sum()
     moments(w, g, m, v, *outs)
     for found, right in zip(outs, (w + g, m + g, v + g), strict=True):
         np.testing.assert_array_equal(found, right)

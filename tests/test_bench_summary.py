@@ -22,6 +22,7 @@ WORKS = {
     "batch-one": [
         "784 x 300, one sample, density = 10 %",
         "300 x 100, one sample, density = 10 %",
+        "4096 x 4096, one sample, density = 10 %",
         "LeNet-300-100, 95 %",
     ],
     "batch-many": ["784 x 300, n = 128, density = 10 %", "300 x 100, n = 128, density = 10 %"],
@@ -36,6 +37,7 @@ PEERS = [
     "torch CSR",
     "dense, NumPy",
     "dense, torch",
+    "as many bytes read",
     "matrix products alone, NumPy",
 ]
 

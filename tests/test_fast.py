@@ -167,6 +167,12 @@ COMPILER = {  # what a file may import of the compiler, besides prange
         "from numba.extending import intrinsic, models, register_model",
         "from numba.np.arrayobj import make_array",
     },
+    "gathers_llvm": {
+        "from llvmlite import ir",
+        "from numba import types",
+        "from numba.core import cgutils",
+        "from numba.np.arrayobj import make_array",
+    },
     "penalty": {"from numba import types", "from numba.extending import overload"},
 }
 

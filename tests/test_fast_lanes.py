@@ -106,8 +106,29 @@ def limited(at: Any, most: Any) -> Any:
     return words.at_most(at, most)
 
 
+@compile_fresh
+def part_of(x: Any, at: Any, count: Any, y: Any) -> None:
+    words.store(y, (0,), (0,), words.part(x, at, count))
+
+
+@compile_fresh
+def gathered(x: Any, t: Any, at: Any, count: Any, y: Any) -> None:
+    words.store(y, (0,), (0,), words.gather(x, t, at, count))
+
+
+@compile_fresh
+def whole_gathered(x: Any, t: Any, at: Any, y: Any) -> None:
+    words.store(y, (0,), (0,), words.gather(x, t, at, words.width(y)))
+
+
+@compile_fresh
+def total_of(x: Any, at: Any) -> Any:
+    return words.total(words.load(x, at))
+
+
 def test_every_word_has_a_test() -> None:
     tested = {"load", "store", "spread", "filled", "outer", "at_least", "increase", "totals", "transposed"}
+    tested |= {"part", "gather", "total", "width"}
     assert set(words.__all__) - {"COLUMNS", "ROWS", "lanes"} == tested | {"plus", "minus", "shift", "pick", "at_most"}
 
 
@@ -241,6 +262,37 @@ def test_transposed(dtype: Any) -> None:
     np.testing.assert_array_equal(y.reshape(n, n), a.reshape(n, n).T)
 
 
+@each_dtype
+@pytest.mark.parametrize("places", [np.uint16, np.int32])
+def test_vectors_that_are_not_full(places: Any, dtype: Any, rng: np.random.Generator) -> None:
+    """The numbers asked for, and zeros; also at the end of an array, and where x is infinite beyond them."""
+    n = lanes(dtype)
+    x, high = rng.normal(size=3 * n).astype(dtype), 40_000  # beyond int16
+    t = rng.permutation(3 * n).astype(places)
+    far = np.full(high + 1, np.inf, dtype)
+    far[high] = 7
+    for count in range(-1, n + 1):
+        some, at, y = max(count, 0), 3 * n - max(count, 0), untouched(n, dtype)
+        zeros = np.zeros(n - some, dtype)
+        part_of(x, at, count, y)
+        np.testing.assert_array_equal(y, np.concatenate([x[at:], zeros]))
+        gathered(x, t, at, count, y)
+        np.testing.assert_array_equal(y, np.concatenate([x[t[at:]], zeros]))
+        gathered(far, np.full(max(some, 1), high, places), 0, count, y)
+        np.testing.assert_array_equal(y, np.concatenate([np.full(some, 7, dtype), zeros]))
+    whole_gathered(x, t, n + 1, y)
+    np.testing.assert_array_equal(y, x[t[n + 1 : 2 * n + 1]])
+
+
+@each_dtype
+def test_total_of_one_vector(dtype: Any, rng: np.random.Generator) -> None:
+    x, n = rng.normal(size=3 * lanes(dtype)).astype(dtype), lanes(dtype)
+    sums = x[1 : n + 1]
+    while sums.size > 1:
+        sums = sums[: sums.size // 2] + sums[sums.size // 2 :]
+    assert total_of(x, (1,)) == sums[0]
+
+
 def test_places() -> None:
     assert shifted((3, 0, -7), 5) == (8, 5, -2)
     assert shifted((3,), -4) == (-1,)
@@ -343,6 +395,25 @@ def test_vector_unit_of_an_unknown_processor(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(target.numba.config, "CPU_NAME", None)
     monkeypatch.setattr(target.llvm, "get_host_cpu_features", unknown)
     assert target.vector_unit() == (128, 16)
+    assert not target.gathers_fast()
+
+
+@pytest.mark.parametrize(
+    ("name", "feature", "fast"),
+    [
+        ("sapphirerapids", True, True),
+        ("icelake-server", False, False),
+        ("znver4", False, False),
+        ("znver6", True, False),
+    ],
+)
+def test_where_gathering_is_fast(name: str, feature: bool, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target.numba.config, "CPU_NAME", None)
+    monkeypatch.setattr(target.llvm, "get_host_cpu_name", lambda: name)
+    monkeypatch.setattr(target.llvm, "get_host_cpu_features", lambda: {"avx512fp16": feature})
+    assert target.gathers_fast() is fast
+    monkeypatch.setattr(target.numba.config, "CPU_NAME", "generic")
+    assert not target.gathers_fast()
 
 
 def test_lanes_of_a_vector() -> None:

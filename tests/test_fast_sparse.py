@@ -22,6 +22,7 @@ from l0ref.fast.machine.target import lanes
 from l0ref.fast.sparse import batch as sparse_layout
 from l0ref.fast.sparse import matrix as sparse_matrix
 from l0ref.fast.sparse import operands as sparse_operands
+from l0ref.fast.sparse import vector as sparse_vector
 from l0ref.fast.sparse.batch import Batch
 from l0ref.fast.sparse.entries import CHUNK, EIGHT, share
 from l0ref.sparse import BlockPattern, Pattern
@@ -264,6 +265,20 @@ def test_products_with_a_vector(pattern: Any, dtype: Any, rng: np.random.Generat
     assert_exactly(multiply(pattern, values, x[:, 0], b), times(w, x[:, 0]) + b)
     assert_exactly(multiply_transposed(pattern, values, y[:, 0]), times(w.T, y[:, 0]))
     assert_exactly(sample(pattern, y[:, 0], x[:, 0]), pattern.gather(np.outer(y, x)))
+
+
+@each_dtype
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kernel", [sparse_vector.multiply, sparse_vector.multiply_gathered])
+def test_either_kernel_multiplies_a_vector(kernel: Any, threads: int, dtype: Any, rng: np.random.Generator) -> None:
+    """Rows of every length, with what no entry reads infinite; whichever of the two this processor takes."""
+    longest = 2 * lanes(dtype) + 5
+    mask = np.arange(longest + 1) < rng.permutation(longest + 1)[:, None]  # one row is empty, none is full
+    pattern = Pattern.from_mask(mask)
+    w, b, x = whole(mask.shape, dtype, rng) * mask, whole(len(mask), dtype, rng), whole(longest + 1, dtype, rng)
+    x[-1], y = np.inf, np.empty(len(mask), dtype)
+    kernel((pattern.gather(w), pattern.indptr, pattern.indices), x, b, y, threads)
+    assert_exactly(y, times(w[:, :-1], x[:-1]) + b)
 
 
 @each_dtype

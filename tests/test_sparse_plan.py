@@ -38,12 +38,27 @@ def test_plan_is_the_product(
 
 
 def test_form_follows_the_density_and_what_is_asked() -> None:
-    few, many, large = np.eye(20), np.ones((20, 20)), np.ones((1000, 501), np.float32)
-    assert [plan(CSR.from_dense(w)).is_dense for w in (few, many, large)] == [False, True, False]
-    assert plan(CSR.from_dense(few), dense=True).is_dense
-    assert repr(plan(CSR.from_dense(few))).startswith("Plan(sparse, CSR(shape=(20, 20), nnz=20")
+    few = np.eye(200)
+    assert [plan(CSR.from_dense(few), dense=dense).is_dense for dense in (None, False, True)] == [False, False, True]
+    assert repr(plan(CSR.from_dense(few))).startswith("Plan(sparse, CSR(shape=(200, 200), nnz=200")
     with pytest.raises(ArgumentError, match=r"^dense=1 must be True or False"):
         plan(CSR.from_dense(few), dense=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("shape", "first"),  # 0.13 M D - 2200, rounded up
+    [((2, 5), 0), ((20, 845), 0), ((40, 500), 400), ((100, 300), 1700), ((300, 784), 28376), ((1000, 500), 62800)],
+)
+def test_number_of_entries_from_which_a_product_is_dense(shape: tuple[int, int], first: int) -> None:
+    for nnz in (first - 1, first):
+        if nnz >= 0:
+            w = np.zeros(shape, np.float32)
+            w.flat[:nnz] = 1
+            assert plan(CSR.from_dense(w)).is_dense == (nnz >= first)
+
+
+def test_large_matrices_are_never_dense() -> None:
+    assert not plan(CSR.from_dense(np.ones((1, 500_001), np.float32))).is_dense
 
 
 @pytest.mark.parametrize("dense", [False, True])

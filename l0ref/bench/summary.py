@@ -65,6 +65,7 @@ GOALS = (
         lambda name: "one sample" in name and not name.startswith("300 x 100"), _has("torch CSR"), 1.2,
     ),
     Goal("one sample, every size", "NumPy, dense", "batch-one", _has("one sample"), _has("dense, NumPy"), 1.0),
+    Goal("one sample, 4096x4096", "as many bytes read", "batch-one", _has("4096"), _has("bytes read"), 0.7),
     Goal(
         "128 samples, 784x300 and larger", "PyTorch CSR", "batch-many",
         lambda name: not name.startswith("300 x 100"), _has("torch CSR"), 2.0,

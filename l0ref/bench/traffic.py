@@ -8,7 +8,9 @@ and not by the policy of `l0ref.fast`, whose stamp on cached kernels covers the 
 from __future__ import annotations
 
 import numba
+import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
 from l0ref.validate import Array
 
@@ -24,6 +26,21 @@ def _triad(b, c, out, parts):
     for p in prange(parts):
         low, high = p * out.size // parts, (p + 1) * out.size // parts
         _triad_part(b[low:high], c[low:high], out[low:high])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _read_part(words):
+    total = words.dtype.type(0)
+    for i in range(words.size):
+        total += words[i]
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+def _read(words, totals):
+    for p in prange(totals.size):
+        low, high = p * words.size // totals.size, (p + 1) * words.size // totals.size
+        totals[p] = _read_part(words[low:high])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -45,6 +62,13 @@ def _moments(w, g, m, v, w_out, m_out, v_out, parts):
 def triad(b: Array, c: Array, out: Array) -> None:
     """out[i] = b[i] + 3 c[i], on all threads: two arrays read, one written."""
     _triad(b, c, out, numba.get_num_threads())
+
+
+def read(words: NDArray[np.int64]) -> int:
+    """Return the sum of whole numbers, on all threads: one array read, nothing written, and one addition a vector."""
+    totals = np.empty(numba.get_num_threads(), np.int64)
+    _read(words, totals)
+    return int(totals.sum())
 
 
 def moments(w: Array, g: Array, m: Array, v: Array, w_out: Array, m_out: Array, v_out: Array) -> None:

@@ -12,8 +12,9 @@ from l0ref.autodiff.op import compiled
 from l0ref.sparse.stored import Stored
 from l0ref.validate import Array, flag
 
-DENSE, LARGEST = 0.12, 500_000  # density from which on a dense product is faster, of matrices up to so many entries
-FEW_DENSE, FEW = 0.06, 40_000  # and of small ones
+EVEN = 0.13  # the share of entries that are multiplied one by one in the time in which a dense product takes all
+CALL = 2_200  # and how many are, in the time that a sparse call takes longer than a dense one, whatever it multiplies
+LARGEST = 500_000  # entries of a matrix that fits the second cache, and whose product BLAS takes on one thread
 
 
 class Plan:
@@ -58,8 +59,8 @@ class Plan:
 def plan(w: Stored, *, dense: bool | None = None) -> Plan:
     """Return a function of single samples x that is faster than ``w @ x``, above all for small matrices.
 
-    dense  whether also the zeros are multiplied, by BLAS; None: from a density of 12 % on, of matrices of half a
-           million entries at most, and from 6 % on, of 40,000. It takes the memory of the dense matrix
+    dense  whether also the zeros are multiplied, by BLAS; None: from 0.13 M D - 2,200 stored entries on, of matrices
+           of half a million entries at most, so always for less than 17,000. It takes the memory of the dense matrix
 
     >>> import numpy as np
     >>> from l0ref.sparse import CSR, plan
@@ -69,5 +70,5 @@ def plan(w: Stored, *, dense: bool | None = None) -> Plan:
     """
     if dense is None:
         size = w.shape[0] * w.shape[1]
-        dense = size <= LARGEST and w.density >= (FEW_DENSE if size <= FEW else DENSE)
+        dense = size <= LARGEST and w.nnz >= EVEN * size - CALL
     return Plan(w, is_dense=flag("dense", dense))

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
+
 from l0ref.bench.suites.sparse_net import work as network_work
 from l0ref.bench.suites.sparse_products import TINY, make, sparse_multipliers
 from l0ref.bench.suites.sparse_products import work as product_work
+from l0ref.bench.traffic import read
 from l0ref.bench.work import OURS, Contender, Plan, Suite, Work, named, repeated
 from l0ref.nn import lenet_300_100, mlp
 from l0ref.sparse import plan as prepared
 
 LAYERS = ((784, 300), (300, 100), (800, 500), (4096, 4096))  # features in and out
 DENSITIES = (10, 5, 1)  # percent
+BANDWIDTH = "as many bytes read"
 
 
 def works(plan: Plan) -> Iterator[Work]:
     """W x for one x, float32: `sparse.plan(w)` beside `w @ x`, and the peers; then LeNet-300-100 at 95 % zeros.
 
-    GB/s are the bytes of the stored matrix, which a product must read once, over the time; of dense contenders they say
-    nothing. `l0ref bench limits` has the bandwidth to hold them against.
+    GB/s are the bytes of the stored matrix and of both vectors, which a product must touch once, over the time; of
+    dense contenders they say nothing. "as many bytes read" is the bandwidth to hold them against, measured in turn with
+    them: all threads add up so many bytes. Its time over ours is the share of the bandwidth that the product reaches.
     """
     for layer in TINY if plan.quick else LAYERS:
         for density in (10,) if plan.quick else DENSITIES:
@@ -31,8 +36,11 @@ def works(plan: Plan) -> Iterator[Work]:
                 Contender("l0ref, w @ x", repeated(partial(p.stored.__matmul__, p.x)), answer=named("product")),
                 *sparse_multipliers(p, plan),
             ]
+            moved = p.stored.nbytes + p.x.nbytes + p.w.shape[0] * p.w.itemsize
+            if "limits" in plan.peers:
+                contenders.append(Contender(BANDWIDTH, repeated(partial(read, np.ones(moved // 8, np.int64)))))
             name = f"{layer[0]} x {layer[1]}, one sample, density = {density} %"
-            rate = (float(p.stored.nbytes), "GB/s")
+            rate = (float(moved), "GB/s")
             yield Work(name, contenders, {"": p.truth}, tolerance=1e-5, turn=0.02, rate=rate)
     model = mlp((64, 48, 10), seed=plan.seed) if plan.quick else lenet_300_100(seed=plan.seed)
     yield network_work("a small network" if plan.quick else "LeNet-300-100", model, 1, plan)

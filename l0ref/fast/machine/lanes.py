@@ -13,6 +13,10 @@ and name places in a flat array by offsets, also as tuples. In the formulas l ru
     plus(a, b), minus(a, b)   a_k[l] + b_k[l], a_k[l] - b_k[l]
     totals(a)                 t[k] = sum_l a_k[l]                             lanes of a give one vector of t
     transposed(a)             b_k[l] = a_l[k]                                 as many vectors as lanes
+    part(x, at, count)        v[l] = x[at + l] for l < count, 0 beyond        one vector; reads nothing beyond
+    gather(x, t, at, count)   v[l] = x[t[at + l]] for l < count, 0 beyond     the same; t holds whole numbers
+    total(a)                  sum_l a_0[l]                                    a number, from one vector
+    width(x)                  how many lanes a vector of x has
     shift(at, by)             at_p + by
     pick(t, at)               t[at_p], an offset from a table of whole numbers
     at_most(at, most)         min(at_p, most)
@@ -41,19 +45,24 @@ if settings.DISABLE_JIT:
         at_least,
         at_most,
         filled,
+        gather,
         increase,
         load,
         minus,
         outer,
+        part,
         pick,
         plus,
         shift,
         spread,
         store,
+        total,
         totals,
         transposed,
+        width,
     )
 else:
+    from l0ref.fast.machine.gathers_llvm import gather, part, total, width
     from l0ref.fast.machine.lanes_llvm import (
         at_least,
         at_most,
@@ -77,16 +86,20 @@ __all__ = [
     "at_least",
     "at_most",
     "filled",
+    "gather",
     "increase",
     "lanes",
     "load",
     "minus",
     "outer",
+    "part",
     "pick",
     "plus",
     "shift",
     "spread",
     "store",
+    "total",
     "totals",
     "transposed",
+    "width",
 ]

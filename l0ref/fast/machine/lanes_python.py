@@ -76,6 +76,35 @@ def transposed(a: Vectors) -> Vectors:
     return tuple(np.stack(a).T.copy())
 
 
+def part(x: Array, at: int, count: int) -> Vectors:
+    """x[at + l], 0 from `count` on."""
+    out = np.zeros(lanes(x.dtype), x.dtype)
+    for k in range(max(0, min(count, out.size))):
+        out[k] = x[_one(x, at + k)]
+    return (out,)
+
+
+def gather(x: Array, t: NDArray[np.integer[Any]], at: int, count: int) -> Vectors:
+    """x[t[at + l]], 0 from `count` on."""
+    out = np.zeros(lanes(x.dtype), x.dtype)
+    for k in range(max(0, min(count, out.size))):
+        out[k] = x[_one(x, int(t[_one(t, at + k)]))]
+    return (out,)
+
+
+def total(a: Vectors) -> Any:
+    """sum_l a_0[l], halves first, as the compiled one does."""
+    (sums,) = a
+    while sums.size > 1:
+        sums = sums[: sums.size // 2] + sums[sums.size // 2 :]
+    return sums[0]
+
+
+def width(x: Array) -> int:
+    """The lanes of a vector."""
+    return lanes(x.dtype)
+
+
 def shift(at: At, by: int) -> At:
     """at_p + by."""
     return tuple(i + by for i in at)

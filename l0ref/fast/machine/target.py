@@ -25,6 +25,23 @@ def vector_unit() -> tuple[int, int]:
     return (256, 16) if features.get("avx2") else (128, 16)
 
 
+def gathers_fast() -> bool:
+    """Whether the numbers of a vector are gathered by one instruction faster than one by one.
+
+    So it is on Intel's processors with 16-bit floats among their AVX-512, Sapphire Rapids and later (measured on one).
+    Earlier ones are slowed down by the remedy against "gather data sampling" [not measured], and on AMD's Zen 4 sixteen
+    single loads were faster.
+    """
+    settings: Any = numba.config
+    if settings.CPU_NAME:
+        return False
+    try:
+        name, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
+    except RuntimeError:
+        return False
+    return bool(features.get("avx512fp16")) and not name.startswith("znver")
+
+
 def host() -> tuple[str, ...]:
     """Return what kernels are compiled for: the processor, its features, and Numba's settings, threads and version."""
     settings: Any = numba.config
@@ -37,6 +54,7 @@ def host() -> tuple[str, ...]:
 
 
 BITS, REGISTERS = vector_unit()
+GATHERS = gathers_fast()
 COLUMNS = 4  # vectors of a tile in `products.contraction`
 ROWS = 4 if REGISTERS == 32 else 2  # its numbers; ROWS x COLUMNS sums and the operands of two turns fit the registers
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from l0ref.fast.machine.policy import LOADED, WAKING, flat, threads_for, threads_for_call
 from l0ref.fast.machine.scratch import room
-from l0ref.fast.machine.target import lanes
+from l0ref.fast.machine.target import GATHERS, lanes
 from l0ref.fast.products.layout import steps_of
 from l0ref.fast.sparse import columns as sparse_columns
 from l0ref.fast.sparse import entries as sparse_contraction
@@ -38,6 +38,7 @@ from l0ref.sparse.block_pattern import BlockPattern
 from l0ref.sparse.pattern import Pattern
 from l0ref.validate import Array
 
+TIMES_VECTOR = sparse_vector.multiply_gathered if GATHERS else sparse_vector.multiply
 ALONE = 16  # multiply-adds with blocks of samples that take as long as one with a single sample
 
 Blocks = tuple[int, int, int]
@@ -65,14 +66,15 @@ class Entries:
     def multiply(self, values: Array, x: Array, b: Array, y: Array) -> None:
         """Fill y, (M,)."""
         w = flat(values), self.pattern.indptr, self.pattern.indices
-        sparse_vector.multiply(w, x, b, y, threads_for_call(ALONE * values.size))
+        TIMES_VECTOR(w, x, b, y, threads_for_call(ALONE * values.size))
 
     def prepared(self, values: Array, b: Array) -> Callable[[Array, Array], None]:
         """Return `multiply` of x and y alone."""
         w, work = (flat(values), self.pattern.indptr, self.pattern.indices), ALONE * values.size
         if work <= WAKING:
-            return lambda x, y: sparse_vector.multiply(w, x, b, y, 1)
-        return lambda x, y: sparse_vector.multiply(w, x, b, y, threads_for(work))
+            alone = getattr(TIMES_VECTOR, "alone", TIMES_VECTOR)
+            return lambda x, y: alone(w, x, b, y, 1)
+        return lambda x, y: TIMES_VECTOR(w, x, b, y, threads_for(work))
 
     def contract(
         self, values: Array, x: Array, b: Array, floor: Array, y: Array, blocks: Blocks, steps: Pair, *, threads: int
