@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref.layerwise.operator import Operator, Unrolled, groups_of, patches
+from l0ref.layerwise.operator import Operator, groups_of, patches
 from l0ref.layerwise.trim import Trimmed, trim
 from l0ref.methods import METHODS
 from l0ref.nn import Conv2d
@@ -166,7 +166,7 @@ def test_sparse_neurons_are_recovered(rng: np.random.Generator) -> None:
 def test_a_convolution_as_an_operator_is_its_patches(groups: int, rng: np.random.Generator) -> None:
     conv = Conv2d("conv", 4, 6, 3, stride=2, groups=groups, bias=False)
     x = rng.standard_normal((5, 4, 8, 7))
-    A, K = Unrolled(Operator(conv, x)), 36 // groups
+    A, K = Operator(conv, x), 36 // groups
     U = rng.standard_normal((K, 6))
     Z = rng.standard_normal((5 * 3 * 3, 6))
     assert float(np.vdot(A(U), Z)) == pytest.approx(float(np.vdot(U, A.adjoint(Z))), rel=1e-12)

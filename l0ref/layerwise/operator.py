@@ -1,9 +1,9 @@
-"""What a layer does to its weights: rows that they are multiplied by, and z = A(W) as a linear map with its adjoint.
+"""What a layer does to its weights: the rows they are multiplied by, and for convolutions a map with its adjoint.
 
     z = W x + b        x  what enters the layer        z  its output, before batch normalisation and activation
 
 A convolution is the same for every position of its output: `patches` gives its x as rows, one for each sample and
-position.
+position, and `Operator` multiplies by them without making them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ def layer_of(model: Model, key: str) -> Linear | Conv2d:
 
 def groups_of(layer: Linear | Conv2d) -> list[tuple[int | None, slice]]:
     """Return the groups of a layer, by the number that `patches` takes, and the rows of its weights in each."""
-    groups = layer.groups if isinstance(layer, Conv2d) else 1
-    if groups == 1 or not isinstance(layer, Conv2d):
+    if isinstance(layer, Linear) or layer.groups == 1:
         return [(None, slice(None))]
-    size = layer.out_channels // groups
-    return [(g, slice(g * size, (g + 1) * size)) for g in range(groups)]
+    size = layer.out_channels // layer.groups
+    return [(g, slice(g * size, (g + 1) * size)) for g in range(layer.groups)]
 
 
 def patches(layer: Linear | Conv2d, x: Array, *, group: int | None = None) -> Array:
@@ -62,67 +61,37 @@ def answers(layer: Linear | Conv2d, z: Array, *, group: int | None = None) -> Ar
 
 @dataclass(frozen=True)
 class Operator:
-    """What a layer does to its weights: A(W) = z without the bias, for inputs x that stand fixed.
+    """A convolution as a map of its weights, for inputs x that stand fixed: X U without the matrix X of patches.
 
-    <A(W), Z> = <W, adjoint(Z)> for all W and Z.
+    U (K, M) holds the weights in columns, X U (P, M) a row for each sample and position. Groups are allowed: column m
+    meets the inputs of its own group. <X U, Z> = <U, adjoint(Z)> for all U and Z.
     """
 
-    layer: Linear | Conv2d
+    layer: Conv2d
     x: Array
 
-    def __call__(self, weights: Array) -> Array:
-        """Return A(W), shaped like the output of the layer."""
-        return self._tape(weights)[1].data
-
-    def adjoint(self, z: Array) -> Array:
-        """Return A*(Z), shaped like the weights."""
-        w, out = self._tape(np.zeros(self.shape, self.x.dtype))
-        return grad(out, [w], y_bar=z)[0]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the weights."""
-        layer = self.layer
-        if isinstance(layer, Linear):
-            return layer.out_features, layer.in_features
-        return layer.out_channels, layer.in_channels // layer.groups, *pair("kernel_size", layer.kernel_size)
-
-    def _tape(self, weights: Array) -> tuple[Tensor, Tensor]:
-        w, layer = Tensor(weights), self.layer
-        if isinstance(layer, Linear):
-            return w, ops.linear(self.x, w)
-        options = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
-        return w, ops.conv2d(self.x, w, **options)
-
-
-@dataclass(frozen=True)
-class Unrolled:
-    """An operator on weights that stand in columns: X U for U (K, M), without the matrix X of patches.
-
-    Groups are allowed: column m meets the inputs of its own group.
-    """
-
-    operator: Operator
-
     def __call__(self, u: Array) -> Array:
-        """Return A(U) as rows, one for each sample and position, (P, M)."""
-        z = self.operator(np.ascontiguousarray(u.T).reshape(self.operator.shape))
-        return np.ascontiguousarray(np.moveaxis(z, 1, -1)).reshape(-1, u.shape[1])
+        """Return X U, without the bias."""
+        z = self._tape(u)[1].data
+        return np.ascontiguousarray(np.moveaxis(z, 1, -1)).reshape(-1, z.shape[1])
 
     def adjoint(self, z: Array) -> Array:
-        """Return A*(Z) as columns, (K, M)."""
-        out = self.operator(np.zeros(self.operator.shape, self.operator.x.dtype)).shape
-        image = np.moveaxis(z.reshape(out[0], *out[2:], out[1]), -1, 1)
-        return self.operator.adjoint(np.ascontiguousarray(image)).reshape(out[1], -1).T
+        """Return X'Z, (K, M)."""
+        w, out = self._tape(None)
+        n, m, *grid = out.shape
+        image = np.ascontiguousarray(np.moveaxis(z.reshape(n, *grid, m), -1, 1))
+        return grad(out, [w], y_bar=image)[0].reshape(m, -1).T
 
     def squares(self) -> Array:
         """Return what the diagonal of X'X is for each column, (K, M)."""
-        power = Operator(self.operator.layer, np.square(self.operator.x))
-        return Unrolled(power).adjoint(np.ones(self(np.zeros((self._width, self.operator.shape[0]))).shape))
+        power = Operator(self.layer, np.square(self.x))
+        return power.adjoint(np.ones(self._tape(None)[1].shape, self.x.dtype))
 
-    @property
-    def _width(self) -> int:
-        return int(np.prod(self.operator.shape[1:]))
+    def _tape(self, u: Array | None) -> tuple[Tensor, Tensor]:
+        c = self.layer
+        shape = (c.out_channels, c.in_channels // c.groups, *pair("kernel_size", c.kernel_size))
+        w = Tensor(np.zeros(shape, self.x.dtype) if u is None else np.ascontiguousarray(u.T).reshape(shape))
+        return w, ops.conv2d(self.x, w, stride=c.stride, padding=c.padding, dilation=c.dilation, groups=c.groups)
 
 
 def _channels(layer: Conv2d, channels: int, group: int | None) -> slice:

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError
-from l0ref.layerwise.operator import Unrolled
+from l0ref.layerwise.operator import Operator
 from l0ref.validate import Array, choose, count, positive
 
 Mask = NDArray[np.bool_]
@@ -47,7 +47,7 @@ class Trimmed:
 
 
 def trim(
-    X: Array | Unrolled, Y: Array, *, active: Mask, ceiling: Array, epsilon: float | None = None,
+    X: Array | Operator, Y: Array, *, active: Mask, ceiling: Array, epsilon: float | None = None,
     lam: float | None = None, rho: float = 100.0, relaxation: float = 1.0, iterations: int = 500,
     tolerance: float = 5e-9, solver: str = "direct",
 ) -> Trimmed:  # fmt: skip
@@ -124,7 +124,7 @@ def _pull(active: Mask, y: Array, v: Array, lam: float, rho: float) -> Callable[
     return lambda z: np.where(active, (z + t * y) / (1 + t), np.minimum(z, v))
 
 
-def _solver(a: _Matrix | Unrolled, scale: float, name: str) -> Callable[[Array], Array]:
+def _solver(a: _Matrix | Operator, scale: float, name: str) -> Callable[[Array], Array]:
     """How (X'X / scale^2 + I) W = R is solved; a map without a matrix is solved by conjugate gradients."""
     if name == "direct" and isinstance(a, _Matrix):
         inverse, live = np.linalg.inv(a.x.T @ a.x / scale**2 + np.eye(a.live.size)), a.live

@@ -22,7 +22,7 @@ import numpy as np
 
 from l0ref.data import Splits
 from l0ref.layerwise import Quadratic
-from l0ref.layerwise.operator import Operator, Unrolled, groups_of, layer_of
+from l0ref.layerwise.operator import Operator, groups_of, layer_of
 from l0ref.layerwise.trim import SOLVERS, trim
 from l0ref.methods.budgets import budget_plan
 from l0ref.methods.layer_by_layer import activation_behind, exact_mask, inputs_and_answers
@@ -126,7 +126,7 @@ class _Layer:
         w = layer.refit(support)
         return w, layer.bias(w) if self.has_bias else np.zeros(len(w))
 
-    def program(self, solver: str) -> tuple[Array | Unrolled, Array]:
+    def program(self, solver: str) -> tuple[Array | Operator, Array]:
         """Return what multiplies U, and what is not of U: the trained bias beside a convolution solved by "cg"."""
         layer = layer_of(self.place[0], self.place[1])
         if solver == "direct" or not isinstance(layer, Conv2d):
@@ -136,7 +136,7 @@ class _Layer:
         first = (group or 0) * inputs
         one = dataclasses.replace(layer, in_channels=inputs, out_channels=outputs, groups=1)
         entering = [s.entering[layer.name].data[:, first : first + inputs] for s in trace(now, images)]
-        return Unrolled(Operator(one, np.concatenate(entering).astype(np.float64))), self.trained
+        return Operator(one, np.concatenate(entering).astype(np.float64)), self.trained
 
     def searched(
         self, keep: int, *, gamma: float, risk: float, lam: float, searches: int, solver: str, **options: Any
@@ -156,7 +156,7 @@ class _Layer:
             options |= {"lam": level} if lam else {"epsilon": level}
             found = trim(a, self.y - offset, **options)
             u = found.weights
-            if isinstance(a, Unrolled) and self.has_bias:
+            if isinstance(a, Operator) and self.has_bias:
                 u = np.concatenate([u, offset[None]])
             left = int(np.count_nonzero(found.weights))
             if abs(left - keep) < best[0]:
