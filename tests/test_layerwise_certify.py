@@ -7,7 +7,7 @@ import pytest
 
 from l0ref.errors import ArgumentError
 from l0ref.layerwise import Quadratic, certify, solve
-from l0ref.layerwise.branch_and_bound import Search, _Linear
+from l0ref.layerwise.branch_and_bound import Problem, Search
 from l0ref.layerwise.perspective import Groups, Split, relax
 from tests.naive import layerwise as naive
 from tests.test_layerwise import instance
@@ -22,7 +22,7 @@ def best(X, y, k):
 @pytest.fixture(autouse=True)
 def splits_to_the_end(monkeypatch):
     """No part of a tree is tried as a whole: problems of these sizes would be no tree at all."""
-    monkeypatch.setattr(_Linear, "leaves", 1)
+    monkeypatch.setattr(Problem, "leaves", 1)
 
 
 @pytest.mark.parametrize(("p", "k"), [(1, 0), (1, 1), (9, 0), (9, 1), (9, 3), (9, 5), (9, 8), (9, 9)])
@@ -44,7 +44,7 @@ def test_proof_is_that_of_brute_force_even_from_a_bad_start(p, k, rng):
 def test_no_weights_whatever_give_a_bound_above_the_best(rng):
     X, y = instance(rng)
     layer, right = Quadratic.from_samples(X, y), best(X, y, 3)
-    split = Split.of(layer)
+    split = Split.of(layer.gram, layer.moments[0], float(layer.energy[0]))
     assert np.linalg.eigvalsh(split.M)[0] > -1e-9 * np.trace(split.M)
     assert (split.d > 0).all()
     none, every = np.zeros(8, bool), np.ones(8, bool)
@@ -57,7 +57,7 @@ def test_no_weights_whatever_give_a_bound_above_the_best(rng):
 def test_bound_of_what_is_forced_in(rng):
     X, y = instance(rng)
     layer, forced = Quadratic.from_samples(X, y), np.arange(8) < 2
-    split = Split.of(layer)
+    split = Split.of(layer.gram, layer.moments[0], float(layer.energy[0]))
     alone = layer.refit(forced)  # with nothing to choose the bound is the value itself
     assert split.bound(alone, forced, np.zeros(8, bool), 0)[0] == pytest.approx(layer.objective(alone), rel=1e-9)
     held = [[0, 1, i, j] for i in range(2, 8) for j in range(2, i)]
@@ -85,9 +85,9 @@ def test_few_supports_are_all_tried(rng, monkeypatch):
         X, y = instance(rng, n=40, p=12, mix=3.0)
         layer = Quadratic.from_samples(X, y)
         split = certify(layer, 4, incumbent=np.arange(12) < 4)
-        monkeypatch.setattr(_Linear, "leaves", 64)
+        monkeypatch.setattr(Problem, "leaves", 64)
         tried = certify(layer, 4, incumbent=np.arange(12) < 4)
-        monkeypatch.setattr(_Linear, "leaves", 1)
+        monkeypatch.setattr(Problem, "leaves", 1)
         assert tried.proven
         assert tried.upper == pytest.approx(best(X, y, 4), rel=1e-9)
         assert tried.nodes <= split.nodes

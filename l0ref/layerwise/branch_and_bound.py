@@ -12,8 +12,9 @@ import itertools
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,52 +73,38 @@ def certify(
     if len(layer.moments) != 1:
         raise ArgumentError(f"layer has {len(layer.moments)} outputs, one is proven at a time; pass layer.row(i)")
     k = min(budget("k", k, layer.shape[1], "a neuron"), len(layer.gram))
-    if incumbent is None:
-        support = layer.narrow(solve(layer, k, seed=0, tries=KICKS).support)[0]
-    else:
-        found = incumbent.support if isinstance(incumbent, Solution) else incumbent
-        support = layer.narrow(np.asarray(found, bool))[0]
+    start = solve(layer, k, seed=0, tries=KICKS) if incumbent is None else incumbent
+    support = layer.narrow(np.asarray(start.support if isinstance(start, Solution) else start, bool))[0]
     if support.sum() > k:
         raise ArgumentError(f"incumbent has {support.sum()} weights, more than k={k}; give one of at most k")
-    proof = Search(_Linear(layer), k, support).run(time_limit, progress=progress)
+
+    def value(support: NDArray[np.bool_]) -> float:
+        S = np.flatnonzero(support)
+        q = layer.moments[0, S]
+        return max(float(layer.energy[0] - q @ np.linalg.solve(layer.gram[np.ix_(S, S)], q)), 0.0)
+
+    problem = Problem(Split.of(layer.gram, layer.moments[0], float(layer.energy[0])), value)
+    proof = Search(problem, k, support).run(time_limit, progress=progress)
     support = layer.widen(proof.record["support"][None])
     return replace(proof, record={**proof.record, "weights": layer.refit(support), "support": support})
 
 
-class Problem(Protocol):
-    """What the search asks of a problem: a split of its quadratic part, a bound of a node, and the value of a support.
+class Problem:
+    """What the search asks of a problem: a split of its quadratic part, bounds of nodes, and values of supports.
 
-    The bound of the supports with all of `forced` and k - forced of `free`; `g` is where the search for it begins and
-    is left where it ended. `leaves` supports or fewer are all tried, where that costs less than to bound and split.
+    `leaves` supports or fewer are all tried, where that costs less than to bound and split.
     """
-
-    split: Split
-    leaves: int
-
-    def bound(
-        self, g: Groups, forced: NDArray[np.bool_], free: NDArray[np.bool_], k: int, *, steps: int, enough: float
-    ) -> float: ...
-
-    def value(self, support: NDArray[np.bool_]) -> float: ...
-
-
-class _Linear:
-    """f of one neuron."""
 
     leaves = 64
 
-    def __init__(self, layer: Quadratic) -> None:
-        self.layer, self.split = layer, Split.of(layer)
+    def __init__(self, split: Split, value: Callable[[NDArray[np.bool_]], float]) -> None:
+        self.split, self.value = split, value
 
     def bound(
         self, g: Groups, forced: NDArray[np.bool_], free: NDArray[np.bool_], k: int, *, steps: int, enough: float
     ) -> float:
+        """Return a bound of the supports with all of `forced` and k - forced of `free`; see `relax`."""
         return relax(self.split, g, forced, free, k, steps=steps, enough=enough)
-
-    def value(self, support: NDArray[np.bool_]) -> float:
-        S = np.flatnonzero(support)
-        w = np.linalg.solve(self.layer.gram[np.ix_(S, S)], self.layer.moments[0, S])
-        return max(float(self.layer.energy[0] - self.layer.moments[0, S] @ w), 0.0)
 
 
 @dataclass(frozen=True, order=True)
@@ -162,11 +149,10 @@ class Search:
         lines = show == "lines" or (show == "auto" and sys.stderr.isatty())
         positive("time_limit", time_limit)
         begin, interrupted, root, told = time.perf_counter(), False, 0.0, 0.0
-        start = Groups.start(self.problem.split)
-        whole = _Node(0.0, 0, self.forced, ~self.forced, start)  # what is minimised is a sum of squares
-        in_hand: _Node | None = whole
+        whole = Groups.start(self.problem.split)
+        in_hand: _Node | None = _Node(0.0, 0, self.forced, ~self.forced, whole.copy())  # 0 bounds a sum of squares
         try:
-            self._meet(whole.forced, whole.free, whole.groups.copy(), whole.bound, steps=FIRST_STEPS)
+            self._meet(self.forced, ~self.forced, whole, 0.0, steps=FIRST_STEPS)
             root, in_hand = self.lower, None
             while self.open and self.open[0].bound < self.cut:
                 now = time.perf_counter() - begin
@@ -175,10 +161,10 @@ class Search:
                     break
                 if lines and now - told > EVERY:
                     told = now
-                    sys.stderr.write(
-                        f"certify  {now:.0f} s  {self.nodes} nodes  {self.lower:.6g} .. {self.upper:.6g}\n"
-                    )
-                in_hand = heapq.heappop(self.open)
+                    bounds = f"{self.lower:.6g} .. {self.upper:.6g}"
+                    sys.stderr.write(f"certify  {now:.0f} s  {self.nodes} nodes  {bounds}\n")
+                in_hand = self.open[0]  # named before it is taken: an interrupt may come between the two
+                heapq.heappop(self.open)
                 self._branch(in_hand)
                 in_hand = None
         except KeyboardInterrupt:

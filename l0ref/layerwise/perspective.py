@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError
-from l0ref.layerwise.quadratic import Quadratic, is_independent
+from l0ref.layerwise.quadratic import is_independent
 from l0ref.validate import Array
 
 AT_ONE, FRACTIONAL, AT_ZERO = 2, 1, 0
@@ -49,13 +49,8 @@ class Split:
     energy: float
 
     @classmethod
-    def of(cls, layer: Quadratic) -> Split:
-        """Split G with D = t / [G^-1]_ii, t as large as M allows."""
-        return cls.of_gram(layer.gram, layer.moments[0], float(layer.energy[0]))
-
-    @classmethod
-    def of_gram(cls, gram: Array, q: Array, energy: float) -> Split:
-        """Return the same of w'G w - 2 q'w + energy."""
+    def of(cls, gram: Array, q: Array, energy: float) -> Split:
+        """Split w'G w - 2 q'w + energy with D = t / [G^-1]_ii, t as large as M allows."""
         if len(gram) and not is_independent(gram):
             raise ArgumentError(
                 "quadratic has inputs that depend on each other, which leaves no bound; make it with ridge=1e-3"

@@ -85,7 +85,7 @@ class Quadratic:
     ) -> Self:
         """Return the same from pairs (X, y), a few samples at a time, of which only sums are kept."""
         nonnegative("ridge", ridge)
-        sums = Sums.of(chunks)
+        sums = Sums(chunks)
         xx, xy, yy = sums.centred()
         variance = np.diag(xx)
         live = np.flatnonzero(_varies(variance, sums.x_square, sums))

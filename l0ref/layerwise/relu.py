@@ -20,7 +20,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from l0ref.layerwise.branch_and_bound import Certificate, Search
+from l0ref.layerwise.branch_and_bound import Certificate, Problem, Search
 from l0ref.layerwise.neuron import Neuron
 from l0ref.layerwise.perspective import MARGIN, Groups, Split, relax
 from l0ref.layerwise.quadratic import budget
@@ -59,7 +59,7 @@ def prove(
     return dataclasses.replace(found, record={**found.record, "weights": weights})
 
 
-class Relu:
+class Relu(Problem):
     """Bounds and values of a neuron, for the search. A bound costs as much as many values: more supports are tried."""
 
     leaves = 400
@@ -71,7 +71,7 @@ class Relu:
         power = float(np.square(neuron.B).sum()) or 1.0
         stiff = [t * float(np.trace(gram)) / power for t in PENALTIES] if neuron.form == "hard" else [0.5]
         self.scaled = [neuron.B * np.sqrt(t) for t in stiff]  # so that what is added to w'G w is ||max(0, B w)||^2
-        self.split = Split.of_gram(gram, A.T @ y / 2, self.energy)
+        super().__init__(Split.of(gram, A.T @ y / 2, self.energy), lambda support: neuron.value(support).c)
 
     def bound(
         self, g: Groups, forced: NDArray[np.bool_], free: NDArray[np.bool_], k: int, *, steps: int, enough: float
@@ -99,7 +99,3 @@ class Relu:
         energy = self.energy - (float(mu @ mu) if self.neuron.form == "soft" else 0.0)
         split = dataclasses.replace(self.split, q=self.split.q - Bt @ mu, energy=energy)
         return split.bound(w, forced, free, k - int(forced.sum()))[0] - MARGIN * self.energy
-
-    def value(self, support: NDArray[np.bool_]) -> float:
-        """Return c."""
-        return self.neuron.value(support).c

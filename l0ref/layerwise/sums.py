@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,68 +10,47 @@ from l0ref.errors import ArgumentError, ShapeError
 from l0ref.validate import Array, float_array, same_dtype
 
 
-@dataclass
 class Sums:
-    """Sums over chunks, of samples less the mean of the first chunk: what is large in all of them cancels early."""
+    """Sums over chunks, of samples less the mean of the first chunk: what is large in all of them cancels early.
 
-    n: int
-    x_pivot: Array
-    y_pivot: Array
-    x: Array
-    y: Array
-    xx: Array
-    xy: Array
-    yy: Array
-    x_square: Array
-    y_square: Array
-    single: bool
-    dtype: np.dtype[Any]
+    n         samples        single, dtype  whether y has one axis; the type of the samples
+    x_mean    (P)            y_mean         (M)
+    x_square  (P)            y_square       (M), sums of x^2 and of y^2
+    """
 
-    @classmethod
-    def of(cls, chunks: Iterable[tuple[Array, Array]]) -> Sums:
-        """Add up all chunks."""
-        sums = None
+    def __init__(self, chunks: Iterable[tuple[Array, Array]]) -> None:
+        self.n = 0
         for X, Y in chunks:
             x, y = _checked(X, Y)
             if not len(x):
                 continue
-            sums = sums or cls._empty(x, y)
-            if (x.shape[1], y.ndim) != (len(sums.x), 1 if sums.single else 2):
-                raise ShapeError(f"X has shape {x.shape} in a later chunk, expected (N, {len(sums.x)}) as in the first")
-            sums._add(x, y.reshape(len(y), -1))
-        if sums is None:
+            if not self.n:
+                self._begin(x, y)
+            if (x.shape[1], y.ndim) != (len(self.x), 1 if self.single else 2):
+                raise ShapeError(f"X has shape {x.shape} in a later chunk, expected (N, {len(self.x)}) as in the first")
+            self._add(x.astype(np.float64), y.reshape(len(y), -1).astype(np.float64))
+        if not self.n:
             raise ArgumentError("X has 0 samples; pass at least one to calibrate with")
-        return sums
+        self.x_mean, self.y_mean = self.x_pivot + self.x / self.n, self.y_pivot + self.y / self.n
 
-    @classmethod
-    def _empty(cls, x: Array, y: Array) -> Sums:
-        rows = y.reshape(len(y), -1)
-        p, m = x.shape[1], rows.shape[1]
-        room = [np.zeros(shape) for shape in (p, m, (p, p), (p, m), m, p, m)]
-        x_pivot, y_pivot = x.mean(axis=0, dtype=np.float64), rows.mean(axis=0, dtype=np.float64)
-        parts: Any = (x_pivot, y_pivot, *room, y.ndim == 1, x.dtype)
-        return cls(0, *parts)
+    def _begin(self, x: Array, y: Array) -> None:
+        self.single, self.dtype = y.ndim == 1, x.dtype
+        pivots = (a.mean(axis=0, dtype=np.float64) for a in (x, y.reshape(len(y), -1)))
+        self.x_pivot, self.y_pivot = pivots
+        p, m = len(self.x_pivot), len(self.y_pivot)
+        self.x, self.x_square, self.xx = np.zeros(p), np.zeros(p), np.zeros((p, p))
+        self.y, self.y_square, self.yy, self.xy = np.zeros(m), np.zeros(m), np.zeros(m), np.zeros((p, m))
 
     def _add(self, x: Array, y: Array) -> None:
-        a, b = x.astype(np.float64) - self.x_pivot, y.astype(np.float64) - self.y_pivot
+        a, b = x - self.x_pivot, y - self.y_pivot
         self.n += len(a)
         self.x += a.sum(axis=0)
         self.y += b.sum(axis=0)
         self.xx += a.T @ a
         self.xy += a.T @ b
         self.yy += np.square(b).sum(axis=0)
-        self.x_square += np.square(x, dtype=np.float64).sum(axis=0)
-        self.y_square += np.square(y, dtype=np.float64).sum(axis=0)
-
-    @property
-    def x_mean(self) -> Array:
-        """Mean of every input."""
-        return self.x_pivot + self.x / self.n
-
-    @property
-    def y_mean(self) -> Array:
-        """Mean of every output."""
-        return self.y_pivot + self.y / self.n
+        self.x_square += np.square(x).sum(axis=0)
+        self.y_square += np.square(y).sum(axis=0)
 
     def centred(self) -> tuple[Array, Array, Array]:
         """Return Xc'Xc (P, P), Xc'Yc (P, M) and the sums of yc^2 (M)."""
