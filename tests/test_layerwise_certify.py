@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from l0ref.errors import ArgumentError
-from l0ref.layerwise import Quadratic, certify, solve
+from l0ref.layerwise import Quadratic, branch_and_bound, certify, solve
 from l0ref.layerwise.branch_and_bound import Problem, Search
 from l0ref.layerwise.perspective import Groups, Split, relax
 from tests.naive import layerwise as naive
@@ -110,6 +110,23 @@ def test_what_is_interrupted_tells_the_truth(stop, rng, monkeypatch):
     assert found.record["interrupted"]
     assert not found.proven
     assert found.lower < right < found.upper * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+def test_a_node_between_queue_and_hand_stays_in_the_bound(stop, rng, monkeypatch):
+    X, y = instance(rng, n=40, p=10, mix=3.0)
+    calls, pop = [], branch_and_bound.heapq.heappop
+
+    def interrupted(queue):
+        calls.append(pop(queue))
+        if len(calls) == stop:
+            raise KeyboardInterrupt  # after the node has left the queue, before anybody has it
+        return calls[-1]
+
+    monkeypatch.setattr(branch_and_bound.heapq, "heappop", interrupted)
+    found, right = certify(Quadratic.from_samples(X, y), 4, incumbent=np.arange(10) < 4), best(X, y, 4)
+    assert found.record["interrupted"]
+    assert found.lower <= calls[-1].bound < right
 
 
 def test_time_limit_and_lines(rng, capsys, monkeypatch):
