@@ -79,7 +79,6 @@ def test_chunks_give_the_same_sums(cuts, rng):
     many = Quadratic.from_chunks(zip(np.split(X, ends), np.split(Y, ends), strict=True))
     np.testing.assert_allclose(many.gram, one.gram, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(many.moments, one.moments, rtol=1e-6, atol=1e-6)
-    assert many.samples == 30
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e4), (np.float64, 1e4), (np.float64, 1e9)])

@@ -23,19 +23,17 @@ from l0ref.layerwise.quadratic import budget
 from l0ref.validate import Array, count
 
 MOST = 16  # inputs: beyond, the bound does not close in any time
+GAP = 1e-9  # part of the upper bound by which the lower may stay below it and count as a proof
 Support = NDArray[np.bool_]
 
 
-def cutting_planes(
-    neuron: Neuron, k: int, *, always: int = 0, tolerance: float = 1e-9, rounds: int = 2000
-) -> Certificate:
+def cutting_planes(neuron: Neuron, k: int, *, always: int = 0, rounds: int = 2000) -> Certificate:
     """Return the best support of at most `k` inputs, and the proof: bounds that meet.
 
     The record has weights and support (p), and lower and upper after each cut; `nodes` counts the cuts.
 
-    always     this many of the last inputs are in every support and not counted: 1 for a bias as a column of ones
-    tolerance  relative to the upper bound, at which the two count as one
-    rounds     cuts at most; then the bounds returned are true and apart
+    always  this many of the last inputs are in every support and not counted: 1 for a bias as a column of ones
+    rounds  cuts at most; then the bounds returned are true and apart
     """
     p = neuron.A.shape[1] - always
     if p > MOST:
@@ -53,11 +51,10 @@ def cutting_planes(
         s, t = _master(cuts, k, always)
         lower = max(lower, t)
         bounds.append((min(lower, best[0]), best[0]))
-        if best[0] - lower <= tolerance * max(best[0], 1e-300):
+        if proven := best[0] - lower <= GAP * max(best[0], 1e-300):
             break
     lowers, uppers = np.array(bounds).T
     record = {"weights": best[2], "support": best[1], "lower": lowers, "upper": uppers}
-    proven = best[0] - lower <= tolerance * max(best[0], 1e-300)
     return Certificate(float(lowers[-1]), float(uppers[-1]), proven, len(cuts), record)
 
 
@@ -74,13 +71,10 @@ def _cut(neuron: Neuron, s: Support, found: Value) -> tuple[Array, float]:
 
 def _master(cuts: list[tuple[Array, float]], k: int, always: int) -> tuple[Support, float]:
     """Return argmin over supports of the largest cut, and that minimum."""
-    opt = _scipy()
-    slopes = np.array([slope for slope, _ in cuts])
-    rows = np.column_stack([np.ones(len(cuts)), -slopes])  # t - slope's >= level
-    p = slopes.shape[1]
-    levels = np.array([level for _, level in cuts])
+    opt, p = _scipy(), len(cuts[0][0])
+    slopes, levels = np.array([slope for slope, _ in cuts]), np.array([level for _, level in cuts])
     scale = float(levels.max()) or 1.0  # t counts in units of it
-    rows[:, 1:], levels = rows[:, 1:] / scale, levels / scale
+    rows, levels = np.column_stack([np.ones(len(cuts)), -slopes / scale]), levels / scale  # t - slope's >= level
     budget = opt.LinearConstraint(np.append(0.0, np.ones(p))[None], -np.inf, k + always)
     least = np.append(0.0, np.arange(p) >= p - always)
     found = opt.milp(

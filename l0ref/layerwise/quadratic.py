@@ -39,7 +39,7 @@ class Quadratic:
     moments  (M, p) q          energy  (M) e          trained  (M, p) v, zero where there are none
     live     (p) which of the P inputs vary; the others are worth nothing, as the bias does what they do
     lam      the ridge: `ridge` times the mean of the diagonal of Xc'Xc
-    samples, x_mean (P), y_mean (M), y_square   of the samples: number, means, and the sum of all y^2
+    x_mean (P), y_mean (M), y_square   of the samples: means, and the sum of all y^2
     varies   (M) which outputs vary; the others are left to the bias, with q = v = e = 0
     single   y had one axis; then weights and supports have one, too
     dtype    of the samples, and of weights that are returned
@@ -62,7 +62,6 @@ class Quadratic:
     trained: Array
     live: NDArray[np.intp]
     lam: float
-    samples: int
     x_mean: Array
     y_mean: Array
     y_square: float
@@ -96,10 +95,8 @@ class Quadratic:
         trained = _trained(weights, len(yy), len(xx), sums.single)[:, live] * varies[:, None]
         moments = xy[live].T * varies[:, None] + lam * trained
         energy = yy * varies + lam * np.square(trained).sum(axis=1)
-        return cls(
-            gram, moments, energy, trained, live, lam, sums.n, sums.x_mean, sums.y_mean, float(sums.y_square.sum()),
-            varies, sums.single, sums.dtype,
-        )  # fmt: skip
+        means = sums.x_mean, sums.y_mean, float(sums.y_square.sum())
+        return cls(gram, moments, energy, trained, live, lam, *means, varies, sums.single, sums.dtype)
 
     @property
     def shape(self) -> tuple[int, int]:

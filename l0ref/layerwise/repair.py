@@ -42,10 +42,6 @@ def repair(layer: Quadratic, support: Array, *, how: str = "least_squares") -> A
 Index = NDArray[np.intp]
 
 
-def _none(layer: Quadratic, i: int, S: Index) -> Array:
-    return np.asarray(layer.trained[i, S])
-
-
 def _least_squares(layer: Quadratic, i: int, S: Index) -> Array:
     return least_squares(layer.gram[np.ix_(S, S)], layer.moments[i, S])
 
@@ -70,7 +66,7 @@ def _reweighting(layer: Quadratic, i: int, S: Index) -> Array:
 
 
 REPAIRS: dict[str, Callable[[Quadratic, int, Index], Array]] = {
-    "none": _none,
+    "none": lambda layer, i, S: layer.trained[i, S],
     "least_squares": _least_squares,
     "obs": _obs,
     "bias_and_scale": _bias_and_scale,
