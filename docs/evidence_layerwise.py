@@ -35,7 +35,7 @@ from l0ref import data, metrics, nn
 from l0ref.data import Splits
 from l0ref.layerwise.repair import repair
 from l0ref.methods import METHODS
-from l0ref.methods.layer_by_layer import layer_quadratic, magnitude_plan
+from l0ref.methods.layer_by_layer import layer_quadratic, magnitude_plan, with_layer
 from l0ref.methods.registry import calibration
 from l0ref.nn import Model
 from l0ref.penalty import Penalty
@@ -92,9 +92,7 @@ def refitted(model: Model, images: Splits, amount: float, samples: int, seed: in
     for key, keep in magnitude_plan(model, amount=amount, scope="global", min_keep=0).items():
         layer = layer_quadratic(model, key, x, inputs=done)
         w = repair(layer, keep.reshape(len(keep), -1))
-        params = {**done.params, key: w.reshape(keep.shape).astype(model.dtype)}
-        params[key.replace("weight", "bias")] = layer.bias(w).astype(model.dtype)
-        done = done.replace(params=params, masks={**done.masks, key: keep})
+        done = with_layer(done, key, w, layer.bias(w), keep)
     return done
 
 

@@ -30,7 +30,7 @@ from l0ref.layerwise.neuron import FORMS, Neuron
 from l0ref.layerwise.operator import groups_of, layer_of
 from l0ref.layerwise.relu import prove
 from l0ref.methods.budgets import budget_plan
-from l0ref.methods.layer_by_layer import activation_behind, exact_mask, inputs_and_answers
+from l0ref.methods.layer_by_layer import activation_behind, exact_mask, inputs_and_answers, with_layer
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.methods.shares import Budget
 from l0ref.nn import Layer, Model
@@ -88,10 +88,7 @@ def l0_constrained(
         mask = exact_mask(w, plan[key], model, key)
         missed, size, missed_behind, size_behind = np.sqrt(np.sum(misses, axis=0))
         error[key], activated[key] = float(missed / (size or 1.0)), float(missed_behind / (size_behind or 1.0))
-        params = {**found.params, key: w.reshape(model.params[key].shape).astype(model.dtype)}
-        if f"{layer.name}.bias" in params:
-            params[f"{layer.name}.bias"] = b.astype(model.dtype)
-        found = found.replace(params=params, masks={**found.masks, key: mask})
+        found = with_layer(found, key, w, b, mask)
     return Pruned(found, {"error": error, "activated": activated, "gap": gap})
 
 

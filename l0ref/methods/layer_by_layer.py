@@ -90,7 +90,7 @@ def prune_layers(
 
     done = model
     for key in (k for k in model.weights if k in keep):
-        shape, bias = model.params[key].shape, key.replace(".weight", ".bias")
+        shape = model.params[key].shape
         largest = np.argsort(-np.abs(model.params[key]), axis=None, kind="stable")[: keep[key]]
         found, start = [], done
         for group, rows in groups_of(layer_of(model, key)):
@@ -99,11 +99,17 @@ def prune_layers(
             weights, support = (fit or solved)(layer, int(k))
             found.append((weights, support, np.asarray(layer.bias(weights))))
         weights, support, biases = (np.concatenate(part) for part in zip(*found, strict=True))
-        params = {**done.params, key: weights.reshape(shape)}
-        if bias in params:
-            params[bias] = biases
-        done = done.replace(params=params, masks={**done.masks, key: support.reshape(shape)})
+        done = with_layer(done, key, weights, biases, support)
     return done
+
+
+def with_layer(model: Model, key: str, weights: Array, biases: Array, mask: Array) -> Model:
+    """Return the model with other weights, mask and, where it has one, bias in a layer, in its shape and type."""
+    shape, bias = model.params[key].shape, key.replace(".weight", ".bias")
+    params = {**model.params, key: weights.reshape(shape).astype(model.dtype)}
+    if bias in params:
+        params[bias] = biases.astype(model.dtype)
+    return model.replace(params=params, masks={**model.masks, key: mask.reshape(shape)})
 
 
 def magnitude_plan(model: Model, *, amount: float, scope: str, min_keep: int) -> dict[str, Array]:

@@ -25,7 +25,7 @@ from l0ref.layerwise import Quadratic
 from l0ref.layerwise.operator import Operator, groups_of, layer_of
 from l0ref.layerwise.trim import SOLVERS, trim
 from l0ref.methods.budgets import budget_plan
-from l0ref.methods.layer_by_layer import activation_behind, exact_mask, inputs_and_answers
+from l0ref.methods.layer_by_layer import activation_behind, exact_mask, inputs_and_answers, with_layer
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.methods.shares import Budget
 from l0ref.nn import Conv2d, Model
@@ -92,10 +92,7 @@ def net_trim(
         left = [layer.x @ w[layer.rows].T + bias - layer.z for layer, bias in zip(layers, biases, strict=True)]
         size = float(np.linalg.norm([np.linalg.norm(layer.z) for layer in layers])) or 1.0
         record["error"][key] = float(np.linalg.norm([np.linalg.norm(part) for part in left])) / size
-        params = {**found.params, key: w.reshape(mask.shape).astype(model.dtype)}
-        if layers[0].bias in params:
-            params[layers[0].bias] = np.concatenate(biases).astype(model.dtype)
-        found = found.replace(params=params, masks={**found.masks, key: mask})
+        found = with_layer(found, key, w, np.concatenate(biases), mask)
     return Pruned(found, record)
 
 
