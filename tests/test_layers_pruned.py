@@ -36,7 +36,10 @@ def test_quadratic_of_a_convolution_is_that_of_its_outputs(rng):
     net = nn.digits_cnn(seed=0, dtype=np.float64)
     x = rng.standard_normal((10, 1, 8, 8))
     layer = layer_quadratic(net, "conv1.weight", x, chunk=3)
-    assert layer.samples == 10 * 36
+    places = np.stack([x[:, 0, i : i + 6, j : j + 6].ravel() for i in range(3) for j in range(3)], axis=1)
+    assert places.shape == (10 * 36, 9)  # the inputs of every place
+    centred = places - places.mean(axis=0)
+    np.testing.assert_allclose(layer.gram, centred.T @ centred + layer.lam * np.eye(9), rtol=1e-9, atol=1e-9)
     w = net.params["conv1.weight"].reshape(16, 9)
     assert layer.relative_error(w) == pytest.approx(0.0, abs=1e-6)
 
