@@ -42,7 +42,6 @@ NOTES = {
     "by one.",
 }
 METHOD_PAGES = ROOT / "docs" / "methods"
-SHARED = {"admm": "slr", "hard_concrete_units": "hard_concrete"}  # methods on the page of another
 FAMILIES = {  # of the survey, with members as companion papers name them
     "magnitude": ("magnitude", "class_uniform", "class_distribution", "han", "lottery"),
     "similarity": ("data_free", "fpgm", "kmeans_units", "weight_sharing"),
@@ -116,7 +115,7 @@ def methods_page(text: str) -> str:
     lines = ["| reads | method | removes | family | kind | marks | paper |", "|---|---|---|---|---|---|---|"]
     for m in sorted(METHODS.values(), key=lambda m: (len(m.reads), m.reads, m.grain != "weight", m.kind, m.name)):
         if m.function.__module__.startswith("l0ref."):
-            link = f"[`{m.name}`]({SHARED.get(m.name, m.name)}.md)"
+            link = f"[`{m.name}`]({m.name}.md)"
             cells = (", ".join(m.reads), link, f"{m.grain}s", family.get(m.name, "-"), m.kind, m.marks, m.paper)
             lines.append(f"| {' | '.join(cells)} |")
     return TABLE.sub(lambda found: found[1] + "\n".join(lines) + found[2], text)

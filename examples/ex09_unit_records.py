@@ -39,11 +39,11 @@ def main(*, fast: bool = False, out: Path | str = "docs/figures/methods") -> dic
     return write_panels(FIGURES, out, run, fast)
 
 
-def units_stay(ax: Axes, run: Run, *names: str) -> None:
+def units_stay(ax: Axes, run: Run, *names: str, **options: Any) -> None:
     """The share of the units of each layer that methods leave."""
     found = {}
     for name in names:
-        model = run(name).model
+        model = run(name, **options).model
         found[name] = {k: float(model.mask(k).any(axis=1).mean()) for k in model.weights[:-1]}
     bars(ax, found)
     tidy(ax, title="share of units that stay")
@@ -248,19 +248,44 @@ def slr(axes: Any, run: Run, fast: bool) -> dict[str, float]:
     return {}
 
 
-def hard_concrete(axes: Any, run: Run, fast: bool) -> dict[str, float]:
-    """The gates of weights and of units after training."""
-    for ax, name in zip(axes, ("hard_concrete", "hard_concrete_units"), strict=True):
-        for key, log_alpha in run(name, epochs=1 if fast else 10).record["log_alpha"].items():
-            ax.hist(np.asarray(log_alpha).ravel(), bins=40, histtype="step", density=True, label=key)
+def admm(axes: Any, run: Run, fast: bool) -> dict[str, float]:
+    """How far weights are from their sparse copy, and the loss meanwhile, by the weight of the quadratic."""
+    for rho in (0.01, 0.1, 1.0):
+        record = run("admm", epochs=3 if fast else 20, rho=rho).record
+        for ax, name in zip(axes, ("residual", "loss"), strict=True):
+            ax.plot(record[name], "o-", label=f"rho = {rho:g}")
+    for ax, title in zip(axes, ("sum over layers of ||W - Z||", "loss on fixed samples"), strict=True):
+        ax.set_yscale("log")
         legend(ax)
-        tidy(ax, title=f"{name}: log alpha")
+        tidy(ax, title=title, x="epoch")
+    return {}
+
+
+def hard_concrete(axes: Any, run: Run, fast: bool) -> dict[str, float]:
+    """The gates of weights after training, and what the exact amount leaves of the layers."""
+    found = run("hard_concrete", epochs=1 if fast else 10)
+    for key, log_alpha in found.record["log_alpha"].items():
+        axes[0].hist(log_alpha.ravel(), bins=40, histtype="step", density=True, label=key)
+    legend(axes[0])
+    tidy(axes[0], title="log alpha of weights")
+    bars(axes[1], {"hard_concrete": weights_kept(found.model), "magnitude": weights_kept(run("magnitude").model)})
+    tidy(axes[1], title="share of weights that stay")
+    return {}
+
+
+def hard_concrete_units(axes: Any, run: Run, fast: bool) -> dict[str, float]:
+    """The gates of units after training, and the units that are left."""
+    how = {"epochs": 1 if fast else 10}
+    descending(axes[0], run("hard_concrete_units", **how).record["log_alpha"])
+    tidy(axes[0], title="log alpha of units", x=UNITS)
+    units_stay(axes[1], run, "hard_concrete_units", **how)
     return {}
 
 
 FIGURES = (
     data_free, fpgm, kmeans_units, taylor, apoz, thinet, nisp, on_the_fly, learned_threshold, global_filters, coreset,
-    matrix_pivoting, filter_criteria, prune_while_training, slr, hard_concrete,
+    matrix_pivoting, filter_criteria, prune_while_training, slr, admm, hard_concrete,
+    hard_concrete_units,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def test_options_are_read_as_their_defaults() -> None:
         method_options("magnitude", "samples=3")
 
 
-PAGES = {name: formulas.METHOD_PAGES / f"{formulas.SHARED.get(name, name)}.md" for name in METHODS}
+PAGES = {name: formulas.METHOD_PAGES / f"{name}.md" for name in METHODS}
 
 
 @pytest.mark.parametrize("page", sorted(formulas.METHOD_PAGES.glob("*.md")), ids=lambda path: path.stem)
@@ -213,7 +213,7 @@ def gaps(name: str, text: str) -> list[str]:
         "an algorithm": r"\*\*Algorithm",
         "an equation": r"\$",
         "a reference": r"\*\*Reference\*\* ",
-        "a figure of its record": rf"!\[.+\]\(\.\./figures/methods/{formulas.SHARED.get(name, name)}\.png\)",
+        "a figure of its record": rf"!\[.+\]\(\.\./figures/methods/{name}\.png\)",
     }
     found = [what for what, pattern in needed.items() if not re.search(pattern, text)]
     paper = METHODS[name].paper
