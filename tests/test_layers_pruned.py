@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,21 @@ def test_quadratic_of_a_convolution_is_that_of_its_outputs(rng):
     np.testing.assert_allclose(layer.gram, centred.T @ centred + layer.lam * np.eye(9), rtol=1e-9, atol=1e-9)
     w = net.params["conv1.weight"].reshape(16, 9)
     assert layer.relative_error(w) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_memory_of_a_quadratic_does_not_grow_with_the_samples():
+    net = nn.digits_cnn(seed=0)
+    x = np.random.default_rng(0).standard_normal((1_200, 1, 8, 8)).astype(np.float32)
+
+    def peak(n):
+        tracemalloc.start()
+        layer_quadratic(net, "conv1.weight", x[:n], chunk=30)
+        top = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return top
+
+    peak(60)
+    assert peak(1_200) < 1.2 * peak(60)
 
 
 def test_refused():

@@ -85,6 +85,26 @@ def revives(_: Model, found: Pruned, *__: Any) -> Pruned:
     return with_masks(found, lambda mask: np.roll(mask, 1))
 
 
+def other_type(_: Model, found: Pruned, *__: Any) -> Pruned:
+    return dataclasses.replace(found, model=found.model.astype(np.float32))
+
+
+def not_finite(_: Model, found: Pruned, *__: Any) -> Pruned:
+    found.model.params["fc1.bias"].flat[0] = np.nan  # behind the back of the model, which checks what it is made of
+    return found
+
+
+def empties(_: Model, found: Pruned, *__: Any) -> Pruned:
+    masks = {k: m & (k != "fc2.weight") for k, m in found.model.masks.items()}
+    return dataclasses.replace(found, model=found.model.replace(masks=masks))
+
+
+def writes_data(_: Model, found: Pruned, data: Any, __: int) -> Pruned:
+    data.train.x.flags.writeable = True
+    data.train.x.flat[0] += 1
+    return found
+
+
 def unseeded(_: Model, found: Pruned, *__: Any) -> Pruned:
     params = {k: p + STATE.random() * 1e-3 if k.endswith("bias") else p for k, p in found.model.params.items()}
     return dataclasses.replace(found, model=found.model.replace(params=params))
@@ -120,6 +140,9 @@ PLANTED: dict[str, tuple[str, Method]] = {
     "one weight more": ("budget", bad(lambda m, f, *_: with_masks(f, one_more))),
     "nothing of a unit": ("budget", bad(lambda m, f, *_: dataclasses.replace(f, model=m), grain="unit")),
     "revives": ("survivors", bad(revives)),
+    "other type": ("survivors", bad(other_type)),
+    "not finite": ("survivors", bad(not_finite)),
+    "empties a layer": ("survivors", bad(empties)),
     "not zero": ("zeros", bad(dirty)),
     "undeclared": ("record", bad(lambda m, f, *_: dataclasses.replace(f, record={**f.record, "extra": 1}))),
     "missing": ("record", bad(lambda m, f, *_: dataclasses.replace(f, record={}))),
@@ -127,6 +150,7 @@ PLANTED: dict[str, tuple[str, Method]] = {
     "unseeded": ("seeds", bad(unseeded)),
     "random in name": ("seeds", bad(lambda m, f, *_: f, random=True)),
     "writes": ("untouched", bad(writes)),
+    "writes data": ("untouched", bad(writes_data)),
     "secret data": ("reading", bad(data_bound)),
     "blind": ("reading", as_kind(Blind, bad(lambda m, f, *_: f, reads=("weights", "activations")))),
     "eager": ("collapse", as_kind(Eager, METHODS["magnitude"])),
@@ -171,7 +195,10 @@ def test_calibration_is_drawn_by_the_seed_in_the_dtype_of_the_model() -> None:
 def test_table_fits_a_screen() -> None:
     lines = methods_text().splitlines()
     assert max(map(len, lines)) <= 80
-    assert all(any(line.startswith(name + " ") for line in lines) for name in METHODS)
+    for m in METHODS.values():
+        (line,) = (line for line in lines if line.startswith(m.name + " "))
+        said = [m.kind, *(what[0] for what in m.reads), m.grain[0], *([m.marks] if m.marks else []), *m.paper.split()]
+        assert line.split()[1:] == said
 
 
 @pytest.mark.parametrize("name", METHODS)

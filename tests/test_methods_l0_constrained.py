@@ -14,6 +14,7 @@ from l0ref.layerwise import Quadratic
 from l0ref.methods import METHODS, Pruned
 from l0ref.methods.l0_constrained import solve_within
 from l0ref.nn import Model
+from l0ref.nn.activations import ELEMENTWISE
 from tests.method_contract import networks, splits
 
 
@@ -34,9 +35,14 @@ def test_allowed_inputs_only_and_the_best_of_them(rng: np.random.Generator) -> N
     assert row.objective(w) == pytest.approx(min(row.objective(row.refit(s)) for s in pairs), rel=1e-9)
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
-def test_steps_through_the_activation_lower_its_error(activation: str) -> None:
-    model, data = nn.mlp((12, 10, 3), seed=1, activation=activation, dtype=np.float64), splits((12,), n=200)
+LIMITS = {"Clip": {"min": -0.3, "max": 0.6}}
+ACTIVATIONS = {each.__name__: each("act", **LIMITS.get(each.__name__, {})) for each in ELEMENTWISE}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_steps_through_every_activation_lower_its_error(name: str) -> None:
+    layers = (nn.Linear("fc1", 12, 10), ACTIVATIONS[name], nn.Linear("fc2", 10, 3))
+    model, data = Model.init(layers, input_shape=(12,), seed=1, dtype=np.float64), splits((12,), n=200)
     before, after = (run(model, data, 0.5, scheme="parallel", newton=n).record["activated"] for n in (0, 8))
     assert after["fc1.weight"] < before["fc1.weight"] * (1 - 1e-4)
     assert after["fc2.weight"] == before["fc2.weight"]  # the last layer has no activation
