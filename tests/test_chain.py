@@ -281,15 +281,6 @@ NOT_COVERED: dict[str, tuple[tuple[int, ...], tuple[nn.Layer, ...], str]] = {
     "images come out": (image, (conv("c", 2, 2, 2),), "its outputs are images"),
     "groups": (image, (conv("c", 2, 2, 2, groups=2), flat, fc), "layer 'c' has groups=2"),
     "a layer of one's own": ((32,), (nn.Linear("a", 32, 32), own, fc), "layer 'own' is a Own"),
-    "max-pooling of 3 x 3": (
-        (2, 13, 13), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 3), flat, fc), "layer 'p' is a max-pool of",
-    ),
-    "max-pooling at stride 1": (
-        (2, 6, 6), (conv("c", 2, 2, 2), relu, nn.MaxPool2d("p", 2, stride=1), flat, fc), "layer 'p' is a max-pool of",
-    ),
-    "average pooling, padded": (
-        (2, 7, 7), (conv("c", 2, 2, 2), relu, nn.AvgPool2d("p", 2, padding=1), flat, fc), "layer 'p' is an average",
-    ),
     "a residual block of such": ((32,), (nn.Residual("r", (own,)), fc), "layer 'own' is a Own"),
     "too few inputs": ((1,), (nn.Linear("fc", 1, 3),), "layer 'fc' has 1 inputs, fewer than a vector has lanes"),
     "too few inputs inside": (

@@ -67,6 +67,27 @@ NETWORKS: dict[str, Row] = {
         (2, 6, 6),
         (first, relu, nn.Residual("r", (nn.AvgPool2d("p", 3, stride=1),), (conv("d", 3, 3, 5, padding=1),))),
     ),
+    "average pooling, padded": ((2, 6, 7), (first, nn.AvgPool2d("p", 3, stride=(2, 1), padding=1))),
+    "average pooling, padding not counted": (
+        (2, 6, 7), (first, nn.AvgPool2d("p", (3, 2), padding=(1, 1), ceil_mode=True, count_include_pad=False), relu),
+    ),
+    "average pooling, four edges and one window more": (
+        (2, 6, 8),
+        (
+            first, relu, nn.AvgPool2d("p", 3, stride=2, padding=((1, 0), (0, 1)), ceil_mode=True),
+            conv("d", 3, 4, 3, padding=1),
+        ),
+    ),
+    "max-pooling of 3 x 3, padded, that meets": (
+        (2, 7, 6), (first, relu, nn.MaxPool2d("p", 3, stride=2, padding=1), conv("d", 3, 4, 3, padding=1)),
+    ),
+    "max-pooling with gaps": ((2, 8, 9), (first, nn.MaxPool2d("p", (2, 3), stride=1, dilation=(3, 2), padding=(1, 2)))),
+    "max-pooling, one window more": ((2, 8, 8), (first, relu, nn.MaxPool2d("p", 2, ceil_mode=True))),
+    "max-pooling, four edges": ((2, 6, 6), (nn.MaxPool2d("p", (3, 2), stride=2, padding=((1, 0), (0, 1))), relu)),
+    "max-pooling beside a convolution": (
+        (2, 6, 6),
+        (first, relu, nn.Residual("r", (nn.MaxPool2d("p", 3, stride=1, padding=1),), (conv("d", 3, 3, 3, padding=1),))),
+    ),
     "pooling of the whole image": ((2, 5, 4), (conv("c", 2, 17, 2), nn.GlobalAvgPool2d("p"))),
     "max-pooling first, then ReLU": ((2, 8, 8), (nn.MaxPool2d("p", 2), relu)),
     "strides past the window": ((2, 9, 9), (first, nn.AvgPool2d("p", 2, stride=3))),

@@ -14,16 +14,18 @@ from l0ref.autodiff.op import backend
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.distillation import Feed
 from l0ref.errors import DTypeError
-from l0ref.fast.chain import moments
+from l0ref.fast.chain import moments, pooling
 from l0ref.fast.chain.functions import FUNCTIONS, FunctionStage
 from l0ref.fast.chain.places import Activation
 from l0ref.nn import compiled
 from l0ref.nn.compiled import chain_is_faster
 from l0ref.nn.sequence import shapes
 from l0ref.ops import sum as total
+from l0ref.ops.windows import Windows
 from l0ref.penalty import Penalty
 from l0ref.sparse import Pattern
 from l0ref.training import TrainingState, steps
+from l0ref.validate import Array
 from tests.test_chain_layers import INTERPRETED, block, conv, fc, flat, norm, relu
 from tests.test_chain_training import data_for
 
@@ -84,6 +86,79 @@ def test_a_function_has_the_bits_of_its_operation(name: str, frame: tuple[int, i
     assert not stage.y.inside(3)[4:].any()
     x.inside(2, bar=True)[...] = 0
     assert not x.bar.any()
+
+
+# --- pooling ----------------------------------------------------------------------------------------------------------
+
+POOLS: dict[str, tuple[tuple[int, int], nn.Layer]] = {
+    "of 2 x 2": ((4, 6), nn.MaxPool2d("p", 2)),
+    "by halves": ((4, 6), nn.MaxPool2d("p", 2)),
+    "with a row left over": ((5, 3), nn.MaxPool2d("p", 2)),
+    "that meet": ((5, 4), nn.MaxPool2d("p", 3, stride=(1, 2), padding=1)),
+    "with gaps": ((7, 6), nn.MaxPool2d("p", (2, 3), stride=(2, 1), dilation=(3, 2), padding=(1, 2))),
+    "one window more": ((6, 5), nn.MaxPool2d("p", (3, 2), stride=2, ceil_mode=True, padding=((0, 1), (1, 0)))),
+    "of one pixel": ((1, 1), nn.MaxPool2d("p", 3, padding=1)),
+    "mean": ((5, 4), nn.AvgPool2d("p", (3, 2), stride=(1, 2))),
+    "mean, padded": ((5, 4), nn.AvgPool2d("p", 3, stride=2, padding=1)),
+    "mean of the image": ((5, 4), nn.AvgPool2d("p", (2, 3), padding=(1, 0), count_include_pad=False)),
+    "mean, one window more": ((6, 5), nn.AvgPool2d("p", (3, 2), stride=2, ceil_mode=True, padding=((0, 1), (1, 0)))),
+}
+
+
+@each_dtype
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("frames", [((0, 0), (0, 0)), ((1, 2), (2, 1))])
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_is_that_of_its_operation(
+    name: str, frames: Any, threads: int, dtype: Any, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """Whole numbers with many ties, the largest and its cotangent exactly; two blocks of three; frames hold NaN."""
+    (image, layer), (outer, inner) = POOLS[name], frames
+    monkeypatch.setattr(pooling, "threads_for", lambda _: threads)
+    x = Activation((3, *image), blocks=3, dtype=dtype, frame=outer)
+    share = pooling.shares(layer, x.shape) if isinstance(layer, nn.AvgPool2d) else None
+    stage: Any = pooling.PoolStage(x, layer.windows(x.shape), share)
+    if name == "by halves" and outer == (0, 0):
+        stage, inner = pooling.HalvingStage(x), outer
+    y, count = stage.y, 2 * x.lanes
+    y.frame = inner
+    numbers = rng.integers(-2, 3, size=(count, 3, *image)).astype(dtype)
+    bars = rng.integers(1, 9, size=(count, *y.shape)).astype(dtype)
+    x.value[:] = y.value[:] = y.bar[:] = x.bar[:] = np.nan
+    x.inside(2)[...], y.inside(2, bar=True)[...] = in_blocks(numbers, x.lanes), in_blocks(bars, x.lanes)
+    with backend("numpy"):
+        given = Tensor(numbers)
+        want = layer.forward(given, {}, {})[0]
+        (slope,) = grad(total(want * bars), [given])
+    stage.forward(count=count)
+    stage.backward(count=count)
+    rtol = 0 if isinstance(layer, nn.MaxPool2d) else 8 * np.finfo(dtype).eps
+    np.testing.assert_allclose(y.inside(2), in_blocks(want.data, x.lanes), rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(x.inside(2, bar=True), in_blocks(slope, x.lanes), rtol=rtol, atol=rtol)
+    assert np.isnan(y.value).sum() == y.value.size - y.inside(2).size
+    assert np.isnan(x.bar[2 * x.step :]).all()
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_nan_wins_its_window(place: int) -> None:
+    x = Activation((1, 3, 3), blocks=1, dtype=np.float64)
+    stage = pooling.PoolStage(x, Windows((3, 3), (1, 1), (0, 0)))
+    x.value[:] = np.inf
+    x.value[place * x.lanes], x.value[1 :: x.lanes] = np.nan, -np.inf
+    stage.y.bar[:] = 2
+    stage.forward(count=2)
+    stage.backward(count=2)
+    assert np.isnan(stage.y.value[0])
+    assert stage.y.value[1] == -np.inf
+    assert [x.bar[lane :: x.lanes].tolist().index(2) for lane in (0, 1, 2)] == [place, 0, 0]
+    assert x.bar.sum() == 2 * x.lanes
+
+
+def in_blocks(images: Array, lanes: int) -> Array:
+    """(N, C, H, W) as `Activation.inside` has them: (blocks C, H, W lanes)."""
+    n, c, h, w = images.shape
+    every: Array = images.reshape(n // lanes, lanes, c, h, w).transpose(0, 2, 3, 4, 1).reshape(-1, h, w * lanes)
+    return every
 
 
 # --- what a chain refuses ---------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from l0ref.fast.chain.functions import FUNCTIONS, FunctionStage
 from l0ref.fast.chain.linear import LinearStage
 from l0ref.fast.chain.normalization import AffineStage, Norm, NormalizationStage
 from l0ref.fast.chain.places import Activation, Branch
-from l0ref.fast.chain.pooling import LargestStage, MeanStage
+from l0ref.fast.chain.pooling import HalvingStage, PoolStage, shares
 from l0ref.fast.chain.sparse_convolution import SparseConvolutionStage
 from l0ref.fast.chain.sparse_linear import SparseLinearStage
 from l0ref.fast.machine.target import lanes
@@ -144,19 +144,16 @@ class _Builder:
         return self._added(DropoutStage(x, layer.p)) if self.training else x
 
     def add_maxpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
-        if not _halved([layer], x.shape):
-            raise NotCovered(f"layer {layer.name!r} is a max-pool of other windows than adjacent ones of 2 x 2")
-        return self._added(LargestStage(self._plain(x)))
+        if _halved([layer], x.shape):
+            return self._added(HalvingStage(self._plain(x)))
+        return self._added(PoolStage(x, layer.windows(x.shape)))
 
     def add_avgpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
-        windows = layer.windows(x.shape)
-        if (windows.padding, windows.beyond) != ((0, 0), (0, 0)):
-            raise NotCovered(f"layer {layer.name!r} is an average pool with windows beyond the border of the image")
-        return self._added(MeanStage(x, windows))
+        return self._added(PoolStage(x, layer.windows(x.shape), shares(layer, x.shape)))
 
     def add_globalavgpool2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
-        self.is_flat = True
-        return self._added(MeanStage(x, Windows(x.shape[1:], (1, 1), (0, 0))))
+        self.is_flat, image = True, (x.shape[1], x.shape[2])
+        return self._added(PoolStage(x, Windows(image, (1, 1), (0, 0)), np.array(1 / prod(image))))
 
     def add_flatten(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
         self.is_flat = True

@@ -1,0 +1,97 @@
+"""Kernels of pooling over windows of any kind in blocks: the largest number or the mean, and the cotangents.
+
+    windows  (5, P Q): of each window, where its first pixel on the image and its result are in the first plane, rows
+             and columns of its pixels on the image, and which place of the window the first of them is
+    steps    numbers of a plane of x, and of y; from a pixel to the next one below in its window, and to the next one
+             beside; places in a row of a window; lanes
+    share    1 / m of each window, for the mean; empty for the largest
+    winner   which place of its window each number of y is, as a float, where y has the number
+
+Padding is never read, so it counts as minus infinity, or as zero. A tie goes to the first place in scan order.
+
+Why they are fast: the loop over lanes has no gaps; sums of a mean stay in a register.
+"""
+
+from __future__ import annotations
+
+from numba import prange
+
+from l0ref.fast.machine.lanes import filled, increase, load, outer, plus, spread, store
+from l0ref.fast.machine.policy import kernel, parallel_kernel
+
+
+@kernel
+def largest(here, best, which, i):
+    """One place of a window in all lanes: here[l] and its number i, where it is larger than the best so far, or NaN."""
+    for k in range(best.size):
+        better = (here[k] > best[k]) | (here[k] != here[k])
+        best[k], which[k] = (here[k], i) if better else (best[k], which[k])
+
+
+@kernel
+def to_largest(here, bar, which, i):
+    """One place of a window: here[l], its cotangent, grows by bar[l] where it won."""
+    none = bar.dtype.type(0)
+    for k in range(bar.size):
+        here[k] += bar[k] if which[k] == i else none
+
+
+@kernel
+def pool_planes(x, y, winner, share, zero, windows, steps, first, last):
+    """Planes first ... last - 1 of `pool`."""
+    x_plane, y_plane, down, beside, wide, lanes = steps
+    none = filled(zero, (0,), (0,))
+    for n in range(first, last):
+        for i in range(windows.shape[1]):
+            at, to = n * x_plane + windows[0, i], n * y_plane + windows[1, i]
+            total, best, which = none, y[to : to + lanes], winner[to : to + lanes]
+            if not share.size:
+                best[:], which[:] = x[at : at + lanes], windows[4, i]
+            for r in range(windows[2, i]):
+                for s in range(windows[3, i]):
+                    here = at + r * down + s * beside
+                    if share.size:
+                        total = plus(total, load(x, (here,)))
+                    else:
+                        place = x.dtype.type(windows[4, i] + r * wide + s)
+                        largest(x[here : here + lanes], best, which, place)
+            if share.size:
+                store(y, (to,), (0,), outer(none, total, spread(share, (i,))))
+
+
+@parallel_kernel
+def pool(x, y, winner, share, zero, windows, steps, planes, threads):
+    """Fill y, and winner for the largest; zero is an array of one number."""
+    for n in prange(threads):
+        first, last = n * planes // threads, (n + 1) * planes // threads
+        pool_planes(x, y, winner, share, zero, windows, steps, first, last)
+
+
+@kernel
+def unpool_planes(x_bar, y_bar, winner, share, zero, windows, steps, first, last):
+    """Planes first ... last - 1 of `unpool`."""
+    x_plane, y_plane, down, beside, wide, lanes = steps
+    none = filled(zero, (0,), (0,))
+    for n in range(first, last):
+        x_bar[n * x_plane : (n + 1) * x_plane] = 0
+        for i in range(windows.shape[1]):
+            at, to = n * x_plane + windows[0, i], n * y_plane + windows[1, i]
+            bars, which = y_bar[to : to + lanes], winner[to : to + lanes]
+            bar = outer(none, load(y_bar, (to,)), spread(share, (i,))) if share.size else none
+            for r in range(windows[2, i]):
+                for s in range(windows[3, i]):
+                    here = at + r * down + s * beside
+                    if share.size:
+                        increase(x_bar, (here,), (0,), bar)
+                    else:
+                        to_largest(
+                            x_bar[here : here + lanes], bars, which, y_bar.dtype.type(windows[4, i] + r * wide + s)
+                        )
+
+
+@parallel_kernel
+def unpool(x_bar, y_bar, winner, share, zero, windows, steps, planes, threads):
+    """Fill x_bar from y_bar: the cotangent of `pool`, with the same arguments."""
+    for n in prange(threads):
+        first, last = n * planes // threads, (n + 1) * planes // threads
+        unpool_planes(x_bar, y_bar, winner, share, zero, windows, steps, first, last)
