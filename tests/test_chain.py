@@ -279,7 +279,6 @@ NOT_COVERED: dict[str, tuple[tuple[int, ...], tuple[nn.Layer, ...], str]] = {
     "only a Flatten": (image, (flat,), "no layer of it has weights"),
     "only a ReLU": ((20,), (relu,), "no layer of it has weights"),
     "images come out": (image, (conv("c", 2, 2, 2),), "its outputs are images"),
-    "groups": (image, (conv("c", 2, 2, 2, groups=2), flat, fc), "layer 'c' has groups=2"),
     "a layer of one's own": ((32,), (nn.Linear("a", 32, 32), own, fc), "layer 'own' is a Own"),
     "a residual block of such": ((32,), (nn.Residual("r", (own,)), fc), "layer 'own' is a Own"),
     "too few inputs": ((1,), (nn.Linear("fc", 1, 3),), "layer 'fc' has 1 inputs, fewer than a vector has lanes"),

@@ -124,6 +124,16 @@ NETWORKS: dict[str, Row] = {
     "dropout in both branches": (
         (20,), (fc("a", 20, 17), nn.Residual("r", (fc("b", 17, 17), nn.Dropout("d")), (nn.Dropout("e"),))),
     ),
+    "groups": (
+        (4, 7, 6),
+        (
+            conv("c", 4, 6, 3, groups=2, padding=1), relu, nn.MaxPool2d("p", 2), conv("d", 6, 9, 2, groups=3),
+            nn.ReLU("q"), conv("e", 9, 3, 2, groups=3, stride=(2, 1), padding=1, bias=False), norm("n", 3),
+        ),
+    ),
+    "a filter for each channel": (
+        (3, 7, 7), (conv("c", 3, 6, 3, groups=3), norm("n", 6), relu, conv("d", 6, 6, 3, groups=6, padding=(1, 2))),
+    ),
     "many channels": (
         (32, 6, 6),
         (
@@ -205,7 +215,7 @@ def test_outputs_are_those_of_the_tape(name: str, dtype: Any, rng: np.random.Gen
         assert_close(model.logits(x), want, 1e-5 if dtype is np.float32 else 1e-12, name)
 
 
-@pytest.mark.parametrize("name", ["shortcuts", "normalised images", "many channels", "dropout of images"])
+@pytest.mark.parametrize("name", ["shortcuts", "normalised images", "many channels", "dropout of images", "groups"])
 def test_threads_change_no_bit_and_nothing_is_left_over(
     name: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:

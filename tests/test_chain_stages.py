@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from math import prod
 from typing import Any
@@ -15,10 +16,12 @@ from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.distillation import Feed
 from l0ref.errors import DTypeError
 from l0ref.fast.chain import moments, pooling
+from l0ref.fast.chain.build import LAYERS as STAGES
 from l0ref.fast.chain.functions import FUNCTIONS, FunctionStage
 from l0ref.fast.chain.places import Activation
 from l0ref.nn import compiled
 from l0ref.nn.compiled import chain_is_faster
+from l0ref.nn.layer import LAYERS as KINDS
 from l0ref.nn.sequence import shapes
 from l0ref.ops import sum as total
 from l0ref.ops.windows import Windows
@@ -26,6 +29,7 @@ from l0ref.penalty import Penalty
 from l0ref.sparse import Pattern
 from l0ref.training import TrainingState, steps
 from l0ref.validate import Array
+from tests.house_files import ROOT
 from tests.test_chain_layers import INTERPRETED, block, conv, fc, flat, norm, relu
 from tests.test_chain_training import data_for
 
@@ -184,6 +188,15 @@ def test_samples_that_a_chain_may_take(change: str, monkeypatch: pytest.MonkeyPa
                     model.logits(x)
             else:
                 np.testing.assert_allclose(model.logits(x)[:7], model.logits(x.copy("C")[:7]), rtol=1e-12)
+
+
+def test_the_page_lists_what_runs_where() -> None:
+    """Each layer of the package in one row, and every class that `build` knows."""
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    rows = page.split("## What runs on the compiled chain")[1].split('"Runs on the tape')[0].splitlines()
+    listed = [name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted({*STAGES, *FUNCTIONS})
+    assert set(listed) == {k for k, kind in KINDS.items() if kind.__module__.startswith("l0ref.nn") and k[0] != "_"}
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -107,19 +107,19 @@ class _Builder:
         return self._weighted(layer, SparseLinearStage(self._plain(x), layer.pattern, relu=_taken(rest, "ReLU")))
 
     def add_conv2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
-        if layer.groups != 1:
-            raise NotCovered(f"layer {layer.name!r} has groups={layer.groups}")
         norm = self._norm_of(rest)
-        after = {"relu": _taken(rest, "ReLU"), "pooled": _halved(rest, layer.output_shape(x.shape))}
-        return self._weighted(layer, ConvolutionStage(x, layer.out_channels, _windows(layer), **after), norm)
+        stage = ConvolutionStage(x, layer.out_channels, _windows(layer), **self._after(layer, x, rest))
+        return self._weighted(layer, stage, norm)
 
     def add_sparseconv2d(self, layer: Any, x: Activation, rest: list[Any]) -> Activation:
+        after, x = self._after(layer, x, rest), self._plain(x)
+        stage = SparseConvolutionStage(x, layer.pattern, layer.kernel_shape, _windows(layer), **after)
+        return self._weighted(layer, stage)
+
+    def _after(self, layer: Any, x: Activation, rest: list[Any]) -> dict[str, Any]:
+        """What the stage of a convolution takes along."""
         relu, pooled = _taken(rest, "ReLU"), _halved(rest, layer.output_shape(x.shape))
-        after: dict[str, Any] = {"relu": relu, "pooled": pooled, "groups": layer.groups}
-        x = self._plain(x)
-        return self._weighted(
-            layer, SparseConvolutionStage(x, layer.pattern, layer.kernel_shape, _windows(layer), **after)
-        )
+        return {"groups": layer.groups, "relu": relu, "pooled": pooled}
 
     def _weighted(self, layer: Any, stage: Any, norm: Norm | None = None) -> Activation:
         if not stage.x.entries * stage.y.entries:
