@@ -12,9 +12,10 @@ import pytest
 from l0ref import metrics, nn
 from l0ref.cli import main
 from l0ref.errors import ArgumentError, LayerCollapse
-from l0ref.experiment import Comparison, compare, comparison_text, error_table, point
-from l0ref.experiment.comparison import TRAININGS, TRIALS, Key, equal_flops, key_of
+from l0ref.experiment import Comparison, point
+from l0ref.experiment.comparison import TRAININGS, TRIALS, equal_flops
 from l0ref.methods import METHODS
+from l0ref.report.comparison import comparison_text, error_table
 from l0ref.report.figures.comparison import accuracy_figure, comparison_pictures, costs_figure
 from l0ref.training import Recipe, follow
 from tests.method_contract import networks
@@ -55,26 +56,6 @@ def test_a_budget_that_cannot_be_met_is_a_row_that_says_so() -> None:
 def test_too_few_epochs_to_remove_anything_in_are_a_row_that_says_so() -> None:
     row = point(MLP, DATA, method="prune_while_training", ratio=2.0, finetune=Recipe(2), seed=0)
     assert row["refused"] == "epochs=1 ends before units go, after epoch start=1; train for more epochs"
-
-
-def test_done_points_are_kept_and_each_seed_is_loaded_once() -> None:
-    asked: list[Any] = []
-    what = plan("magnitude", "random", seeds=(0, 1))
-
-    def dense(seed: int) -> nn.Model:
-        asked.append(seed)
-        return MLP
-
-    keys = list(what.points(MLP))
-    whole = compare(what, keys=keys, data=lambda _: DATA, dense=dense)
-    assert asked == [0, 1]
-    new: list[Any] = []
-    again = compare(what, keys=keys, data=lambda _: DATA, dense=dense, done=whole[:5], finished=new.append)
-    assert asked == [0, 1, 1]
-    assert [key_of(r) for r in new] == keys[5:]
-    seconds = ("seconds_method", "seconds_finetune")
-    plain = [[{k: v for k, v in r.items() if k not in seconds} for r in rows] for rows in (whole, again)]
-    assert plain[0] == plain[1]
 
 
 def test_the_table_is_means_and_sample_deviations() -> None:
@@ -177,8 +158,8 @@ def test_the_command_goes_on_and_refuses_another_configuration(tmp_path: Path, c
     ("flags", "said"),
     [
         (["--methods", "x"], "methods='x' is not one of"),
-        (["--methods", ","], "methods=',' names none"),
-        (["--ratios", "a"], "ratios='a' must be numbers with commas between them"),
+        (["--methods", ","], "methods names none; give at least one"),
+        (["--ratios", "a"], "argument --ratios: 'a' must be numbers with commas between them"),
         (["--ratios", "0.5"], "ratios=0.5 must be a compression ratio of at least 1"),
         (["--seeds", "0"], "seeds=0 must be at least 1"),
     ],
@@ -195,9 +176,11 @@ def test_a_seed_out_of_range_is_refused() -> None:
 
 
 def test_the_pictures_have_a_curve_for_each_method_that_could() -> None:
-    what = plan("magnitude", "random", "fpgm", ratios=(2.0,), seeds=(0, 1))
-    keys: list[Key] = list(what.points(CNN))
-    rows = compare(what, keys=keys, data=lambda _: IMAGES, dense=lambda _: CNN)
+    keys = plan("magnitude", "random", "fpgm", ratios=(2.0,), seeds=(0, 1)).points(CNN)
+    rows = [
+        point(CNN, IMAGES, method=method, ratio=ratio, equal=equal, finetune=Recipe(2), seed=seed)
+        for seed, method, ratio, equal in keys
+    ]
     rows = [row | ({"theoretical_speedup": 3.0} if row["equal"] == "multiply-adds" else {}) for row in rows]
     refused = {"method": "x", "kind": "score", "ratio": 2.0, "seed": 0, "equal": "weights", "refused": "no"}
     for x in ("compression_ratio", "theoretical_speedup"):

@@ -13,7 +13,7 @@ import pytest
 from l0ref import metrics, nn
 from l0ref.cli import main
 from l0ref.data import Dataset
-from l0ref.experiment.comparison import comparison_text
+from l0ref.report.comparison import comparison_text
 from l0ref.report.figures.comparison import accuracy_figure
 from l0ref.report.figures.compression import compression_figure
 from l0ref.report.tables import curve_table, short, stages_table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,16 @@ from l0ref.cli.build import build_job, build_model
 from l0ref.cli.flags import add_data_flags, add_worker_flags
 from l0ref.cli.jobs import check_workers, where
 from l0ref.cli.networks import no_code
-from l0ref.cli.points import Work, compute_elsewhere, name_of
+from l0ref.cli.points import Work, compute, name_of
 from l0ref.cli.resume import Run, add_resume_flags, check_data, check_resume, check_same, missing_run, overrides, sums
 from l0ref.cli.settings import OWN_DATA, Settings, resolve, to_json
-from l0ref.cli.values import check_once, check_seeds, integer, made_folder, out_folder, parts
+from l0ref.cli.values import check_once, check_seeds, integer, made_folder, numbers, out_folder, parts
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError, ConfigError
-from l0ref.experiment import Comparison, compare, comparison_text
+from l0ref.experiment import Comparison
 from l0ref.experiment.comparison import Key, key_of
 from l0ref.methods import METHODS
+from l0ref.report.comparison import comparison_text
 
 EXAMPLES = """\
 examples:
@@ -52,8 +52,13 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--methods", metavar="NAME,...", help="or all, see l0ref methods; default magnitude,random")
-    p.add_argument("--ratios", metavar="RATIO,...", help="compression ratios; default 2,4,8,16,32")
+    p.add_argument(
+        "--methods",
+        type=lambda text: tuple(parts(text)),
+        metavar="NAME,...",
+        help="or all, see l0ref methods; default magnitude,random",
+    )
+    p.add_argument("--ratios", type=numbers, metavar="RATIO,...", help="compression ratios; default 2,4,8,16,32")
     p.add_argument("--seeds", type=integer, metavar="N", help="run seeds 0, 1, ..., N - 1; default 1")
     add_worker_flags(p)
     add_data_flags(p)
@@ -80,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         keys = list(plan.points(build_model(settings, data, seed=0)))
     except ArgumentError as error:
         raise ConfigError(str(error)) from None
-    folder = _folder(arguments, settings)
+    out = f"runs/compare-{settings.slug}" if arguments.out is None else arguments.out
+    folder = made_folder("out", out) if arguments.resume is None else Path(arguments.resume)
     config = {k: v for k, v in to_json(settings).items() if k not in NO_PART} | points
     override = overrides(arguments.override, config)
     with locked(folder / LOCK, name=f"out={str(folder)!r}"):
@@ -134,19 +140,9 @@ def _run(
             bar.set_postfix_str(f"{row['method']} {row['ratio']:g}x in {row['equal']}, seed {row['seed']}")
             bar.update()
 
-        if arguments.jobs > 1 or arguments.scheduler is not None:
-            compute_elsewhere(work, keys, list(rows), finished, where(arguments, folder))
-        return compare(
-            plan, keys=keys, data=lambda seed: work.settings(seed).load(), dense=work.dense,
-            done=list(rows), finished=finished, recorded=lambda key: journal.record(name_of(key)),
-        )  # fmt: skip
-
-
-def _folder(arguments: argparse.Namespace, settings: Settings) -> Path:
-    """Return the folder of the comparison, which is made where it begins."""
-    if arguments.resume is not None:
-        return Path(arguments.resume)
-    return made_folder("out", f"runs/compare-{settings.slug}" if arguments.out is None else arguments.out)
+        ready = set(map(key_of, rows))
+        compute(work, [key for key in keys if key not in ready], finished, where(arguments, folder))
+    return rows
 
 
 def _stored(folder: Path, name: str) -> dict[str, Any] | None:
@@ -200,24 +196,14 @@ def _settings(arguments: argparse.Namespace) -> tuple[Settings, dict[str, Any]]:
     names = ("data", "data_dir", *OWN_DATA, "model", "epochs", "finetune_epochs")
     old, named = {k: v for k, v in before.items() if k not in POINTS}, (str(arguments.data), str(arguments.model))
     settings = resolve(no_code("resume", old, named), {name: getattr(arguments, name) for name in names})
-    given = {
-        "methods": list(METHODS) if arguments.methods == "all" else _parts("methods", arguments.methods, str),
-        "ratios": _parts("ratios", arguments.ratios, float),
-        "seeds": arguments.seeds,
-    }
+    given = {name: getattr(arguments, name) for name in POINTS}
+    if given["methods"] == ("all",):
+        given["methods"] = METHODS
     points = {k: before.get(k, v) if given[k] is None else given[k] for k, v in POINTS.items()}
+    for name in ("methods", "ratios"):
+        points[name] = list(points[name])
+        check_once(name, points[name])
+        if not points[name]:
+            raise ConfigError(f"{name} names none; give at least one")
     check_seeds(points["seeds"])
     return settings, points
-
-
-def _parts(name: str, text: str | None, kind: Callable[[str], Any]) -> list[Any] | None:
-    if text is None:
-        return None
-    try:
-        found = list(map(kind, parts(text)))
-    except ValueError:
-        raise ConfigError(f"{name}={text!r} must be numbers with commas between them, as in 2,4,8") from None
-    if not found:
-        raise ConfigError(f"{name}={text!r} names none; give at least one")
-    check_once(name, found)
-    return found

@@ -11,7 +11,7 @@ from typing import Any
 from l0ref.cli.presets import PRESETS
 from l0ref.cli.resume import add_resume_flags
 from l0ref.cli.settings import CHOICES, COMPARISON, CUTS, GROUPS_OF_FLAGS, OWN_DATA, PRUNING, Settings
-from l0ref.cli.values import integer, number, parts
+from l0ref.cli.values import integer, number, numbers, parts
 from l0ref.experiment import CONTROLS
 
 EXAMPLES = """\
@@ -137,13 +137,6 @@ def _amount(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a share, as 0.95 is, nor a whole number") from None
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(map(float, parts(text)))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} must be numbers with commas between them, as in 2,4,8") from None
-
-
 def _names(text: str) -> tuple[str, ...]:
     names = () if text == "no" else tuple(parts(text))
     if unknown := [name for name in names if name not in CONTROLS]:
@@ -155,6 +148,6 @@ TYPES: dict[str, Any] = {
     "str": str,
     "int": integer,
     "float": number,
-    "tuple[float, ...]": _numbers,
+    "tuple[float, ...]": numbers,
     "tuple[str, ...]": _names,
 }

@@ -7,7 +7,6 @@ so a point is safe to repeat. The client alone writes compare.json.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,8 @@ from l0ref.cli.build import build_job, build_model
 from l0ref.cli.jobs import data_of, load_once, load_same, when_free
 from l0ref.cli.resume import Run
 from l0ref.cli.settings import Settings, resolve
-from l0ref.experiment import Comparison, compare
-from l0ref.experiment.comparison import Key, key_of
+from l0ref.experiment import Comparison, point
+from l0ref.experiment.comparison import Key
 from l0ref.experiment.engine import completed
 from l0ref.nn import Model
 from l0ref.pruning import train_dense
@@ -61,26 +60,17 @@ class Part(NamedTuple):
     key: Key | None = None
 
 
-def compute_elsewhere(
-    work: Work,
-    keys: list[Key],
-    done: list[dict[str, Any]],
-    finished: Callable[[dict[str, Any]], None],
-    workers: dict[str, Any],
-) -> None:
-    """Train the dense networks that are missing, then compute the points, in other processes."""
-    ready = set(map(key_of, done))
-    left = [key for key in keys if key not in ready]
-    sums = {seed: load_once(data_of(work.settings(seed))).checksum for seed in dict.fromkeys(key[0] for key in left)}
+def compute(work: Work, keys: list[Key], finished: Callable[[dict[str, Any]], None], workers: dict[str, Any]) -> None:
+    """Train the dense networks that are missing, then compute the points; `workers` are options of `completed`."""
+    sums = {seed: load_once(data_of(work.settings(seed))).checksum for seed in dict.fromkeys(key[0] for key in keys)}
     missing = [Part(work, seed, found) for seed, found in sums.items() if not work.path(seed).exists()]
     list(completed(do_part, missing, **workers))
-    for _, row in completed(do_part, [Part(work, key[0], sums[key[0]], key) for key in left], **workers):
+    for _, row in completed(do_part, [Part(work, key[0], sums[key[0]], key) for key in keys], **workers):
         finished(row)
 
 
 def do_part(part: Part) -> dict[str, Any] | None:
     """Return the row of a point, or train a dense network into the folder."""
-    logging.getLogger("l0ref").setLevel(logging.ERROR)
     work, name = part.work, "dense" if part.key is None else name_of(part.key)
 
     def alone() -> dict[str, Any] | None:
@@ -88,12 +78,10 @@ def do_part(part: Part) -> dict[str, Any] | None:
             dense = work.dense(part.seed)
             if part.key is None:
                 return None
-            data = load_same(work.settings(part.seed), part.checksum)
-            (row,) = compare(
-                work.plan, keys=[part.key], data=lambda _: data, dense=lambda _: dense,
-                recorded=lambda key: work.journal.record(name_of(key)),
-            )  # fmt: skip
-            return row
+            data, (seed, method, ratio, equal) = load_same(work.settings(part.seed), part.checksum), part.key
+            how: dict[str, Any] = {"method": method, "ratio": ratio, "equal": equal, "finetune": work.plan.finetune}
+            with work.journal.record(name):
+                return point(dense, data, seed=seed, **how)
 
     return when_free(alone)
 

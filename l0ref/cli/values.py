@@ -63,6 +63,14 @@ def parts(text: str) -> Iterator[str]:
     return filter(None, (part.strip() for part in text.split(",")))
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    """Return the real numbers between commas, as argparse asks for them."""
+    try:
+        return tuple(map(float, parts(text)))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be numbers with commas between them, as in 2,4,8") from None
+
+
 def options(name: str, text: str, *, example: str) -> dict[str, str]:
     """Return a text such as "lam=1,gamma=2" as a dict; a key without a value, or one given twice, is refused."""
     found: dict[str, str] = {}

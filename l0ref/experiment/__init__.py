@@ -1,6 +1,6 @@
 """Experiments of several runs: a compression beside its controls, what pruning alone costs, all methods compared."""
 
-from l0ref.experiment.comparison import Comparison, compare, comparison_text, error_table, point
+from l0ref.experiment.comparison import Comparison, point
 from l0ref.experiment.controlled import MAIN, Experiment, run_experiment
 from l0ref.experiment.controls import CONTROLS, Control, control
 from l0ref.experiment.curve import pruning_curve
@@ -11,10 +11,7 @@ __all__ = [
     "Comparison",
     "Control",
     "Experiment",
-    "compare",
-    "comparison_text",
     "control",
-    "error_table",
     "point",
     "pruning_curve",
     "run_experiment",

@@ -21,9 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +34,6 @@ from l0ref.masks import amount_for_compression
 from l0ref.methods import METHODS, Pruned
 from l0ref.nn import Model
 from l0ref.record import clock
-from l0ref.tables import table
 from l0ref.training import Recipe, follow
 from l0ref.validate import choose, count, real
 
@@ -88,40 +85,6 @@ class Comparison:
 def key_of(row: Mapping[str, Any]) -> Key:
     """Return which point a row is."""
     return row["seed"], row["method"], row["ratio"], row["equal"]
-
-
-def compare(
-    plan: Comparison,
-    *,
-    keys: Sequence[Key],
-    data: Callable[[int], Splits],
-    dense: Callable[[int], Model],
-    done: Sequence[Row] = (),
-    finished: Callable[[Row], None] | None = None,
-    recorded: Callable[[Key], AbstractContextManager[Any]] = nullcontext,
-) -> list[Row]:
-    """Compute all points that are not in `done`, and return the rows of all.
-
-    keys         the points, from `plan.points`
-    data, dense  the data and the trained network of a seed; asked for once a seed, and only if a point needs them
-    finished     called with each new row
-    recorded     opens what is open while a point is computed, as `checkpoint.recording`
-    """
-    rows = {key_of(row): row for row in done}
-    now: tuple[int, Splits, Model] | None = None
-    for key in keys:
-        if key in rows:
-            continue
-        if now is None or now[0] != key[0]:
-            now = key[0], data(key[0]), dense(key[0])
-        seed, method, ratio, equal = key
-        with recorded(key):
-            rows[key] = point(
-                now[2], now[1], method=method, ratio=ratio, equal=equal, finetune=plan.finetune, seed=seed
-            )
-        if finished is not None:
-            finished(rows[key])
-    return [rows[key] for key in keys]
 
 
 def point(
@@ -205,46 +168,3 @@ def equal_flops(
     if best is None:
         raise LayerCollapse(f"ratio={ratio!r} of multiply-adds was met by none of {trials} cuts; take another ratio")
     return best, trial
-
-
-def comparison_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the tables of a comparison: test errors after fine-tuning, at equal weights and at equal multiply-adds."""
-    told = "Test error" if quality_of(rows) == "acc1" else "Variance of the test targets that is not explained, 1 - R²,"
-    parts = [
-        f"{told} in % after fine-tuning, at equal weights:",
-        error_table([row for row in rows if row["equal"] == "weights"]),
-    ]
-    if searched := [row for row in rows if row["equal"] == "multiply-adds"]:
-        parts += [
-            "The same at equal multiply-adds, the amount found by search:",
-            error_table(searched),
-        ]
-    return "\n\n".join(parts)
-
-
-def quality_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return "r2" if rows are of a regression, "acc1" otherwise: the end of the keys of what a network is judged by."""
-    return "r2" if any("test_r2" in row for row in rows) else "acc1"
-
-
-def error_table(rows: Sequence[Mapping[str, Any]], *, value: str = "test_acc1") -> str:
-    """Return a table of errors in percent: a line a method, a column a ratio; mean and sample deviation over seeds.
-
-    value  "test_acc1", or "val_acc1_pruned" right after the cut
-    "-" stands where a method could not meet the budget with some seed.
-    """
-    ratios, value = sorted({row["ratio"] for row in rows}), value.replace("acc1", quality_of(rows))
-    lines = []
-    for name in dict.fromkeys(row["method"] for row in rows):
-        own = {ratio: [r for r in rows if r["method"] == name and r["ratio"] == ratio] for ratio in ratios}
-        lines.append([name, *(_error([r.get(value) for r in own[ratio]]) for ratio in ratios)])
-    return table(["error in %", *(f"{ratio:g}x" for ratio in ratios)], lines)
-
-
-def _error(values: Sequence[float | None]) -> str:
-    found = [100 * (1 - v) for v in values if v is not None]
-    if not found or len(found) < len(values):
-        return "-"
-    if len(found) == 1:
-        return f"{found[0]:.1f}"
-    return f"{statistics.fmean(found):.1f} ±{statistics.stdev(found):.1f}"

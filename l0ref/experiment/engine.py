@@ -11,6 +11,7 @@ this process. A job has to keep its results by itself, and to be safe to repeat.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -72,7 +73,13 @@ def _on_processes(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int)
 
 def _one(work: Callable[[Any], Any], client: int, place: int, job: Any) -> tuple[int, Any]:
     _end_with(client)
+    _silence()
     return place, work(job)
+
+
+def _silence() -> None:
+    """Say nothing here of kernels that compile: it would be said once a worker."""
+    logging.getLogger("l0ref").setLevel(logging.ERROR)
 
 
 @cache
@@ -112,6 +119,7 @@ def _alone(work: Callable[[Any], Any], job: Any) -> Any:
     import numba
 
     numba.set_num_threads(1)  # of this thread; of BLAS, Dask has said so when it started the process
+    _silence()
     return work(job)
 
 

@@ -7,14 +7,12 @@ compare-costs.png          relative change of the logits against compression; se
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from l0ref.experiment.comparison import quality_of
 from l0ref.report.figures.style import (
     BLACK,
     BLUE,
@@ -29,8 +27,9 @@ from l0ref.report.figures.style import (
     png,
     tidy,
 )
+from l0ref.report.schema import Row, quality_of
+from l0ref.report.seeds import mean_and_deviation
 
-Row = Mapping[str, Any]
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BLACK, GREY)
 MARKERS = "osD^vP*X<>"
 PANELS = {"val_acc1_pruned": "right after the cut", "val_acc1": "after fine-tuning"}
@@ -61,10 +60,7 @@ def accuracy_figure(rows: Sequence[Row], *, x: str) -> Figure:
     for pair, kind in zip(axes, kinds, strict=True):
         own = [row for row in used if row["kind"] == kind]
         for ax, (value, title) in zip(pair, panels.items(), strict=True):
-            _curves(ax, own, x, value)
-            below = LABELS[x] if pair is axes[-1] else ""
-            tidy(ax, title=f"{kind}, {title}", x=below)
-            _log(ax.xaxis)
+            _curves(ax, own, x, value, title=f"{kind}, {title}", below=LABELS[x] if pair is axes[-1] else "")
             every = [row[name] for row in used for name in panels]
             accuracy_axis(ax, every, label=f"validation {TOLD[quality]}" if ax is pair[0] else "")
         _legend_right(pair[1])
@@ -80,9 +76,9 @@ def costs_figure(rows: Sequence[Row]) -> Figure:
     grid = figure.add_gridspec(len(kinds), 3, width_ratios=(1.4, 1, 0.6))
     for place, kind in enumerate(kinds):
         ax = figure.add_subplot(grid[place, 0])
-        _curves(ax, [row for row in used if row["kind"] == kind], COMPRESSION, "logit_change")
-        tidy(ax, title=f"{kind}: relative change of the logits", x=LABELS[COMPRESSION] if kind == kinds[-1] else "")
-        _log(ax.xaxis)
+        title, below = f"{kind}: relative change of the logits", LABELS[COMPRESSION] if kind == kinds[-1] else ""
+        own = [row for row in used if row["kind"] == kind]
+        _curves(ax, own, COMPRESSION, "logit_change", title=title, below=below)
         _legend_right(ax)
     seconds, epochs = (figure.add_subplot(grid[:, place]) for place in (1, 2))
     _bars(seconds, used, names, "seconds", "seconds a cut")
@@ -103,18 +99,20 @@ def _drawn(rows: Sequence[Row], x: str) -> Iterator[Row]:
             yield row
 
 
-def _curves(ax: Axes, rows: Sequence[Row], x: str, value: str) -> None:
+def _curves(ax: Axes, rows: Sequence[Row], x: str, value: str, *, title: str, below: str) -> None:
+    """A line a method over a log axis: means over the seeds of each ratio, bars sample deviations."""
     for number, name in enumerate(dict.fromkeys(row["method"] for row in rows)):
-        _curve(ax, [row for row in rows if row["method"] == name], x, value, name, number)
-
-
-def _curve(ax: Axes, rows: Sequence[Row], x: str, value: str, name: str, number: int) -> None:
-    ratios = sorted({row["ratio"] for row in rows})
-    groups = [[row for row in rows if row["ratio"] == ratio] for ratio in ratios]
-    places, heights = ([statistics.fmean(row[of] for row in group) for group in groups] for of in (x, value))
-    bars = [_deviation([row[value] for row in group]) for group in groups]
-    style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-    ax.errorbar(places, heights, yerr=bars, label=name, linewidth=1, capsize=2, markersize=4, **style)
+        own = [row for row in rows if row["method"] == name]
+        groups = [[row for row in own if row["ratio"] == ratio] for ratio in sorted({row["ratio"] for row in own})]
+        places, heights = ([mean_and_deviation([row[of] for row in g]) for g in groups] for of in (x, value))
+        style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+        ax.errorbar(
+            [mean for mean, _ in places], [mean for mean, _ in heights], yerr=[sd or 0.0 for _, sd in heights],
+            label=name, linewidth=1, capsize=2, markersize=4, **style,
+        )  # fmt: skip
+    tidy(ax, title=title, x=below)
+    ax.set_xscale("log")
+    plain_log_axis(ax.xaxis)
 
 
 def _bars(ax: Axes, rows: Sequence[Row], names: Sequence[str], what: str, title: str) -> None:
@@ -122,23 +120,22 @@ def _bars(ax: Axes, rows: Sequence[Row], names: Sequence[str], what: str, title:
     own = {name: [row for row in rows if row["method"] == name] for name in names}
     left = [0.0] * len(names)
     for part, colour, label in zip(COSTS, (BLUE, GREY), ("the method", "fine-tuning"), strict=True):
-        width = [statistics.fmean(row[f"{what}_{part}"] for row in own[name]) for name in names]
+        width = [mean_and_deviation([row[f"{what}_{part}"] for row in own[name]])[0] for name in names]
         ax.barh(names, width, left=left, color=colour, label=label)
         left = [a + b for a, b in zip(left, width, strict=True)]
-    spread = [_deviation([sum(row[f"{what}_{part}"] for part in COSTS) for row in own[name]]) for name in names]
-    ax.errorbar(left, names, xerr=spread, fmt="none", ecolor=BLACK, elinewidth=0.8, capsize=1.5)
+    sums = [[sum(row[f"{what}_{part}"] for part in COSTS) for row in own[name]] for name in names]
+    ax.errorbar(
+        left,
+        names,
+        xerr=[mean_and_deviation(each)[1] or 0.0 for each in sums],
+        fmt="none",
+        ecolor=BLACK,
+        elinewidth=0.8,
+        capsize=1.5,
+    )
     ax.invert_yaxis()
     ax.tick_params(axis="y", labelsize=7)
     tidy(ax, title=title)
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def _log(axis: Any) -> None:
-    axis.axes.set_xscale("log")
-    plain_log_axis(axis)
 
 
 def _legend_right(ax: Axes) -> None:
