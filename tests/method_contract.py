@@ -19,12 +19,13 @@ from l0ref.nn import Model
 Fault = str
 
 
-def splits(shape: tuple[int, ...], *, dtype: Any = np.float64, n: int = 60) -> Splits:
-    """Few samples of three classes that can be learnt."""
+def splits(shape: tuple[int, ...], *, dtype: Any = np.float64, n: int = 60, classes: int = 3) -> Splits:
+    """Few samples of three classes that can be learnt, or of as many as they have entries if those are fewer."""
     rng = np.random.default_rng(3)
     x = np.maximum(rng.standard_normal((n, *shape)), -0.5).astype(dtype)
-    y = x.reshape(n, -1)[:, :3].argmax(axis=1)
-    whole = Dataset(x, y, 3, "made up")
+    first = x.reshape(n, math.prod(shape))[:, :classes]
+    y = first.argmax(axis=1) if first.size else np.zeros(n, np.intp)
+    whole = Dataset(x, y, classes, "made up")
     half = n // 2
     return Splits(whole.take(np.arange(half)), whole.take(np.arange(half, n)), whole, "made up", "none")
 

@@ -15,11 +15,11 @@ import pytest
 from docs import formulas
 from l0ref import nn
 from l0ref.cli.methods import method_options, method_text, methods_text
-from l0ref.errors import ArgumentError, ConfigError
+from l0ref.errors import ArgumentError, ConfigError, LayerCollapse
 from l0ref.methods import METHODS, Method, Pruned, method
 from l0ref.methods.registry import calibration
 from l0ref.nn import Model
-from tests.method_contract import CHECKS, networks, same_bits
+from tests.method_contract import CHECKS, networks, same_bits, splits
 
 NETWORKS = {dtype: networks(dtype) for dtype in (np.float64, np.float32)}
 STATE = np.random.default_rng(0)
@@ -46,6 +46,60 @@ def test_contract_in_float32(name: str) -> None:
     for model, data in NETWORKS[np.float32].values():
         faults = [f for check in ("budget", "survivors", "zeros") for f in CHECKS[check](quick(name), model, data)]
         assert faults == []
+
+
+COMPANIONS = (
+    "on_the_fly", "learned_threshold", "global_filters", "coreset", "matrix_pivoting", "filter_criteria",
+    "prune_while_training", "slr", "admm", "hard_concrete", "hard_concrete_units",
+)  # fmt: skip
+
+
+REFUSED_UNITS = dict.fromkeys(("(6, 0, 3)", "(6, 3)"), r"^model has no hidden units that can be removed: none, or all")
+REFUSED_ZEROS = {
+    "one layer 0": r"^amount=0.5 leaves layer 'fc2.weight' none of its 20 entries; prune less or pass min_keep=1$",
+    "all 0": r"^amount=0.5 leaves layer 'fc1.weight' none of its 30 entries; prune less or pass min_keep=1$",
+}
+RANKED = ("learned_threshold", "slr", "admm")  # over all layers by size, so that zeros go first
+
+
+def odd_networks(dtype: Any) -> dict[str, Model]:
+    """Widths of 0 and 1, constant and dead parts."""
+    base = nn.mlp((6, 5, 4, 3), seed=0, dtype=dtype)
+    changed = {
+        "constant": {"fc1.weight": np.full((5, 6), 0.25)},
+        "one layer 0": {"fc2.weight": np.zeros((4, 5))},
+        "dead unit": {"fc1.weight": base.params["fc1.weight"] * (np.arange(5) != 2)[:, None], "fc1.bias": -np.ones(5)},
+        "all 0": {k: np.zeros_like(p) for k, p in base.params.items()},
+    }
+    found = {
+        name: base.replace(params={**base.params, **{k: p.astype(dtype) for k, p in params.items()}})
+        for name, params in changed.items()
+    }
+    unread = np.arange(20).reshape(4, 5) % 5 != 1
+    found["masked unit"] = base.replace(masks={"fc2.weight": unread})
+    sizes = ((6, 1, 3), (1, 4, 1), (0, 4, 3), (6, 0, 3), (6, 0, 4, 3), (6, 4, 0, 3), (6, 3))
+    return found | {str(size): nn.mlp(size, seed=0, dtype=dtype) for size in sizes}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", COMPANIONS)
+def test_odd_networks_are_cut_or_refused_in_one_sentence(name: str, dtype: Any) -> None:
+    quick = {"epochs": 2} if "epochs" in METHODS[name].options else {}
+    for what, model in odd_networks(dtype).items():
+        data = splits(model.input_shape, dtype=dtype, classes=model.classes)
+        refused = REFUSED_UNITS if METHODS[name].grain == "unit" else REFUSED_ZEROS if name in RANKED else {}
+        if what in refused:
+            with pytest.raises((ArgumentError, LayerCollapse), match=refused[what]):
+                METHODS[name].run(model, data, amount=0.5, seed=0, **quick)
+            continue
+        found, again = (METHODS[name].run(model, data, amount=0.5, seed=0, **quick) for _ in range(2))
+        gone = sum(int((~found.model.mask(key)).sum()) for key in model.weights)
+        assert found.record["removed"] == gone <= found.record["asked"] == int(0.5 * model.size + 0.5), what
+        assert METHODS[name].grain == "unit" or gone == found.record["asked"], what
+        assert same_bits(found.model, again.model), what
+        for p in found.model.params.values():
+            assert p.dtype == dtype, what
+            assert np.isfinite(p).all(), what
 
 
 def bad(change: Callable[..., Any], **fields: Any) -> Method:

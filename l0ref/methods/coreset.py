@@ -22,6 +22,7 @@ Departs  Convolutions are ours [I]: p_i is the filter, and q_ki every weight tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,8 @@ def reweighted(model: Model, axes: Axes, axis: str, factor: Array) -> Model:
 def _read(model: Model, axes: Axes, axis: str) -> Mapping[str, Array]:
     """The weights that read an axis, by array, as (outputs, units, weights per unit), in float64."""
     arrays = {f"{name}.weight": model.params[f"{name}.weight"] for name in axes.readers(axis)}
-    return {key: w.astype(np.float64).reshape(w.shape[0], axes.sizes[axis], -1) for key, w in arrays.items()}
+    n = axes.sizes[axis]
+    return {key: w.astype(np.float64).reshape(len(w), n, prod(w.shape[1:]) // n) for key, w in arrays.items()}
 
 
 def _phi(model: Model, name: str, x: Array) -> Array:

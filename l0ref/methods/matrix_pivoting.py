@@ -19,6 +19,7 @@ Departs  Pivot rule, sizes of blocks and numbers of the paper are unknown [U]; t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ import numpy as np
 from l0ref.data import Splits
 from l0ref.masks import block_mask
 from l0ref.masks.ranking import Mask, drop_count
-from l0ref.masks.tiles import grid
+from l0ref.masks.tiles import grid, tiled
 from l0ref.methods.registry import Pruned, method
 from l0ref.nn import Model
 from l0ref.pruning.axes import Axes, coupled_axes
@@ -116,7 +117,7 @@ def better_order(model: Model, axes: Axes, axis: str, stay: Masks) -> Array:
     gain = np.zeros((n, n))
     for use in (use for use in axes.uses if use.weighs and axis in (use.reads, use.writes)):
         key = f"{use.layer.name}.weight"
-        squares = model.params[key].astype(np.float64).reshape(model.params[key].shape[0], -1) ** 2
+        squares = model.params[key].astype(np.float64).reshape(len(stay[key]), prod(stay[key].shape[1:])) ** 2
         keep = stay[key].reshape(squares.shape).astype(np.float64)
         if use.writes == axis:
             gain += squares @ keep.T
@@ -150,7 +151,4 @@ def bound(model: Model, masks: Masks) -> float:
 
 
 def _gone_tiles(mask: Mask, blocksize: tuple[int, int]) -> int:
-    rows, columns = grid((mask.shape[0], mask.size // max(mask.shape[0], 1)), blocksize)
-    whole = np.zeros((rows * blocksize[0], columns * blocksize[1]), bool)
-    whole[: mask.shape[0], : mask.size // max(mask.shape[0], 1)] = mask.reshape(mask.shape[0], -1)
-    return int((~whole.reshape(rows, blocksize[0], columns, blocksize[1]).any(axis=(1, 3))).sum())
+    return int((~tiled(mask.reshape(len(mask), prod(mask.shape[1:])), blocksize).any(axis=(2, 3))).sum())

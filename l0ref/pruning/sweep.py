@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -178,9 +179,10 @@ def _dead(model: Model, link: Link) -> Array:
 
 
 def _by_unit(mask: Array) -> Array:
-    return np.asarray(mask.reshape(mask.shape[0], -1).any(axis=1))
+    return np.asarray(mask.any(axis=tuple(range(1, mask.ndim))))
 
 
 def _outgoing(weight: Array, link: Link) -> Array:
     """A weight or mask of `second` as (outputs, units of `first`, weights per unit)."""
-    return weight.reshape(weight.shape[0], link.shape[0], -1)
+    units = link.shape[0]
+    return weight.reshape(weight.shape[0], units, prod(weight.shape[1:]) // max(units, 1))

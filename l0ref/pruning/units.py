@@ -32,7 +32,7 @@ def free_axes(model: Model) -> dict[str, int]:
     for axis, size in axes.sizes.items():
         uses = [use for use in axes.uses if use.mixes and axis in (use.reads, use.writes)]
         grouped = any(isinstance(use.layer, Conv2d) and use.layer.groups > 1 for use in uses)
-        if axis not in axes.fixed and axes.writers(axis) and not grouped:
+        if size and axis not in axes.fixed and axes.writers(axis) and not grouped:
             found[axis] = size
     if not found:
         raise ArgumentError(
