@@ -37,14 +37,20 @@ def with_statistics(model: Model, seed: int) -> Model:
     return model.replace(params=as_type, buffers={k: v.astype(model.dtype) for k, v in buffers.items()})
 
 
+KINDS = ("conv", "grouped", "depthwise", "norm", "relu", "max", "mean", "identity", "projection")
+
+
 @st.composite
-def networks(draw: Any, dtype: Any = np.float64) -> Model:
-    """MLPs and CNNs with groups, depthwise convolutions, batch norm, residual blocks and both kinds of pooling."""
+def networks(draw: Any, dtype: Any = np.float64, kinds: Sequence[str] = ()) -> Model:
+    """MLPs and CNNs with groups, depthwise convolutions, batch norm, residual blocks and both kinds of pooling.
+
+    kinds  of blocks that it has for certain, before and behind others
+    """
     channels, side = draw(st.sampled_from([1, 2, 4])), 6
     layers: list[Layer] = []
     shape: tuple[int, ...] = (channels, side, side)
-    for i in range(draw(st.integers(0, 3))):
-        kind = draw(st.sampled_from(["conv", "grouped", "depthwise", "norm", "relu", "pool", "identity", "projection"]))
+    others = st.lists(st.sampled_from(KINDS), max_size=2 if kinds else 3)
+    for i, kind in enumerate(draw(st.permutations([*kinds, *draw(others)]))):
         c, name = shape[0], f"l{i}"
         block: Sequence[Layer]
         if kind == "conv":
@@ -57,10 +63,10 @@ def networks(draw: Any, dtype: Any = np.float64) -> Model:
         elif kind == "norm":
             block = [nn.Conv2d(f"{name}a", c, 3, 3, padding=1, bias=False), nn.BatchNorm2d(name, 3)]
         elif kind == "relu":
-            block = [nn.ReLU(name), nn.Dropout(f"{name}.drop", 0.5)]
-        elif kind == "pool":
-            pool = draw(st.sampled_from([nn.MaxPool2d, nn.AvgPool2d]))
-            block = [pool(name, 2)] if shape[1] >= 2 else []
+            block = [nn.Conv2d(f"{name}a", c, 3, 1), nn.ReLU(name), nn.Dropout(f"{name}.drop", 0.5)]
+        elif kind in ("max", "mean"):
+            pool = nn.MaxPool2d if kind == "max" else nn.AvgPool2d
+            block = [nn.Conv2d(f"{name}a", c, 3, 1), pool(name, 2)] if shape[1] >= 2 else []
         elif kind == "identity":
             block = [nn.Residual(name, (nn.Conv2d(f"{name}.a", c, 3, 3, padding=1), nn.ReLU(f"{name}.r"),
                                         nn.Conv2d(f"{name}.b", 3, c, 3, padding=1)))]  # fmt: skip
@@ -92,8 +98,10 @@ def groups_of(model: Model, axis: str) -> int:
 
 
 @st.composite
-def networks_with_units(draw: Any, dtype: Any = np.float64) -> tuple[Model, dict[str, list[int]]]:
-    model = draw(networks(dtype))
+def networks_with_units(
+    draw: Any, dtype: Any = np.float64, kinds: Sequence[str] = ()
+) -> tuple[Model, dict[str, list[int]]]:
+    model = draw(networks(dtype, kinds))
     axes = coupled_axes(model)
     units = {}
     for axis, size in axes.sizes.items():
@@ -101,15 +109,17 @@ def networks_with_units(draw: Any, dtype: Any = np.float64) -> tuple[Model, dict
             continue
         parts = groups_of(model, axis)
         each = size // parts
-        gone = draw(st.lists(st.integers(0, each - 1), max_size=each - 1, unique=True))
+        least = min(each - 1, draw(st.sampled_from([1, 1, 0])))
+        gone = draw(st.lists(st.integers(0, each - 1), min_size=least, max_size=each - 1, unique=True))
         units[draw(st.sampled_from(axes.writers(axis)))] = [i + part * each for part in range(parts) for i in gone]
     return model, units
 
 
-@settings(max_examples=60, deadline=None)
-@given(networks_with_units())
-def test_masked_and_shrunk_are_one_function(case: tuple[Model, dict[str, list[int]]]) -> None:
-    model, units = case
+@pytest.mark.parametrize("kind", ["none", *KINDS])
+@settings(max_examples=7, deadline=None)
+@given(data=st.data())
+def test_masked_and_shrunk_are_one_function(kind: str, data: st.DataObject) -> None:
+    model, units = data.draw(networks_with_units(kinds=() if kind == "none" else (kind,)))
     masked, small, x = mask_units(model, units), shrink(model, units), some_images(model)
     scale = max(1, abs(masked.logits(x)).max())
     np.testing.assert_allclose(small.logits(x), masked.logits(x), rtol=0, atol=1e-12 * scale)
