@@ -16,10 +16,13 @@ from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS
 from l0ref.methods.coreset import draw, probabilities, sampled
+from l0ref.methods.filter_criteria import vip
 from l0ref.methods.hard_concrete import Gated
+from l0ref.methods.matrix_pivoting import better_order
 from l0ref.methods.reparameterised import wrapped
 from l0ref.nn import Model
 from l0ref.pruning.axes import coupled_axes
+from l0ref.pruning.trace import trace
 from l0ref.streams import stream
 from tests.method_contract import biased, networks
 
@@ -438,3 +441,93 @@ def test_a_limit_of_accuracy_needs_validation_samples() -> None:
     empty = dataclasses.replace(DATA, validation=DATA.validation.take(np.arange(0)))
     with pytest.raises(ArgumentError, match=r"^drop=0.1 is measured on data.validation, which is empty; give at least"):
         METHODS["on_the_fly"].run(NET, empty, amount=0.5, seed=0, drop=0.1)
+
+
+# --- pivoting and criteria of filters ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_units_are_swapped_as_brute_force_does(seed: int) -> None:
+    """The exchange that raises the energy most, computed anew for every pair, until none raises it."""
+    rng = np.random.default_rng(seed)
+    layers = (nn.Conv2d("c", 2, 5, 2), nn.ReLU("r"), nn.Flatten("f"), nn.Linear("fc", 20, 4))
+    model = Model.init(layers, input_shape=(2, 3, 3), seed=seed, dtype=np.float64)
+    stay = {key: rng.random(model.params[key].shape) < 0.4 for key in model.weights}
+
+    def energy(order: Any) -> float:
+        c, fc = model.params["c.weight"][order], model.params["fc.weight"].reshape(4, 5, 4)[:, order].reshape(4, 20)
+        return float((c[stay["c.weight"]] ** 2).sum() + (fc[stay["fc.weight"]] ** 2).sum())
+
+    order = np.arange(5)
+    while True:
+        swaps = []
+        for p, q in itertools.combinations(range(5), 2):
+            other = order.copy()
+            other[[p, q]] = other[[q, p]]
+            swaps.append(other)
+        best = max(swaps, key=energy)
+        if energy(best) <= energy(order) + 1e-9:
+            break
+        order = best
+    assert energy(order) > energy(np.arange(5))
+    np.testing.assert_array_equal(better_order(model, coupled_axes(model), "c", stay), order)
+
+
+def test_tiles_of_one_weight_go_down_to_the_last_of_every_layer() -> None:
+    found = cut("matrix_pivoting", NET, NET.size - 3, blocksize=1)
+    assert [int(found.model.mask(key).sum()) for key in NET.weights] == [1, 1, 1]
+    few = cut("matrix_pivoting", NET, 0.7, blocksize=2, min_keep=21, turns=0)
+    assert min(int(few.model.mask(key).sum()) for key in NET.weights) >= 21
+    assert len(few.record["energy"]) == 1
+    layers = cut("matrix_pivoting", NET, 0.5, blocksize=2, scope="layer").model
+    for key in NET.weights:
+        assert abs(layers.mask(key).mean() - 0.5) <= 4 / NET.params[key].size
+
+
+def by_svd(x: Any, y: Any, components: int) -> Any:
+    """VIP, each component the leading singular vector of E^T F."""
+    e, f = ((a - a.mean(axis=0)) / a.std(axis=0, ddof=1) for a in (x, y))
+    total, strength = np.zeros(e.shape[1]), 0.0
+    for _ in range(components):
+        w = np.linalg.svd(e.T @ f)[0][:, 0]
+        t = e @ w
+        q = f.T @ t / (t @ t)
+        total, strength = total + (t @ t) * (q @ q) * w**2, strength + (t @ t) * (q @ q)
+        e, f = e - np.outer(t, t @ e) / (t @ t), f - np.outer(t, q)
+    return np.sqrt(e.shape[1] * total / strength)
+
+
+def test_vip_is_that_of_singular_vectors_on_the_pooled_outputs() -> None:
+    model, data = networks()["cnn"]
+    few, labels = data.train, np.eye(3)[data.train.y]
+    (found,) = trace(model, few.x)
+    for pool, join in (("max", np.max), ("mean", np.mean)):
+        parts = [found.activated[axis].data for axis in ("conv1", "conv2", "fc1")]
+        x = np.concatenate([join(a.reshape(len(few), a.shape[1], -1), axis=2) for a in parts], axis=1)
+        run = METHODS["filter_criteria"].run
+        scores = run(model, data, amount=0.3, seed=0, criterion="vip", pool=pool, components=2).record["scores"]
+        assert list(scores) == ["conv1", "conv2", "fc1"]
+        assert [len(s) for s in scores.values()] == [4, 3, 6]
+        np.testing.assert_allclose(np.concatenate(list(scores.values())), by_svd(x, labels, 2), rtol=1e-6)
+    assert vip(np.zeros((1, 3)), np.ones((1, 2)), components=1).tolist() == [0, 0, 0]
+
+
+def test_criteria_of_tied_filters_are_means_and_layers_lose_alike() -> None:
+    model, run = residual_images(), METHODS["filter_criteria"].run
+    rows = [model.params[f"{name}.weight"].reshape(6, -1) for name in ("stem", "b")]
+    for criterion, norm in (("unit", lambda w: np.sqrt((w**2).sum(axis=1))), ("l1", lambda w: np.abs(w).sum(axis=1))):
+        scores = run(model, IMAGES, amount=0.4, seed=0, criterion=criterion).record["scores"]
+        np.testing.assert_allclose(scores["stem"], (norm(rows[0]) + norm(rows[1])) / 2, rtol=1e-12)
+    taylor = METHODS["taylor"].run(model, IMAGES, amount=0.4, seed=0, absolute="sample").record["scores"]
+    ours = run(model, IMAGES, amount=0.4, seed=0, criterion="taylor").record["scores"]
+    assert all(np.array_equal(taylor[axis], s) for axis, s in ours.items())
+    uneven = model.replace(params={**model.params, "a.weight": 100 * model.params["a.weight"]})
+    gone = [
+        [int((~m.mask(f"{name}.weight").reshape(n, -1).any(axis=1)).sum()) for name, n in (("stem", 6), ("a", 5))]
+        for m in (
+            run(uneven, IMAGES, amount=0.5, seed=0, criterion="l1", scope=scope).model for scope in ("global", "layer")
+        )
+    ]
+    assert gone[0][1] == 0 < gone[0][0]
+    assert abs(gone[1][0] / 6 - gone[1][1] / 5) <= 0.2
+    assert min(gone[1]) > 0

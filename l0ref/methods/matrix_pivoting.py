@@ -99,11 +99,17 @@ def _fewest(model: Model, keys: list[str], asked: int, min_keep: int, blocksize:
     def masks(tiles_gone: int) -> dict[str, Mask]:
         return block_mask(scores, blocksize=blocksize, amount=tiles_gone, min_keep=least, current=alive)
 
+    def fits(tiles_gone: int) -> bool:
+        found = masks(tiles_gone)
+        enough = all(
+            int(m.sum()) >= min(min_keep, int(alive[k].sum())) for k, m in found.items()
+        )  # edge tiles hold less
+        return enough and sum(int((~m).sum()) for m in found.values()) <= asked
+
     low, high = sum(gone), max(sum(gone), sum(max(0, a * b - least) for a, b in tiles))
     while low < high:
         middle = (low + high + 1) // 2
-        fits = sum(int((~m).sum()) for m in masks(middle).values()) <= asked
-        low, high = (middle, high) if fits else (low, middle - 1)
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return masks(low)
 
 
