@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from types import TracebackType
@@ -46,7 +47,8 @@ class Progress:
         """Show one finished epoch, a row of the History."""
         text = f"loss {row['loss']:.4g}  small weights {row['below_threshold']:.1%}"
         if row["val_acc1"] is not None:
-            text += f"  val {row['val_acc1']:.2%}"
+            is_regression = math.isnan(row["val_acc1"])
+            text += f"  val loss {row['val_loss']:.4g}" if is_regression else f"  val {row['val_acc1']:.2%}"
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update()

@@ -336,7 +336,7 @@ def test_a_finished_l0_network_outlives_a_control_that_fails(
     )
     out = tmp_path / "x"
     assert main(["compress", *QUICK, "--controls", "none", "--out", str(out), "--quiet"]) == 1
-    assert f"the finished l0 network is in {out / 'model.npz'}" in capsys.readouterr().err
+    assert f"the finished network is in {out / 'model.npz'}" in capsys.readouterr().err
     assert checkpoint.load(out / "model.npz").masks
 
 

@@ -79,7 +79,7 @@ def test_an_earlier_result_outlives_a_job_that_ends_early(
         patch.setattr("l0ref.cli.run.summarize", stop)
         assert compress("--out", str(good), "--overwrite") == 130
     aside = good / "unfinished"
-    assert f"the finished l0 network is in {aside / 'model.npz'}" in capsys.readouterr().err
+    assert f"the finished network is in {aside / 'model.npz'}" in capsys.readouterr().err
     assert {k: v for k, v in content(good).items() if not k.startswith(("unfinished/", ".l0ref.run/"))} == before
     assert compress("--out", str(good), "--overwrite", "--amount", "0.5") == 0
     assert not aside.exists()
@@ -151,7 +151,7 @@ def test_ctrl_c_in_fine_tuning_keeps_the_dense_network(
     assert not checkpoint.load(out / "dense.npz").masks
     assert checkpoint.load(out / "partial.npz").masks
     err = capsys.readouterr().err
-    assert f"training was interrupted; the dense l0 network is in {out / 'dense.npz'}; the last good model of" in err
+    assert f"training was interrupted; the dense network is in {out / 'dense.npz'}; the last good model of" in err
 
 
 def test_the_dense_network_stands_beside_the_result(good: Path) -> None:

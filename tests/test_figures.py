@@ -268,6 +268,47 @@ def test_every_run_has_a_look_of_its_own() -> None:
     assert look("mine").colour not in {each.colour for each in LOOKS.values()}
 
 
+@pytest.mark.parametrize(
+    ("surrogate", "alpha", "l2", "label"),
+    [
+        ("laplace", 1e-4, 0.0, "l0 penalty"),
+        ("mcp", 1e-4, 0.0, "mcp penalty"),
+        ("mcp", 0.0, 0.0, "no penalty, main run"),
+        ("l1", 0.0, 1e-4, "l2 penalty, main run"),
+    ],
+)
+def test_pictures_name_the_main_run_by_its_penalty(
+    surrogate: str, alpha: float, l2: float, label: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = experiment("none")
+    report = told(run) | {"config": {"surrogate": surrogate, "alpha": alpha, "l2": l2}}
+    labels = [label, "no penalty"]
+    training, compression = training_figure(report), compression_figure(report)
+    assert [each.get_label() for each in training.axes[1].lines if each.get_label()[0] != "_"] == labels
+    assert [text.get_text() for text in compression.legends[0].get_texts()] == labels
+    term = {"laplace": "l0"}.get(surrogate, surrogate)
+    assert line(training.axes[0], f"{term} term").get_color() == look("l0").colour
+    drawn: list[Any] = []
+    monkeypatch.setattr("l0ref.report.figures.style.png", lambda figure: drawn.append(figure) or b"")
+    draw_all(run, report, folder=tmp_path)
+    titles = [
+        ax.get_title(loc="left") for figure in drawn for ax in figure.axes if "weights, " in ax.get_title(loc="left")
+    ]
+    assert [title.split(":")[0] for title in titles] == labels
+
+
+def test_training_of_a_regression_draws_its_losses() -> None:
+    report = told(experiment())
+    report["history"] = [row | {"val_acc1": None, "val_loss": 1.0 + n} for n, row in enumerate(report["history"])]
+    report["cuts"], report["stages"] = [{"val_acc1": None, "val_loss": 0.25}], [{"name": "dense", "val_r2": 0.5}]
+    loss, validation, _ = training_figure(report).axes
+    assert line(loss, "data: mean squared error").get_label()
+    assert validation.get_title(loc="left") == "Validation loss (hollow: after a cut)"
+    assert validation.get_yscale() == "log"
+    heights = [y for _, y in xy(line(validation, "l0 penalty"))]
+    assert heights == [1.0, 2.0, 3.0, 4.0, 0.25, 5.0, 6.0, 7.0]
+
+
 @pytest.mark.parametrize(("worst", "ticks"), [(0.1, 8), (0.5, 7), (0.97, 4), (1.0, 3), (None, 8)])
 def test_accuracy_axis(worst: float | None, ticks: int) -> None:
     ax = new_figure(3.0).subplots()

@@ -245,7 +245,7 @@ def test_runs_are_results_of_compress(swept: Path, tmp_path: Path, capsys: pytes
         ):
             assert main(arguments) == 0, arguments
         told = capsys.readouterr().out
-        assert ("the test images were read once" in told) == (folder != unread)
+        assert ("the test set was read once" in told) == (folder != unread)
     assert main(["export", str(first), "--format", "npz", "--out", str(tmp_path / "a.npz")]) == 0
 
 

@@ -278,6 +278,15 @@ def test_a_folder_of_seeds_is_a_row_of_the_page(tmp_path: Path, rng: np.random.G
     assert f"<td>{100 * np.mean(r2):.2f} ± {100 * np.std(r2, ddof=1):.2f} %</td>" in row
 
 
+def test_pictures_of_the_page_name_the_penalty(run: RunPage) -> None:
+    report = copy.deepcopy(dict(run.report))
+    report["config"] |= {"surrogate": "mcp"}
+    page = page_html([dataclasses.replace(run, report=report)])
+    assert page.count(">mcp penalty</text>") == 2  # training and compression
+    assert ">mcp penalty: 962 weights" in page
+    assert "l0 penalty" not in page
+
+
 def test_front_is_what_no_other_beats(rng: np.random.Generator) -> None:
     points = {str(i): (float(x), float(y)) for i, (x, y) in enumerate(rng.integers(1, 6, (12, 2)))}
     beaten = set()

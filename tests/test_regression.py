@@ -70,7 +70,7 @@ def test_reports_tell_r2_and_the_root_of_the_loss(prices: Path, tmp_path: Path, 
     assert "test rmse" in said
     assert "variance that is not explained, 1 - R²" in said
     assert " acc " not in said
-    assert "One image" not in said
+    assert "One sample" not in said
     report = json.loads((out / "seed-1" / "report.json").read_text(encoding="utf-8"))
     final = report["stages"][-1]
     assert 0.6 < final["test_r2"] < 1

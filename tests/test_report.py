@@ -31,7 +31,7 @@ from l0ref.report import (
     table,
     untuned_curves,
 )
-from l0ref.report.schema import main_of
+from l0ref.report.schema import main_of, shown_names
 from l0ref.report.seeds import check_same, mean_and_deviation
 from l0ref.report.speed import speedup, verdict
 from l0ref.tables import percent, times, whole
@@ -128,9 +128,45 @@ def test_full_text_shows_every_stage_of_every_run(report: dict[str, Any]) -> Non
     assert whole(stage["size_nz"]) in shown
     assert any(line.startswith("total") and whole(stage["flops_nz"]) in line for line in lines)
     assert "Curve:" in lines
-    assert "2.00 % of the test set" in " ".join(lines)  # 50 images
+    assert "2.00 % of the test set" in " ".join(lines)  # 50 samples
     header = next(line for line in lines if "verdict" in line)
     assert header.split() == ["penalty", "stage", "theory", "measured", "range", "verdict", "bytes", "csr"]
+
+
+def first_cells(text: str) -> list[list[str]]:
+    """The first column of each table that begins with "penalty"."""
+    tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("penalty")]
+    return [[re.split(r"  +", row)[0] for row in rows[1:]] for rows in tables]
+
+
+NAMES = [  # surrogate, alpha, l2, and what the main run is called
+    ("laplace", 1e-4, 0.0, "l0"), ("laplace", 1e-4, 1e-3, "l0"), ("mcp", 1e-4, 1e-3, "mcp"), ("l1", 1e-4, 0.0, "l1"),
+    ("laplace", 0.0, 0.0, "no penalty"), ("l1", 0.0, 1e-3, "l2"), ("laplace", None, None, "l0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("surrogate", "alpha", "l2", "name"), NAMES)
+def test_the_main_run_is_shown_by_its_penalty_and_stored_by_its_key(
+    surrogate: str, alpha: float | None, l2: float | None, name: str, report: dict[str, Any]
+) -> None:
+    report = copy.deepcopy(report)
+    report["config"] |= {"surrogate": surrogate, **({} if alpha is None else {"alpha": alpha, "l2": l2})}
+    assert shown_names(report) == {"l0": name, "none": "none"}
+    text = full_text(report)
+    assert (first := first_cells(text)) == [[name] * 3 + ["none"] * 3, [name] * 3 + ["none"] * 3, [name, "none"]], first
+    assert f"Layers of the final network of {name}:" in text
+    assert f"Dead units of the network of {name} swept" in text
+    report["controls"]["none"]["stages"][-1]["compression_ratio"] = 1e3
+    assert f"({name}) to 1000.0x (none)" in " ".join(full_text(report).split())
+    both = aggregate([report, other_seed(report, 1)])
+    assert set(both["stages"]) == set(both["curve"]) == {"l0", "none"}
+    assert [set(found) for found in first_cells(aggregate_text(both))] == [{name, "none"}] * 3
+
+
+def test_a_control_of_the_same_penalty_is_told_from_the_main_run(report: dict[str, Any]) -> None:
+    other = {**report, "config": {"alpha": 1e-4, "surrogate": "l1"}, "controls": {"l1": report["controls"]["none"]}}
+    assert shown_names(other) == {"l0": "main: l1", "l1": "l1"}
+    assert shown_names({**other, "main": "mine"}) == {"mine": "mine", "l1": "l1"}
 
 
 def cells(text: str, start: str) -> list[str]:
@@ -159,7 +195,7 @@ def test_every_column_shows_its_own_number(report: dict[str, Any]) -> None:
     assert cells(speed, "l0       finetuned")[2:] == ["17.0x", "1.80x", "1.70 .. 1.90", "faster", "200"]
     assert cells(text, "fc1.weight") == ["fc1.weight", "12x64", "900", "130", "14.00 %", "15.0x", "800", "160"]
     assert cells(text, "l1") == ["l1", "5.0x", "5.5x", "61.00 %", "71.00 %", "62.00 %", "72.00 %"]
-    assert "Dead units of the l0 network swept: 7." in text
+    assert "Dead units of the network of l0 swept: 7." in text
 
 
 def test_mean_and_sample_deviation() -> None:
@@ -273,7 +309,7 @@ def test_an_experiment_without_a_run_called_l0_is_reported(experiment: Experimen
     text = full_text(json.loads(json.dumps(found)))
     assert "a network on few, seed 5" in text
     assert any(line.split()[:2] == ["mine", "finetuned"] for line in text.splitlines())
-    assert "Dead units of the mine network swept" in text
+    assert "Dead units of the network of mine swept" in text
     assert "over n = 1 seeds" in aggregate_text(aggregate([found]))
     with pytest.raises(ArgumentError, match=r"^experiment has no runs; give it at least one Compressed"):
         summarize(Experiment({}, {}), splits, config={}, seed=0)

@@ -152,10 +152,10 @@ def evaluation_text(model: Model, path: Path, data: Any) -> str:
     score = metrics.evaluate(model, data)
     (seconds,) = metrics.latencies([model], data.x[:128], rounds=5)
     found = metrics.of(model)
-    kind, samples = ("accuracy", "images") if data.classes else ("R²", "samples")
+    kind = "accuracy" if data.classes else "R²"
     row = [
         path.name, f"{score.loss:.4f}", percent(score.quality), whole(score.n), whole(found["size_nz"]),
         whole(metrics.bytes_stored(model)), f"{1e6 * seconds:,.0f}",
     ]  # fmt: skip
-    header = ["network", "loss", kind, samples, "weights kept", "bytes", f"us per {min(128, score.n)} {samples}"]
+    header = ["network", "loss", kind, "samples", "weights kept", "bytes", f"us per {min(128, score.n)} samples"]
     return table(header, [row])

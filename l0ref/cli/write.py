@@ -65,8 +65,8 @@ class Kept:
         if folder is None:
             return []
         about = {
-            MODEL: "the finished l0 network",
-            DENSE: "the dense l0 network",
+            MODEL: "the finished network",
+            DENSE: "the dense network",
             PARTIAL: "the last good model of the training that stopped",
         }
         if (folder / MODEL).exists():

@@ -13,7 +13,7 @@ from typing import Any
 
 from l0ref.data import Splits
 from l0ref.errors import ConfigError
-from l0ref.experiment.controls import Control, control
+from l0ref.experiment.controls import Control, control, penalty_name
 from l0ref.masks import amount_for_compression
 from l0ref.nn import Model
 from l0ref.penalty import Penalty
@@ -104,7 +104,12 @@ def run_experiment(
     own = Control(MAIN, train.penalty)
     others = [control(name, like=train.penalty, l1=control_l1, l2=control_l2) for name in controls]
     for each in (own, *others):
-        shared: dict[str, Any] = {"seed": seed, "label": each.name, **options}
+        label = (
+            each.name
+            if each is not own
+            else penalty_name(train.penalty.surrogate.name, alpha=train.penalty.alpha, l2=train.penalty.l2)
+        )
+        shared: dict[str, Any] = {"seed": seed, "label": label, **options}
         if reached is not None:
             shared["reached"] = partial(reached, each.name)
         if each.penalty not in dense:

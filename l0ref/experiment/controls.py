@@ -18,11 +18,26 @@ from typing import Any
 
 from l0ref.penalty import Penalty
 from l0ref.pruning.cut import Cut
-from l0ref.surrogates import L1
+from l0ref.surrogates import L1, Laplace
 from l0ref.training import Recipe
 from l0ref.validate import choose
 
 CONTROLS = ("none", "l2", "l1", "random", "random_layers")
+
+
+def penalty_name(surrogate: str, *, alpha: float, l2: float) -> str:
+    """Return what tables, figures and messages call the main run: its penalty, whatever key its results have.
+
+    "l0" is the Laplace surrogate, the default; another surrogate stands under its own name.
+
+    >>> penalty_name("laplace", alpha=1e-4, l2=0), penalty_name("mcp", alpha=1e-4, l2=1e-3)
+    ('l0', 'mcp')
+    >>> penalty_name("mcp", alpha=0, l2=1e-3), penalty_name("mcp", alpha=0, l2=0)
+    ('l2', 'no penalty')
+    """
+    if alpha:
+        return "l0" if surrogate == Laplace.name else surrogate
+    return "l2" if l2 else "no penalty"
 
 
 @dataclass(frozen=True)

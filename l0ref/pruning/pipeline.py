@@ -284,5 +284,6 @@ def _cut_row(largest: float, masked: Model, pruned: Stage) -> dict[str, Any]:
         "kept": masked.size - pruned_count(masked),
         "kept_after_sweep": masked.size - pruned_count(pruned.model),
         "largest_removed": largest,
+        "val_loss": pruned.validation.loss,
         "val_acc1": pruned.validation.acc1,
     }

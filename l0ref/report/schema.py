@@ -32,6 +32,7 @@ from typing import Any
 
 from l0ref.errors import ArgumentError
 from l0ref.experiment import MAIN
+from l0ref.experiment.controls import penalty_name
 
 SCHEMA_VERSION = 1
 Row = Mapping[str, Any]
@@ -70,6 +71,22 @@ def runs_of(report: Row) -> dict[str, Row]:
 def main_name(report: Row) -> str:
     """Return the name of the main run of a report."""
     return str(report.get("main", MAIN))
+
+
+def shown_names(report: Row) -> dict[str, str]:
+    """Return what tables and figures call the runs of a report, or of an aggregate, by their keys.
+
+    The main run has the key "l0" whatever it was trained with, and is shown by the penalty of its configuration; a
+    control, a run that the caller has named, and one without configuration by its key. "main: " where a control has
+    that key.
+    """
+    config, main = mapping(report, "config"), main_name(report)
+    keys = report["stages"] if isinstance(report.get("stages"), Mapping) else runs_of(report)
+    names = {key: str(key) for key in keys}
+    if main == MAIN and main in names and config.get("alpha") is not None:
+        own = penalty_name(str(config.get("surrogate", "laplace")), alpha=config["alpha"], l2=config.get("l2") or 0)
+        names[main] = f"main: {own}" if own in set(names) - {main} else own
+    return names
 
 
 def mapping(report: Row, key: str) -> Row:

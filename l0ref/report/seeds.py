@@ -10,7 +10,7 @@ from typing import Any
 
 from l0ref.archive import read_json
 from l0ref.errors import CheckpointError, ConfigError, DataError
-from l0ref.report.schema import SCHEMA_VERSION, Row, declared, main_name, mapping, quality_of, runs_of
+from l0ref.report.schema import SCHEMA_VERSION, Row, declared, main_name, mapping, quality_of, runs_of, shown_names
 from l0ref.report.tables import ACCURACY, BYTES, IN_THEORY, Columns, judged
 from l0ref.report.text import MASKED, filled
 from l0ref.tables import percent, table, times
@@ -137,13 +137,14 @@ def aggregate_text(summary: Row) -> str:
     if any(mapping(summary, "curve").values()):
         quality = quality_of(_rows(summary))
         told = "error rates" if quality == "acc1" else "variance that is not explained, 1 - R²"
-        parts += [f"Curve, in {told}:", _curve_text(summary["curve"], quality)]
+        parts += [f"Curve, in {told}:", _curve_text(summary, quality)]
     return "\n\n".join(parts)
 
 
 def _stages_text(summary: Row, columns: Columns) -> str:
+    names = shown_names(summary)
     rows = [
-        [run, stage, *(cell(values.get(key), show) for key, show in columns.values())]
+        [names[run], stage, *(cell(values.get(key), show) for key, show in columns.values())]
         for run, stages in summary["stages"].items()
         for stage, values in stages.items()
     ]
@@ -154,10 +155,11 @@ def _rows(summary: Row) -> list[Row]:
     return [values for stages in summary["stages"].values() for values in stages.values()]
 
 
-def _curve_text(curve: Row, quality: str) -> str:
+def _curve_text(summary: Row, quality: str) -> str:
+    names = shown_names(summary)
     rows = [
         [
-            run,
+            names.get(run, run),
             times(point["compression_asked"]),
             cell(point.get("finetuned", {}).get("compression_ratio"), times),
             *(
@@ -165,7 +167,7 @@ def _curve_text(curve: Row, quality: str) -> str:
                 for _, part, key in ERRORS
             ),
         ]
-        for run, points in curve.items()
+        for run, points in summary["curve"].items()
         for point in points
     ]
     return table(["penalty", "asked", "reached", *(header for header, *_ in ERRORS)], rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from l0ref.report.schema import Row, main_name, mapping, quality_of, runs_of
+from l0ref.report.schema import Row, main_name, mapping, quality_of, runs_of, shown_names
 from l0ref.report.speed import measured
 from l0ref.tables import percent, table, times, whole
 
@@ -67,7 +67,8 @@ def cells(stage: Row, columns: Columns) -> list[str]:
 
 
 def _per_stage(report: Row, header: Sequence[str], row: Callable[[Row], list[str]]) -> Cells:
-    rows = [[name, stage["name"], *row(stage)] for name, run in runs_of(report).items() for stage in run["stages"]]
+    names = shown_names(report)
+    rows = [[names[key], stage["name"], *row(stage)] for key, run in runs_of(report).items() for stage in run["stages"]]
     return ["penalty", "stage", *header], rows
 
 
@@ -110,9 +111,10 @@ def curve_table(report: Row) -> str:
 def curve_cells(report: Row) -> Cells:
     """Return header and rows of `curve_table`; of a regression, R² stands in the place of accuracy."""
     quality = quality_of(stage for run in runs_of(report).values() for stage in run["stages"])
+    names = shown_names(report)
     rows = [
         [
-            name,
+            names.get(name, name),
             times(point.get("compression_asked")),
             *(show(mapping(point, part).get(key.replace("acc1", quality))) for _, part, key, show in CURVE),
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from l0ref.report.schema import Row, declared, main_name, mapping, quality_of, runs_of
+from l0ref.report.schema import Row, declared, main_name, mapping, quality_of, runs_of, shown_names
 from l0ref.report.tables import SCREEN, curve_table, layers_table, speed_table, stages_table
 from l0ref.report.usage import deployment_text
 from l0ref.tables import percent, times
@@ -29,7 +29,7 @@ def full_text(report: Row) -> str:
     parts = [title(report), feed(report), compressions(report), stages_table(report)]
     parts += ["Speed and bytes:", speed_table(report), filled(SPEED_NOTES)]
     if layers := layers_table(report):
-        parts += [f"Layers of the final network of {main_name(report)}:", layers]
+        parts += [f"Layers of the final network of {_main_shown(report)}:", layers]
     if compact := mapping(report, "compact"):
         parts += ["The same network without its dead units, and without its zeros:", deployment_text(compact)]
     if any(mapping(report, "curve").values()):
@@ -44,9 +44,9 @@ def title(report: Row) -> str:
     text += f" ({told})" if (told := declared(config)) else ""
     text += f", seed {report['seed']}" if "seed" in report else ""
     uses = {"train": "trained on", "validation": "validated on", "test": "tested on"}
-    sizes = [f"{use} {data[part]:,} images" for part, use in uses.items() if data.get(part)]
+    sizes = [f"{use} {data[part]:,} samples" for part, use in uses.items() if data.get(part)]
     text += ": " + ", ".join(sizes) if sizes else ""
-    return filled(text + ("; the test images were read once, after every choice was made" if data.get("test") else ""))
+    return filled(text + ("; the test set was read once, after every choice was made" if data.get("test") else ""))
 
 
 def feed(report: Row) -> str:
@@ -70,7 +70,8 @@ def feed(report: Row) -> str:
 
 def compressions(report: Row) -> str:
     """Return a warning if the final networks of the runs differ in compression; "" if they do not."""
-    final = {name: run["stages"][-1].get("compression_ratio") for name, run in runs_of(report).items()}
+    names = shown_names(report)
+    final = {names[key]: run["stages"][-1].get("compression_ratio") for key, run in runs_of(report).items()}
     known = {name: float(ratio) for name, ratio in final.items() if ratio is not None}
     if len(known) < 2 or max(known.values()) <= SAME * min(known.values()):
         return ""
@@ -84,13 +85,17 @@ def compressions(report: Row) -> str:
 def notes(report: Row) -> str:
     """Return the remaining notes on the tables."""
     swept, test = mapping(report, "swept"), mapping(report, "data").get("test")
-    parts = [f"Dead units of the {main_name(report)} network swept: {sum(swept.values())}."]
+    parts = [f"Dead units of the network of {_main_shown(report)} swept: {sum(swept.values())}."]
     parts += ["Biases are neither pruned nor counted. Every run had the same number of weights cut; the sweep then"]
     parts += ["removed more where more units had died, so compare at the printed compression."]
     if test and quality_of(report["stages"]) == "acc1":
-        parts += [f"One image is {percent(1 / test)} of the test set: differences of a few images are noise."]
+        parts += [f"One sample is {percent(1 / test)} of the test set: differences of a few samples are noise."]
     parts += ["Seconds are wall-clock times of training; the first to run also compiles kernels that are not cached."]
     return filled(" ".join(parts))
+
+
+def _main_shown(report: Row) -> str:
+    return shown_names(report)[main_name(report)]
 
 
 def filled(text: str) -> str:

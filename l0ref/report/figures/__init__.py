@@ -14,7 +14,7 @@ from l0ref.archive import write_atomic
 from l0ref.errors import ConfigError
 from l0ref.experiment import Experiment
 from l0ref.penalty import Penalty
-from l0ref.report.schema import main_of, runs_of
+from l0ref.report.schema import main_of, runs_of, shown_names
 
 
 def load_matplotlib() -> None:
@@ -72,7 +72,7 @@ def draw_all(
     if any("history" in run for run in runs.values()):
         pictures["training.png"] = png(training_figure(report))
     if experiment is not None:
-        pictures["weights.png"] = png(weights_figure(experiment))
+        pictures["weights.png"] = png(weights_figure(experiment, names=shown_names(report)))
     if penalty is not None:
         pictures["surrogate.png"] = png(surrogate_figure(penalty))
     if experiment is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from l0ref.report.figures.style import GREY, PALE, TOLD, accuracy_axis, declare, look, new_figure, tidy
-from l0ref.report.schema import Row, mapping, quality_of, runs_of
+from l0ref.report.schema import Row, mapping, quality_of, runs_of, shown_names
 
 Point = tuple[float, float]  # compression ratio, accuracy
 SETS = {"validation": "val_acc1", "test": "test_acc1"}
@@ -27,14 +27,14 @@ def compression_figure(report: Row) -> Figure:
     the order of their ratios and with the run's own cut among them: solid when fine-tuned, dashed when only pruned. In
     the validation panel report["untuned_curves"], where a run has one, replaces the dashed curve.
     """
-    names, untuned = list(runs_of(report)), mapping(report, "untuned_curves")
+    names, untuned = shown_names(report), mapping(report, "untuned_curves")
     figure = new_figure(4.8)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     shown: list[Point] = []
     quality = quality_of(stage for run in runs_of(report).values() for stage in run["stages"])
     for ax, (part, accuracy) in zip(panels, SETS.items(), strict=True):
         key = accuracy.replace("acc1", quality)
-        for name in names[::-1]:  # the main run last, on top
+        for name in reversed(names):  # the main run last, on top
             dashed = untuned.get(name, ()) if part == "validation" else ()
             shown += _draw_run(ax, name, report, key, dashed)
         tidy(ax, title=_panel_title(part, report), x="compression ratio (log 2 scale)")
@@ -105,8 +105,8 @@ def _ratio_axis(ax: Axes, ratios: Sequence[float]) -> None:
     ax.set_xlim(2 ** (-0.05 * last), max([*ratios, 2.0]) * 2 ** (0.05 * last))
 
 
-def _run_handles(names: Sequence[str]) -> list[Line2D]:
-    looks = [look(name) for name in names]
+def _run_handles(names: Mapping[str, str]) -> list[Line2D]:
+    looks = [look(*name) for name in names.items()]
     return [Line2D([], [], color=each.colour, marker=each.marker, ms=6, label=each.label) for each in looks]
 
 

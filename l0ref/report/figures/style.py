@@ -50,9 +50,16 @@ ACCURACIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 STRETCH = 0.01  # the error rate around which the accuracy axis turns from logarithmic to linear
 
 
-def look(name: str) -> Look:
-    """Return the look of a run; a name that is not among `LOOKS` is drawn grey under its own name."""
-    return LOOKS.get(name, Look(GREY, "P", name))
+def look(name: str, shown: str | None = None) -> Look:
+    """Return the look of a run; a name that is not among `LOOKS` is drawn grey under its own name.
+
+    shown  what `shown_names` calls it, where that is another name; "main run" is added to the label of a control
+    """
+    found = LOOKS.get(name, Look(GREY, "P", name))
+    if shown is None or shown == name:
+        return found
+    label = shown if shown.endswith("penalty") else f"{shown} penalty"
+    return found._replace(label=f"{label}, main run" if label in {each.label for each in LOOKS.values()} else label)
 
 
 def new_figure(height: float) -> Figure:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from l0ref.experiment.controls import penalty_name
 from l0ref.report.figures.style import (
     BLACK,
     BLUE,
@@ -28,9 +29,8 @@ from l0ref.report.figures.style import (
     say_empty,
     tidy,
 )
-from l0ref.report.schema import Row, main_name, runs_of
+from l0ref.report.schema import Row, main_name, mapping, quality_of, runs_of, shown_names
 
-TERMS = (("loss_data", "data: mean cross-entropy", BLACK), ("loss_l0", "l0 term", BLUE), ("loss_l2", "l2 term", GREEN))
 SMALL = "small: |w| below the threshold of the recipe, by default 0.01"
 NARROW = 0.07  # a phase that takes less of the width than this is shaded but not named
 
@@ -39,8 +39,8 @@ def training_figure(report: Row) -> Figure:
     """Return three panels over the epochs of the main run of a report; x counts epochs from 1, through all phases.
 
     loss       one line per term that is ever above 0, on a log axis
-    accuracy   on the validation set, the main run thick and every control thin; a line passes through a
-               hollow marker right after a cut, before fine-tuning
+    accuracy   on the validation set, of a regression the loss; the main run thick and every control thin; a line passes
+               through a hollow marker right after a cut, before fine-tuning
     weights    share with |w| below the threshold of the recipe (0.01 by default), and share that is exactly 0
 
     Phases after the first are shaded; a dashed line marks each cut.
@@ -50,8 +50,9 @@ def training_figure(report: Row) -> Figure:
     rows, cuts = history(runs[main]), cut_places(runs[main])
     figure = new_figure(8.0)
     loss, accuracy, weights = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
-    _draw_loss(loss, rows)
-    _draw_accuracy(accuracy, runs, main)
+    quality = quality_of(stage for run in runs.values() for stage in run["stages"])
+    _draw_loss(loss, rows, _terms(report, quality))
+    _draw_validation(accuracy, runs, main, shown_names(report), quality)
     _draw_weights(weights, rows)
     for ax in (loss, accuracy, weights):
         _draw_phases(ax, rows, cuts, named=ax is loss)
@@ -86,9 +87,16 @@ def cut_places(run: Row) -> list[float]:
     return (starts + [len(rows) + 0.5] * len(cuts))[: len(cuts)]
 
 
-def _draw_loss(ax: Axes, rows: Sequence[Row]) -> None:
+def _terms(report: Row, quality: str) -> Sequence[tuple[str, str, str]]:
+    """Key, label and colour of each term of the loss, as the job had it."""
+    data = {"acc1": "mean cross-entropy", "r2": "mean squared error"}[quality]
+    own = penalty_name(str(mapping(report, "config").get("surrogate", "laplace")), alpha=1, l2=0)
+    return (("loss_data", f"data: {data}", BLACK), ("loss_l0", f"{own} term", BLUE), ("loss_l2", "l2 term", GREEN))
+
+
+def _draw_loss(ax: Axes, rows: Sequence[Row], terms: Sequence[tuple[str, str, str]]) -> None:
     tidy(ax, title="Training loss by term", y="loss (log scale)")
-    for key, label, colour in TERMS:
+    for key, label, colour in terms:
         values = numbers(row.get(key) for row in rows)
         if (values > 0).any():
             ax.plot(_epochs(rows), np.where(values > 0, values, np.nan), color=colour, label=label, **_dots(rows))
@@ -100,14 +108,15 @@ def _draw_loss(ax: Axes, rows: Sequence[Row]) -> None:
     legend_above(ax)
 
 
-def _draw_accuracy(ax: Axes, runs: Mapping[str, Row], main: str) -> None:
-    tidy(ax, title="Validation accuracy (hollow: after a cut)")
+def _draw_validation(ax: Axes, runs: Mapping[str, Row], main: str, names: Mapping[str, str], quality: str) -> None:
+    key, told = {"acc1": ("val_acc1", "accuracy"), "r2": ("val_loss", "loss")}[quality]
+    tidy(ax, title=f"Validation {told} (hollow: after a cut)", y="loss (log scale)" if told == "loss" else "")
     seen: list[float | None] = []
     for name, run in runs.items():
-        colour, marker, label = look(name)
+        colour, marker, label = look(name, names[name])
         rows = history(run)
-        values = [row.get("val_acc1") for row in rows]
-        after = [cut.get("val_acc1") for cut in run.get("cuts") or ()]
+        values = [row.get(key) for row in rows]
+        after = [cut.get(key) for cut in run.get("cuts") or ()]
         seen += values + after
         width, layer = (2.2, 3) if name == main else (0.9, 2)
         places = np.array([*_epochs(rows), *cut_places(run)])
@@ -115,7 +124,11 @@ def _draw_accuracy(ax: Axes, runs: Mapping[str, Row], main: str) -> None:
         heights = numbers([*values, *after])
         ax.plot(places[order], heights[order], color=colour, lw=width, zorder=layer, label=label, **_dots(rows))
         ax.plot(cut_places(run), numbers(after), marker, mec=colour, mfc="white", ms=6, mew=1.2, zorder=layer)
-    accuracy_axis(ax, seen, label="accuracy (stretched scale)")
+    if quality == "acc1":
+        accuracy_axis(ax, seen, label="accuracy (stretched scale)")
+    elif any(seen):
+        ax.set_yscale("log")
+        plain_log_axis(ax.yaxis)
     legend_above(ax)
 
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from l0ref.experiment import Experiment
 from l0ref.nn import Model
-from l0ref.report.figures.style import BLACK, GREY, legend_above, look, new_figure, tidy
+from l0ref.report.figures.style import BLACK, GREY, Look, legend_above, look, new_figure, tidy
 from l0ref.report.schema import main_of
 from l0ref.validate import Array
 
@@ -22,7 +22,7 @@ MOST_DECADES = 8
 SLOT = 0.09  # width of the place for exact zeros, as a share of the other bins'
 
 
-def weights_figure(experiment: Experiment) -> Figure:
+def weights_figure(experiment: Experiment, *, names: Mapping[str, str] | None = None) -> Figure:
     """Return histograms of |w| over all weight arrays: the main run above, the first control (if any) below.
 
     filled   the dense network
@@ -31,21 +31,25 @@ def weights_figure(experiment: Experiment) -> Figure:
     dashed   the largest |w| that the last cut removed; not drawn if it removed none
 
     Both panels share bins and axes; each histogram counts every weight once.
+
+    names  what runs are called, where not by their keys
     """
     main = main_of(experiment.runs)
     control = next((name for name in experiment.runs if name != main), None)
     runs = {name: experiment.runs[name] for name in (main, control) if name is not None}
     sizes = {name: [magnitudes(run.stages[i].model) for i in (0, -1)] for name, run in runs.items()}
-    return sizes_figure(sizes, {name: largest_removed(run.cuts) for name, run in runs.items()})
+    return sizes_figure(sizes, {name: largest_removed(run.cuts) for name, run in runs.items()}, names=names or {})
 
 
-def sizes_figure(sizes: Mapping[str, Sequence[Array]], largest: Mapping[str, float]) -> Figure:
+def sizes_figure(
+    sizes: Mapping[str, Sequence[Array]], largest: Mapping[str, float], *, names: Mapping[str, str]
+) -> Figure:
     """Return the same from |w| before and after, and the largest |w| removed, by the name of a run."""
     edges = log_edges([a for pair in sizes.values() for a in pair])
     figure = new_figure(3.0 * len(sizes) + 0.4)
     panels = figure.subplots(len(sizes), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for ax, name in zip(panels, sizes, strict=True):
-        _draw(ax, name, sizes[name], edges, largest[name])
+        _draw(ax, look(name, names.get(name)), sizes[name], edges, largest[name])
     smaller = any(((a > 0) & (a < edges[0])).any() for pair in sizes.values() for a in pair)
     rest = "; the first bin includes all smaller ones" if smaller else ""
     panels[-1].set_xlabel(f"|w| (log scale{rest}); far left: exactly 0")
@@ -80,8 +84,8 @@ def log_counts(sizes: Array, edges: Array) -> tuple[int, Array]:
     return sizes.size - alive.size, counts
 
 
-def _draw(ax: Axes, name: str, sizes: Sequence[Array], edges: Array, largest: float) -> None:
-    colour, _, label = look(name)
+def _draw(ax: Axes, drawn: Look, sizes: Sequence[Array], edges: Array, largest: float) -> None:
+    colour, _, label = drawn
     (dense_zeros, dense), (final_zeros, final) = (log_counts(a, edges) for a in sizes)
     ax.set_xscale("log")
     ax.set_yscale("log")

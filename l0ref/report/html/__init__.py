@@ -20,6 +20,7 @@ from l0ref.errors import ConfigError
 from l0ref.interop.extras import need
 from l0ref.report.figures import load_matplotlib
 from l0ref.report.page import Mask, RunPage, Side, compared, sides
+from l0ref.report.schema import main_name, shown_names
 from l0ref.report.tables import LAYERS
 
 HERE = Path(__file__).parent
@@ -55,10 +56,12 @@ def _figures(run: RunPage) -> dict[str, str]:
     from l0ref.report.figures.training import training_figure
     from l0ref.report.figures.weights import sizes_figure
 
-    main = str(run.report.get("main", "l0"))
+    main = main_name(run.report)
     found = {"Training": training_figure(run.report)}
     if run.sizes is not None:
-        found["Sizes of the weights, before and after"] = sizes_figure({main: run.sizes}, {main: run.largest})
+        found["Sizes of the weights, before and after"] = sizes_figure(
+            {main: run.sizes}, {main: run.largest}, names=shown_names(run.report)
+        )
     found["Accuracy against compression"] = compression_figure(run.report)
     return {title: svg(figure, title) for title, figure in found.items()}
 
