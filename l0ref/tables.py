@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 SCREEN = 20  # layers that a network is printed with
+LINES = 24  # of a terminal
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
@@ -58,6 +59,19 @@ def whole(value: float | None) -> str:
 def preformatted(value: object) -> str:
     """Return what a value prints as, for a notebook: the same text, of fixed width, escaped."""
     return f"<pre>{html.escape(repr(value))}</pre>"
+
+
+def screen(text: str) -> str:
+    """Return a text of at most LINES lines: of a longer one the first and the last.
+
+    >>> screen("short")
+    'short'
+    """
+    lines = text.splitlines()
+    left = lines[LINES // 2 : len(lines) - LINES // 2 + 1]
+    if len(lines) <= LINES:
+        return text
+    return "\n".join([*lines[: LINES // 2], f"... {len(left)} more lines", *lines[-LINES // 2 + 1 :]])
 
 
 def summary(model: Any, shapes: Sequence[Sequence[int]]) -> str:

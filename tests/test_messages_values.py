@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref import compact, fit, nn
+from l0ref import compact, fit, metrics, nn, prune
 from l0ref.data import Dataset
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
+from l0ref.pruning import Compressed, Stage
 
 X = np.zeros((3, 4))
 NORM = nn.Model.init([nn.Linear("a", 4, 3), nn.BatchNorm1d("b", 3)], input_shape=(4,), seed=0, dtype=np.float64)
@@ -68,6 +69,23 @@ def test_a_deep_model_prints_its_first_and_last_layers() -> None:
     lines = repr(nn.Model.init([nn.ReLU(f"r{i}") for i in range(50)], input_shape=(3,), seed=0)).splitlines()
     assert len(lines) == 23
     assert (lines[2].split()[0], lines[12], lines[-1].split()[0]) == ("r0", "... 30 more", "r49")
+
+
+def test_deep_results_print_at_most_a_screen() -> None:
+    net = prune(nn.mlp((6,) * 40, seed=0), amount=0.5)
+    data = Dataset(np.zeros((4, 6), np.float32), np.arange(24, dtype=np.float32).reshape(4, 6), 0, "values")
+    stages = tuple(Stage(name, net, metrics.evaluate(net, data), 1.0) for name in ("dense", "pruned", "finetuned"))
+    result = Compressed(stages, (), 117, {}, ())
+    small = compact(net)
+    for value in (net, small, result):
+        lines = repr(value).splitlines()
+        assert len(lines) <= 24
+        assert max(map(len, lines)) < 100
+        assert value._repr_html_().count("\n") == len(lines) - 1
+    assert repr(small).splitlines()[12] == "... 39 more lines"  # 23 of the table and 39 choices
+    assert repr(small).splitlines()[-1].startswith("fc39.weight ")
+    assert repr(result).splitlines()[1].split() == ["stage", "kept", "val", "loss", "val", "R²"]
+    assert repr(result).splitlines()[4].split()[3] == f"{stages[2].validation.r2:.4f}"
 
 
 def nine() -> Dataset:

@@ -23,7 +23,7 @@ from l0ref.nn import Conv2d, Layer, Linear, Model, SparseConv2d, SparseLinear
 from l0ref.nn.compiled import FEW, chain_of, is_lean
 from l0ref.nn.sequence import mapped
 from l0ref.sparse import Pattern
-from l0ref.tables import preformatted
+from l0ref.tables import preformatted, screen
 from l0ref.validate import Array, count
 
 
@@ -57,8 +57,8 @@ class CompactModel:
     choices: tuple[Choice, ...]
 
     def __repr__(self) -> str:
-        """The table of the model, and a line for each choice."""
-        return "\n".join([repr(self.model), *(f"{c.name} {c.form}: {c.why}" for c in self.choices)])
+        """The table of the model, and a line for each choice, as far as a screen holds them."""
+        return screen("\n".join([repr(self.model), *(f"{c.name} {c.form}: {c.why}" for c in self.choices)]))
 
     def _repr_html_(self) -> str:
         return preformatted(self)

@@ -16,6 +16,7 @@ Departs  The pruning rule, the number of rounds and the fine-tuning recipe of th
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +35,7 @@ from l0ref.pruning.stages import StagedCuts, parts_of
 from l0ref.pruning.sweep import sweep
 from l0ref.record import clock
 from l0ref.schedules import LogLinearKept, Schedule
-from l0ref.tables import preformatted, table
+from l0ref.tables import preformatted, screen, table
 from l0ref.training import History, Recipe, TrainingState
 from l0ref.validate import count, portion
 
@@ -87,12 +88,13 @@ class Compressed:
                 s.name,
                 f"{s.model.size - pruned_count(s.model):,}",
                 f"{s.validation.loss:.4f}",
-                f"{s.validation.acc1:.4f}",
+                f"{s.validation.quality:.4f}",
             ]
             for s in self.stages
         ]
-        head = table(["stage", "kept", "val loss", "val acc"], rows)
-        return f"Compressed(removed {self.removed:,}, {self.seconds:.1f} s)\n{head}\n{self.model!r}"
+        quality = "val R²" if math.isnan(self.stages[-1].validation.acc1) else "val acc"
+        head = table(["stage", "kept", "val loss", quality], rows)
+        return screen(f"Compressed(removed {self.removed:,}, {self.seconds:.1f} s)\n{head}\n{self.model!r}")
 
     def _repr_html_(self) -> str:
         return preformatted(self)
