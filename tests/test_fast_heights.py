@@ -15,6 +15,7 @@ import pytest
 from l0ref.cli import main
 from l0ref.errors import ArgumentError
 from l0ref.fast.dense.winograd import Winograd
+from l0ref.fast.machine import policy
 from l0ref.fast.machine.target import ROWS
 from l0ref.fast.products import contraction, heights, matmul
 from l0ref.fast.products.heights import CANDIDATES, DEFAULT, Choice
@@ -29,10 +30,16 @@ each_height = pytest.mark.parametrize(  # each is compiled for itself, so all bu
 )
 
 
+def forget() -> None:
+    """As in a new process."""
+    for each in (heights.chosen, heights.at_hand, heights.best_height):
+        each.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Nothing is chosen yet, and nothing stays chosen."""
-    kept = heights.chosen, heights.height_for  # a test may put another in their place
+    kept = heights.chosen, heights.at_hand, heights.best_height  # a test may put another in their place
     for each in kept:
         each.cache_clear()
     yield
@@ -68,8 +75,7 @@ def test_products_with_tiles_of_every_height(height: int, monkeypatch: pytest.Mo
 
 def winograd(height: str, x: Array, k: Array, monkeypatch: pytest.MonkeyPatch) -> Array:
     monkeypatch.setenv(heights.VARIABLE, height)
-    heights.chosen.cache_clear()
-    heights.height_for.cache_clear()
+    forget()
     return Winograd(x.shape, len(k), Windows((3, 3), (1, 1), (1, 1), (1, 1)), x.dtype).forward(x, k, None)
 
 
@@ -104,19 +110,20 @@ def test_height_is_the_fastest_unless_another_saves(
     seconds: dict[int, float], rows: int, height: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heights, "chosen", lambda: Choice(seconds))
-    assert heights.height_for(rows) == tuple(range(height))
-    heights.height_for.cache_clear()
+    assert heights.best_height(rows) == tuple(range(height))
+    heights.best_height.cache_clear()
 
 
 def test_a_process_can_ask_for_a_height(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(heights.VARIABLE, "default")
     assert heights.chosen() is DEFAULT
-    heights.chosen.cache_clear()
+    forget()
     monkeypatch.setenv(heights.VARIABLE, str(CANDIDATES[-1]))
+    monkeypatch.setattr(heights, "kept_at", lambda: None)
     assert heights.height_for(1) == tuple(range(CANDIDATES[-1]))
     for wrong in ("7", "-4", "four", "4x4"):
         monkeypatch.setenv(heights.VARIABLE, wrong)
-        heights.chosen.cache_clear()
+        forget()
         with pytest.raises(ArgumentError, match=rf"^L0REF_TILE_ROWS='{wrong}' must be default or one of "):
             heights.chosen()
 
@@ -138,10 +145,28 @@ def counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
 
 def test_one_process_measures_and_the_next_reads(counted: list[int], tmp_path: Path) -> None:
     first = heights.chosen()
-    heights.chosen.cache_clear()
+    forget()
     assert (heights.chosen(), len(counted)) == (first, 1)
     assert first.by == "probe"
     assert [path.name for path in tmp_path.iterdir()] == ["tiles.json"]
+
+
+def test_the_usual_height_holds_until_a_measurement_is_worth_it(
+    counted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = policy.work_so_far()
+    policy.threads_for(7)
+    assert policy.work_so_far() == before + 7
+    monkeypatch.setattr(policy, "_work", heights.WORTH - 1)
+    assert (heights.height_for(10), counted) == (tuple(range(ROWS)), [])
+    policy.threads_for(1)
+    assert heights.height_for(10) == tuple(range(CANDIDATES[1]))  # two tiles of 5 for three of 4
+    assert counted == [heights.ROUNDS]
+    monkeypatch.setattr(policy, "_work", 0)
+    assert heights.height_for(10) == tuple(range(CANDIDATES[1]))  # known now, and kept
+    forget()
+    assert heights.height_for(10) == tuple(range(CANDIDATES[1]))
+    assert counted == [heights.ROUNDS]
 
 
 def swap(name: str, value: Any) -> Any:
@@ -158,10 +183,10 @@ def swap(name: str, value: Any) -> Any:
 def test_a_file_that_cannot_be_used_is_measured_again(damage: Any, counted: list[int], tmp_path: Path) -> None:
     first, path = heights.chosen(), tmp_path / "tiles.json"
     path.write_text(damage(path.read_text()))
-    heights.chosen.cache_clear()
+    forget()
     assert heights.chosen() == first
     assert len(counted) == 2
-    heights.chosen.cache_clear()
+    forget()
     assert (heights.chosen(), len(counted)) == (first, 2)
 
 
@@ -169,7 +194,7 @@ def test_what_cannot_be_written_stops_nothing(counted: list[int], monkeypatch: p
     monkeypatch.setattr(heights, "kept_at", lambda: Path("/proc/no such folder/tiles.json"))
     assert heights.chosen().by == "probe"
     monkeypatch.setattr(heights, "kept_at", lambda: None)
-    heights.chosen.cache_clear()
+    forget()
     assert heights.chosen() is DEFAULT
     assert len(counted) == 1
 

@@ -28,6 +28,7 @@ from l0ref.bench.table import claims_text, rows_of, work_text
 from l0ref.bench.threads import pinned, variables
 from l0ref.bench.work import Claim, Plan, Suite, Work, nothing
 from l0ref.errors import L0RefError
+from l0ref.fast.products import heights
 from l0ref.pipes import tolerant
 
 
@@ -37,6 +38,7 @@ def run_plan(plan: Plan) -> dict[str, Any]:
     The threads are those this process has; `run_in_worker` starts one that has as many as the plan says.
     """
     import_peers(plan)
+    heights.chosen()  # a measurement of kernels, where there was none, must not fall into one of these
     found = environment(plan)
     sys.stdout.write(environment_text(found) + "\n")
     rows: list[dict[str, Any]] = []

@@ -51,6 +51,7 @@ AWAKE = 30e-6  # seconds that threads are awake after a kernel: somewhat less th
 _last = 0.0  # when a job that was worth several threads last ended
 _was_worth = False  # whether the last job asked for was
 _followed = 0  # how many of them have followed one another at once
+_work = 0  # multiply-adds of all jobs
 
 
 def load_openmp() -> None:
@@ -122,7 +123,8 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
 
 def threads_for(work: int) -> int:
     """Return one thread for few multiply-adds, else all that Numba may use: for a job with others around it."""
-    global _was_worth
+    global _was_worth, _work
+    _work += work
     _was_worth = work > SERIAL and has_pool()
     return numba.get_num_threads() if _was_worth else 1
 
@@ -138,6 +140,11 @@ def threads_for_call(work: int) -> int:
     if threads > 1:
         _followed = _followed + 1 if perf_counter() - _last <= AWAKE else 0
     return threads if work > WAKING or _followed >= 2 else 1
+
+
+def work_so_far() -> int:
+    """Return the multiply-adds of all jobs that threads were asked for."""
+    return _work
 
 
 def flat(x: Array) -> Array:

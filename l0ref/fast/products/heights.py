@@ -5,11 +5,11 @@ fewer loads, until the sums leave the registers; and 10 rows fill two tiles of 5
 
     height_for(M) = the h of least ceil(M / h) seconds_h
 
-where seconds_h is the time of one term of a tile. It is measured when a product is first taken on this machine, for
-some milliseconds once the candidates are compiled, or by `l0ref calibrate`, and kept in the folder of the compiled
-kernels: one file for each processor, its features and number of threads. A file that cannot be read, or is of another
-version of these kernels, is measured and written again, by whichever process comes last; where nothing can be written,
-DEFAULT holds.
+where seconds_h is the time of one term of a tile. It is measured by `l0ref calibrate`, by `l0ref bench`, or by the
+first process that takes so many products that other tiles may repay the 3 seconds of compiling them (WORTH), for some
+milliseconds; until then DEFAULT holds. It is kept in the folder of the compiled kernels: one file for each processor,
+its features and number of threads. A file that cannot be read, or is of another version of these kernels, counts as
+absent; where nothing can be written, DEFAULT holds.
 
 **No choice of h changes a bit of any result**: each sum is taken by one thread in the order of its terms.
 
@@ -31,7 +31,7 @@ import numpy as np
 
 from l0ref.archive import json_bytes, read_json, write_atomic
 from l0ref.errors import ArgumentError, L0RefError
-from l0ref.fast.machine.policy import STAMP
+from l0ref.fast.machine.policy import STAMP, work_so_far
 from l0ref.fast.machine.scratch import zeros
 from l0ref.fast.machine.tables import table
 from l0ref.fast.machine.target import COLUMNS, REGISTERS, ROWS, host, lanes
@@ -43,6 +43,7 @@ VARIABLE = "L0REF_TILE_ROWS"
 CANDIDATES = (4, 5, 6) if REGISTERS == 32 else (2, 3)
 TERMS, HEIGHT = 512, 60  # of the product that is timed: a vector of each of COLUMNS blocks times HEIGHT rows
 ROUNDS = 40  # in which the candidates take turns; the least time counts, which other programs disturb least
+WORTH = 3 * 10**11  # multiply-adds, some 5 seconds of products: a tenth of them is saved by the best tiles
 GAIN = 0.95  # of the time with the fastest tiles that another height must save: each is compiled for itself
 
 
@@ -58,12 +59,17 @@ class Choice:
     by: str = "default"
 
 
-DEFAULT = Choice({ROWS: 1.0})
+DEFAULT, USUAL = Choice({ROWS: 1.0}), tuple(range(ROWS))
+
+
+def height_for(rows: int) -> tuple[int, ...]:
+    """Return 0, 1, ..., h - 1 for the tiles of so many rows, as the kernels read it."""
+    return best_height(rows) if at_hand() is not None or work_so_far() >= WORTH else USUAL
 
 
 @lru_cache(maxsize=256)
-def height_for(rows: int) -> tuple[int, ...]:
-    """Return 0, 1, ..., h - 1 for the tiles of so many rows, as the kernels read it."""
+def best_height(rows: int) -> tuple[int, ...]:
+    """Return it by the choice of this process."""
     seconds = chosen().seconds
     times = {h: -(-rows // h) * one for h, one in seconds.items()}
     fastest, best = min(seconds, key=lambda h: seconds[h] / h), min(times, key=times.__getitem__)
@@ -72,18 +78,22 @@ def height_for(rows: int) -> tuple[int, ...]:
 
 @cache
 def chosen() -> Choice:
-    """Return the choice of this process."""
+    """Return the choice of this process; measure if there is none."""
+    found, path = at_hand(), kept_at()
+    return probed(path, by="probe") if found is None and path is not None else found or DEFAULT
+
+
+@cache
+def at_hand() -> Choice | None:
+    """Return the choice that is asked for or kept, and DEFAULT where none can be kept; None: it is to be measured."""
     asked, path = os.environ.get(VARIABLE, ""), kept_at()
-    if asked:
-        return fixed(asked)
-    if path is None:
-        return DEFAULT
-    return read(path) or probed(path, by="probe")
+    return fixed(asked) if asked else DEFAULT if path is None else read(path)
 
 
 def probed(path: Path, *, by: str, rounds: int = ROUNDS) -> Choice:
     """Measure, and keep the result if it can be."""
     choice = Choice(measured(rounds), by)
+    at_hand.cache_clear()
     try:
         keep(choice, path)
     except OSError as error:
@@ -97,7 +107,7 @@ def calibrated() -> Choice:
     if path is not None and VARIABLE not in os.environ:
         probed(path, by="calibrate", rounds=10 * ROUNDS)
         chosen.cache_clear()
-        height_for.cache_clear()
+        best_height.cache_clear()
     return chosen()
 
 
