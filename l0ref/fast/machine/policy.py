@@ -16,6 +16,9 @@ OpenMP lets them spin for milliseconds, and where another program uses one of th
 the thread they wait for: a training step of 2 ms then took 20 ms. The setting is for Numba's threads only. Waking a
 sleeping thread takes 24 microseconds (measured), which is what it saves in a job of twice that: see `threads_for_call`.
 
+A number written in a call, f(x, 0), is a type of its own to Numba, for which f is compiled once more, and that takes as
+long as for any other: kernels call f(x, np.int64(0)) where others pass a variable.
+
 A parallel kernel is a loop over threads around a serial one, never the loop itself: inside `prange` the compiler does
 not vectorise. It is compiled twice, and a single thread does not use the pool: waking the pool takes longer than many
 small jobs. `machine.teams` says which processes and threads may not use the pool at all. BLAS gets no product for which

@@ -76,7 +76,7 @@ def lay(rows, blocks, starts, size, row_steps, lane_steps, threads):
     for n in prange(threads):
         for p in range(n * starts.size // threads, (n + 1) * starts.size // threads):
             begin = starts[p] * size
-            block_of_rows(rows[begin : begin + step], blocks[p * step :], size, 0, row_steps, lane_steps)
+            block_of_rows(rows[begin : begin + step], blocks[p * step :], size, np.int64(0), row_steps, lane_steps)
 
 
 @kernel

@@ -34,11 +34,11 @@ def rows_to_block(rows, block, tail, size, row_steps, lane_steps, n):
     """Block n from rows of `size` numbers. tail: room for a block; row_steps, lane_steps: see `steps_of`."""
     begin, end = n * len(lane_steps) * size, (n + 1) * len(lane_steps) * size
     if end <= rows.size:
-        block_of_rows(rows[begin:end], block, size, 0, row_steps, lane_steps)
+        block_of_rows(rows[begin:end], block, size, np.int64(0), row_steps, lane_steps)
     else:
         tail[: rows.size - begin] = rows[begin:]
         tail[rows.size - begin : end - begin] = 0
-        block_of_rows(tail, block, size, 0, row_steps, lane_steps)
+        block_of_rows(tail, block, size, np.int64(0), row_steps, lane_steps)
 
 
 @kernel
@@ -46,9 +46,9 @@ def block_to_rows(block, rows, tail, size, row_steps, lane_steps, n):
     """The inverse of `rows_to_block`."""
     begin, end = n * len(lane_steps) * size, (n + 1) * len(lane_steps) * size
     if end <= rows.size:
-        rows_of_block(block, rows[begin:end], size, 0, row_steps, lane_steps)
+        rows_of_block(block, rows[begin:end], size, np.int64(0), row_steps, lane_steps)
     else:
-        rows_of_block(block, tail, size, 0, row_steps, lane_steps)
+        rows_of_block(block, tail, size, np.int64(0), row_steps, lane_steps)
         rows[begin:] = tail[: rows.size - begin]
 
 

@@ -195,7 +195,7 @@ def sample_vectors(x, d, w, sums, vectors, steps, row, fresh):
 @kernel
 def sample_part(x, d, w, sums, g, lane_steps, blocks, steps, first, last):
     """Entries first ... last - 1 of `sample`."""
-    (indptr, places), (count, s, t, most), row = w, blocks, np.int64(0)  # of one type: a 0 is compiled for itself
+    (indptr, places), (count, s, t, most), row = w, blocks, np.int64(0)
     sums[: len(lane_steps)] = 0
     for begin in range(first, last, CHUNK):
         end = min(begin + CHUNK, last)

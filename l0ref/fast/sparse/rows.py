@@ -13,6 +13,7 @@ thread's processor; and there is one call instead of three, each of which took a
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
 from l0ref.fast.machine.policy import parallel_kernel
@@ -32,10 +33,10 @@ def multiply_entries(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, s
         for g in range(n * groups // threads, (n + 1) * groups // threads):
             first, last = g * PAIR, min((g + 1) * PAIR, number)
             if not filled:
-                to_blocks_part(x, x_blocks, tail, (d, 0), x_steps, lane_steps, first, last)
+                to_blocks_part(x, x_blocks, tail, (d, np.int64(0)), x_steps, lane_steps, first, last)
             at, steps = (number, d * lanes, m * lanes, PAIR), (lanes, lanes)
             contract_part(x_blocks, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
-            from_blocks_part(y_blocks, y, tail, (m, 0), y_steps, lane_steps, first, last)
+            from_blocks_part(y_blocks, y, tail, (m, np.int64(0)), y_steps, lane_steps, first, last)
 
 
 @parallel_kernel
@@ -49,7 +50,7 @@ def multiply_tiles(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, siz
         for g in range(n * groups // threads, (n + 1) * groups // threads):
             first, last = g * GROUP, min((g + 1) * GROUP, number)
             if not filled:
-                to_blocks_part(x, x_blocks, tail, (d, 0), x_steps, lane_steps, first, last)
+                to_blocks_part(x, x_blocks, tail, (d, np.int64(0)), x_steps, lane_steps, first, last)
             at, steps = (number, d * lanes, m * lanes), (m, d, tall, wide, lanes, lanes)
             contract_tiles(x_blocks, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
-            from_blocks_part(y_blocks, y, tail, (m, 0), y_steps, lane_steps, first, last)
+            from_blocks_part(y_blocks, y, tail, (m, np.int64(0)), y_steps, lane_steps, first, last)

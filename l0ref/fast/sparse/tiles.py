@@ -161,7 +161,7 @@ def sample(x, d, w, room, g, parts, blocks, sizes, threads):
     here, there = sums.size // threads, places.size // threads
     for n in prange(threads):
         mine = sums[n * here : (n + 1) * here], places[n * there : (n + 1) * there]
-        first, last = share(indptr, 1, n, threads), share(indptr, 1, n + 1, threads)
+        first, last = share(indptr, np.int64(1), n, threads), share(indptr, np.int64(1), n + 1, threads)
         sample_part(x, d, w, mine, g, parts, blocks, sizes, first, last)
 
 
@@ -199,7 +199,9 @@ def multiply(w, x, b, y, sizes, lanes, threads):
     """y = W x + b."""
     _, indptr, _ = w
     for n in prange(threads):
-        multiply_part(w, x, b, y, sizes, lanes, share(indptr, 1, n, threads), share(indptr, 1, n + 1, threads))
+        multiply_part(
+            w, x, b, y, sizes, lanes, share(indptr, np.int64(1), n, threads), share(indptr, np.int64(1), n + 1, threads)
+        )
 
 
 @kernel

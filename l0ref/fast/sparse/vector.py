@@ -53,7 +53,7 @@ def multiply_rows(w, x, b, y, first, last):
 def multiply(w, x, b, y, threads):
     """Fill y."""
     for n in prange(threads):
-        multiply_rows(w, x, b, y, share(w[1], 1, n, threads), share(w[1], 1, n + 1, threads))
+        multiply_rows(w, x, b, y, share(w[1], np.int64(1), n, threads), share(w[1], np.int64(1), n + 1, threads))
 
 
 @kernel
@@ -76,7 +76,7 @@ def gather_rows(w, x, b, y, first, last):
 def multiply_gathered(w, x, b, y, threads):
     """`multiply`, a vector of entries at a time."""
     for n in prange(threads):
-        gather_rows(w, x, b, y, share(w[1], 1, n, threads), share(w[1], 1, n + 1, threads))
+        gather_rows(w, x, b, y, share(w[1], np.int64(1), n, threads), share(w[1], np.int64(1), n + 1, threads))
 
 
 @kernel
