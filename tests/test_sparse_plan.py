@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from l0ref.autodiff.op import backend
-from l0ref.errors import ArgumentError, ShapeError
+from l0ref.errors import ArgumentError, DTypeError, ShapeError
 from l0ref.sparse import BCSR, CSR, plan
 
 pytestmark = pytest.mark.kernels
@@ -69,3 +69,13 @@ def test_other_samples_go_the_usual_way(dense: bool) -> None:
     np.testing.assert_array_equal(product(np.eye(4)), w.to_dense())
     with pytest.raises(ShapeError, match=r"^x has shape \(8,\), expected \(4,\)"):
         product(x)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_types_are_those_of_the_matrix(dense: bool) -> None:
+    """Another is refused; the same one in another object, as one with metadata, is not."""
+    product = plan(CSR.from_dense(np.arange(12, dtype=np.float32).reshape(3, 4)), dense=dense)
+    with pytest.raises(DTypeError, match=r"^SpMV: mixed dtypes float32, float64"):
+        product(np.ones(4))
+    same = np.ones(4, np.dtype("f4", metadata={"unit": "m"}))
+    np.testing.assert_array_equal(product(same), [6, 22, 38])
