@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref import nn
+from l0ref import metrics, nn
 from l0ref.autodiff.tensor import Tensor
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS
@@ -21,9 +21,12 @@ from l0ref.methods.hard_concrete import Gated
 from l0ref.methods.matrix_pivoting import better_order
 from l0ref.methods.reparameterised import wrapped
 from l0ref.nn import Model
+from l0ref.optim import SGD
 from l0ref.pruning.axes import coupled_axes
+from l0ref.pruning.shrink import shrink
 from l0ref.pruning.trace import trace
 from l0ref.streams import stream
+from l0ref.training import fit
 from tests.method_contract import biased, networks
 
 DATA, IMAGES = (networks()[name][1] for name in ("mlp", "cnn"))
@@ -215,6 +218,9 @@ def test_layers_that_write_one_axis_share_the_mean_of_their_gates() -> None:
     flat, out = (np.concatenate([part[axis] for axis in scores]) for part in (scores, gone))
     assert 2 < out.sum() < out.size - 2
     assert flat[out].max() < flat[~out].min()
+    x, small = IMAGES.test.x, shrink(found.model)
+    assert small.size < found.model.size
+    np.testing.assert_allclose(small.logits(x), found.model.logits(x), rtol=1e-12, atol=1e-12)
     layers = cut(model, IMAGES, amount=0.6, scope="layer", **options).model
     shares = [
         float((~layers.mask(f"{axis}.weight").reshape(len(s), -1).any(axis=1)).mean()) for axis, s in scores.items()
@@ -257,7 +263,7 @@ def total(g: Arrays) -> float:
     return sum(math.sqrt(float((v**2).sum())) for v in g.values())
 
 
-@pytest.mark.parametrize(("name", "lr", "rho"), [("slr", 3.0, 0.5), ("slr", 0.05, 0.1), ("admm", 0.2, 0.5)])
+@pytest.mark.parametrize(("name", "lr", "rho"), [("slr", 2.0, 0.5), ("slr", 0.05, 0.1), ("admm", 0.2, 0.5)])
 def test_relaxation_written_out(name: str, lr: float, rho: float) -> None:
     """Epochs of one Nesterov step, the two conditions, the step rule, the projection, and the cut."""
     epochs, drop, keys = 8, round(0.7 * NET.size), list(NET.weights)
@@ -435,6 +441,17 @@ def test_scores_of_units_by_hand_and_the_units_that_went() -> None:
         assert flat[out].max() < flat[~out].min()
     narrow = cut("global_filters", model.astype(np.float32), 0.5).record["scores"]
     assert {s.dtype for s in narrow.values()} == {np.dtype(np.float64)}
+
+
+def test_a_limit_of_accuracy_ends_at_a_cut_that_one_weight_more_would_break() -> None:
+    trained, _ = fit(NET, DATA.train, epochs=40, seed=0, optimizer=SGD(lr=0.3), progress="none")
+    found = METHODS["on_the_fly"].run(trained, DATA, amount=0.95, seed=0, drop=0.1, rule="flat")
+    before = metrics.evaluate(trained, DATA.validation).acc1
+    lost = [
+        before - metrics.evaluate(cut("on_the_fly", trained, n, rule="flat").model, DATA.validation).acc1
+        for n in (found.record["removed"], found.record["removed"] + 1)
+    ]
+    assert lost[0] <= 0.1 < lost[1]
 
 
 def test_a_limit_of_accuracy_needs_validation_samples() -> None:

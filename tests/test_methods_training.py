@@ -13,7 +13,7 @@ from l0ref import data, metrics, nn
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
 from l0ref.methods.consensus import Consensus, Relaxation, gap, kept, norm, projection
-from l0ref.methods.prune_while_training import event_shares, mean_activations
+from l0ref.methods.prune_while_training import event, event_shares, mean_activations, unit_scores
 from l0ref.nn import Model
 from l0ref.optim import SGD
 from l0ref.pruning.shrink import mask_units
@@ -90,6 +90,19 @@ def test_multipliers_stay_where_a_condition_fails() -> None:
     assert dual.record["conditions"][-1] == 0.0
 
 
+def test_multipliers_and_steps_stay_where_weights_are_their_copies() -> None:
+    """A gap of 0 gives no direction, and one of 0 before no size to a step."""
+    dual, _ = toy()
+    away = dual.w
+    dual.w = {key: z.copy() for key, z in dual.z.items()}
+    dual.update(True)
+    dual.w, dual.size = away, 0.0
+    dual.update(True)
+    assert (dual.k, dual.step) == (1, 0.01)
+    assert not dual.lam["fc1.weight"].any()
+    assert dual.record["steps"] == []
+
+
 def test_the_lagrangian_is_the_completed_square() -> None:
     dual, step = toy(rho=0.7)
     step()
@@ -151,6 +164,20 @@ def test_structured_projections_keep_the_largest_groups(structure: str, axis: in
         kept(CNN, CNN.params, **{**how, "structure": "filter", "scope": "global"})
 
 
+def test_structured_projections_keep_a_group_and_the_least_and_see_what_is_left() -> None:
+    how = {"structure": "filter", "amount": 1.0, "scope": "layer", "min_keep": 0}
+    assert {int(m.reshape(len(m), -1).any(axis=1).sum()) for m in kept(CNN, CNN.params, **how).values()} == {1}
+    least = kept(CNN, CNN.params, **{**how, "min_keep": 19})  # a filter of conv1 has 18 weights
+    assert least["conv1.weight"].reshape(4, -1).any(axis=1).sum() == 2
+    mask = np.ones(CNN.params["conv1.weight"].shape, bool)
+    mask[2, :, 0] = False
+    large = {**CNN.params, "conv1.weight": np.where(mask, CNN.params["conv1.weight"], 9.0)}
+    large["conv1.weight"][2][mask[2]] = 1e-3
+    stays = kept(CNN.replace(masks={"conv1.weight": mask}), large, **{**how, "amount": 0.25})["conv1.weight"]
+    assert not stays[2].any()
+    assert stays[[0, 1, 3]].all()
+
+
 def test_the_quadratic_is_the_gradient_of_its_value() -> None:
     target = {k: np.random.default_rng(2).standard_normal(MLP.params[k].shape) for k in MLP.weights}
     penalty = Consensus(rho=0.4, targets=target)
@@ -186,6 +213,9 @@ def test_physical_and_masked_runs_are_one_trajectory() -> None:
     for criterion in ("l1", "random", "activation"):
         found = run("prune_while_training", model, IMAGES, 0.6, criterion=criterion, **PLAIN)
         assert sum(map(bool, found.record["units"].values())) >= 2
+        removed = [i for units in found.record["units"].values() for i in units.get("conv1", ())]
+        for key, before in model.buffers.items():  # of what has gone, the statistics stay as they were
+            assert (found.model.buffers[key][removed] == before[removed]).all()
 
         def masks_units(state: TrainingState, row: Any, units: Any = found.record["units"]) -> TrainingState | None:
             if row["epoch"] not in units:
@@ -219,6 +249,40 @@ def test_cost_never_rises_and_the_saving_is_that_of_the_formula() -> None:
 )
 def test_shares_of_the_events(shape: str, expected: list[float]) -> None:
     assert event_shares(shape, 3, 0.5, 10) == pytest.approx(expected, rel=1e-5)
+    assert event_shares(shape, 3, 0.0, 10)[-1] == event_shares(shape, 3, 1.0, 10)[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "events"),
+    [({"epochs": 4, "stop": 9}, [1, 2, 3]), ({"epochs": 6}, [1, 2, 3]),
+     ({"epochs": 7, "start": 2, "every": 2, "stop": 6}, [2, 4, 6])],
+)  # fmt: skip
+def test_events_are_after_epochs_of_which_another_follows(options: dict[str, int], events: list[int]) -> None:
+    found = run("prune_while_training", CNN, IMAGES, 0.3, lr=0.01, **options).record
+    assert list(found["events"]) == list(found["units"]) == events
+    assert len(found["cost"]) == options["epochs"]
+
+
+def test_an_event_takes_the_lowest_units_of_every_layer_alike() -> None:
+    uneven = CNN.replace(params={**CNN.params, "fc1.weight": 100 * CNN.params["fc1.weight"]})
+    cut = event(uneven, IMAGES.train, CNN.size // 2, min_keep=0, criterion="l1", seed=0, number=1)
+    shares = []
+    for name in ("conv1", "conv2", "fc1"):
+        size = np.abs(uneven.params[f"{name}.weight"].reshape(cut.axes.sizes[name], -1)).sum(axis=1)
+        gone = ~np.isin(np.arange(size.size), cut.order[name])
+        assert size[gone].max() < size[~gone].min()
+        shares.append(gone.mean())
+    assert max(shares) - min(shares) < 0.35
+
+
+def test_scores_of_units_by_hand() -> None:
+    found = unit_scores(CNN, IMAGES.train, criterion="l1", seed=0, number=1)
+    for name, scores in found.items():
+        rows = CNN.params[f"{name}.weight"].reshape(len(scores), -1)
+        np.testing.assert_allclose(scores, [sum(map(abs, row)) for row in rows.tolist()], rtol=1e-12)
+    draws = [unit_scores(CNN, IMAGES.train, criterion="random", seed=0, number=number)["fc1"] for number in (1, 1, 2)]
+    assert (draws[0] == draws[1]).all()
+    assert (draws[0] != draws[2]).all()
 
 
 def test_mean_activations_by_hand() -> None:

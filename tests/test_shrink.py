@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,28 @@ def test_it_compacts_saves_and_loads(tmp_path: Path) -> None:
     np.testing.assert_allclose(compact(small).model.logits(x), small.logits(x), rtol=1e-12)
 
 
+@settings(max_examples=8, deadline=None)
+@given(case=networks_with_units())
+def test_any_small_network_compacts_saves_and_loads(case: tuple[Model, dict[str, list[int]]]) -> None:
+    small = shrink(*case)
+    x = some_images(small)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "small.npz"
+        checkpoint.save(path, small)
+        np.testing.assert_array_equal(checkpoint.load(path).logits(x), small.logits(x))
+    np.testing.assert_allclose(compact(small).model.logits(x), small.logits(x), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(6, 0, 4, 3), (6, 4, 0, 3), (6, 0, 3), (0, 4, 3), (6, 1, 3)])
+def test_layers_without_units_or_with_one_stay(sizes: tuple[int, ...]) -> None:
+    model, x = nn.mlp(sizes, seed=0, dtype=np.float64), np.ones((2, sizes[0]))
+    name = next(f"fc{i}" for i in (1, 2) if sizes[i] in (1, 4) or i == 2)
+    for small in (shrink(model), sweep(model).model, permute(model, {}), mask_units(model, {})):
+        np.testing.assert_array_equal(small.logits(x), model.logits(x))
+    if 4 in sizes:
+        assert shrink(model, {name: [0]}).size < model.size or 0 in sizes[:2]
+
+
 def test_dead_units_go_without_a_trace() -> None:
     model = with_statistics(nn.mlp((6, 5, 4, 3), seed=0, dtype=np.float64), 0)
     masks = {k: np.ones(model.params[k].shape, bool) for k in model.weights}
@@ -330,7 +353,10 @@ def test_refusals(name: str) -> None:
 
 def test_groups_that_do_not_divide_are_refused() -> None:
     model = Model.init(GROUPED, input_shape=(2, 2, 2), seed=0)
-    assert shrink(model, {"a": [0, 1], "g": [0, 1]}).params["g.weight"].shape == (2, 2, 1, 1)
+    whole = {"a": [0, 1], "g": [0, 1]}
+    assert shrink(model, whole).params["g.weight"].shape == (2, 2, 1, 1)
+    x = some_images(model)
+    np.testing.assert_allclose(shrink(model, whole).logits(x), mask_units(model, whole).logits(x), rtol=1e-5, atol=1e-6)
     for units in ({"a": [0]}, {"a": [0, 2], "g": [0]}, {"g": [0, 1]}):
         with pytest.raises(ShapeError, match="groups of convolution 'g' would have different"):
             shrink(model, units)
