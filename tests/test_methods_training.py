@@ -301,7 +301,6 @@ def test_removed_units_stay_removed() -> None:
         assert not found.model.params[f"{name}.bias"][ids].any()
 
 
-@pytest.mark.slow
 def test_a_training_that_ends_before_the_first_event_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"^epochs=2 ends before units go, after epoch start=2; train for more"):
         run("prune_while_training", MLP, DATA, 0.5, epochs=2, start=2)
