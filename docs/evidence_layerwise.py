@@ -33,12 +33,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from docs.charts import Panel, figure
 from l0ref import data, metrics, nn
 from l0ref.data import Splits
-from l0ref.layerwise.repair import repair
 from l0ref.methods import METHODS
-from l0ref.methods.layer_by_layer import layer_quadratic, magnitude_plan, with_layer
+from l0ref.methods.layer_by_layer import repaired
 from l0ref.methods.registry import calibration
 from l0ref.nn import Model
 from l0ref.penalty import Penalty
+from l0ref.pruning import prune
 from l0ref.training import Recipe, follow
 
 HERE = Path(__file__).resolve().parent / "methods"
@@ -86,16 +86,6 @@ def joined(part: Model, model: Model) -> Model:
     return model.replace(params={**model.params, **part.params}, masks=dict(part.masks))
 
 
-def refitted(model: Model, images: Splits, amount: float, samples: int, seed: int) -> Model:
-    """The control: magnitude pruning, then least squares layer by layer, with the inputs of the layers before."""
-    x, done = calibration(model, images, samples=samples, seed=seed).x, model
-    for key, keep in magnitude_plan(model, amount=amount, scope="global", min_keep=0).items():
-        layer = layer_quadratic(model, key, x, inputs=done)
-        w = repair(layer, keep.reshape(len(keep), -1))
-        done = with_layer(done, key, w, layer.bias(w), keep)
-    return done
-
-
 def change(before: Model, after: Model, x: Any) -> float:
     """Relative change of the outputs of a network."""
     old, new = (m.logits(x).astype(np.float64) for m in (before, after))
@@ -109,7 +99,8 @@ def point(kind: str, dense: Model, images: Splits, name: str, amount: float, sam
     options = options | ({"iterations": 80} if kind == "conv" and method == "net_trim" else {})
     start = time.process_time()
     if not method:
-        part = refitted(pruned_part, images, amount, samples, seed)
+        cut = prune(pruned_part, amount=amount)  # the control: magnitude, then least squares in a cascade
+        part = repaired(cut, pruned_part, calibration(dense, images, samples=samples, seed=seed).x)
     else:
         reads = {} if method == "magnitude" else {"samples": samples}
         part = METHODS[method].run(pruned_part, images, amount=amount, seed=seed, **options, **reads).model

@@ -9,7 +9,12 @@ import pytest
 
 from l0ref import nn
 from l0ref.errors import ArgumentError
-from l0ref.methods.layer_by_layer import activation_behind, layer_quadratic, prune_layers
+from l0ref.layerwise.repair import REPAIRS
+from l0ref.methods import METHODS
+from l0ref.methods.layer_by_layer import activation_behind, layer_quadratic, prune_layers, repaired
+from l0ref.pruning import prune
+from l0ref.pruning.trace import signals
+from tests.method_contract import networks, same_bits
 
 
 def test_parallel_and_cascade_differ_only_behind_the_first_layer(rng):
@@ -46,6 +51,36 @@ def test_quadratic_of_a_convolution_is_that_of_its_outputs(rng):
     assert layer.relative_error(w) == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_repairs_rank_by_the_outputs_of_a_layer_and_keep_its_mask(network):
+    model, splits = networks()[network]
+    x, wanted = splits.train.x, signals(model, splits.train.x).leaving
+    cut = prune(model, amount=0.5)
+    off = {}
+    for how in REPAIRS:
+        found = repaired(cut, model, x, how=how, driver="parallel")
+        assert all(np.array_equal(found.mask(key), cut.mask(key)) for key in model.weights)
+        assert not any(found.params[key][~cut.mask(key)].any() for key in model.weights)
+        first = model.weights[0].removesuffix(".weight")  # its inputs are the same in both networks
+        off[how] = float(np.linalg.norm(signals(found, x).leaving[first].data - wanted[first].data))
+    assert off["least_squares"] <= off["reweighting"] * (1 + 1e-9)  # equal where no sign changes
+    assert off["reweighting"] < off["bias_and_scale"] < off["none"]
+    assert off["obs"] == pytest.approx(off["least_squares"], rel=1e-9)
+    assert same_bits(repaired(cut, model, x, how="none"), cut)
+    cascade, parallel = (repaired(cut, model, x, driver=d).logits(x) for d in ("cascade", "parallel"))
+    right = model.logits(x)
+    assert np.linalg.norm(cascade - right) < np.linalg.norm(parallel - right) < np.linalg.norm(cut.logits(x) - right)
+
+
+def test_wanda_repairs_what_stays():
+    model, splits = networks()["cnn"]
+    plain, fitted = (METHODS["wanda"].run(model, splits, amount=0.5, seed=0, repair=r).model for r in ("none", "obs"))
+    assert all(np.array_equal(plain.mask(key), fitted.mask(key)) for key in model.weights)
+    assert same_bits(fitted, repaired(plain, model, splits.train.x, how="obs"))
+    with pytest.raises(ArgumentError, match=r"^repair='lsq' is not one of 'none', 'least_squares', 'obs'"):
+        METHODS["wanda"].run(model, splits, amount=0.5, seed=0, repair="lsq")
+
+
 def test_memory_of_a_quadratic_does_not_grow_with_the_samples():
     net = nn.digits_cnn(seed=0)
     x = np.random.default_rng(0).standard_normal((1_200, 1, 8, 8)).astype(np.float32)
@@ -65,6 +100,8 @@ def test_refused():
     net = nn.mlp((4, 3), seed=0, dtype=np.float64)
     with pytest.raises(ArgumentError, match=r"^driver='serial' is not one of 'parallel', 'cascade'"):
         prune_layers(net, np.zeros((2, 4)), {}, driver="serial")
+    with pytest.raises(ArgumentError, match=r"^driver='serial' is not one of 'parallel', 'cascade'"):
+        repaired(net, net, np.zeros((2, 4)), driver="serial")
     with pytest.raises(ArgumentError, match=r"^keep\['fc1.weight'\]=-1 must be at least 0$"):
         prune_layers(net, np.zeros((2, 4)), {"fc1.weight": -1})
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from l0ref.layerwise import Quadratic, solve
 from l0ref.layerwise.operator import answers, groups_of, layer_of, patches
+from l0ref.layerwise.repair import REPAIRS, repair
 from l0ref.nn import Layer, Model, Residual
 from l0ref.nn.activations import ELEMENTWISE
 from l0ref.pruning.prune import prune_by
@@ -101,6 +102,26 @@ def prune_layers(
         weights, support, biases = (np.concatenate(part) for part in zip(*found, strict=True))
         done = with_layer(done, key, weights, biases, support)
     return done
+
+
+def repaired(pruned: Model, trained: Model, x: Array, *, how: str = "least_squares", driver: str = "cascade") -> Model:
+    """Return the pruned model with what stays of every layer repaired towards the trained answers to samples x.
+
+    how     "least_squares", "obs", "bias_and_scale", "reweighting" or "none": see `layerwise.repair`
+    driver  "parallel" or "cascade"
+    """
+    choose("how", how, REPAIRS)
+    choose("driver", driver, ("parallel", "cascade"))
+    done = trained
+    for key in trained.weights if how != "none" else ():
+        mask, found = pruned.mask(key).reshape(len(trained.params[key]), -1), []
+        for group, rows in groups_of(layer_of(trained, key)):
+            layer = layer_quadratic(trained, key, x, inputs=done if driver == "cascade" else None, group=group)
+            w = repair(layer, mask[rows], how=how)
+            found.append((w, np.asarray(layer.bias(w))))
+        w, b = (np.concatenate(part) for part in zip(*found, strict=True))
+        done = with_layer(done, key, w, b, mask)
+    return done if how != "none" else pruned
 
 
 def with_layer(model: Model, key: str, weights: Array, biases: Array, mask: Array) -> Model:

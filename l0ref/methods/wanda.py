@@ -5,7 +5,8 @@
 The smallest s of every row go, the same fraction of each row.
 
 Ref      Sun, Liu, Bair, Kolter 2023 (arXiv 2306.11695), as general knowledge of the paper [I].
-Departs  The amount is met exactly: where a fraction of a weight remains, rows give one more in their order.
+Departs  The amount is met exactly: where a fraction of a weight remains, rows give one more in their order. The paper
+         has no repair.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import numpy as np
 
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset, Splits
+from l0ref.layerwise.repair import REPAIRS
+from l0ref.methods.layer_by_layer import repaired
 from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune_by
 from l0ref.pruning.trace import trace, weighted_layers
-from l0ref.validate import Array
+from l0ref.validate import Array, choose
 
 
 @method(
@@ -27,17 +30,21 @@ from l0ref.validate import Array
 )  # fmt: skip
 def wanda(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
-    samples: int = 1000,
+    samples: int = 1000, repair: str = "none",
 ) -> Pruned:  # fmt: skip
     """Mask the smallest |w_ij| ||x_j|| of every row; see the text of the module.
 
     samples  of the training set, drawn with `seed`
+    repair   what the weights that stay do about it, layer by layer in a cascade: a name out of `layerwise.repair`
     record   scores: s by weight array
     """
-    squares = input_squares(model, calibration(model, data, samples=samples, seed=seed))
+    choose("repair", repair, REPAIRS)
+    few = calibration(model, data, samples=samples, seed=seed)
+    squares = input_squares(model, few)
     scores = {key: np.abs(model.params[key]) * np.sqrt(squares[key]) for key in model.weights}
     within = {key: _places(s, model.mask(key)) for key, s in scores.items()}
-    return Pruned(prune_by(model, within, amount=amount, scope=scope, min_keep=min_keep), {"scores": scores})
+    found = prune_by(model, within, amount=amount, scope=scope, min_keep=min_keep)
+    return Pruned(repaired(found, model, few.x, how=repair), {"scores": scores})
 
 
 def input_squares(model: Model, data: Dataset) -> dict[str, Array]:
