@@ -196,6 +196,8 @@ def test_every_setting_reaches_the_job() -> None:
     assert build_job(dataclasses.replace(other, amount=7, gradual=0)).cut == Cut(
         amount=7, scope="layer", min_keep=5, method="random"
     )
+    named = dataclasses.replace(other, gradual=0, method="wanda", method_options="samples=50,repair=obs")
+    assert build_job(named).cut.options == {"samples": 50, "repair": "obs"}
 
 
 def test_every_setting_reaches_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

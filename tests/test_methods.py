@@ -263,6 +263,9 @@ def test_a_method_in_full_says_what_its_marks_mean(name: str) -> None:
 
 def test_options_are_read_as_their_defaults() -> None:
     assert method_options("lottery", "") == {}
+    found = method_options("net_trim", "iterations=7,lam=4,refit=true,scheme=parallel")
+    assert found == {"iterations": 7, "lam": 4.0, "refit": True, "scheme": "parallel"}
+    assert [type(value) for value in found.values()] == [int, float, bool, str]
     with pytest.raises(ConfigError, match=r"^method_options='min_keep=3' sets min_keep; give it as --min-keep 3$"):
         method_options("magnitude", "min_keep=3")
     with pytest.raises(ConfigError, match=r"^method_options='samples' must look like samples=500,scheme=cascade$"):
