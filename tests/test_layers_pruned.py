@@ -39,6 +39,22 @@ def test_all_weights_kept_change_nothing(rng):
     np.testing.assert_allclose(same.logits(x), net.logits(x), rtol=1e-6, atol=1e-8)
 
 
+def test_each_group_keeps_what_magnitude_leaves_it(rng):
+    layers = (nn.Conv2d("conv", 4, 6, 3, groups=2), nn.ReLU("relu"), nn.Flatten("flat"), nn.Linear("fc", 96, 3))
+    net = nn.Model.init(layers, input_shape=(4, 6, 6), seed=0, dtype=np.float64)
+    w = net.params["conv.weight"] * np.where(np.arange(6) < 3, 1.0, 0.5)[:, None, None, None]
+    net = net.replace(params={**net.params, "conv.weight": w})
+    x = rng.standard_normal((40, 4, 6, 6))
+    found, plain = prune_layers(net, x, {"conv.weight": 40}), prune(net, amount=68, scope="layer")
+    halves = [[int(m.mask("conv.weight")[rows].sum()) for rows in (slice(3), slice(3, 6))] for m in (found, plain)]
+    assert halves[0] == halves[1] != [20, 20]
+    off = [
+        np.linalg.norm(signals(m, x).leaving["conv"].data - signals(net, x).leaving["conv"].data)
+        for m in (found, plain)
+    ]
+    assert off[0] < off[1]
+
+
 def test_quadratic_of_a_convolution_is_that_of_its_outputs(rng):
     net = nn.digits_cnn(seed=0, dtype=np.float64)
     x = rng.standard_normal((10, 1, 8, 8))

@@ -3,7 +3,7 @@
     parallel  every layer sees the inputs of the trained network
     cascade   every layer sees the inputs that the layers pruned before it leave, and aims at the trained answers
 
-What happens to a layer is a function of its `Quadratic`; by default `solve`. Biases are the best for the new weights.
+What happens to a layer is a function of its `Quadratic`: `solve`, or a repair. Biases are the best for the new weights.
 Below: what other methods that go layer by layer share, budgets, samples, and masks of an exact size.
 """
 
@@ -25,7 +25,7 @@ from l0ref.pruning.score import SCORES
 from l0ref.pruning.trace import CHUNK, trace
 from l0ref.validate import Array, choose, count
 
-Fit = Callable[[Quadratic, int], tuple[Array, Array]]  # quadratic, weights that stay -> weights (M, P), support
+Fit = Callable[[Quadratic, str, slice], tuple[Array, Array]]  # of a layer, its key, rows -> weights (M, P), mask
 
 
 def samples_of(
@@ -65,14 +65,11 @@ def inputs_and_answers(
     return inputs, wanted
 
 
-def prune_layers(
-    model: Model, x: Array, keep: Mapping[str, int], *, driver: str = "cascade", seed: int = 0, fit: Fit | None = None
-) -> Model:
+def prune_layers(model: Model, x: Array, keep: Mapping[str, int], *, driver: str = "cascade", seed: int = 0) -> Model:
     """Return the model with at most keep[key] weights in each layer named, fitted to samples x; others as they are.
 
     keep    of a convolution with groups, each group keeps as many as magnitude pruning of the layer leaves it
     driver  "parallel" or "cascade"
-    fit     what is done with a layer; None: `solve` with a budget for the layer as a whole
 
     >>> from l0ref import data, nn
     >>> images = data.load("digits", seed=0).train.x[:200]
@@ -80,28 +77,19 @@ def prune_layers(
     >>> int(small.masks["fc2.weight"].sum())
     900
     """
-    choose("driver", driver, ("parallel", "cascade"))
     for key in keep:
         layer_of(model, key)
         count(f"keep[{key!r}]", keep[key])
 
-    def solved(layer: Quadratic, k: int) -> tuple[Array, Array]:
+    def fit(layer: Quadratic, key: str, rows: slice) -> tuple[Array, Array]:
+        w, k = np.abs(model.params[key]), keep[key]
+        if rows != slice(None):
+            largest = np.argsort(-w, axis=None, kind="stable")[:k]
+            k = int(np.isin(np.arange(w.size).reshape(w.shape)[rows], largest).sum())
         found = solve(layer, k, scope="layer", seed=seed)
         return found.weights, found.support
 
-    done = model
-    for key in (k for k in model.weights if k in keep):
-        shape = model.params[key].shape
-        largest = np.argsort(-np.abs(model.params[key]), axis=None, kind="stable")[: keep[key]]
-        found, start = [], done
-        for group, rows in groups_of(layer_of(model, key)):
-            layer = layer_quadratic(model, key, x, inputs=start if driver == "cascade" else None, group=group)
-            k = keep[key] if group is None else np.isin(np.arange(np.prod(shape)).reshape(shape)[rows], largest).sum()
-            weights, support = (fit or solved)(layer, int(k))
-            found.append((weights, support, np.asarray(layer.bias(weights))))
-        weights, support, biases = (np.concatenate(part) for part in zip(*found, strict=True))
-        done = with_layer(done, key, weights, biases, support)
-    return done
+    return _in_turn(model, [key for key in model.weights if key in keep], x, driver, fit)
 
 
 def repaired(pruned: Model, trained: Model, x: Array, *, how: str = "least_squares", driver: str = "cascade") -> Model:
@@ -110,18 +98,27 @@ def repaired(pruned: Model, trained: Model, x: Array, *, how: str = "least_squar
     how     "least_squares", "obs", "bias_and_scale", "reweighting" or "none": see `layerwise.repair`
     driver  "parallel" or "cascade"
     """
-    choose("how", how, REPAIRS)
-    choose("driver", driver, ("parallel", "cascade"))
-    done = trained
-    for key in trained.weights if how != "none" else ():
-        mask, found = pruned.mask(key).reshape(len(trained.params[key]), -1), []
-        for group, rows in groups_of(layer_of(trained, key)):
-            layer = layer_quadratic(trained, key, x, inputs=done if driver == "cascade" else None, group=group)
-            w = repair(layer, mask[rows], how=how)
-            found.append((w, np.asarray(layer.bias(w))))
-        w, b = (np.concatenate(part) for part in zip(*found, strict=True))
-        done = with_layer(done, key, w, b, mask)
-    return done if how != "none" else pruned
+    if choose("how", how, REPAIRS) == "none":
+        return pruned
+
+    def fit(layer: Quadratic, key: str, rows: slice) -> tuple[Array, Array]:
+        mask = pruned.mask(key)[rows]
+        return repair(layer, mask.reshape(len(mask), -1), how=how), mask
+
+    return _in_turn(trained, trained.weights, x, driver, fit)
+
+
+def _in_turn(model: Model, keys: Sequence[str], x: Array, driver: str, fit: Fit) -> Model:
+    """Return the model with the weights and masks that `fit` finds, one layer after the other, and the best biases."""
+    cascade, done = choose("driver", driver, ("parallel", "cascade")) == "cascade", model
+    for key in keys:
+        found = []
+        for group, rows in groups_of(layer_of(model, key)):
+            layer = layer_quadratic(model, key, x, inputs=done if cascade else None, group=group)
+            weights, mask = fit(layer, key, rows)
+            found.append((weights, np.asarray(layer.bias(weights)), mask))
+        done = with_layer(done, key, *(np.concatenate(part) for part in zip(*found, strict=True)))
+    return done
 
 
 def with_layer(model: Model, key: str, weights: Array, biases: Array, mask: Array) -> Model:
