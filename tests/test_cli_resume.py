@@ -72,8 +72,9 @@ def resumed(command: str, out: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("moment", [{"states": 7}, {"writes": 7}], ids=["between epochs", "in a write"])
 @pytest.mark.parametrize("command", JOBS)
 def test_a_killed_run_goes_on(
-    command: str, moment: dict[str, int], run: Commands, unbroken: dict[str, Any], tmp_path: Path, monkeypatch: Any
-) -> None:
+    command: str, moment: dict[str, int], run: Commands, unbroken: dict[str, Any], tmp_path: Path, monkeypatch: Any,
+    capsys: Any,
+) -> None:  # fmt: skip
     out, epochs, whole = tmp_path / "out", [0], Trainer.run_epoch
 
     def counted(*args: Any) -> Any:
@@ -87,6 +88,10 @@ def test_a_killed_run_goes_on(
     assert "writes" in moment or epochs[0] == EPOCHS[command] - moment["states"]  # those that are kept are not repeated
     epochs[0] = 0
     assert resumed(command, out) == unbroken[command]  # finished already
+    if command == "compress":
+        assert main([command, "--resume", str(out), "--alpha", "1", "--epochs", "3"]) == 2
+        said = f"alpha=1.0 differs from 0.0004 of the finished run in {str(out)!r}; leave it out, or begin another run"
+        assert said in capsys.readouterr().err
     assert epochs[0] == 0
 
 

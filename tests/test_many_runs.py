@@ -479,9 +479,15 @@ def test_wrong_workers_are_refused(name: str, capsys: Any, monkeypatch: pytest.M
     for flags, said in (
         (["--jobs", "0"], "jobs=0 must be at least 1"),
         (["--jobs", "2", "--scheduler", "tcp://localhost:1"], "jobs=2 and scheduler='tcp://localhost:1' exclude"),
+        (["--scheduler", "nowhere"], "scheduler='nowhere' must look like tcp://HOST:PORT"),
     ):
         assert main([name, *flags]) == 2
         assert said in capsys.readouterr().err
+    monkeypatch.setattr("l0ref.cli.jobs.need", lambda *_, **__: None)
+    if name == "compress":
+        assert main([name, "--scheduler", "tcp://localhost:1"]) == 2
+        assert "scheduler='tcp://localhost:1' is for several seeds; give --seeds N" in capsys.readouterr().err
+    monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "joblib", None)
     assert main([name, "--jobs", "2"]) == 2
     assert "l0ref[sweep]" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from l0ref.cli.methods import method_options, method_text, methods_text
 from l0ref.errors import ArgumentError, ConfigError, LayerCollapse
 from l0ref.methods import METHODS, Method, Pruned, method
 from l0ref.methods.registry import calibration
+from l0ref.methods.rehearsal import rehearse
 from l0ref.nn import Model
 from tests.method_contract import CHECKS, networks, same_bits, splits
 
@@ -244,6 +245,31 @@ def test_calibration_is_drawn_by_the_seed_in_the_dtype_of_the_model() -> None:
     assert len(few) == 9
     assert (few.x != other.x).any()
     np.testing.assert_array_equal(calibration(model, data, samples=10**6, seed=0).x, data.train.x)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rehearsal_lets_the_defaults_pass_and_lowers_whole_numbers(name: str) -> None:
+    own = METHODS[name].options
+    rehearse(METHODS[name], own | {key: 10**9 for key in ("epochs", "iterations", "samples") if key in own})
+
+
+def test_rehearsal_keeps_to_the_options_and_hides_no_fault() -> None:
+    def gives(error: Exception) -> Callable[..., Pruned]:
+        def function(model: Any, data: Any, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
+                     few: int = 1, text: str = "a") -> Pruned:  # fmt: skip
+            raise error
+
+        return function
+
+    def planted(error: Exception) -> Method:
+        return dataclasses.replace(METHODS["magnitude"], function=gives(error))
+
+    with pytest.raises(ArgumentError, match=r"^few=0 must be at least 1$"):
+        rehearse(planted(ArgumentError("few=0 must be at least 1")), {"few": 0})
+    rehearse(planted(ArgumentError("few=0 must be at least 1")), {"text": "b"})  # not what was given
+    rehearse(planted(np.linalg.LinAlgError("Singular matrix")), {"few": 0})  # the small network's
+    with pytest.raises(TypeError, match="planted"):
+        rehearse(planted(TypeError("planted")), {"few": 0})
 
 
 def test_table_fits_a_screen() -> None:

@@ -13,7 +13,9 @@ import pytest
 from l0ref import nn
 from l0ref.autodiff.op import backend
 from l0ref.data import Splits
+from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
+from l0ref.methods.brain_surgery import _with_inverses
 from l0ref.methods.connection_sensitivity import loss_gradients
 from l0ref.methods.curvature import columns, grams, hessian_diagonals, neuron_hessians
 from l0ref.methods.elimination import damped, moved, path
@@ -244,6 +246,12 @@ def test_l_obs_moves_by_one_column_of_the_inverse() -> None:
     expected = moved(h, row, np.arange(len(row)) != q)
     np.testing.assert_allclose(found.model.params[key][f], expected[:-1], rtol=1e-8, atol=1e-12)
     assert found.model.params[f"{layer}.bias"][f] == pytest.approx(expected[-1], rel=1e-8)
+
+
+def test_a_hessian_without_an_inverse_asks_for_damping() -> None:
+    h = np.diag([1.0, 0.0])
+    with pytest.raises(ArgumentError, match=r"^the Hessian of layer 'fc1' is singular; give a damping above 0$"):
+        list(_with_inverses({("fc1", 0): h}))
 
 
 def test_the_authors_recursion_is_a_damping_of_one_millionth() -> None:

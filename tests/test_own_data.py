@@ -311,6 +311,7 @@ def test_the_command_on_own_data_and_network(tmp_path: Path, capsys: pytest.Capt
         (["--data", "FILE"], "needs a network; give --model"),
         (["--data", "none.npz", "--model", "mlp:2-2"], "does not exist; give a file .npz or .csv"),
         (["--data", "FILE", "--model", "mlp:5-2"], "has 5 inputs, a sample has 2; give mlp:2-2"),
+        (["--data", "FILE", "--model", f"mlp:2-{10**12}-2"], "does not fit into memory (Unable to allocate"),
         (["--data", "FILE", "--model", "mlp:2-x"], "must name inputs, hidden units and outputs"),
         (["--data", "FILE", "--model", "mlp:2-3"], "has 2 classes; end the network with as many outputs"),
         (["--data", "FILE", "--model", "net.toml"], "cannot be read"),

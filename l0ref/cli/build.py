@@ -22,6 +22,7 @@ from l0ref.pruning import Cut, Recipe, StagedCuts
 from l0ref.validate import between, choose, count, nonnegative, positive, real
 
 FAR = 3.0  # deviations from 0 at which the mean of targets is worth a warning
+MAX_ROUNDS = 1000
 PERCENT = range(1, 100)  # whole numbers that were probably meant as a percentage
 WITH_BETA = [cls.name for cls in surrogates.SURROGATES.values() if "beta" in {f.name for f in dataclasses.fields(cls)}]
 
@@ -40,10 +41,16 @@ def build_model(settings: Settings, data: Splits, *, seed: int) -> Model:
     """Return the network to train, which must fit the samples of the data set and their classes."""
     dtype = np.dtype(choose("dtype", settings.dtype, ("float32", "float64")))
     shape, outputs = data.train.sample_shape, data.train.outputs
-    if settings.model in MODELS:
-        model = MODELS[settings.model](seed=seed, dtype=dtype)
-    else:
-        model = own_network(settings.model, data, seed=seed, dtype=dtype)
+    try:
+        if settings.model in MODELS:
+            model = MODELS[settings.model](seed=seed, dtype=dtype)
+        else:
+            model = own_network(settings.model, data, seed=seed, dtype=dtype)
+    except MemoryError as error:
+        told = str(error) or "no memory is left"
+        raise ConfigError(
+            f"model={settings.model!r} does not fit into memory ({told}); name a smaller network"
+        ) from None
     if model.input_shape != shape:
         raise ConfigError(
             f"model={settings.model!r} takes images of shape {model.input_shape}, "
@@ -71,6 +78,7 @@ def build_penalty(settings: Settings) -> Penalty:
 def build_job(settings: Settings) -> Job:
     """Return recipes and cut; refuse a setting out of range."""
     check_ranges(settings)
+    check_companions(settings)
     penalty = build_penalty(settings)
     pull = choose("finetune_penalty", settings.finetune_penalty, ("none", "l2", "l0+l2"))
     tuning = {"none": Penalty(), "l2": Penalty(l2=settings.l2), "l0+l2": penalty}[pull]
@@ -128,6 +136,8 @@ def check_ranges(settings: Settings) -> None:
     for name in ("seed", "gradual", "epochs", "stage_epochs", "finetune_epochs"):
         count(name, getattr(settings, name))
     count("rounds", settings.rounds, least=1)
+    if settings.rounds > MAX_ROUNDS:
+        raise ConfigError(f"rounds={settings.rounds} must be at most {MAX_ROUNDS}")
     for name in ("control_l1", "control_l2"):
         nonnegative(name, getattr(settings, name))
     for name in ("lr", "finetune_lr"):
@@ -135,9 +145,6 @@ def check_ranges(settings: Settings) -> None:
     for name in ("warmup", "lr_final", "finetune_lr_final", "momentum"):
         if (value := getattr(settings, name)) is not None:
             between(name, value, 0.0, 1.0)
-    if settings.finetune_lr_final is not None and settings.schedule != "cosine":
-        told = f"finetune_lr_final={settings.finetune_lr_final!r} is about a cosine, not schedule={settings.schedule!r}"
-        raise ConfigError(f"{told}; leave one of them out")
     for name in settings.controls:
         choose("controls", name, CONTROLS)
     for name in ("controls", "curve"):
@@ -151,6 +158,18 @@ def check_ranges(settings: Settings) -> None:
         raise ConfigError(f"gradual={settings.gradual} needs the fraction to reach; give amount as in 0.95")
     if settings.gradual and settings.rounds > 1:
         raise ConfigError(f"gradual={settings.gradual} and rounds={settings.rounds} exclude each other; choose one")
+
+
+def check_companions(settings: Settings) -> None:
+    """Refuse settings about something that the job does not have."""
+    if settings.finetune_lr_final is not None and settings.schedule != "cosine":
+        told = f"finetune_lr_final={settings.finetune_lr_final!r} is about a cosine, not schedule={settings.schedule!r}"
+        raise ConfigError(f"{told}; leave one of them out")
+    if settings.stage_epochs != Settings.stage_epochs and not settings.stages:
+        raise ConfigError(f"stage_epochs={settings.stage_epochs} is about stages; give --stages, or leave it out")
+    others = sorted({settings.optimizer, settings.finetune_optimizer})
+    if settings.momentum != Settings.momentum and not any(name.endswith("sgd") for name in others):
+        raise ConfigError(f"momentum={settings.momentum!r} is of sgd, not of {' or '.join(others)}; leave it out")
 
 
 def check_stages(settings: Settings) -> None:

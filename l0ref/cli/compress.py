@@ -43,10 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     check_workers(arguments)
     found = found_run(arguments)
     if found is None and arguments.resume:
+        check_finished(arguments)
         sys.stdout.write(f"results in {arguments.resume}\n")
         return 0
     settings = settings_of(arguments, found)
     seeds = range(settings.seed, settings.seed + arguments.seeds)
+    if arguments.scheduler is not None and len(seeds) == 1:
+        raise ConfigError(f"scheduler={arguments.scheduler!r} is for several seeds; give --seeds N, or leave it out")
     costs = known_costs()  # so that a file of another version is refused before, too
     is_named = arguments.out is not None
     named = arguments.resume if arguments.resume is not None else arguments.out
@@ -93,6 +96,21 @@ def found_run(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if found is None and (marker is None or not marker.is_complete):
         raise missing_run(folder)
     return found
+
+
+def check_finished(arguments: argparse.Namespace) -> None:
+    """Refuse a setting that differs from those of the finished run in the folder of --resume."""
+    folder = Path(arguments.resume)
+    own = next(filter(None, map(finished_report, (folder, *sorted(folder.glob("seed-*"))))), None)
+    if own is None:
+        return
+    for name, value in vars(arguments).items():
+        value = list(value) if isinstance(value, tuple) else value
+        if name in Settings.__dataclass_fields__ and value not in (None, own["config"].get(name)):
+            raise ConfigError(
+                f"{name}={value!r} differs from {own['config'].get(name)!r} of the finished run in {str(folder)!r}; "
+                "leave it out, or begin another run with --out"
+            )
 
 
 def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None = None) -> Settings:

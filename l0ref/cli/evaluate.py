@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print."""
     if arguments.seed is not None and arguments.seed < 0:
         raise ConfigError(f"--seed={arguments.seed} must be at least 0")
+    if arguments.label is not None and arguments.on is None:
+        raise ConfigError(f"--label {arguments.label} is a column of --on FILE.csv; give --on, or leave it out")
     path = model_file(Path(arguments.result))
     if arguments.on is not None:
         sys.stdout.write(on_text(arguments, path) + "\n")

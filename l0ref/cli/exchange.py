@@ -67,7 +67,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     """Export and say what was written."""
     result = Path(arguments.result)
     default = f"{result}.{arguments.format}" if result.is_dir() else result.with_suffix(f".{arguments.format}")
-    out = Path(arguments.out or default)
+    out = Path(default if arguments.out is None else arguments.out)
     if out.suffix.lower() != f".{arguments.format}":
         raise ConfigError(f"--out {out} must end in .{arguments.format}, as --format says")
     return _written(arguments, network_file(result), out)

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import functools
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -59,6 +60,8 @@ def check_workers(arguments: argparse.Namespace) -> bool:
         raise ConfigError(f"jobs={arguments.jobs} must be at least 1")
     if arguments.scheduler is not None and arguments.jobs > 1:
         raise ConfigError(f"jobs={arguments.jobs} and scheduler={arguments.scheduler!r} exclude each other; give one")
+    if arguments.scheduler is not None and not re.fullmatch(r"\w+://[^/]+", arguments.scheduler):
+        raise ConfigError(f"scheduler={arguments.scheduler!r} must look like tcp://HOST:PORT")
     if arguments.scheduler is not None or arguments.jobs > 1:
         need("joblib" if arguments.scheduler is None else "distributed", extra=EXTRA)
         return True

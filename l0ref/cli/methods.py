@@ -10,6 +10,7 @@ from typing import Any
 from l0ref.cli.values import options
 from l0ref.errors import ConfigError
 from l0ref.methods import METHODS, Method
+from l0ref.methods.rehearsal import rehearse
 from l0ref.validate import choose
 
 EXAMPLES = """\
@@ -77,6 +78,8 @@ def method_options(name: str, text: str) -> dict[str, Any]:
             raise ConfigError(f"method_options={text!r} sets {key}; give it as --{key.replace('_', '-')} {value}")
         found[key] = _read(key, value, defaults.get(key))
     METHODS[name].check_options(found)
+    if found:
+        rehearse(METHODS[name], found)
     return found
 
 

@@ -106,7 +106,8 @@ def check_file(flag: str, path: str | os.PathLike[str] | None) -> None:
         return
     if Path(path).is_dir():
         raise ConfigError(f"--{flag} {path} cannot be written: it is a folder; name a file")
-    if not os.access(Path(path).absolute().parent, os.W_OK):
+    parent = Path(path).absolute().parent
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise ConfigError(f"--{flag} {path} cannot be written: its folder is missing or read-only; choose another")
 
 

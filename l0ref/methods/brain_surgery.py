@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from l0ref.data import Splits
+from l0ref.errors import ArgumentError
 from l0ref.methods.curvature import grams, neuron_hessians
 from l0ref.methods.elimination import damped, moved, path
 from l0ref.methods.layer_by_layer import magnitude_plan
@@ -127,7 +128,10 @@ def _with_inverses(hessians: Mapping[tuple[str, int], Array]) -> Iterator[tuple[
     """Yield (row, (H, H^-1)); rows after another that share one H share one inverse."""
     last, inverse = None, np.zeros((0, 0))
     for row, h in hessians.items():
-        last, inverse = h, inverse if h is last else np.linalg.inv(h)
+        try:
+            last, inverse = h, inverse if h is last else np.linalg.inv(h)
+        except np.linalg.LinAlgError:
+            raise ArgumentError(f"the Hessian of layer {row[0]!r} is singular; give a damping above 0") from None
         yield row, (h, inverse)
 
 

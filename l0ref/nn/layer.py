@@ -60,7 +60,8 @@ class Layer:
     def __init_subclass__(cls) -> None:
         if cls.__name__ in LAYERS:
             raise TypeError(f"layer {cls.__name__!r} is already registered; choose another class name")
-        LAYERS[cls.__name__] = cls
+        if not cls.__name__.startswith("_"):  # the common base of a few layers is none itself
+            LAYERS[cls.__name__] = cls
 
     def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
         """Freshly drawn parameters, by full name; none by default."""

@@ -16,7 +16,7 @@ from l0ref.methods.registry import METHODS, NO_FEED, Feed, Pruned, measured
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune
 from l0ref.pruning.score import SCORES
-from l0ref.validate import between, choose, count, nonnegative, real
+from l0ref.validate import between, choose, count, nonnegative
 
 LAYER_STEPS = 10_000  # how finely a tolerance cuts with scope="layer"
 
@@ -57,7 +57,7 @@ class Cut:
         elif self.amount is not None:
             count("amount", self.amount)
         if self.threshold is not None:
-            real("threshold", self.threshold)
+            nonnegative("threshold", self.threshold)
         if self.tolerance is not None:
             nonnegative("tolerance", self.tolerance)
         choose("scope", self.scope, ("global", "layer"))
