@@ -20,10 +20,10 @@ from l0ref.nn import Conv2d, Flatten, Linear, Model, ReLU
 ARCHITECTURE = (Conv2d("conv1", 1, 2, 2), ReLU("relu1"), Flatten("flatten"), Linear("fc1", 2, 3), ReLU("relu2"))
 
 
-def rehearse(method: Method, options: Mapping[str, Any]) -> None:
-    """Refuse a value of an option that the method refuses; whatever else happens is due to the small network.
+def rehearse(method: Method, options: Mapping[str, Any]) -> bool:
+    """Refuse a value of an option that the method refuses; return whether the rest of the rehearsal went well.
 
-    Whole numbers above their defaults are lowered to them: epochs and iterations cost time, and have no upper bound.
+    If it did not, that may be due to the small network.     Whole numbers above their defaults are lowered to them: epochs and iterations cost time, and have no upper bound.
     """
     defaults = method.options
     few = {k: min(v, defaults[k]) if _whole(v) and _whole(defaults[k]) else v for k, v in options.items()}
@@ -37,14 +37,16 @@ def rehearse(method: Method, options: Mapping[str, Any]) -> None:
         except L0RefError as error:
             if any(str(error).startswith((f"{name}=", f"{name}[")) for name in options):
                 raise ArgumentError(str(error)) from None
+            return False
         except (ArithmeticError, np.linalg.LinAlgError):
-            pass
+            return False
         except (AttributeError, TypeError, ValueError):
             name = next((name for name in options if defaults[name] is None), None)
             if name is None:
                 raise
             told = f"{name}={options[name]!r} is not a value that method={method.name!r} takes"
             raise ArgumentError(f"{told}; l0ref methods {method.name} describes its options") from None
+    return True
 
 
 def _whole(value: Any) -> bool:
