@@ -23,7 +23,8 @@ ARCHITECTURE = (Conv2d("conv1", 1, 2, 2), ReLU("relu1"), Flatten("flatten"), Lin
 def rehearse(method: Method, options: Mapping[str, Any]) -> bool:
     """Refuse a value of an option that the method refuses; return whether the rest of the rehearsal went well.
 
-    If it did not, that may be due to the small network.     Whole numbers above their defaults are lowered to them: epochs and iterations cost time, and have no upper bound.
+    If it did not, that may be due to the small network. Whole numbers above their defaults are lowered to them: epochs
+    and iterations cost time, and have no upper bound.
     """
     defaults = method.options
     few = {k: min(v, defaults[k]) if _whole(v) and _whole(defaults[k]) else v for k, v in options.items()}
