@@ -47,13 +47,13 @@ ALLOCATE = {
 }
 
 
-def run(rule: Rule, xs: list[Array], options: dict[str, Any], seed: int) -> list[Array]:
-    """The value of a rule and all its cotangents, for a random cotangent of the value."""
+def run(rule: Rule, xs: list[Array], options: dict[str, Any], seed: int, size: Any = np.array) -> list[Array]:
+    """The value of a rule and all its cotangents, for a random cotangent of the value, or `size` of one."""
     result = rule.forward(*xs, **options)
     assert result is not NotImplemented
     y, saved = result
     y = np.asarray(y)
-    y_bar = np.random.default_rng(seed).standard_normal(y.shape).astype(y.dtype)
+    y_bar = np.asarray(size(np.random.default_rng(seed).standard_normal(y.shape)), y.dtype)
     y_bar.flags.writeable = False
     return [y, *(np.asarray(g() if callable(g) else g) for g in rule.vjp(saved, y_bar))]
 
@@ -73,15 +73,24 @@ def test_twin_equals_truth(case: Case) -> None:
                 assert_close(a, b, 1e-13, "twin")
 
 
+SUMS = {"BlockSparseLinear", "Conv2d", "Linear", "Matmul", "SDDMM", "SpMM", "SpMV", "SparseConv2d", "SparseLinear"}
+
+
 @pytest.mark.kernels
 @each_case(COVERED)
 def test_twin_equals_truth_in_float32(case: Case) -> None:
+    """Two orders of a sum of n products differ by at most n eps times the sum of their magnitudes, here 17 eps.
+
+    That sum, not the result, is the scale: it is the same operation on magnitudes. What cancels has no bound: of the
+    one weight of a SparseConv2d, 20 products in [-2, 2] left 0.04, and 1e-5 of it between the two.
+    """
     xs, options = case.draw(0)
-    rough = [x.astype(np.float32) for x in xs]
-    want = run(Rule(OPS[case.op].forward, OPS[case.op].vjp), rough, single(options), 0)
-    for a, b in zip(run(twin(case.op), rough, single(options), 0), want, strict=True):
+    rough, truth = [x.astype(np.float32) for x in xs], Rule(OPS[case.op].forward, OPS[case.op].vjp)
+    want = run(truth, rough, single(options), 0)
+    sizes = run(truth, [abs(x) for x in rough], single(options), 0, size=np.abs) if case.op in SUMS else want
+    for a, b, size in zip(run(twin(case.op), rough, single(options), 0), want, sizes, strict=True):
         assert a.dtype == np.float32
-        assert_close(a, b, 2e-6, "twin")
+        assert_close(a, b, 2e-6, "twin", size)
 
 
 @pytest.mark.kernels

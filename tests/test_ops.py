@@ -32,11 +32,11 @@ def each_case(cases: list[Case]) -> Any:
     return pytest.mark.parametrize("case", cases, ids=[case.id for case in cases])
 
 
-def assert_close(got: Array, want: Any, rtol: float, what: str) -> None:
-    """Entries agree to rtol times the largest one; two arrays of zeros must agree exactly."""
+def assert_close(got: Array, want: Any, rtol: float, what: str, size: Any = None) -> None:
+    """Entries agree to rtol times the largest one, or that of `size`; two arrays of zeros must agree exactly."""
     want = np.asarray(want)
     assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
-    scale = float(np.abs(want).max(initial=0.0))
+    scale = float(np.abs(want if size is None else size).max(initial=0.0))
     off = float(np.abs(got - want).max(initial=0.0))
     assert off <= rtol * scale, f"{what}: off by {off / scale if scale else off:.1e}, allowed {rtol:.1e}"
 
