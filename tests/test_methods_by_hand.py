@@ -221,7 +221,7 @@ def test_layers_that_write_one_axis_share_the_mean_of_their_gates() -> None:
     x, small = IMAGES.test.x, shrink(found.model)
     assert small.size < found.model.size
     np.testing.assert_allclose(small.logits(x), found.model.logits(x), rtol=1e-12, atol=1e-12)
-    layers = cut(model, IMAGES, amount=0.6, scope="layer", **options)
+    layers = cut(model, IMAGES, amount=0.45, scope="layer", **{**options, "seed": 2})
     logs = {key: v.ravel() for key, v in layers.record["log_alpha"].items()}
     places, out = [], []
     for axis, score in {"stem": (logs["stem.weight"] + logs["b.weight"]) / 2, "a": logs["a.weight"]}.items():
@@ -380,6 +380,14 @@ def test_units_that_are_never_drawn_stay_by_their_likelihood() -> None:
     assert np.flatnonzero(draw(pr, 3, np.random.default_rng(0))[0]).tolist() == [0, 2, 3]
     uniform = probabilities(NET, coupled_axes(NET), "fc1", sampling="uniform")
     np.testing.assert_array_equal(uniform, np.full(10, 0.1))
+
+
+def test_nothing_is_reweighted_where_nothing_goes_and_masks_stay_while_training() -> None:
+    found = cut("coreset", NET, 0.0).model
+    assert all(np.array_equal(found.params[key], p) for key, p in NET.params.items())
+    masks = {"fc1.weight": np.eye(10, 12, dtype=bool)}
+    soft = wrapped(NET.replace(masks=masks), lambda layer: Gated(layer.name, layer))
+    np.testing.assert_array_equal(soft.mask("fc1.weight"), masks["fc1.weight"])
 
 
 def test_a_budget_that_fits_exactly_is_used_and_every_layer_keeps_its_least() -> None:
