@@ -10,9 +10,8 @@ import pytest
 
 from l0ref import nn
 from l0ref.data import Splits
-from l0ref.layerwise import Quadratic
-from l0ref.methods import METHODS, Pruned
-from l0ref.methods.l0_constrained import solve_within
+from l0ref.layerwise import Quadratic, solve
+from l0ref.methods import METHODS, Pruned, l0_constrained
 from l0ref.nn import Model
 from l0ref.nn.activations import ELEMENTWISE
 from tests.method_contract import networks, splits
@@ -28,7 +27,7 @@ def test_allowed_inputs_only_and_the_best_of_them(rng: np.random.Generator) -> N
     y = X @ rng.standard_normal(7)
     allowed = np.array([True, False, True, True, True, False, True])
     row = Quadratic.from_samples(X, y[:, None], ridge=1e-3).row(0)
-    w = solve_within(row, 2, allowed, seed=0)
+    w = solve(row.within(allowed), 2, seed=0).weights
     assert not w[~allowed].any()
     assert np.count_nonzero(w) == 2
     pairs = (np.isin(np.arange(7), c) for c in itertools.combinations([0, 3, 4, 6], 2))
@@ -61,6 +60,16 @@ def test_steps_through_the_activation_end_where_its_error_is_stationary() -> Non
     a = np.tanh(x @ w.T + b)
     slope = ((a - y) * (1 - a**2)).T @ x
     assert np.abs(slope[w != 0]).max() < 1e-5 * np.abs(slope[w == 0]).max()
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_samples_a_few_at_a_time_give_the_same_steps(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = networks()[kind]
+    at_once = run(model, data, 0.6).model
+    monkeypatch.setattr(l0_constrained, "SAMPLES", 7)
+    in_sevens = run(model, data, 0.6).model
+    for key, w in at_once.params.items():
+        np.testing.assert_allclose(in_sevens.params[key], w, rtol=1e-8, atol=1e-10)
 
 
 def test_the_cascade_aims_at_the_trained_outputs() -> None:

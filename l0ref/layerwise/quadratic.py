@@ -109,6 +109,12 @@ class Quadratic:
         parts = {name: getattr(self, name)[one] for name in ("moments", "energy", "trained", "y_mean", "varies")}
         return replace(self, **parts, single=True)
 
+    def within(self, allowed: NDArray[np.bool_]) -> Self:
+        """Return the problem in which only the `allowed` (P) of the inputs may get a weight."""
+        s = allowed[self.live]
+        gram = np.ascontiguousarray(self.gram[np.ix_(s, s)])
+        return replace(self, gram=gram, moments=self.moments[:, s], trained=self.trained[:, s], live=self.live[s])
+
     def narrow(self, weights: Array) -> Array:
         """Return weights, a support or scores of all inputs, (M, P) or (P), as (M, p) of the live ones."""
         rows = np.asarray(weights)

@@ -37,6 +37,8 @@ from l0ref.nn import Layer, Model
 from l0ref.nn.activations import ReLU
 from l0ref.validate import Array, choose, count, nonnegative
 
+GAIN = 1e-7  # of the error: a Gauss-Newton step that lowers it by less is the last
+SAMPLES = 8192  # at a time in a Gauss-Newton step: an image of a convolution is hundreds
 STIFF = 1e6  # gamma of the ReLU forms, over the mean square of an input: the ridge is small beside it
 
 
@@ -119,7 +121,7 @@ class _Task:
         if before.all():
             return solve(layer, int(plan.sum()), scope="layer", seed=seed).weights
         each = plan.reshape(len(plan), -1).sum(axis=1)
-        return np.stack([solve_within(layer.row(i), int(k), before[i], seed=seed) for i, k in enumerate(each)])
+        return np.stack([solve(layer.row(i).within(before[i]), int(k), seed=seed).weights for i, k in enumerate(each)])
 
     def proven(self, plan: Array, form: str, search: Callable[..., Certificate]) -> tuple[Array, Array, float]:
         """Weights and biases of every neuron, and the largest gap; the bias is one more input, in every support."""
@@ -160,31 +162,29 @@ class _Task:
         return w, b
 
     def _newton(self, i: int, w: Array, b: Any, steps: int) -> tuple[Array, float]:
-        s, ones = np.flatnonzero(w), np.ones((len(self.x), int(self.has_bias)))
-        inputs, wanted = np.concatenate([self.x[:, s], ones], axis=1), self.act(self.z[:, i])[0]
+        s = np.flatnonzero(w)
         v = np.append(w[s], b) if self.has_bias else w[s]
-        best = float(np.square(self.act(inputs @ v)[0] - wanted).sum())
+        best, curvature, slope = self._squares(i, s, v)
         for _ in range(steps if len(v) else 0):
-            y, slope = self.act(inputs @ v)
-            jacobian = inputs * slope[:, None]
-            step = np.linalg.lstsq(jacobian, wanted - y, rcond=1e-8)[0]
+            step = np.linalg.lstsq(curvature, slope, rcond=1e-13)[0]
             for damping in (1.0, 0.5, 0.25, 0.125):
-                after = float(np.square(self.act(inputs @ (v + damping * step))[0] - wanted).sum())
-                if after < best:
+                after = self._squares(i, s, v + damping * step)
+                if after[0] < (1 - GAIN) * best:
                     break
             else:
                 break
-            v, best = v + damping * step, after
-        w = w.copy()
+            v, (best, curvature, slope) = v + damping * step, after
         w[s] = v[: len(s)]
         return w, float(v[-1]) if self.has_bias else 0.0
 
-
-def solve_within(row: Quadratic, k: int, allowed: Array, *, seed: int) -> Array:
-    """Return the weights of one neuron with at most k of the allowed inputs."""
-    inside = allowed[row.live]
-    part = dataclasses.replace(
-        row, gram=np.ascontiguousarray(row.gram[np.ix_(inside, inside)]), moments=row.moments[:, inside],
-        trained=row.trained[:, inside], live=row.live[inside],
-    )  # fmt: skip
-    return solve(part, k, seed=seed).weights
+    def _squares(self, i: int, s: Array, v: Array) -> tuple[float, Array, Array]:
+        """Return ||r||^2, J'J and J'r of neuron i, for weights v of its support s and, last, the bias."""
+        missed, curvature, slope = 0.0, np.zeros((len(v), len(v))), np.zeros(len(v))
+        for start in range(0, len(self.x), SAMPLES):
+            x, z = self.x[start : start + SAMPLES, s], self.z[start : start + SAMPLES, i]
+            x = np.concatenate([x, np.ones((len(x), int(self.has_bias)))], axis=1)
+            y, sigma = self.act(x @ v)
+            r, jacobian = self.act(z)[0] - y, x * sigma[:, None]
+            missed += float(r @ r)
+            curvature, slope = curvature + jacobian.T @ jacobian, slope + jacobian.T @ r
+        return missed, curvature, slope
