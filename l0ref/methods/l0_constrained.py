@@ -37,7 +37,7 @@ from l0ref.nn import Layer, Model
 from l0ref.nn.activations import ReLU
 from l0ref.validate import Array, choose, count, nonnegative
 
-GAIN = 1e-7  # of the error: a Gauss-Newton step that lowers it by less is the last
+GAIN = 1e-10  # of the error: a Gauss-Newton step that lowers it by less is the last
 SAMPLES = 8192  # at a time in a Gauss-Newton step: an image of a convolution is hundreds
 STIFF = 1e6  # gamma of the ReLU forms, over the mean square of an input: the ridge is small beside it
 
