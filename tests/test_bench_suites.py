@@ -61,8 +61,11 @@ def test_every_file_of_the_folder_lists_its_suites() -> None:
 # --- everybody agrees -------------------------------------------------------------------------------------------------
 
 
+LONG = ("epoch", "train-norm")  # seconds each; epochs and steps of other suites stay in the quick run
+
+
 @pytest.mark.kernels
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in NAMES])
 def test_our_contender_agrees_with_the_truth(name: str) -> None:
     works = list(suites()[name].works(plan("limits")))
     assert len({work.name for work in works}) == len(works)

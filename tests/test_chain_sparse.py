@@ -199,7 +199,7 @@ def test_whatever_is_kept(name: str, kept: str, dtype: Any, rng: np.random.Gener
             assert_same_gradients(chained(model), model, data, order, 0.0, times=10)  # sums that nearly cancel
 
 
-@each_dtype
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("blocksize", [(1, 1), (4, 4), (3, 5), (16, 1), (40, 2)])
 def test_tiles(blocksize: tuple[int, int], dtype: Any, rng: np.random.Generator) -> None:
     """Layers with a BlockPattern; what is beyond the matrix stays 0."""

@@ -99,7 +99,7 @@ def run_pytest(folder, *, tests, package=None, workers="0", **environment):
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.slow), "1"])
 def test_every_kind_of_skip_becomes_a_failure(tmp_path, workers):
     tests = {f"test_{kind}": f"import pytest\n{source}" for kind, source in SKIPS.items()}
     package = {"skipped": DOCTEST_SKIPPED}

@@ -281,7 +281,7 @@ def test_either_kernel_multiplies_a_vector(kernel: Any, threads: int, dtype: Any
     assert_exactly(y, times(w[:, :-1], x[:-1]) + b)
 
 
-@each_dtype
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_columns_beyond_uint16(dtype: Any, rng: np.random.Generator) -> None:
     columns = 2**16 + 5
     pattern = Pattern([0, 2, 2, 5], [0, columns - 1, 7, 2**16 - 1, 2**16], (3, columns))

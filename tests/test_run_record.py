@@ -106,8 +106,14 @@ JOBS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
-@pytest.mark.parametrize("job", JOBS)
+TRAINS = "a method that trains, in rounds"  # the job that stays quick on the tape; on the chain all do
+GOES_ON = [(job, name) for job in JOBS for name in ("numba", "numpy")]
+
+
+@pytest.mark.parametrize(
+    ("job", "backend"),
+    [pytest.param(*each, marks=[pytest.mark.slow] * (each[1] == "numpy" and each[0] != TRAINS)) for each in GOES_ON],
+)
 def test_every_phase_goes_on(job: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with l0ref.backend(backend):
         unbroken = plain(JOBS[job]())
