@@ -45,7 +45,7 @@ from l0ref.fast.products.launch import tile_room
 from l0ref.ops.windows import Windows
 from l0ref.validate import Array
 
-TILES = 32  # of a strip, for the cotangent of k: 4 MB of frequencies, for 64 channels and filters
+TILES = 8  # of a strip, for the cotangent of k: 1 MB of frequencies for 64 channels and filters, half of a second cache
 SHARES = 8  # sums of strips that are taken apart from each other, and then added: work for as many threads
 LEAST = 32  # channels, and filters, from which on it is faster than direct sums
 WASTE = 1.15  # outputs of whole tiles for each one that is wanted, up to which it is
