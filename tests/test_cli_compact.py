@@ -83,7 +83,7 @@ def test_evaluate_runs_the_compact_network(result: Path, capsys: pytest.CaptureF
     assert f"{100 * score.acc1:.2f} %" in out
     assert f"{score.loss:.4f}" in out
     assert f"{metrics.bytes_stored(small):,}" in out
-    assert "us per 128 images" in "  ".join(header)
+    assert "us per 128 samples" in "  ".join(header)
     assert main(["evaluate", str(result / "model.npz"), "--split", "validation"]) == 0
     assert "model.npz" in capsys.readouterr().out
 

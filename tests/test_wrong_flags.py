@@ -56,7 +56,6 @@ FLAGS: list[tuple[list[str], str, str, str]] = [
       )),
     (COMPRESS, "--threshold", "-1", r"threshold=-1.0 must be 0 or greater"),
     (COMPRESS, "--rounds", "1000000", r"rounds=1000000 must be at most 1000"),
-    (COMPRESS, "--stage-epochs", "3", r"stage_epochs=3 is about stages; give --stages, or leave it out"),
     (COMPRESS, "--momentum", "0.5", r"momentum=0.5 is of sgd, not of adam; leave it out"),
     (COMPRESS, "--config", "", r"config='' is not a file; check the path"),
     (COMPRESS, "--config", ".", r"config='.' is not a file; check the path"),

@@ -165,8 +165,6 @@ def check_companions(settings: Settings) -> None:
     if settings.finetune_lr_final is not None and settings.schedule != "cosine":
         told = f"finetune_lr_final={settings.finetune_lr_final!r} is about a cosine, not schedule={settings.schedule!r}"
         raise ConfigError(f"{told}; leave one of them out")
-    if settings.stage_epochs != Settings.stage_epochs and not settings.stages:
-        raise ConfigError(f"stage_epochs={settings.stage_epochs} is about stages; give --stages, or leave it out")
     others = sorted({settings.optimizer, settings.finetune_optimizer})
     if settings.momentum != Settings.momentum and not any(name.endswith("sgd") for name in others):
         raise ConfigError(f"momentum={settings.momentum!r} is of sgd, not of {' or '.join(others)}; leave it out")
