@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tracemalloc
 from math import prod
 from typing import Any
 
@@ -30,6 +29,7 @@ from l0ref.sparse import Pattern
 from l0ref.training import TrainingState, steps
 from l0ref.validate import Array
 from tests.house_files import ROOT
+from tests.kept_memory import new_memory
 from tests.test_chain_layers import INTERPRETED, block, conv, fc, flat, norm, relu
 from tests.test_chain_training import data_for
 
@@ -235,16 +235,5 @@ def test_steps_ask_for_no_memory(name: str) -> None:
         assert isinstance(runner, steps.ChainSteps)
         runner.begin(TrainingState(model.params, {}, model.buffers, optim.Adam().init(model.params), 0, 9, 1))
         orders = np.arange(batch), np.arange(5), np.arange(batch)[::-1].copy()
-        for order in orders:
-            runner.take(order, lr=0.01, pull=pull)
-        most = 0
-        tracemalloc.start()
-        try:
-            for order in orders:
-                before = tracemalloc.get_traced_memory()[0]
-                tracemalloc.reset_peak()
-                runner.take(order, lr=0.01, pull=pull)
-                most = max(most, tracemalloc.get_traced_memory()[1] - before)
-        finally:
-            tracemalloc.stop()
+        most = new_memory(lambda order: runner.take(order, lr=0.01, pull=pull), orders)
     assert most < data.x[:batch].nbytes // 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from l0ref.penalty import Penalty
 from l0ref.surrogates import L0, Laplace, LogSum
 from l0ref.training import History, TrainingState, fit, steps
 from l0ref.validate import Array, sealed
+from tests.kept_memory import new_memory
 from tests.test_chain import NOT_COVERED, network
 
 pytestmark = pytest.mark.kernels
@@ -535,17 +535,8 @@ def test_steps_ask_for_no_memory(name: str) -> None:
         assert isinstance(runner, steps.ChainSteps)
         runner.begin(TrainingState(model.params, {}, {}, optim.Adam().init(model.params), 0, 9, 1))
         orders = np.arange(batch), np.arange(5), np.arange(batch)[::-1].copy()
-        for order in orders:
-            runner.take(order, lr=0.01, pull=pull)
-        tracemalloc.start()
-        try:
-            for order in orders:
-                before = tracemalloc.get_traced_memory()[0]
-                tracemalloc.reset_peak()
-                runner.take(order, lr=0.01, pull=pull)
-                assert tracemalloc.get_traced_memory()[1] - before < data.x[:batch].nbytes
-        finally:
-            tracemalloc.stop()
+        most = new_memory(lambda order: runner.take(order, lr=0.01, pull=pull), orders)
+    assert most < data.x[:batch].nbytes
 
 
 # --- what a hook costs ------------------------------------------------------------------------------------------------

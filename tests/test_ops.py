@@ -21,10 +21,11 @@ NAMES = sorted({case.op for case in CASES})
 MOVING = [case for case in CASES if case.moves]
 
 
-def both(cases: list[Case]) -> list[Any]:
-    """Each case on the truth, and once more on the twin where one is registered."""
+def both(cases: list[Case], *, slow: str = "") -> list[Any]:
+    """Each case on the truth, and on the twin where one is registered; those of the backend `slow` are slow tests."""
     runs = [(case, name) for case in cases for name in ("numpy", "numba") if name == "numpy" or case.op in TWINS]
-    return [pytest.param(case, name, id=f"{case.id}-{name}") for case, name in runs]
+    marks = {slow: [pytest.mark.slow]}
+    return [pytest.param(case, name, id=f"{case.id}-{name}", marks=marks.get(name, [])) for case, name in runs]
 
 
 def each_case(cases: list[Case]) -> Any:
@@ -90,7 +91,8 @@ def test_every_public_function_is_called() -> None:
     for case in CASES:
         if case.call:
             xs, options = case.draw(0)
-            case.call(Recorder(), *xs, **options)
+            with backend("numpy"):  # nothing is computed that other tests do not
+                case.call(Recorder(), *xs, **options)
     assert named == set(ops.__all__)
 
 
@@ -147,7 +149,7 @@ def test_agrees_with_torch(case: Case, name: str) -> None:
             assert_close(x_bar, x.grad.numpy(), 1e-12, f"cotangent of input {i}")
 
 
-@pytest.mark.parametrize(("case", "name"), both(CASES))
+@pytest.mark.parametrize(("case", "name"), both(CASES, slow="numba"))  # twins in float32 are held to truth in test_fast
 def test_float32_stays_float32(case: Case, name: str) -> None:
     xs, options = case.draw(0)
     rough, rough_options = [x.astype(np.float32) for x in xs], single(options)
