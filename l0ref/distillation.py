@@ -25,6 +25,8 @@ from l0ref.errors import ArgumentError
 from l0ref.nn import Model
 from l0ref.validate import Array, between, positive
 
+MEMORY = 2**29  # bytes of answers that a teacher keeps for the trainings to come: 240 epochs of MNIST
+
 
 class Soft(NamedTuple):
     """What a teacher asks of a batch: q (N, C), rows that sum to 1; the temperature T and the weight L of the loss."""
@@ -81,11 +83,45 @@ class Teacher:
             )
         self.model.check_input("teacher's input", data.x)
 
+    @cached_property
+    def answers(self) -> Answers:
+        """What the teacher has answered so far."""
+        return Answers()
+
     def soft(self, x: Array) -> Soft:
         """Return what the teacher asks of samples x (N, ...)."""
         z = self.model.logits(x.astype(self.model.dtype, copy=False)) / self.temperature
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return Soft((e / e.sum(axis=1, keepdims=True)).astype(x.dtype, copy=False), self.temperature, self.weight)
+
+
+class Answers:
+    """Rows q of the transformed samples of one data set and seed, by epoch and number.
+
+    They depend on nothing else, so a control, which sees the same samples as the network it stands beside, is not made
+    to wait for the teacher again. Other samples or another seed empty the memory; when it is full, nothing is added.
+    """
+
+    def __init__(self) -> None:
+        self.feed: Feed | None = None
+        self.epochs: dict[int, tuple[Array, Array]] = {}
+
+    def find(self, feed: Feed, epoch: int, order: Array) -> Array | None:
+        """Return the rows of the samples `order`, if all are known."""
+        old, self.feed = self.feed, feed
+        if old is None or (old.data, old.transform) != (feed.data, feed.transform) or old.seed != feed.seed:
+            self.epochs = {}
+        q, known = self.epochs.get(epoch, (None, np.zeros(1, bool)))
+        return q[order] if q is not None and known[order].all() else None
+
+    def keep(self, epoch: int, order: Array, q: Array, samples: int) -> None:
+        """Keep rows q of the samples `order`, of `samples` in all."""
+        if epoch not in self.epochs:
+            if (len(self.epochs) + 1) * samples * q[0].nbytes > MEMORY:
+                return
+            self.epochs[epoch] = np.empty((samples, q.shape[1]), q.dtype), np.zeros(samples, bool)
+        rows, known = self.epochs[epoch]
+        rows[order], known[order] = q, True
 
 
 @dataclass(frozen=True)
@@ -102,13 +138,17 @@ class Feed:
         x = self.data.x[order]
         return x if self.transform is None else transformed(self.transform, x, self.seed, epoch, order)
 
-    def soft(self, order: Array, x: Array) -> Soft | None:
-        """Return what the teacher asks of x = samples(order); where samples stay the same it is asked once for all."""
-        if self.teacher is None:
+    def soft(self, order: Array, x: Array, epoch: int) -> Soft | None:
+        """Return what the teacher asks of x = samples(order, epoch); it is asked once for all trainings of a seed."""
+        if (teacher := self.teacher) is None:
             return None
-        if self.transform is not None:
-            return self.teacher.soft(x)
-        return self._asked._replace(q=self._asked.q[order])
+        if self.transform is None:
+            return self._asked._replace(q=self._asked.q[order])
+        q = teacher.answers.find(self, epoch, order)
+        if q is None:
+            q = teacher.soft(x).q
+            teacher.answers.keep(epoch, order, q, len(self.data))
+        return Soft(q, teacher.temperature, teacher.weight)
 
     @cached_property
     def _asked(self) -> Soft:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref import nn, ops
+from l0ref import distillation, nn, ops
 from l0ref.autodiff.op import backend
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset
@@ -188,3 +188,47 @@ def test_what_is_refused(rng: np.random.Generator) -> None:
 def test_a_teacher_is_told_apart_by_its_arrays() -> None:
     assert repr(Teacher(model())) == repr(Teacher(model()))
     assert len({repr(Teacher(*args)) for args in [(model(),), (model(1),), (model(), 3.0), (model(), 2.0, 0.1)]}) == 4
+
+
+def shaken(x: Array, *, seed: int, epoch: int, index: Array) -> Array:
+    """Samples with noise of their own: the transform of the tests below."""
+    rngs = [np.random.default_rng([seed, epoch, int(i)]) for i in index]
+    return x + np.stack([rng.normal(size=x.shape[1:]) for rng in rngs]).astype(x.dtype)
+
+
+@pytest.mark.parametrize("backend_name", ["numpy", "numba"])
+def test_a_control_does_not_wait_for_the_teacher_again(
+    backend_name: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, asked = samples(rng), []
+    soft = Teacher.soft
+    monkeypatch.setattr(Teacher, "soft", lambda self, x: asked.append(len(x)) or soft(self, x))
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 8, "batch": shaken, "progress": "none"}
+
+    def trained(teacher: Teacher, start: int, seed: int = 5, first: int = 1) -> nn.Model:
+        with backend(backend_name):
+            return fit(model(start), data, teacher=teacher, seed=seed, first_epoch=first, **options)[0]
+
+    teacher = Teacher(model(9))
+    one, other = trained(teacher, 0), trained(teacher, 1)
+    assert sum(asked) == 3 * len(data)
+    for found, start in ((one, 0), (other, 1)):  # as from a teacher that has not heard the question before
+        for key, w in trained(Teacher(model(9)), start).params.items():
+            np.testing.assert_array_equal(found.params[key], w)
+    asked.clear()
+    trained(teacher, 0, first=3)  # epoch 3 is known, 4 and 5 are not
+    assert sum(asked) == 2 * len(data)
+    asked.clear()
+    trained(teacher, 0, seed=6)
+    trained(teacher, 0, seed=5)  # which has been forgotten
+    assert sum(asked) == 6 * len(data)
+
+
+def test_a_teacher_keeps_no_more_answers_than_fit(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, teacher = samples(rng), Teacher(model(9))
+    monkeypatch.setattr(distillation, "MEMORY", 2 * len(data) * 3 * 8)
+    fit(model(), data, epochs=3, seed=0, batch=shaken, teacher=teacher, progress="none")
+    assert sorted(teacher.answers.epochs) == [1, 2]
+    other = Dataset(data.x, data.y, 3, "the same samples as another data set")
+    fit(model(), other, epochs=1, seed=0, batch=shaken, teacher=teacher, progress="none")
+    assert sorted(teacher.answers.epochs) == [1]

@@ -76,7 +76,7 @@ class TapeSteps:
         x, y = task.feed.samples(order, state.epoch), task.data.y[order]
         found = loss_and_gradient(
             task.model.architecture, state.params, state.buffers, x, y,
-            label_smoothing=task.label_smoothing, rng=self._rng, soft=task.feed.soft(order, x),
+            label_smoothing=task.label_smoothing, rng=self._rng, soft=task.feed.soft(order, x, state.epoch),
         )  # fmt: skip
         loss = float(found.loss)
         params, slots = task.optimizer.step(state.params, found.grads, state.slots, lr=lr, masks=state.masks, pull=pull)
@@ -118,7 +118,7 @@ class ChainSteps:
         x, rows, y = task.data.x, order, task.data.y[order]
         if task.feed.transform is not None:
             x, rows = task.feed.samples(order, self._state.epoch), np.arange(len(order))
-        options = {"label_smoothing": task.label_smoothing, "soft": task.feed.soft(order, x)}
+        options = {"label_smoothing": task.label_smoothing, "soft": task.feed.soft(order, x, self._state.epoch)}
         loss = self.chain.gradient(arrays.params, arrays.grads, x, rows, y, **options)
         arrays.step(lr=lr, pull=pull)
         self._buffers = self.chain.moved(self._buffers)
