@@ -22,6 +22,7 @@ from l0ref.bench.suites.sparse_step import sparse_steppers
 from l0ref.bench.work import OURS, Contender, Plan, Work
 from l0ref.deploy.compact import compact
 from l0ref.deploy.costs import Costs, Line
+from l0ref.deploy.single import Single
 from l0ref.nn import lenet_5, lenet_300_100, mlp
 from l0ref.pruning.prune import prune
 from l0ref.report.figures.bench import bench_figure, panels
@@ -195,14 +196,15 @@ def test_a_dense_convolution_does_not_pass_for_a_sparse_one() -> None:
         agreement(replace(work, contenders=[cheat]))
 
 
-@pytest.mark.parametrize("part", ["evaluate", "tune"])
+@pytest.mark.parametrize("part", ["evaluate", "evaluate one", "tune"])
 def test_another_network_is_found_out(part: str) -> None:
     model = mlp((64, 48, 10), seed=0)
     other = compact(prune(model, amount=0.9, scope="layer")).model
-    work = sparse_net.work("w", model, 16, plan()) if part == "evaluate" else sparse_net.tuning("w", model, plan())
+    n = {"evaluate": 16, "evaluate one": 1}.get(part)
+    work = sparse_net.work("w", model, n, plan()) if n else sparse_net.tuning("w", model, plan())
     ours = work.contenders[0]
     subject, *rest = ours.run.args  # type: ignore[attr-defined]
-    wrong = other if part == "evaluate" else replace(subject, model=other)
+    wrong = other if n else replace(subject, model=other)
     cheat = replace(ours, run=partial(ours.run.func, wrong, *rest))  # type: ignore[attr-defined]
     agreement(work)
     with pytest.raises(
@@ -235,6 +237,12 @@ def test_n_units_are_n_products_steps_convolutions_and_evaluations(monkeypatch: 
         logits.calls = 0
         contender.run(4)
         assert logits.calls == 4
+    single = Counter(Single.__call__)
+    monkeypatch.setattr(Single, "__call__", lambda *a: single(*a))
+    one, *rest = sparse_net.work("w", mlp((64, 48, 10), seed=0), 1, plan()).contenders
+    logits.calls = 0
+    one.run(4)
+    assert (single.calls, logits.calls, [c.name for c in rest][:2]) == (4, 0, ["l0ref, logits", "dense, l0ref"])
 
 
 def test_n_units_of_the_dense_step_are_n_steps(monkeypatch: pytest.MonkeyPatch) -> None:
