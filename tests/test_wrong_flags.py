@@ -72,6 +72,7 @@ FLAGS: list[tuple[list[str], str, str, str]] = [
     (COMPARE, "--ratios", "nan", r"ratios=nan must be finite"),
     (COMPARE, "--ratios", "a", r"argument --ratios: 'a' must be numbers with commas between them"),
     (COMPARE, "--ratios", "0.5", r"ratios=0.5 must be a compression ratio of at least 1"),
+    (COMPARE, "--ratios", "2,1e9", r"ratios=1000000000.0 leaves none of 50200 weights; ask for less"),
     (COMPARE, "--seeds", "1000000000", r"seeds=1000000000 must be at most 10000"),
     (COMPARE, "--seeds", "-1", r"seeds=-1 must be at least 1"),
     (COMPARE, "--epochs", "-1", r"epochs=-1 must be at least 0"),
@@ -188,6 +189,16 @@ def test_wrong_argument(row: int) -> None:
         call()
     assert "\n" not in str(caught.value)
     assert os.listdir() == []
+
+
+@pytest.mark.parametrize("command", [["compare"], ["sweep", "--grid", "alpha=1e-5,1e-4"]])
+def test_a_result_is_no_place_for_others(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--epochs", "1", "--finetune-epochs", "1", "--quiet"]
+    assert main(["compress", *short, "--controls", "no", "--no-figures", "--out", "x"]) == 0
+    before = sorted(os.listdir("x"))
+    assert main([*command, "--quiet", "--out", "x"]) == 2
+    assert "out='x' holds a result of l0ref compress; choose another folder" in capsys.readouterr().err
+    assert sorted(os.listdir("x")) == before
 
 
 def test_the_tables_have_a_hundred_and_twenty_rows() -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from l0ref.archive.folder import marker_of
 from l0ref.errors import ConfigError
 
 MAX_WHOLE = 2**63 - 1
@@ -98,8 +99,10 @@ def out_folder(name: str, path: str) -> Path:
 
 
 def made_folder(name: str, path: str) -> Path:
-    """Return the folder of a flag, made if it was not there."""
+    """Return the folder of a flag, made if it was not there; refuse one that is a result."""
     folder = out_folder(name, path)
+    if marker_of(folder) is not None:
+        raise ConfigError(f"{name}={path!r} holds a result of l0ref compress; choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -73,6 +73,8 @@ class Comparison:
 
         model  with the layers of the dense networks; where weights are used once, nothing is searched for
         """
+        if max(self.ratios, default=1) > model.size:
+            raise ArgumentError(f"ratios={max(self.ratios)!r} leaves none of {model.size} weights; ask for less")
         once = set(model.positions.values()) <= {1}
         for seed in self.seeds:
             for name in self.methods:
