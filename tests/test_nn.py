@@ -309,6 +309,32 @@ def test_parameters_swapped_for_another_dtype_are_used() -> None:
         model.logits(x)
 
 
+def test_shapes_are_found_once_for_an_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    parameters = nn.Linear.parameters
+
+    def counted(self: nn.Linear, **options: Any) -> Any:
+        drawn.append(self.name)
+        return parameters(self, **options)
+
+    net = nn.mlp((5, 4, 3), seed=0)
+    monkeypatch.setattr(nn.Linear, "parameters", counted)
+    for _ in range(3):
+        net = net.replace(params=dict(net.params))
+    assert drawn == []
+    with pytest.raises(ShapeError, match=r"params\['fc1.weight'\] has shape \(4, 6\), expected \(4, 5\)"):
+        net.replace(params={**net.params, "fc1.weight": np.zeros((4, 6), np.float32)})
+
+
+def test_a_layer_that_cannot_be_hashed_is_a_layer() -> None:
+    class Unhashed(nn.Linear):
+        __hash__ = None  # type: ignore[assignment]
+
+    net = nn.Model.init((Unhashed("a", 3, 2),), input_shape=(3,), seed=0)
+    again = net.replace(params={k: w + 1 for k, w in net.params.items()})
+    assert again.logits(np.zeros((1, 3), np.float32)).shape == (1, 2)
+
+
 def test_logits_do_not_depend_on_the_batch_size_beyond_rounding() -> None:
     model = nn.digits_cnn(seed=0, dtype=np.float64)
     x = np.random.default_rng(0).random((7, 1, 8, 8))

@@ -14,7 +14,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
 
@@ -197,12 +197,12 @@ class Model:
         return np.concatenate([self.forward(x[i : i + rows], params=values)[0].data for i in starts])
 
     @cached_property
-    def _shapes(self) -> dict[str, Shape]:
+    def _shapes(self) -> Mapping[str, Shape]:
         """Shapes of the parameters, by name."""
         return _array_shapes(self.architecture, "parameters")
 
     @cached_property
-    def _buffer_shapes(self) -> dict[str, Shape]:
+    def _buffer_shapes(self) -> Mapping[str, Shape]:
         """Shapes of the buffers, by name."""
         return _array_shapes(self.architecture, "buffers")
 
@@ -228,8 +228,17 @@ def architecture_from_json(
         ) from None
 
 
-def _array_shapes(architecture: Sequence[Layer], what: str) -> dict[str, Shape]:
-    """Names and shapes of the arrays the layers need, from a draw that is thrown away."""
+def _array_shapes(architecture: tuple[Layer, ...], what: str) -> Mapping[str, Shape]:
+    """Names and shapes of the arrays the layers need; kept, as every epoch makes a model of the same layers."""
+    try:
+        return _drawn_shapes(architecture, what)
+    except TypeError:  # a layer of a class that cannot be hashed
+        return _drawn_shapes.__wrapped__(architecture, what)
+
+
+@lru_cache(maxsize=16)
+def _drawn_shapes(architecture: tuple[Layer, ...], what: str) -> Mapping[str, Shape]:
+    """The same from a draw that is thrown away."""
     rng = np.random.default_rng(0)
     found: dict[str, Shape] = {}
     for layer in leaves(architecture):
