@@ -1,9 +1,9 @@
-"""The command line: `l0ref compress`, `l0ref report`, `l0ref data fetch`.
+"""The command line, `l0ref COMMAND`: see `l0ref --help` for the commands.
 
 Exit codes: 0 done, 1 failed, 2 bad usage or a wrong input; 130, 143 or 129 when Ctrl-C, SIGTERM or SIGHUP ended it.
-Errors are one sentence; ``--debug`` shows where they came from. What a command needs beyond NumPy, Numba and matplotlib
-included, is imported when it is needed: `l0ref --help` works wherever Python and NumPy do. What is printed to a pipe
-that nobody reads any more is dropped, and the command goes on.
+Errors are one sentence; ``--debug`` shows the traceback. Everything beyond NumPy, including Numba and matplotlib, is
+imported only when a command needs it, so `l0ref --help` works wherever Python and NumPy do. Output to a closed pipe is
+dropped, and the command continues.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from l0ref.version import __version__
 
 DONE, FAILED, USAGE = 0, 1, 2
 WRONG_INPUT = (ConfigError, ArgumentError, ShapeError, DTypeError, DataError, CheckpointError)
-SIGNALLED = 128  # and the number of the signal, as shells count
+SIGNALLED = 128  # plus the number of the signal, as in shells
 FULL, CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -59,7 +59,7 @@ def _main(argv: Sequence[str] | None) -> int:
     parser = build_parser()
     try:
         arguments = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has printed help, or what is wrong with the flags
+    except SystemExit as stop:  # argparse has printed the help or the error
         return stop.code if isinstance(stop.code, int) else USAGE
     if getattr(arguments, "quiet", False):
         logging.getLogger("l0ref").setLevel(logging.ERROR)
@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace, signals: EndSignals) -> int:
 
 
 def _told(error: BaseException) -> str:
-    """What is said of an error: its sentence, with a remedy if the disk refused to write, and its notes."""
+    """The message for an error: its sentence, with a remedy if the disk refused to write, and its notes."""
     text = str(error) or "interrupted"
     if isinstance(error, OSError) and error.errno in FULL and error.filename is not None:
         folder = os.path.dirname(error.filename) or "."

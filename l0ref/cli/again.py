@@ -12,9 +12,9 @@ from l0ref.errors import L0RefError
 
 
 def command_of(config: Mapping[str, Any]) -> str:
-    """Return `l0ref compress` with the flags that differ from what they are without a flag.
+    """Return `l0ref compress` with the flags whose values differ from the defaults.
 
-    Settings that this version does not know are told instead of a command that would do something else.
+    If this version does not know a setting, a comment says so instead: the command would do something else.
 
     >>> command_of({"data": "digits", "model": "digits_mlp", "amount": 0.5})
     'l0ref compress --amount 0.5'

@@ -1,4 +1,4 @@
-"""`l0ref bench`: how fast is it here, beside other libraries and the limits of the machine?"""
+"""`l0ref bench`: speed on this machine, beside other libraries and the limits of the machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ examples:
   l0ref bench scaling --peers torch --figure s.png      cost against size, with the fitted exponents
   l0ref bench sparse --figure d.png                     time against density: where zeros pay, and where not
   l0ref bench conv --threads 1 --rounds 15 --peers none our own times only
-  l0ref bench --summary FILE                            every goal of speed on this machine, in some ten minutes
+  l0ref bench --summary FILE                            every speed goal on this machine, in about ten minutes
   OPENBLAS_CORETYPE=Haswell l0ref bench train-mlp       as on a processor without AVX-512
 
 A fresh process measures, with --threads threads in every library alike, pinned to processors where the system
-allows it. Contenders take turns in every round, each after a warm-up, and are first shown to compute the same
-thing. Ratios hold within one run only: the speed of a shared machine drifts. Take 15 % for a tie.
+allows it. Contenders alternate in every round, each after a warm-up, and are first checked to compute the same
+result. Compare ratios within one run only: the speed of a shared machine drifts. Treat 15 % as a tie.
 """
 
 
@@ -36,13 +36,13 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p = commands.add_parser(
         "bench",
         help="measure speed beside other libraries",
-        description="Measure speed beside other libraries; exit code 1 if a contender computes something else.",
+        description="Measure speed beside other libraries; exit code 1 if a contender computes a different result.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("suites", nargs="*", metavar="SUITE", help="what to measure; see --list")
     p.add_argument("--list", action="store_true", help="name the suites and the peers")
-    p.add_argument("--rounds", type=integer, metavar="N", help="turns of each contender; default 9, ratios want 5")
+    p.add_argument("--rounds", type=integer, metavar="N", help="turns of each contender; default 9, ratios need 5")
     p.add_argument(
         "--threads",
         type=integer,
@@ -50,14 +50,14 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         help="of BLAS, Numba and every peer; default: all processors, at most 2",
     )
     p.add_argument(
-        "--peers", metavar="P,P", help="who else takes part, or none; default: all that are installed but compile"
+        "--peers", metavar="P,P", help="the other libraries, or none; default: all that are installed except compile"
     )
     p.add_argument("--quick", action="store_true", help="small sizes and short turns, to see that everything runs")
     p.add_argument("--seed", type=integer, default=0, metavar="N", help="of weights, images and labels; default 0")
     p.add_argument("--json", metavar="FILE", help="write environment and rows as JSON")
     p.add_argument("--figure", metavar="FILE", help="draw the times as PNG")
     p.add_argument(
-        "--summary", metavar="FILE", help="write the goals of speed beside what is measured, with verdicts: one run"
+        "--summary", metavar="FILE", help="write each speed goal beside its measurement in this run, with a verdict"
     )
     p.set_defaults(run=run)
     return [p]

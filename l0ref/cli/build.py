@@ -109,7 +109,7 @@ def build_job(settings: Settings) -> Job:
 
 
 def likely_slip(settings: Settings) -> str | None:
-    """Return what to say about an amount that is legal and looks like a percentage, as 95 for 0.95 does."""
+    """Return a warning about a valid amount that looks like a percentage, such as 95 for 0.95; None without one."""
     amount = settings.amount
     if not isinstance(amount, int) or amount not in PERCENT:
         return None
@@ -118,7 +118,7 @@ def likely_slip(settings: Settings) -> str | None:
 
 
 def far_targets(data: Splits) -> str | None:
-    """Return what to say of targets of a regression that stand far from 0, where networks begin, for their spread."""
+    """Return a warning about regression targets whose mean is far from 0 relative to their spread; None without one."""
     if data.train.classes or not len(data.train):
         return None
     mean, spread = (f(data.train.y, axis=0, dtype=np.float64) for f in (np.mean, np.std))
@@ -132,7 +132,7 @@ def far_targets(data: Splits) -> str | None:
 
 
 def check_ranges(settings: Settings) -> None:
-    """Refuse, by the names of the settings, what would be noticed only after training or under another name."""
+    """Refuse, by the setting's name, values that would fail only after training or under another name."""
     for name in ("seed", "gradual", "epochs", "stage_epochs", "finetune_epochs"):
         count(name, getattr(settings, name))
     count("rounds", settings.rounds, least=1)
@@ -171,7 +171,7 @@ def check_companions(settings: Settings) -> None:
 
 
 def check_stages(settings: Settings) -> None:
-    """Refuse what does not go with stages, and ratios that are none."""
+    """Refuse settings that exclude stages, and invalid ratios."""
     StagedCuts(settings.stages, settings.stage_epochs, Penalty())
     given = [name for name in ("amount", "threshold", "tolerance") if getattr(settings, name) is not None]
     given += [name for name in ("gradual", "curve") if getattr(settings, name)] + ["rounds"] * (settings.rounds > 1)

@@ -1,4 +1,4 @@
-"""`l0ref calibrate`: measure the kernels of products, and what dense and sparse layers take, on this machine."""
+"""`l0ref calibrate`: measure the kernels of products, and the time of dense and sparse layers, on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         "calibrate",
         help="measure products, and dense and sparse layers, on this machine",
         description="Choose the kernels of products, and fit the cost model by which a pruned layer becomes sparse or "
-        "stays dense. Wants a quiet machine.",
+        "stays dense. Needs an idle machine.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def tiles_text(choice: Any) -> str:
-    """Return how fast tiles of sums of each height are: multiply-adds of a vector in a nanosecond."""
+    """Return the speed of tiles of sums by height, in multiply-adds of vectors per nanosecond."""
     rows = [[str(h), f"{1e-9 * COLUMNS * h / one:.3g}"] for h, one in choice.seconds.items()]
     if choice.by in ("default", "L0REF_TILE_ROWS"):
         rows = [[h, "-"] for h, _ in rows]

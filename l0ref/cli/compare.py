@@ -30,15 +30,15 @@ EXAMPLES = """\
 examples:
   l0ref compare --methods magnitude,wanda,fpgm --ratios 2,4,8      the built-in digits, one seed
   l0ref compare --methods all --seeds 3 --out runs/all             every method
-  l0ref compare --methods all --jobs 2                             points at once, in processes of one thread each
-  l0ref compare --resume runs/all                                  go on after an interruption, in any process
+  l0ref compare --methods all --jobs 2                             points in parallel, in processes of one thread each
+  l0ref compare --resume runs/all                                  resume after an interruption, in any process
   l0ref compare --data mnist --data-dir DIR --methods magnitude,net_trim --ratios 8,32
 """
 COMMAND = "compare"
 KIND, VERSION = "l0ref comparison", 3
 ROWS, LOCK, LITTER = "compare.json", ".l0ref.lock", (".compare*.tmp", ".dense-*.tmp", ".*-*.lock")
 POINTS: dict[str, Any] = {"methods": ["magnitude", "random"], "ratios": [2.0, 4.0, 8.0, 16.0, 32.0], "seeds": 1}
-NO_PART = ("seed", "method", "method_options", "amount")  # settings that say nothing of a comparison
+NO_PART = ("seed", "method", "method_options", "amount")  # settings that a comparison does not use
 
 
 def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
@@ -46,9 +46,9 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p = commands.add_parser(
         "compare",
         help="compare methods at equal weights and multiply-adds",
-        description="Train one network a seed, cut it by every method to the same sizes, fine-tune all alike. Methods "
-        "that remove units from networks with convolutions are also compared at equal multiply-adds, found by search: "
-        "at most ten cuts a point, four where a cut trains.",
+        description="Train one network per seed, cut it by every method to the same sizes, fine-tune all alike. Methods"
+        " that remove units from networks with convolutions are also compared at equal multiply-adds, found by search: "
+        "at most ten cuts per point, four if a cut trains.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -146,7 +146,7 @@ def _run(
 
 
 def _stored(folder: Path, name: str) -> dict[str, Any] | None:
-    """Return what compare.json of a folder holds, None if there is none; refuse files of others."""
+    """Return what compare.json of a folder holds, None if there is none; refuse a file that is not ours."""
     if not (folder / ROWS).exists():
         return None
     found = read_json(folder / ROWS)

@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check everything that can be known, run the job for every seed, write the results and print the tables."""
+    """Check all that can be checked beforehand, run the job for every seed, write the results, print the tables."""
     check_workers(arguments)
     found = found_run(arguments)
     if found is None and arguments.resume:
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def found_run(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """Return how the run began that goes on, None if it begins here or has been finished; refuse to lose one."""
+    """Return run.json of the run to resume, None if the run is new or finished; refuse to overwrite one."""
     check_resume(arguments)
     if arguments.resume is None:
         out = out_folder("out", arguments.out) if arguments.out else None
@@ -114,9 +114,9 @@ def check_finished(arguments: argparse.Namespace) -> None:
 
 
 def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None = None) -> Settings:
-    """Return the settings; refuse before any work what could not succeed: ranges, data, shapes, cuts, seeds.
+    """Return the settings; refuse, before any work, ranges, data, shapes, cuts and seeds that cannot succeed.
 
-    found  what `found_run` returned: its settings are the defaults, and others than these must be overridden
+    found  what `found_run` returned: its settings are the defaults, and different ones must be overridden
     """
     given = {k: v for k, v in vars(arguments).items() if k in Settings.__dataclass_fields__}
     before = dict(found["config"]) if found else {}
@@ -153,7 +153,7 @@ def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None =
 def run_seeds(
     settings: Settings, seeds: range, place: Claim, arguments: argparse.Namespace, costs: Costs | None, journal: Run
 ) -> None:
-    """Run the seeds that are not finished in a folder of each, and write the summary of all."""
+    """Run the unfinished seeds, each in its own folder, and write the summary of all."""
     jobs = {place.folder / f"seed-{seed}": dataclasses.replace(settings, seed=seed) for seed in seeds}
     if link := next(filter(Path.is_symlink, jobs), None):
         raise ConfigError(f"out={str(link)!r} is a link, which is not followed; remove it or choose another folder")

@@ -16,8 +16,8 @@ MAX_CONFIG = 2**14  # bytes
 def read_config(path: str, *, named: Sequence[str] = (), unread: Sequence[str] = ()) -> dict[str, Any]:
     """Return the settings of a TOML file: the flags' names as keys, with "-" or "_", in one flat table.
 
-    The config.json of a result will do, too. A file may not name code to run, as data="module:function" does, unless
-    the same word is among those `named` by hand, or nobody acts on the setting: `unread`.
+    The config.json of a result is accepted too. A file may not name code to run, as data="module:function" does, unless
+    the same value was also given by hand, in `named`, or the setting is in `unread` and never used.
     """
     name = f"config={path!r}"
     try:

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def on_text(arguments: argparse.Namespace, path: Path) -> str:
-    """Evaluate raw data by what the model file says of their preparation."""
+    """Evaluate raw data, prepared as the model file says."""
     if arguments.data is not None:
         raise ConfigError(f"--on {arguments.on} and --data {arguments.data} exclude each other; give one")
     how = checkpoint.preparation_of(path)

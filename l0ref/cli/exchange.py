@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     export.set_defaults(run=run_export)
     convert = commands.add_parser(
         "convert",
-        help="turn a network file into another, by the endings of their names",
+        help="convert a network file to another format, by file extension",
         description=f"Read a network and write it in another format; endings: {', '.join('.' + f for f in FORMATS)}.",
         epilog=CONVERT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -81,7 +81,7 @@ def run_convert(arguments: argparse.Namespace) -> int:
 
 
 def network_file(result: Path) -> Path:
-    """Return the masked network of a result folder, whose forms are all in it; a file stands for itself."""
+    """Return the masked network of a result folder, from which every form follows; a file stands for itself."""
     return result / MODEL if (result / MODEL).is_file() else model_file(result)
 
 

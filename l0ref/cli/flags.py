@@ -17,16 +17,16 @@ from l0ref.experiment import CONTROLS
 EXAMPLES = """\
 examples:
   l0ref compress                                   the built-in digits, with controls, in well under a minute
-  l0ref compress --amount 0.98 --controls none     cut deeper, beside a network trained without penalty
-  l0ref compress --tolerance 0.05                  the largest cut that by itself costs 5 % of the loss
+  l0ref compress --amount 0.98 --controls none     cut more, beside a network trained without penalty
+  l0ref compress --tolerance 0.05                  the largest cut that raises validation loss by at most 5 %
   l0ref compress --curve 2,4,8,16,32,64            also draw accuracy against compression
   l0ref compress --data mnist --data-dir DIR --model lenet_5 --seeds 3 --out runs/lenet5
   l0ref compress --data FILE.npz --model mlp:784-300-100-10      your data and network: docs/own_data.md
   l0ref compress --data FILE.csv --label kind --model net.toml --amount 0.8
   l0ref compress --method lottery                  another method than magnitude; l0ref methods lists them
-  l0ref compress --config job.toml                 settings from a file; flags win over it
-  l0ref compress --data mnist --data-dir DIR --seeds 4 --jobs 2  seeds at once, in processes of one thread each
-  l0ref compress --resume runs/lenet5              go on after an interruption, in any process
+  l0ref compress --config job.toml                 settings from a file; flags override it
+  l0ref compress --data mnist --data-dir DIR --seeds 4 --jobs 2  seeds in parallel, in processes of one thread each
+  l0ref compress --resume runs/lenet5              resume after an interruption, in any process
 """
 
 
@@ -36,8 +36,8 @@ def add_flags(commands: Any) -> argparse.ArgumentParser:
         "compress",
         help="train with l0, prune, fine-tune, report",
         description="Train with the data loss + C_l alpha sum(phi(w)) + l2 sum(w^2), prune, fine-tune, report. "
-        "The data loss is the cross-entropy, of a regression the squared error. Networks of common layers train on "
-        "compiled kernels; of others a line says why: runs on the tape because ...",
+        "The data loss is the cross-entropy, or the squared error for a regression. Networks of common layers train on "
+        "compiled kernels; for others a line gives the reason: runs on the tape because ...",
         epilog=EXAMPLES + _presets(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -84,8 +84,8 @@ def add_data_flags(group: Any) -> None:
 
 def add_worker_flags(group: Any) -> None:
     """Add the flags that say where jobs are done."""
-    group.add_argument("--jobs", type=integer, default=1, metavar="N", help="processes of this machine; default 1")
-    group.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a Dask cluster instead, which shares the folder")
+    group.add_argument("--jobs", type=integer, default=1, metavar="N", help="processes on this machine; default 1")
+    group.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a Dask cluster instead; it must see the folder")
 
 
 class Words(argparse.Action):
@@ -98,7 +98,7 @@ class Words(argparse.Action):
 
 
 def _default(name: str, about: str = "") -> str:
-    """Return the help of a flag: what it is about, and the value it has when it is not given."""
+    """Return the help of a flag: its description and its default."""
     own = Settings.__dataclass_fields__[name].default
     preset = any(name in preset for preset in PRESETS.values())
     value = "the preset of the model" if own is None else f"{own}, or the preset of the model" if preset else own
@@ -111,7 +111,7 @@ def _presets() -> str:
     for model, preset in PRESETS.items():
         words = (f"{k.replace('_', '-')} {_word(v)}" for k, v in preset.items())
         rows.append(textwrap.fill(", ".join(words), 100, initial_indent=f"  {model:15}", subsequent_indent=" " * 17))
-    return "\npresets of the models, which flags and files win over:\n" + "\n".join(rows)
+    return "\npresets of the models, which flags and files override:\n" + "\n".join(rows)
 
 
 def _word(value: Any) -> str:
@@ -125,9 +125,9 @@ def _output_flags(group: Any) -> None:
     add_resume_flags(group)
     group.add_argument("--no-figures", action="store_true", help="write no pictures")
     group.add_argument(
-        "--hide-test", action="store_true", help="print and draw nothing of the test set, for those still choosing"
+        "--hide-test", action="store_true", help="print and draw no result on the test set, while still choosing"
     )
-    group.add_argument("--quiet", action="store_true", help="no progress, no tables, no word of kernels being compiled")
+    group.add_argument("--quiet", action="store_true", help="no progress, no tables, no notice of compiled kernels")
 
 
 def _amount(text: str) -> float:

@@ -1,4 +1,4 @@
-"""`l0ref gradcheck`: are the gradients right? Of the library, of a network, of a function of yours."""
+"""`l0ref gradcheck`: check the gradients of the library, of a network, or of your own function."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the command and its flags; return its parser."""
     p = commands.add_parser(
         "gradcheck",
-        help="compare gradients with differences",
-        description="Compare gradients with differences of the values; exit code 0 if all are right, 1 if not.",
+        help="compare gradients with finite differences",
+        description="Compare gradients with finite differences of the values; exit code 0 if all are right, 1 if not.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

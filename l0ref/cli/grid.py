@@ -1,7 +1,7 @@
 """The combinations of a sweep: all of the values that were given, or some drawn at random.
 
 alpha=1e-5,2e-5            values
-curve=2,4;2,8              values that have commas themselves: semicolons between
+curve=2,4;2,8              values that contain commas, separated by semicolons
 beta=2..20                 a range, of which --random draws uniformly; whole numbers for a whole setting
 alpha=1e-6..1e-3:log       the same, uniformly in the logarithm
 """
@@ -47,7 +47,7 @@ class Range(NamedTuple):
 
 
 def read_grid(entries: Iterable[str]) -> dict[str, tuple[Any, ...] | Range]:
-    """Return values or a range by setting; refuse what is none."""
+    """Return values or a range by setting; refuse an entry that has neither."""
     found: dict[str, tuple[Any, ...] | Range] = {}
     for entry in entries:
         name, sign, text = (piece.strip() for piece in entry.partition("="))
@@ -73,8 +73,8 @@ def read_grid(entries: Iterable[str]) -> dict[str, tuple[Any, ...] | Range]:
 def combinations(grid: Mapping[str, tuple[Any, ...] | Range], *, random: int | None, seed: int) -> list[dict[str, Any]]:
     """Return settings by name: every combination of the values, or `random` of them, drawn without replacement.
 
-    With ranges, each of `random` combinations draws every setting by itself, and one that came before is left out.
-    Where there are no more than `random` combinations, all are taken.
+    With ranges, each of `random` combinations draws every setting independently, and a repeated one is left out.
+    If there are no more than `random` combinations, all are taken.
     """
     if random is not None and not 0 < random <= MAX_COMBINATIONS:
         raise ConfigError(f"random={random} must lie in [1, {MAX_COMBINATIONS}]")

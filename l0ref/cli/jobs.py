@@ -1,7 +1,7 @@
-"""Several jobs of a command at once, in processes of this machine or on a Dask cluster: see `l0ref.experiment.engine`.
+"""Jobs of a command in parallel, in processes on this machine or on a Dask cluster: see `l0ref.experiment.engine`.
 
-A job is sent as plain values, and its data are loaded where it is done, once in a process; their checksum tells whether
-they are those of the client. What a job reaches stands in folders, so it is safe to repeat.
+A job is sent as plain values, and its worker loads the data, once per process, and compares their checksum with the
+client's. Results and states of training are in folders, so a job is safe to repeat.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Job(NamedTuple):
 
 
 def check_workers(arguments: argparse.Namespace) -> bool:
-    """Return whether other processes do the jobs; refuse wrong numbers of them, and a missing extra."""
+    """Return whether other processes do the jobs; refuse an invalid number of them, and a missing extra."""
     if arguments.jobs < 1:
         raise ConfigError(f"jobs={arguments.jobs} must be at least 1")
     if arguments.scheduler is not None and arguments.jobs > 1:
@@ -76,7 +76,7 @@ def run_all(
     done: int,
     finished: Callable[[int], None] = lambda _: None,
 ) -> str | None:
-    """Do all jobs, whatever fails, and show how many and how long; return what to say of those that failed.
+    """Do all jobs, even if some fail, and show progress; return a message about the failures, None without any.
 
     shared    the folder of all, which every worker sees
     done      how many runs were finished already
@@ -96,7 +96,7 @@ def run_all(
 
 
 def where(arguments: argparse.Namespace, shared: Path) -> dict[str, Any]:
-    """Return what `completed` is told by the flags."""
+    """Return the options of `completed` that the flags set."""
     return {"workers": arguments.jobs, "scheduler": arguments.scheduler, "shared": shared}
 
 
@@ -141,7 +141,7 @@ def when_free(work: Callable[[], R]) -> R:
 
 
 def data_of(settings: Settings) -> Settings:
-    """Return settings that have in common with these what decides the samples, and nothing else."""
+    """Return settings with only the fields that determine the samples; the others are defaults."""
     own = {name: getattr(settings, name) for name in DATA}
     return Settings(**own) if settings.data in ("mnist", "fashion-mnist") else Settings(**own, seed=settings.seed)
 

@@ -16,7 +16,7 @@ from l0ref.validate import choose
 EXAMPLES = """\
 examples:
   l0ref methods                      the table
-  l0ref methods lottery              one method: equations, options, what departs from the paper
+  l0ref methods lottery              one method: equations, options, departures from the paper
   l0ref compress --method lottery    run it
 """
 LEGEND = """\
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p = commands.add_parser(
         "methods",
         help="list the pruning methods",
-        description="Print every method: its paper, what it reads, what it removes, what of it is inferred.",
+        description="Print every method: its paper, what it reads, what it removes, what is inferred or unknown.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""Networks of a user: from sizes, from a file, from a function, or from a result to go on from.
+"""Networks of a user: from sizes, from a file, from a function, or from a result to continue from.
 
     mlp:784-300-100-10        fully connected, images flattened
     FILE.toml, FILE.json      layer by layer; shapes that follow from the layers before are left out
@@ -67,7 +67,7 @@ def own_network(model: str, data: Splits, *, seed: int, dtype: np.dtype[Any]) ->
 
 
 def architecture_of(table: Any, input_shape: Shape, *, where: str) -> tuple[Layer, ...]:
-    """Return the layers that a table describes; what is wrong is said with the layer's name.
+    """Return the layers that a table describes; an error names the layer.
 
     >>> architecture_of({"layer": [{"kind": "Linear", "out_features": 10}]}, (784,), where="table")
     (Linear(name='layer1', in_features=784, out_features=10, bias=True, init='he_normal'),)

@@ -1,6 +1,6 @@
 """Points of a comparison, computed here or in other processes: what each needs, and its dense network.
 
-A worker gets plain values, and gives a row back; networks and states of training stand in the folder of the comparison,
+A worker receives plain values and returns a row; networks and states of training are in the folder of the comparison,
 so a point is safe to repeat. The client alone writes compare.json.
 """
 

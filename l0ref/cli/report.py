@@ -17,7 +17,7 @@ examples:
   l0ref report runs/digits            the tables of one result
   l0ref report runs/lenet5            a folder of seed-0, seed-1, ...: mean and sample standard deviation
   l0ref report runs/a runs/b          the same over results of one configuration in several folders
-  l0ref report runs/* --html page.html     the same side by side, a row each configuration, as one page for a browser
+  l0ref report runs/* --html page.html     the same side by side, one row per configuration, as one web page
 """
 
 
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("folders", nargs="+", metavar="DIR", help="what compress --out wrote")
-    p.add_argument("--hide-test", action="store_true", help="no results on the test set, for those still choosing")
+    p.add_argument("--hide-test", action="store_true", help="no results on the test set, while still choosing")
     p.add_argument("--html", metavar="FILE", help="write one self-contained page instead (extra web)")
     p.set_defaults(run=run)
     return [p]

@@ -3,7 +3,7 @@
     DIR/.l0ref.run/run.json     command, configuration, checksums of the data
     DIR/.l0ref.run/SEED/        the record of a seed, see `l0ref.checkpoint.recording`
 
-The folder is there while a run is not finished, and goes with its end.
+The folder exists until the run is finished.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Run:
     override: tuple[str, ...] = ()
 
     def begin(self, command: str, config: Mapping[str, Any], data: Splits) -> None:
-        """Write down how the run begins, or goes on with other settings; keep nothing if that was asked for."""
+        """Record how the run begins, or continues with other settings; write nothing if `every` is None."""
         if self.every is not None:
             (self.folder / HIDDEN).mkdir(exist_ok=True)
             found = {"kind": KIND, "version": VERSION, "command": command, "config": dict(config), "data": sums(data)}
@@ -65,7 +65,7 @@ class Run:
         return any((self.folder / HIDDEN).rglob("step-*.npz"))
 
     def leave(self, command: str, stop: BaseException) -> None:
-        """Say how the run goes on that `stop` has ended; an error of l0ref would come again with the same settings."""
+        """Add to `stop` how to resume the run that it ended; an error of l0ref would recur with the same settings."""
         if isinstance(stop, KeyboardInterrupt | OSError | MemoryError | L0RefError):
             other = " with another setting, which --override names" if isinstance(stop, L0RefError) else ""
             stop.add_note(f"l0ref {command} --resume {self.folder} goes on{other}")
@@ -77,15 +77,15 @@ class Run:
 
 
 def add_resume_flags(group: Any) -> None:
-    """Add the flags about going on after an interruption."""
-    group.add_argument("--resume", metavar="DIR", help="go on with the interrupted run in that folder, bit for bit")
+    """Add the flags about resuming an interrupted run."""
+    group.add_argument("--resume", metavar="DIR", help="resume the interrupted run in that folder, bit for bit")
     group.add_argument(
         "--override", default="", metavar="NAME,...",
-        help="with --resume: settings that may differ, or data; trainings that depend on them run anew",
+        help="with --resume: settings that may differ, or data; trainings that depend on them are repeated",
     )  # fmt: skip
     group.add_argument(
         "--checkpoint-every", type=every_of, default=5.0, metavar="N",
-        help="keep the state of training every 10min or 2epochs, or never; default 5min, and the end of each training",
+        help="save the state of training every 10min or 2epochs, or never; default 5min, and after each training",
     )  # fmt: skip
 
 

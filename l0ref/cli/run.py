@@ -22,7 +22,7 @@ from l0ref.experiment import MAIN, Experiment, run_experiment
 from l0ref.pruning import shrink
 from l0ref.report import draw_all, full_text, summarize
 
-FEW_EPOCHS = 50  # up to here a log gets one line an epoch, beyond it about twenty a phase
+FEW_EPOCHS = 50  # up to here a log gets one line per epoch, beyond it about twenty per phase
 
 
 def run_claimed(
@@ -61,7 +61,7 @@ def run_claimed(
 
 
 def _keep(kept: Kept, place: Claim, stop: BaseException) -> list[str]:
-    """Keep what was reached, as far as the disk allows, and return what to say of it."""
+    """Save the networks reached, as far as the disk allows, and return the notes about them."""
     try:
         kept.keep_partial(stop)
         return kept.told(place.leave())

@@ -1,6 +1,6 @@
-"""Everything `l0ref compress` can be told, as one value: from defaults, a TOML file and flags, in that order.
+"""All settings of `l0ref compress`, as one value: from defaults, a TOML file and flags, in that order.
 
-Settings left open take the preset of the model. The resolved value is written into every result.
+Settings that are not given take the preset of the model. The resolved value is written into every result.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Settings:
     )  # fmt: skip
     data_dir: str | None = setting(None, DATA, says="folder with the IDX files; default: L0REF_DATA_DIR", metavar="DIR")
     validation: int | None = setting(
-        None, DATA, says="images held out to choose by; default 200 of digits, else 5000", metavar="N"
+        None, DATA, says="images held out for choices; default 200 of digits, else 5000", metavar="N"
     )
     label: str | None = setting(None, DATA, says="the column of labels of a .csv file; default none", metavar="COLUMN")
     split: tuple[float, ...] = setting(
         (0.8, 0.1, 0.1), DATA, metavar="SHARES",
-        says="of training, validation and test in own data, as far as they are not given; default 0.8,0.1,0.1",
+        says="of training, validation and test, for the parts that own data lack; default 0.8,0.1,0.1",
     )  # fmt: skip
     task: str = setting("classes", DATA, "values: regression on own data")
     layout: str = setting("nchw", DATA, "axes of own images")
@@ -70,7 +70,7 @@ class Settings:
     )  # fmt: skip
     surrogate: str = setting("laplace", PENALTY, says="default laplace, 1 - exp(-beta |w|)")
     surrogate_options: str = setting(
-        "", PENALTY, says="its parameters, as in lam=1,gamma=2; default: its own", metavar="K=V,..."
+        "", PENALTY, says="parameters of the surrogate, as in lam=1,gamma=2; default: its own", metavar="K=V,..."
     )
     alpha: float = setting(4e-5, PENALTY, "price of one weight; the pull at zero is alpha * slope at zero")
     beta: float = setting(5.0, PENALTY, "sharpness of surrogates that have a beta")
@@ -81,7 +81,7 @@ class Settings:
     amount: float | None = setting(None, PRUNING, "0.95 removes 95 %% of the weights; a whole number removes that many")
     threshold: float | None = setting(None, PRUNING, says="remove weights with |w| below this, instead of an amount")
     tolerance: float | None = setting(
-        None, PRUNING, says="remove as many as keep the validation loss within this share, instead of an amount"
+        None, PRUNING, says="the largest cut that raises validation loss by at most this share, instead of an amount"
     )
     method: str = setting("magnitude", PRUNING, "see l0ref methods", metavar="NAME")
     method_options: str = setting(
@@ -105,7 +105,7 @@ class Settings:
     finetune_optimizer: str = setting("adam", TRAINING)
     finetune_lr: float = setting(1e-3, TRAINING, "learning rate after the cut")
     schedule: str = setting("cosine", TRAINING, "of the learning rate")
-    lr_final: float = setting(0.01, TRAINING, "of the learning rate at the end of a cosine", metavar="SHARE")
+    lr_final: float = setting(0.01, TRAINING, "of the learning rate left at the end of a cosine", metavar="SHARE")
     finetune_lr_final: float | None = setting(
         None, TRAINING, says="the same after the cut, over all stages; default that before the cut", metavar="SHARE"
     )
@@ -124,7 +124,7 @@ class Settings:
     controls: tuple[str, ...] = setting(
         (), COMPARISON, metavar="NAME,...",
         says="networks to compare with: none (trained without penalty), l2, l1, random (pruned at random), "
-        "random_layers (with as many in each layer); the word no trains none; default no, or the preset of the model",
+        "random_layers (with as many in each layer); no: train no controls; default no, or the preset of the model",
     )  # fmt: skip
     control_l1: float = setting(2e-4, COMPARISON, "strength of the l1 control")
     control_l2: float = setting(1e-4, COMPARISON, "strength of the l2 control")

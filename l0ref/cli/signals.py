@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what was reached is saved, then it ends; a second one at once."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: it saves its progress and ends; a second signal ends it at once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is unknown to Windows
 class EndSignals:
     """While this context is open, a signal raises KeyboardInterrupt; a second, of any kind, ends the process at once.
 
-    number  the signal that came, by default that of Ctrl-C
+    number  the signal received, by default that of Ctrl-C
 
-    A signal that is ignored already, as under nohup, stays ignored, and so does one that the program which calls us
-    handles itself. Only the main thread may do all this; in another one nothing is changed.
+    A signal that is already ignored, as under nohup, stays ignored, and one that the calling program handles keeps its
+    handler. Only the main thread may set handlers; in another thread nothing is changed.
     """
 
     def __init__(self) -> None:

@@ -3,9 +3,9 @@
     DIR/alpha=1e-05,beta=5/seed-0/    a run, as `l0ref compress --out` writes it
     DIR/sweep.json, sweep.png         the table and the picture; made anew from the folders at every start and end
 
-Nothing else is kept, so whatever was killed, the same command goes on: finished runs are taken as they are, interrupted
-ones go on from their states. A run gets a test set without samples: it could not read it if it wanted to. When
-all are there, the combinations are chosen by validation data, and the test set is read for the networks of those.
+Nothing else is kept, so after any kill the same command resumes: finished runs are kept, interrupted ones continue from
+their states. A run gets an empty test set, so it cannot read the real one. When all runs are finished, combinations are
+chosen by validation data, and the test set is read for the networks of the chosen ones.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ EXAMPLES = """\
 examples:
   l0ref sweep job.toml --grid alpha=1e-5,2e-5 amount=0.9,0.95 --seeds 3 --jobs 2
   l0ref sweep job.toml --grid alpha=1e-6..1e-3:log beta=2..20 --random 40 --jobs 8   drawn from ranges
-  l0ref sweep job.toml --grid "curve=2,4;4,8"           values that have commas themselves
+  l0ref sweep job.toml --grid "curve=2,4;4,8"           values that contain commas
   l0ref sweep job.toml --grid alpha=1e-5,2e-5 --scheduler tcp://HOST:PORT   on a Dask cluster, see docs/sweep.md
 """
 KIND, VERSION = "l0ref sweep", 1
@@ -54,7 +54,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         "sweep",
         help="many settings and seeds, on many cores or machines",
         description="Run compress for every combination of settings, choose by validation data, read the test set for "
-        "the chosen ones. The same command goes on after an interruption.",
+        "the chosen ones. The same command resumes after an interruption.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -64,13 +64,13 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
         help="values of a setting of compress; or a range, LOW..HIGH, LOW..HIGH:log, of which --random draws",
     )  # fmt: skip
     p.add_argument("--random", type=integer, metavar="N", help="N of the combinations, drawn at random")
-    p.add_argument("--seeds", type=integer, default=1, metavar="N", help="runs of each, seeds seed, seed+1, ...")
+    p.add_argument("--seeds", type=integer, default=1, metavar="N", help="runs of each, with seeds seed, seed+1, ...")
     add_data_flags(p)
     add_worker_flags(p)
     p.add_argument("--out", metavar="DIR", help="default: runs/sweep- and data set and network")
     p.add_argument(
         "--checkpoint-every", type=every_of, default=5.0, metavar="N",
-        help="keep the state of training every 10min or 2epochs, or never; default 5min",
+        help="save the state of training every 10min or 2epochs, or never; default 5min",
     )  # fmt: skip
     p.add_argument("--no-figures", action="store_true", help="write no picture")
     p.add_argument("--quiet", action="store_true", help="no progress and no table")
@@ -129,7 +129,7 @@ def plan(arguments: argparse.Namespace) -> tuple[Settings, dict[str, Settings]]:
 
 
 def _run(arguments: argparse.Namespace, runs: Mapping[Path, Settings], out: Path) -> str | None:
-    """Do the runs that are not finished, wherever they are done; return what to say of those that failed."""
+    """Do the unfinished runs, here or elsewhere; return a message about the failures, None without any."""
     done = finished(runs)
     jobs = []
     for folder, settings in runs.items():

@@ -16,7 +16,7 @@ MAX_SEEDS = 10_000
 
 
 def integer(text: str) -> int:
-    """Return a whole number, as argparse asks for it."""
+    """Return a whole number: a `type` for argparse."""
     try:
         value = int(text)
     except ValueError:
@@ -27,7 +27,7 @@ def integer(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """Return a real number, as argparse asks for it; what it may be is checked by its setting."""
+    """Return a real number, a `type` for argparse; its range is checked with its setting."""
     try:
         return float(text)
     except ValueError:
@@ -35,7 +35,7 @@ def number(text: str) -> float:
 
 
 def check_seeds(seeds: int) -> None:
-    """Refuse numbers of seeds that name none, or more than anybody runs."""
+    """Refuse a number of seeds below 1 or above MAX_SEEDS."""
     if seeds < 1:
         raise ConfigError(f"seeds={seeds} must be at least 1")
     if seeds > MAX_SEEDS:
@@ -65,7 +65,7 @@ def parts(text: str) -> Iterator[str]:
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """Return the real numbers between commas, as argparse asks for them."""
+    """Return the real numbers between commas: a `type` for argparse."""
     try:
         return tuple(map(float, parts(text)))
     except ValueError:
@@ -86,7 +86,7 @@ def options(name: str, text: str, *, example: str) -> dict[str, str]:
 
 
 def out_folder(name: str, path: str) -> Path:
-    """Return the folder of a flag; refuse a name that none can have."""
+    """Return the folder of a flag; refuse a name that no folder can have."""
     if not path or "\0" in path:
         raise ConfigError(f"{name}={path!r} names no folder; give a path")
     try:

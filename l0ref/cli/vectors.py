@@ -1,4 +1,4 @@
-"""`l0ref vectors`: the conformance vectors, and anybody's implementation held against them."""
+"""`l0ref vectors`: the conformance vectors, and a runner that compares any implementation with them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ examples:
   l0ref vectors export vectors                              the JSON files, for use from another language
   l0ref vectors run --adapter mine                          the class Adapter in mine.py, in the current folder
   l0ref vectors run --adapter mine:Fast --set conv2d        another class, one set
-  l0ref vectors run --adapter l0ref.vectors.own     l0ref itself
+  l0ref vectors run --adapter l0ref.vectors.own               l0ref itself
 """
 
 
@@ -27,8 +27,8 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     """Add the command and its actions; return their parsers."""
     p = commands.add_parser(
         "vectors",
-        help="hold an implementation against exact results",
-        description="Inputs with results exact to the last digit, and a runner for anybody's implementation.",
+        help="compare an implementation with exact results",
+        description="Inputs with results exact to the last digit, and a runner for any implementation.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -28,7 +28,7 @@ OURS = (*TABLES, MODEL, COMPACT, DENSE, "masks.npz", PARTIAL, *PICTURES)
 
 
 class Kept:
-    """The networks of a job, written into `folder` as soon as training reaches them, so that nothing can take them."""
+    """The networks of a job, written into `folder` as soon as training reaches them, so that no failure loses them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Kept:
             write_npz(self.folder / "masks.npz", masks, manifest={"kind": "l0ref masks"})
 
     def save(self, name: str, model: Model) -> None:
-        """Write a network, with what raw arrays go through before it."""
+        """Write a network, with the preparation of its raw data."""
         checkpoint.save(self.folder / name, model, preparation=self.preparation)
 
     def keep_partial(self, stop: BaseException) -> None:
@@ -61,7 +61,7 @@ class Kept:
             write_atomic(self.folder / PARTIAL_HISTORY, history.to_csv().encode("utf-8"))
 
     def told(self, folder: Path | None) -> list[str]:
-        """Return what is where, when all was moved to `folder`; nothing if there is none."""
+        """Return where each network is, after all were moved to `folder`; nothing without a folder."""
         if folder is None:
             return []
         about = {
@@ -101,7 +101,7 @@ def finished(jobs: Mapping[Path, Settings]) -> dict[Path, dict[str, Any]]:
 
 
 def check_file(flag: str, path: str | os.PathLike[str] | None) -> None:
-    """Refuse a file that could not be written, before minutes are spent on what goes into it."""
+    """Refuse a file that could not be written, before minutes are spent computing its contents."""
     if path is None:
         return
     if Path(path).is_dir():

@@ -53,7 +53,7 @@ class Sample:
 
 
 def calibrate(*, seed: int = 0, rounds: int = 9) -> Costs:
-    """Return the cost model of this machine; takes some seconds, and wants a quiet machine.
+    """Return the cost model of this machine; takes some seconds, and needs an idle machine.
 
     rounds  timed passes of each layer, dense and sparse in turns; medians count
     """

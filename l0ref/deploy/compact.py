@@ -1,8 +1,8 @@
 """`compact`: a pruned model without its zeros, layer by layer, where that pays.
 
 A masked network is as large and as slow as the network it came from: its zeros are stored and multiplied. Here each
-weight array is stored as compressed sparse rows instead, if that is smaller and, by what was measured on this
-machine, not slower. Where it is not, the layer stays as it is, and the reason is kept.
+weight array is stored as compressed sparse rows instead, if that is smaller and predicted to be faster on this
+machine. Otherwise the layer stays as it is, and the reason is recorded.
 
     bytes     values, and indices of 2 or 4 bytes, against all entries
     seconds   from a cost model that `l0ref calibrate` fits on the machine at hand: `Costs`. Without one, only
@@ -29,7 +29,7 @@ from l0ref.validate import Array, count
 
 @dataclass(frozen=True)
 class Choice:
-    """What became of one weight array.
+    """The form chosen for one weight array.
 
     name             of the weight
     form             "dense" or "sparse"
@@ -68,7 +68,7 @@ def compact(model: Model, *, costs: Costs | None = None, batch_size: int = 128) 
     """Return the model with a sparse layer for each weight array that gains from it; the outputs are the same.
 
     model       pruned: its masks, or else its zeros, say what is not stored. Masks are not needed afterwards
-    costs       what products take on this machine; None: the smaller form wins
+    costs       the cost model of this machine; None: the smaller form wins
     batch_size  samples per batch that the predictions are for
 
     The outputs of the two models agree within rounding, as sums are taken in another order.
@@ -81,7 +81,7 @@ def compact(model: Model, *, costs: Costs | None = None, batch_size: int = 128) 
 
 
 def sparse_twin(model: Model, *, only: Sequence[str] | None = None) -> Model:
-    """Return the model with the weight arrays named by `only`, or all of them, in sparse layers, pay or not."""
+    """Return the model with the weight arrays named by `only`, or all of them, in sparse layers, faster or not."""
     patterns = {key: _pattern(model, key) for key in _chosen(model, only)}
     params = {key: patterns[key].gather(_matrix(p)) if key in patterns else p for key, p in model.params.items()}
     masks = {key: m for key, m in model.masks.items() if key not in patterns}
@@ -120,7 +120,7 @@ def _choose(model: Model, key: str, costs: Costs | None, batch_size: int) -> Cho
 
 
 def _in_one_pass(model: Model, choices: tuple[Choice, ...], costs: Costs) -> tuple[Choice, ...]:
-    """Make sparse all that is smaller, if it is faster so: then a few samples go through one chain, called once."""
+    """Make every layer sparse that is then smaller, if all together are faster: a few samples go through one chain."""
     smaller = [c for c in choices if c.bytes_sparse < c.bytes_dense]
     twin = sparse_twin(model, only=[c.name for c in smaller])
     chain = chain_of(twin.architecture, twin.input_shape, capacity=1, dtype=twin.dtype)

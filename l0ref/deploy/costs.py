@@ -1,11 +1,11 @@
-"""What a layer takes on this machine, dense and sparse: measured once, then predicted.
+"""The time of a layer on this machine, dense and sparse: measured once, then predicted.
 
     dense    t = d0 + d1 u size                      size  weights, stored or not
     sparse   t = s0 + s1 u rows + s2 u nnz           rows  outputs or filters        nnz  stored weights
 
 u counts how often a weight is used in a batch, in vectors of samples: positions of the layer times ceil(n / lanes); a
-dense linear layer takes several vectors at a time, and as long for fewer. The coefficients are fitted to medians of
-layers of several sizes, densities and batches, by least squares of the relative error with none below 0; one set for
+dense linear layer computes several vectors at a time, and takes as long for fewer. Coefficients are fitted to medians
+of layers of several sizes, densities and batches, by least squares of the relative error with none below 0; one set for
 linear layers, one for convolutions, and two more for batches of fewer than FEW samples, in which only small dense
 layers run compiled. A prediction is as good as the machine is quiet: `Costs.error` tells how far it was off where it
 was fitted.
@@ -40,7 +40,7 @@ class Line:
     sparse: tuple[float, float, float]
 
     def seconds(self, kind: str, *, uses: int, rows: int, size: int, nnz: int) -> tuple[float, float]:
-        """Return what a layer takes: (dense, sparse)."""
+        """Return the seconds of a layer: (dense, sparse)."""
         dense, sparse = terms(kind, uses=uses, rows=rows, size=size, nnz=nnz)
         return float(np.dot(self.dense, dense)), float(np.dot(self.sparse, sparse))
 
@@ -50,7 +50,7 @@ class Costs:
     """A cost model of this machine.
 
     lines  a Line for each kind, "linear" and "conv"
-    lanes  samples of a vector when it was fitted
+    lanes  samples per vector when it was fitted
     few    as lines, for batches of fewer than FEW samples; empty: lines are for them, too
     error  median of |predicted - measured| / measured over all layers it was fitted to
     """
@@ -101,7 +101,7 @@ def costs_file() -> Path:
 
 
 def known_costs() -> Costs | None:
-    """Return the cost model that `l0ref calibrate` left on this machine, if it did."""
+    """Return the cost model that `l0ref calibrate` left on this machine, None without one."""
     try:
         path = costs_file()
     except ConfigError:  # no home: none was left there

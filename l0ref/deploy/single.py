@@ -1,9 +1,9 @@
-"""A network prepared for single samples: what does not depend on the sample is found out once, not at every call.
+"""A network prepared for single samples: work that does not depend on the sample is done once, not at every call.
 
     y = W_k relu(W_{k-1} ... relu(W_1 x + b_1) ... + b_{k-1}) + b_k,   x one sample
 
-`model.logits` checks its arrays and lends out a chain whenever it is called, and a chain multiplies by as many samples
-as a vector has lanes, though there is one. For a pruned multilayer perceptron that takes four times as long as the
+`model.logits` checks its arrays and looks up a chain at every call, and a chain multiplies by as many samples as a
+vector has lanes, even if there is only one. For a pruned multilayer perceptron that takes four times as long as the
 products (LeNet-300-100 at 95 % zeros: see docs/performance.md).
 """
 
@@ -24,10 +24,10 @@ Step = Callable[[Array], Array]
 class Single:
     """A function of one sample: ``Single(model)(x)`` is ``model.logits(x[None])[0]``, within rounding.
 
-    model  as it is now: what is written into its arrays later has no effect
-    steps  the layers that do something, as functions of vectors; empty for networks of other layers than linear ones,
-           ReLU, Flatten and Dropout, which `model.logits` evaluates, as it does those with a dense weight of more than
-           half a million entries or a sparse one that is not finite
+    model  as it is now: later changes to its arrays have no effect
+    steps  the layers that compute something, as functions of vectors; empty if `model.logits` evaluates the network:
+           with layers other than linear ones, ReLU, Flatten and Dropout, a dense weight of more than half a million
+           entries, or a sparse weight that is not finite
 
     Samples of another shape or dtype are passed to `model.logits`, which refuses them.
 

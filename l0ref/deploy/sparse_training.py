@@ -1,12 +1,12 @@
-"""Training a pruned network without its zeros: the same numbers as under masks within rounding, in a part of the time.
+"""Training a pruned network without its zeros: the same numbers as under masks within rounding, in less time.
 
-    masked  ->  sparse     `sparse_twin`, and the optimiser's memory of the entries that stay: `gathered`
-    sparse  ->  masked     the arrays and the memory with 0 where the masks remove: `scattered`
+    masked  ->  sparse     `sparse_twin`, and the optimiser's state of the entries that stay: `gathered`
+    sparse  ->  masked     the arrays and that state, with 0 where the masks remove: `scattered`
 
-A `SparseTrainer` takes, keeps and gives masked states, and steps in sparse layers in between; so a hook may cut again
-while it trains, and a training goes on from any state that was kept. Sums are taken in another order, so bits differ
-from training under masks, and are the same in every run. Which layers are sparse depends on how full they are alone,
-never on a clock. A network without a compiled chain trains under masks.
+A `SparseTrainer` takes, saves and returns masked states, and takes its steps in sparse layers; so a hook may cut again
+during training, and a training resumes from any saved state. Sums are taken in another order, so bits differ from
+training under masks, but are the same in every run. Which layers are sparse depends only on their density, never on a
+clock. A network without a compiled chain trains under masks.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def follow_sparse(
     label: str = "",
     **options: Any,
 ) -> tuple[Model, History, Slots]:
-    """Train a masked model by a recipe, in sparse layers where that pays; return it masked, with the memory it leaves.
+    """Train a masked model by a recipe, in sparse layers where faster; return it masked, with the optimiser's state.
 
-    memory   what the optimiser remembers of an earlier training, in the shapes of `model`; None: nothing
+    memory   the optimiser's state after an earlier training, in the shapes of `model`; None: none
     window   (first, all): the schedule is one of `all` epochs, of which these begin after `first`; None: its own
     options  of `follow`, without checkpoint; hooks see masked states, and may remove more
     """
@@ -63,16 +63,16 @@ def follow_sparse(
 
 
 class SparseTrainer(Trainer):
-    """A trainer whose steps, and whose look at the validation set, are in sparse layers where those are faster."""
+    """A trainer that takes steps and evaluates the validation set in sparse layers where those are faster."""
 
     @cached_property
     def within(self) -> SparseSteps:
-        """What takes the steps, and says which twin does."""
+        """The object that takes the steps, with the twin it uses."""
         return SparseSteps(self.task, self.recipe.batch_size)
 
     @cached_property
     def steps(self) -> Steps:
-        """What takes the steps."""
+        """The object that takes the steps."""
         return self.within
 
     def row(self, state: TrainingState) -> dict[str, Any]:
@@ -81,14 +81,14 @@ class SparseTrainer(Trainer):
 
 
 class SparseSteps:
-    """Steps that take and give states of a masked model, and are taken by its sparse twin where it has one."""
+    """Steps between states of a masked model, computed by its sparse twin if it has one."""
 
     def __init__(self, task: Task, batch_size: int) -> None:
         self._task, self._batch_size = task, batch_size
         self._turn_to(task.model)
 
     def _turn_to(self, model: Model) -> None:
-        """Go on with the twin of this model."""
+        """Continue with the twin of this model."""
         twin = sparse_where_faster(model)
         steps = steps_for(dataclasses.replace(self._task, model=twin), batch_size=self._batch_size)
         if twin is not model and not isinstance(steps, ChainSteps):
@@ -96,7 +96,7 @@ class SparseSteps:
         self.model, self.twin, self._steps, self.runs = model, twin, steps, steps.runs
 
     def begin(self, state: TrainingState) -> None:
-        """Go on from this state, of whatever masks."""
+        """Continue from this state, whatever its masks."""
         if state.masks is not self.model.masks:
             self._turn_to(state.model(self._task.model))
         self._steps.begin(self.inside(state))
@@ -106,15 +106,15 @@ class SparseSteps:
         return self._steps.take(order, lr=lr, pull=pull)
 
     def state(self) -> TrainingState:
-        """Return where training stands."""
+        """Return the current state of the training."""
         return self._outside(self._steps.state(), scattered)
 
     def lent(self) -> TrainingState:
-        """The same for a look: what is not asked for costs nothing."""
+        """The same for inspection: parts that are not read cost nothing."""
         return self._outside(self._steps.lent(), Scattered)
 
     def take_back(self) -> None:
-        """Go on, and leave alone what of the state that was lent is still held."""
+        """Continue without changing the parts of the lent state that are still held."""
         self._steps.take_back()
 
     def inside(self, state: TrainingState) -> TrainingState:

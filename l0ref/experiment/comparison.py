@@ -3,18 +3,18 @@
     equal weights          the amount follows from the ratio
     equal multiply-adds    for methods that remove units from networks with convolutions, where a weight is used many
                            times: the amount is found by search, see `equal_flops`, and the row says so, with the
-                           number of cuts tried. Methods that train do so in every trial, so these are few, and
-                           what is reached may be further from the target; only the epochs of the cut that is kept
-                           come out of the budget. In linear layers both are one number
+                           number of cuts tried. Methods that train do so in every trial, so there are few trials and
+                           the result may be further from the target; only the epochs of the cut that is kept
+                           come out of the budget. In linear layers the two are the same number
 
-    one dense network a seed    all methods begin there
+    one dense network a seed    all methods start from it
     one budget of epochs        a method that trains spends part of it, and fine-tuning the rest
     choices                     none: methods run with their defaults, fine-tuning with one recipe for all; so slr and
                                 admm remove single weights, and nothing is searched for them
     test set                    read once for each network that is reported, when it is fine-tuned
 
 A point is one row: a method at one ratio with one seed. Rows are plain values, so that they can be written after each
-point and a comparison can go on where it was.
+point and a comparison can be resumed.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def point(
     equal  what the ratio is of, out of EQUAL
 
     A method with an option `epochs` gets half of the budget. A budget that it cannot meet, or too few epochs to remove
-    anything in, give a row that says so.
+    anything, gives a row that says so.
     """
     chosen, budget = METHODS[choose("method", method, METHODS)], finetune.epochs
     options: dict[str, Any] = {"epochs": max(budget // 2, 1)} if "epochs" in chosen.options else {}

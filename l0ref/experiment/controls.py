@@ -3,8 +3,8 @@
     none            no penalty
     l2              l2 sum w^2 only
     l1              C_l alpha1 sum |w|, with the layer weights of the l0 penalty
-    random          no penalty, and the weights that go are drawn at random from all
-    random_layers   the same, where every layer keeps as many as that of the l0 network does
+    random          no penalty, and the weights to remove are drawn at random from all
+    random_layers   the same, but every layer keeps as many weights as it does in the l0 network
 
 A result says something about the l0 penalty only beside these.
 """

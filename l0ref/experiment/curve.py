@@ -17,7 +17,7 @@ def pruning_curve(
 ) -> list[float]:
     """Return the accuracy on the validation set of `model` pruned by each of `ratios`, in their order.
 
-    model   a network that is not pruned, or less than the smallest ratio asks for
+    model   a network that is not pruned, or is pruned less than the smallest ratio asks for
     ratios  weights over weights left, each from 1 to model.size; 1 removes nothing
     like    method, scope and options of the cut; magnitude by default. Every layer keeps at least one weight, so that
             no ratio the network has room for collapses it

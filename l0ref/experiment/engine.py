@@ -2,11 +2,11 @@
 
     workers=1              in this process, one after the other
     workers=N              processes of this machine, by joblib (loky); a killed one is replaced
-    scheduler=tcp://H:P    processes of a Dask cluster; what a lost one was doing is given to another
+    scheduler=tcp://H:P    processes of a Dask cluster; the job of a lost one is given to another
 
-Every worker does one job at a time, with one thread in BLAS and kernels unless OPENBLAS_NUM_THREADS and its like, where
-the worker was started, say otherwise. A job is sent by pickle, as joblib and Dask do; so a cluster is as trusted as
-this process. A job has to keep its results by itself, and to be safe to repeat.
+Every worker does one job at a time, with one thread in BLAS and kernels unless OPENBLAS_NUM_THREADS or a similar
+variable, set where the worker was started, says otherwise. A job is sent by pickle, as joblib and Dask do; so a cluster
+is as trusted as this process. A job must save its own results and be safe to repeat.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def completed(
 
     work    a function of a module, which the workers import
     shared  a folder that every worker of a cluster must see
-    An error of `work` ends it all and is raised here.
+    An error of `work` ends all jobs and is raised here.
     """
     if scheduler is not None:
         return _on_cluster(work, jobs, scheduler, shared)
@@ -78,13 +78,13 @@ def _one(work: Callable[[Any], Any], client: int, place: int, job: Any) -> tuple
 
 
 def _silence() -> None:
-    """Say nothing here of kernels that compile: it would be said once a worker."""
+    """Suppress the notice about compiling kernels, which every worker would repeat."""
     logging.getLogger("l0ref").setLevel(logging.ERROR)
 
 
 @cache
 def _end_with(client: int) -> None:
-    """End this process when the client is gone: otherwise it would do all that it was sent."""
+    """End this process when the client is gone: otherwise it would do all jobs that it was sent."""
 
     def watch() -> None:
         while os.getppid() == client:

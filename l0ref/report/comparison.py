@@ -1,4 +1,4 @@
-"""The tables of a comparison: errors in percent, a line a method and a column a ratio."""
+"""The tables of a comparison: errors in percent, one line per method and one column per ratio."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def comparison_text(rows: Sequence[Row]) -> str:
 
 
 def error_table(rows: Sequence[Row], *, value: str = "test_acc1") -> str:
-    """Return a table of errors in percent: a line a method, a column a ratio; mean and sample deviation over seeds.
+    """Return a table of errors in percent by method (lines) and ratio (columns): mean and sample deviation over seeds.
 
     value  "test_acc1", or "val_acc1_pruned" right after the cut
-    "-" stands where a method could not meet the budget with some seed.
+    "-" stands where a method could not meet the budget for some seed.
     """
     ratios, value = sorted({row["ratio"] for row in rows}), value.replace("acc1", quality_of(rows))
     lines = []

@@ -1,4 +1,4 @@
-"""One finished run as a value to be shown: its story, its tables, every mask and the sizes of its weights.
+"""One finished run as a value to be shown: its story, its tables, every mask and the magnitudes of its weights.
 
 `l0ref.report.html` turns such values into a page and adds nothing but the drawing.
 """
@@ -77,7 +77,7 @@ class RunPage:
 
 
 def run_page(folder: Path, report: Row, *, command: str, label: str = "") -> RunPage:
-    """Return the value of a run, with the networks of its folder as far as they are there."""
+    """Return the value of a run, with the networks that its folder holds."""
     files = (folder / "dense.npz", folder / "model.npz")
     dense, final = (checkpoint.load(path) if path.is_file() else None for path in files)
     tables = {"Accuracy and size": stages_cells(report), "In theory, and measured": speed_cells(report)}

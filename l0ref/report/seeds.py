@@ -78,7 +78,7 @@ def check_same(reports: Sequence[Row]) -> None:
 def by_configuration(reports: Sequence[Row]) -> list[list[int]]:
     """Return the places of the reports that `aggregate` takes together, a list for each configuration.
 
-    A seed that is there already begins another list.
+    A repeated seed begins another list.
     """
     groups: list[list[int]] = []
     for place, report in enumerate(reports):

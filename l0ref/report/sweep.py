@@ -1,10 +1,10 @@
-"""The result of a sweep: one row a combination, its means over seeds, and which combinations are chosen.
+"""The result of a sweep: one row per combination, its means over seeds, and which combinations are chosen.
 
     row   folder, settings (those that differ), seeds (how many), chosen, and of the fine-tuned network
           {mean, sd, n} of each of METRICS that all seeds have
 
-Chosen is what no other combination beats: the Pareto front of validation accuracy (of a regression: loss) and
-compression, by their means. The test set has no part in it.
+Combinations that no other beats are chosen: the Pareto front of validation accuracy (of a regression: loss) and
+compression, by their means. The test set plays no part in the choice.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ COLUMNS = {
     "test loss": ("test_loss", "{:.4f}".format), "test acc": ("test_acc1", percent),
 }  # fmt: skip
 NOTE = (
-    "* chosen: no other is better in validation {what} and in compression. Mean ± sample standard deviation over "
-    "seeds; the test set was read for the chosen ones alone."
+    "* chosen: no other is at least as good in validation {what} and in compression, and better in one. Mean ± sample "
+    "standard deviation over seeds; the test set was read only for the chosen ones."
 )
 
 

@@ -38,7 +38,7 @@ def full_text(report: Row) -> str:
 
 
 def title(report: Row) -> str:
-    """Return model, data set, seed and the sizes of its parts, as far as the report names them."""
+    """Return model, data set, seed and the sizes of its parts, if the report names them."""
     data, config = mapping(report, "data"), mapping(report, "config")
     text = f"{config.get('model', 'a network')} on {data.get('name', 'unnamed data')}"
     text += f" ({told})" if (told := declared(config)) else ""
@@ -65,7 +65,7 @@ def feed(report: Row) -> str:
             f"Every training imitated the teacher {teacher.get('file')} (SHA-256 {str(teacher.get('sha256'))[:16]}..., "
             f"{', '.join(errors)}) at temperature {teacher.get('temperature')} with weight {teacher.get('weight')}."
         )
-    return filled(" ".join([*parts, "No comparison with networks trained otherwise."])) if parts else ""
+    return filled(" ".join([*parts, "Not comparable with networks trained otherwise."])) if parts else ""
 
 
 def compressions(report: Row) -> str:

@@ -1,8 +1,8 @@
 """The cost of a compressed network in use: bytes, multiply-adds and measured seconds of its three forms, side by side.
 
 masked   dense arrays, in which pruned weights are zeros
-shrunk   units without a use cut out of the arrays
-compact  single weights not stored either, where that pays
+shrunk   unused units cut out of the arrays
+compact  single zeros not stored either, where that is faster
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def deployment(
 
 
 def executed_flops(model: Model) -> int:
-    """Return the multiply-adds of one sample that a forward pass performs: zeros of dense arrays are multiplied, too.
+    """Return the multiply-adds of one sample that a forward pass performs: zeros of dense arrays are multiplied too.
 
     >>> from l0ref import nn, prune
     >>> executed_flops(prune(nn.digits_cnn(seed=0), amount=0.9))  # 36 of each of 16 x 9, and the linear layers
