@@ -126,8 +126,8 @@ def far_targets(data: Splits) -> str | None:
         return None
     n = int(np.argmax(far))
     return (
-        f"targets of the training set have mean {mean.flat[n]:.4g} and deviation {spread.flat[n]:.4g}, a network "
-        "begins near 0; subtract the mean and divide by the deviation"
+        f"targets of the training set have mean {mean.flat[n]:.4g} and deviation {spread.flat[n]:.4g}, but the "
+        "outputs of a network begin near 0; subtract the mean and divide by the deviation"
     )
 
 

@@ -117,7 +117,7 @@ def _run(
     plan: Comparison, keys: list[Key], settings: Settings, begun: dict[str, Any], journal: Run,
     arguments: argparse.Namespace,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Compute the points that `begun` does not have, and write compare.json anew after each."""
+    """Compute the points that `begun` lacks, and rewrite compare.json after each."""
     place, folder = {key: n for n, key in enumerate(keys)}, journal.folder
     rows = [row for row in begun["rows"] if key_of(row) in place]
     others = [row for row in begun["rows"] if row not in rows]
@@ -185,7 +185,7 @@ def _kept(folder: Path, begun: dict[str, Any], data: Splits, may_differ: tuple[s
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[Settings, dict[str, Any]]:
-    """Return settings, and methods, ratios and seeds: from flags, the run that goes on, and defaults, in this order."""
+    """Return settings, and methods, ratios and seeds: from flags, the resumed run, and defaults, in this order."""
     before: dict[str, Any] = {}
     if arguments.resume is not None:
         folder = out_folder("resume", arguments.resume)

@@ -18,7 +18,7 @@ MODEL = "model.npz"
 
 
 def with_checksum(settings: Settings) -> Settings:
-    """Return the settings with the SHA-256 of the teacher; refuse what is of no use without one, and another one."""
+    """Return the settings with the SHA-256 of the teacher; refuse its options without one, and another SHA-256."""
     if settings.teacher is None:
         for field in dataclasses.fields(Settings):
             if field.name in OF_TEACHER and (value := getattr(settings, field.name)) != field.default:
@@ -45,7 +45,7 @@ def read_teacher(settings: Settings) -> Teacher:
 
 
 def build_feed(settings: Settings, data: Splits) -> dict[str, Any]:
-    """Return the arguments `batch` and `teacher` of `fit`, as far as the job has them; refuse what does not fit."""
+    """Return the arguments `batch` and `teacher` of `fit` that the job has; refuse ones that do not fit the data."""
     feed: dict[str, Any] = {}
     if settings.augment:
         feed["batch"] = by_name(settings.augment)

@@ -132,7 +132,7 @@ def _run_claimed(settings: Settings, job: Job, data: Splits) -> None:
 
 
 def when_free(work: Callable[[], R]) -> R:
-    """Return what `work` does, when nobody holds its folder any more: a worker that has lost its client ends soon."""
+    """Return `work()` once no other process holds its folder: a worker that has lost its client ends soon."""
     while True:
         try:
             return work()

@@ -1,4 +1,4 @@
-"""Settings that a network brings along, which files and flags win over."""
+"""Settings that come with a network; files and flags override them."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class Settings:
     batch_size: int = setting(128, TRAINING)
     augment: str = setting(
         "", TRAINING, metavar="NAME",
-        says="change training images anew in every epoch: affine_elastic, or with options as in "
+        says="transform training images differently in every epoch: affine_elastic, or with options as in "
         "affine_elastic:shift=1,elastic=0; default none",
     )  # fmt: skip
     teacher: str | None = setting(

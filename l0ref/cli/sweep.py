@@ -152,7 +152,7 @@ def _build(settings: Settings) -> Model:
 
 
 def _index(out: Path, seeds: int) -> list[dict[str, Any]]:
-    """Write sweep.json anew from the reports that stand in the folders; return its rows."""
+    """Rewrite sweep.json from the reports in the folders; return its rows."""
     groups: dict[str, list[Any]] = {}
     for path in sorted(out.glob(f"*/seed-*/{REPORT}")):
         report = finished_report(path.parent)

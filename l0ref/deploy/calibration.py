@@ -18,7 +18,7 @@ from l0ref.validate import Array, count
 
 DENSITIES = (0.5, 0.2, 0.05, 0.01)
 BATCHES = (1, 16, 128)  # of few samples, and of more
-TURN = 1e-3  # seconds of passes of one layer in a row, as in use: the first finds caches and threads asleep
+TURN = 1e-3  # seconds of back-to-back passes of one layer, as in use: the first finds cold caches and sleeping threads
 LINEAR = ((64, 100), (300, 100), (784, 300), (800, 500))  # inputs, outputs
 CONV = ((1, 28, 20, 5), (20, 12, 50, 5), (16, 14, 32, 3))  # channels, height and width, filters, kernel
 
@@ -55,7 +55,7 @@ class Sample:
 def calibrate(*, seed: int = 0, rounds: int = 9) -> Costs:
     """Return the cost model of this machine; takes some seconds, and needs an idle machine.
 
-    rounds  timed passes of each layer, dense and sparse in turns; medians count
+    rounds  timed passes of each layer, dense and sparse alternately; their medians are used
     """
     count("rounds", rounds, least=1)
     samples = list(_samples(np.random.default_rng(seed), rounds))

@@ -164,7 +164,7 @@ def scattered(arrays: Mapping[str, Array], model: Model, twin: Model) -> dict[st
 
 
 class Scattered(Mapping[str, Array]):
-    """The same of each array when it is asked for: one that cannot be written."""
+    """`scattered`, computed for each array when it is read; the arrays are read-only."""
 
     def __init__(self, arrays: Mapping[str, Array], model: Model, twin: Model) -> None:
         self._arrays, self._models = arrays, (model, twin)

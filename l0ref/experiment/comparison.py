@@ -92,7 +92,7 @@ def key_of(row: Mapping[str, Any]) -> Key:
 def point(
     dense: Model, data: Splits, *, method: str, ratio: float, finetune: Recipe, seed: int, equal: str = "weights"
 ) -> Row:
-    """Cut a trained network by one method and fine-tune it; return what it cost and what is left.
+    """Cut a trained network by one method and fine-tune it; return sizes, accuracies and costs.
 
     equal  what the ratio is of, out of EQUAL
 
