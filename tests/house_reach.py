@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 from tests.house_files import Fault, File, last
 
@@ -28,14 +29,14 @@ def all_reached(files: Iterable[File]) -> Callable[[File], Iterator[Fault]]:
     package = {file.path: file for file in files if file.inside("l0ref/")}
     pages = [file for file in files if file.inside("examples/") or file.path.endswith((".md", "pyproject.toml"))]
     public = {word for file in pages for word in WORD.findall(file.source)}
-    usual = names_reached(package.values(), public)
+    usual = cache(lambda: names_reached(package.values(), public))  # takes seconds: when it is first asked for
 
     def rule(file: File) -> Iterator[Fault]:
         """No function that nothing but tests calls."""
         if not file.inside("l0ref/"):
             return
         is_known = package.get(file.path) is file
-        reached = usual if is_known else names_reached({**package, file.path: file}.values(), public)
+        reached = usual() if is_known else names_reached({**package, file.path: file}.values(), public)
         for function, owner in functions(file.tree):
             if function.name not in reached and not given(function, owner, file):
                 yield function.lineno, f"{function.name} is reached from no public name or command; remove it"

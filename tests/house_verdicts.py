@@ -6,6 +6,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 
 from tests.house_files import Fault, File, Rule, is_constant, last, truthy
 
@@ -52,12 +53,12 @@ def judges(function: ast.AST, helpers: frozenset[str] = frozenset()) -> bool:
 def can_fail(files: list[File]) -> Rule:
     """Return the rule that every test holds something that can fail, by itself or through a helper in `files`."""
     sources = [file for file in files if file.inside("tests/", "l0ref/testing/")]
-    known = judging_helpers(sources)
+    known = cache(lambda: judging_helpers(sources))  # takes seconds: when it is first asked for
 
     def rule(file: File) -> Iterator[Fault]:
         if not file.inside("tests/"):
             return
-        helpers = reachable(file, known)
+        helpers = reachable(file, known())
         for node in file.nodes:
             if isinstance(node, Function) and node.name.startswith("test_") and not judges(node, helpers):
                 yield node.lineno, f"{node.name} can not fail"
@@ -75,7 +76,8 @@ def judging_helpers(files: list[File]) -> frozenset[Helper]:
     known: frozenset[Helper] = frozenset()
     while True:
         names = {file.path: reachable(file, known) for file in files}
-        more = known | {(file.path, n.name) for file, n in helpers if judges(n, names[file.path])}
+        left = [(file, n) for file, n in helpers if (file.path, n.name) not in known]
+        more = known | {(file.path, n.name) for file, n in left if judges(n, names[file.path])}
         if more == known:
             return known
         known = more

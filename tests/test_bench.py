@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,15 @@ from l0ref.bench.threads import pinned, places, processors, variables
 from l0ref.bench.traffic import moments, read, triad
 from l0ref.bench.work import Contender, Plan, Work
 from l0ref.errors import ArgumentError
+
+
+@pytest.fixture(autouse=True)
+def few_old_objects() -> Iterator[None]:
+    """Keep the garbage collector, which `measure` calls, from looking through the objects of the whole suite."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
 
 # --- statistics -------------------------------------------------------------------------------------------------------
 

@@ -143,7 +143,8 @@ NETWORKS: dict[str, Row] = {
     ),
 }  # fmt: skip
 each_network = pytest.mark.parametrize("name", NETWORKS)
-each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+# Numba compiles every kernel once more for float64, which takes most of the time of these tests.
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 
 
 def network(name: str, dtype: Any) -> nn.Model:

@@ -48,7 +48,8 @@ from tests.test_ops import assert_close
 
 pytestmark = pytest.mark.kernels
 INTERPRETED = bool(numba.config.DISABLE_JIT)  # then every number is a turn of a loop in Python
-each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+# Numba compiles every kernel once more for float64, which takes most of the time of these tests.
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 conv, relu, pool, flat = nn.Conv2d, nn.ReLU("relu"), nn.MaxPool2d("pool", 2), nn.Flatten("flatten")
 
 # What only sparse layers allow

@@ -34,7 +34,8 @@ from tests.test_chain_layers import INTERPRETED, block, conv, fc, flat, norm, re
 from tests.test_chain_training import data_for
 
 pytestmark = pytest.mark.kernels
-each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+# Numba compiles every kernel once more for float64, which takes most of the time of these tests.
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 
 # --- kinks ------------------------------------------------------------------------------------------------------------
 

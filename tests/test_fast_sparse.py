@@ -34,7 +34,8 @@ from tests.kept_memory import spoil
 pytestmark = pytest.mark.kernels
 DTYPES = [np.float32, np.float64]
 THREADS = (1, 2, 3, 5)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+# Numba compiles every kernel once more for float64; of it the tables of operations have cases that are not slow.
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 
 
 def apart(rows: int, columns: int) -> Array:

@@ -53,7 +53,7 @@ class SparseConvolutionStage(ImageStage):
         self.y.fix()
         (_, height, width), (_, c, r, s) = self.framed.framed, self._entries()
         self.places = narrow((c * height + r) * width + s)
-        self.zero = np.zeros(x.shape[0], x.dtype)
+        self.zero = flat(np.zeros(x.shape[0], x.dtype))  # as read-only as a bias
 
     def _fill(self, weight: Array, bias: Array, blocks: int) -> None:
         x, z, grid, threads = self.framed, self.z, self._grid(self.z), self._threads(blocks)

@@ -8,6 +8,7 @@ go to memory and back, which took as long as the products of the first layer of 
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
 from l0ref.fast.chain.gates import pool_row
@@ -24,7 +25,7 @@ def contract_pooled_part(x, w, b, floor, out, blocks, grid, steps, first, last):
     for n in range(first, last):
         block, p = n // rows, n % rows
         at = x_first + block * x_step + 2 * p * x_row
-        contract_row(x, w, b, floor, room, grid, steps, at, 0)
+        contract_row(x, w, b, floor, room, grid, steps, at, np.int64(0))
         contract_row(x, w, b, floor, room, grid, steps, at + x_row, wide)
         for f in range(filters):
             upper, to = 2 * f * wide, ((block * filters + f) * rows + p) * narrow

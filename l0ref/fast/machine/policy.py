@@ -4,6 +4,7 @@ cache=True            a kernel is compiled when it is first called, for 0.1 to 3
 nogil=True            other Python threads run meanwhile
 error_model="numpy"   x / 0 is infinite, as in NumPy; the check Python's rule needs keeps loops from being vectorised
 fastmath=False        sums keep their order, NaN stays NaN: fast mathematics may assume there is none
+no_cfunc_wrapper      no kernel is called from C, and the code for that is not compiled
 
 Two traps follow from the cache. A kernel loaded from it runs without bounds checks even under NUMBA_BOUNDSCHECK=1, so
 every such mode needs a NUMBA_CACHE_DIR of its own. And Numba looks only at the file a kernel stands in: it would not
@@ -89,6 +90,7 @@ STAMP = stamp_of(Path(__file__).parents[1])
 def kernel(function: Callable[..., Any], *, parallel: bool = False) -> Any:
     """Compile a function by the policy when it is first called."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False, "parallel": parallel}
+    options["no_cfunc_wrapper"] = True
     try:
         compiled = njit(cache=has_folder(), **options)(function)
     except RuntimeError as error:

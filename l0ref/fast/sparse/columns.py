@@ -13,6 +13,7 @@ as some five loads of each feature and saves a third of each, so that it pays fr
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
 from l0ref.fast.machine.lanes import load, shift, store
@@ -43,8 +44,8 @@ def multiply_groups(x, w, b, floor, y, laid, sizes, first, last):
     for g in range(first, last):
         start, vectors = g * group, min(group, count // lanes - g * group)
         lay(x, laid, (count, vectors, lanes), start)
-        at, steps = (vectors, lanes, lanes, EIGHT), (vectors * lanes, count)
-        contract_part(laid, w, b, floor, y[start * lanes :], at, steps, 0, indptr.size - 1)
+        at, steps = (vectors, lanes, lanes, np.int64(EIGHT)), (vectors * lanes, count)
+        contract_part(laid, w, b, floor, y[start * lanes :], at, steps, np.int64(0), indptr.size - 1)
 
 
 @parallel_kernel

@@ -122,7 +122,7 @@ def contract(x, w, b, floor, y, blocks, steps, threads):
     (_, indptr, _), (count, _, _, most) = w, blocks
     groups = (count + most - 1) // most
     for n in prange(threads):
-        first, last = share(indptr, groups, n, threads), share(indptr, groups, n + 1, threads)
+        first, last = share(indptr, groups, np.int64(n), threads), share(indptr, groups, np.int64(n + 1), threads)
         contract_part(x, w, b, floor, y, blocks, steps, first, last)
 
 

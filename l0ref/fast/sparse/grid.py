@@ -18,6 +18,7 @@ Why it is fast: up to eight vectors of a row share each entry that is read, and 
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
 from l0ref.fast.machine.policy import kernel, parallel_kernel
@@ -28,7 +29,7 @@ from l0ref.fast.sparse.entries import contract_vectors, sample_vectors, write_to
 def contract_row(x, w, b, floor, y, grid, steps, at, to):
     """One row of vectors of `contract`, the first of which is at `at` in x and at `to` in y."""
     (_, indptr, _), (_, vectors, _, _, next_x, next_y) = w, grid
-    contract_vectors(x, w, b, floor, y, (vectors, next_x, next_y, at, to), steps, 0, indptr.size - 1)
+    contract_vectors(x, w, b, floor, y, (vectors, next_x, next_y, at, to), steps, np.int64(0), indptr.size - 1)
 
 
 @kernel

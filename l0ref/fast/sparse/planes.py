@@ -190,7 +190,7 @@ def sample(x, d, w, g, room, tables, numbers, layout, units, threads):
         number = min(together, count - begin)
         for n in prange(threads):
             start, end = begin + n * number // threads, begin + (n + 1) * number // threads
-            lay_both(x, d, room, tables, numbers, layout, n, begin, start, end)
+            lay_both(x, d, room, tables, numbers, layout, np.int64(n), begin, start, end)
         for n in prange(threads):
             first, last = n * vectors // threads * lanes, min((n + 1) * vectors // threads * lanes, g.size)
             sample_part(room, w, sums[(first + n * (1 + lanes)) * lanes :], layout, number, first, last)

@@ -26,7 +26,7 @@ from l0ref.fast.sparse.tiles import GROUP, contract_tiles
 def multiply_entries(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, sizes, threads):
     """Fill y; w as in `entries.contract`."""
     (x, y), (_, indptr, _), (x_blocks, y_blocks, tail), (count, d, m, filled) = batch, w, blocks, sizes
-    rows, lanes = indptr.size - 1, len(lane_steps)
+    rows, lanes = indptr.size - 1, np.int64(len(lane_steps))
     number = (count + lanes - 1) // lanes
     groups = (number + PAIR - 1) // PAIR
     for n in prange(threads):
@@ -34,7 +34,7 @@ def multiply_entries(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, s
             first, last = g * PAIR, min((g + 1) * PAIR, number)
             if not filled:
                 to_blocks_part(x, x_blocks, tail, (d, np.int64(0)), x_steps, lane_steps, first, last)
-            at, steps = (number, d * lanes, m * lanes, PAIR), (lanes, lanes)
+            at, steps = (number, d * lanes, m * lanes, np.int64(PAIR)), (lanes, lanes)
             contract_part(x_blocks, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
             from_blocks_part(y_blocks, y, tail, (m, np.int64(0)), y_steps, lane_steps, first, last)
 
@@ -43,7 +43,7 @@ def multiply_entries(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, s
 def multiply_tiles(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, sizes, threads):
     """Fill y; w as in `tiles.contract`; sizes, and the rows and columns of a tile."""
     (x, y), (_, indptr, _), (x_blocks, y_blocks, tail), (count, d, m, filled, tall, wide) = batch, w, blocks, sizes
-    rows, lanes = indptr.size - 1, len(lane_steps)
+    rows, lanes = indptr.size - 1, np.int64(len(lane_steps))
     number = (count + lanes - 1) // lanes
     groups = (number + GROUP - 1) // GROUP
     for n in prange(threads):
