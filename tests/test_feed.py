@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from l0ref import nn
-from l0ref.distillation import Soft, Teacher
+from l0ref.distillation import Feed, Soft, Teacher
 from l0ref.errors import ArgumentError
 from l0ref.experiment import run_experiment
 from l0ref.methods import METHODS, Pruned
@@ -41,15 +41,20 @@ class Doubled:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counts]:
-    """How many batches went through a transform, and through a teacher."""
+    """How many batches went through a transform, and how many came with what the teacher says of them."""
     found: Counts = Counter()
-    soft = Teacher.soft
+    soft = Feed.soft
 
-    def asked(teacher: Teacher, x: Array) -> Soft:
-        found["asked"] += 1
-        return soft(teacher, x)
+    def asked(feed: Feed, order: Array, x: Array, epoch: int) -> Soft | None:
+        answer = soft(feed, order, x, epoch)
+        if answer is not None:
+            assert feed.teacher is not None
+            own = x if feed.transform is not None else feed.data.x[order]
+            np.testing.assert_allclose(answer.q, feed.teacher.soft(own).q, rtol=1e-12)
+            found["asked"] += 1
+        return answer
 
-    monkeypatch.setattr(Teacher, "soft", asked)
+    monkeypatch.setattr(Feed, "soft", asked)
     return found
 
 
@@ -72,7 +77,7 @@ WAYS: dict[str, tuple[dict[str, Any], float]] = {  # what is asked for, and its 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_batch_of_every_training_is_fed(way: str, seen: Counts) -> None:
-    """As many batches pass through the transform, and are shown to the teacher, as there are steps."""
+    """As many batches pass through the transform, and get the teacher's answer, as there are steps."""
     asked, epochs = WAYS[way]
     job: dict[str, Any] = {"train": EPOCH, "cut": Cut(0.9), "finetune": EPOCH, "seed": 2, "progress": "none"} | asked
     run_experiment(network("mlp"), samples("mlp"), **job, batch=Doubled(seen), teacher=teacher())
