@@ -136,7 +136,7 @@ def test_compress_killed_at_fifty_random_moments(run: Commands, unbroken: dict[s
             kills += 1
             if (out / HIDDEN / "run.json").exists():
                 arguments = ["--resume", str(out), "--checkpoint-every", "0min", "--quiet", "--no-figures"]
-        assert ended.code == 0, ended.err
+        assert ended.code == 0 or "holds a result already" in ended.err, ended.err  # killed after its last file
         assert result(out) == unbroken["compress"]
         number += 1
 
