@@ -204,7 +204,7 @@ def test_another_network_is_found_out(part: str) -> None:
     work = sparse_net.work("w", model, n, plan()) if n else sparse_net.tuning("w", model, plan())
     ours = work.contenders[0]
     subject, *rest = ours.run.args  # type: ignore[attr-defined]
-    wrong = other if n else replace(subject, model=other)
+    wrong = replace(subject, model=other) if n is None else Single(other) if n == 1 else other
     cheat = replace(ours, run=partial(ours.run.func, wrong, *rest))  # type: ignore[attr-defined]
     agreement(work)
     with pytest.raises(

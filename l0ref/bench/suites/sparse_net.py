@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Twins:
         models = {OURS: self.small, f"{DENSE}, l0ref": self.masked}
         runs: dict[str, Any] = {name: partial(_evaluate, m, self.x) for name, m in models.items()}
         if len(self.x) == 1:
-            runs = {OURS: partial(_evaluate_one, self.small, self.x), "l0ref, logits": runs.pop(OURS), **runs}
+            runs = {OURS: partial(_evaluate_one, Single(self.small), self.x), "l0ref, logits": runs.pop(OURS), **runs}
         return [Contender(name, run, answer=named("logits")) for name, run in runs.items()]
 
 
@@ -122,14 +122,10 @@ def _evaluate(model: Model, x: Array, times: int) -> Array:
     return found
 
 
-def _evaluate_one(model: Model, x: Array, times: int) -> Array:
-    outputs = _prepared(model)
+def _evaluate_one(outputs: Single, x: Array, times: int) -> Array:
     for _ in range(times):
         found = outputs(x[0])
     return found[None]
-
-
-_prepared = cache(Single)
 
 
 def evaluators(twins: Twins, plan: Plan) -> list[Contender]:
