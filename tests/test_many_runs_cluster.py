@@ -201,7 +201,7 @@ def test_a_lost_scheduler_is_told_and_the_same_command_goes_on(
         killer.join()
         ended(*first)
     told = capsys.readouterr().err
-    assert re.search(rf"scheduler='{address}' was lost; start it again, and the same command goes on", told)
+    assert re.search(rf"scheduler='{address}' was lost; start it and run the same command again: it continues", told)
     finished = {path: path.stat().st_mtime_ns for path in out.rglob("masks.npz")}
     assert 0 < len(finished) < 6
     second = [scheduler_at("127.0.0.1", port), worker_of(address)]

@@ -382,7 +382,7 @@ def test_what_does_not_go_with_stages(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"rounds": 2}, r"^stages and rounds=2 exclude each other; choose one$"),
         (
             {"finetune": plateau},
-            r"^schedule='reduce_on_plateau' does not stretch over stages; take another, as cosine$",
+            r"^schedule='reduce_on_plateau' cannot span stages; choose another, such as cosine$",
         ),
         ({"gradual": TUNE}, r"^stages and gradual or a curve exclude each other; choose one way to prune$"),
         ({"curve": (3,)}, r"^stages and gradual or a curve exclude each other"),
@@ -438,7 +438,7 @@ def test_the_command_has_stages(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ("--stages 2,4 --curve 2", "stages=2,4 and curve=(2.0,) exclude each other; choose one"),
         (
             "--stages 2,4 --schedule reduce_on_plateau",
-            "schedule='reduce_on_plateau' does not stretch over stages=2,4; ",
+            "schedule='reduce_on_plateau' cannot span stages=2,4; ",
         ),
         ("--stages 2,4 --stage-epochs 0", "stage_epochs=0 must be at least 1"),
         ("--stages 2,4 --amount 0.5", "not allowed with argument"),

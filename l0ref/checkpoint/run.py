@@ -1,11 +1,11 @@
-"""The record of a run: a folder for each training, in the order in which they begin.
+"""The record of a run: one folder for each training, numbered in the order in which the trainings begin.
 
-    0000-train/step-0000000480.npz     a training that has ended: its last state
-    0001-finetune/step-0000000120.npz  the one that goes on: its last states
+    0000-train/step-0000000480.npz     a finished training: its last state
+    0001-finetune/step-0000000120.npz  an interrupted training: its newest states
 
-A run is a function of its arguments, so a run that is repeated in the same folder finds its trainings again by their
-order. One that has ended is not trained again, one that was interrupted goes on, and what lies between them, cuts and
-sweeps, is computed again. `identity` keeps a state from being taken for one of another training.
+A run is a function of its arguments, so a run repeated in the same folder finds its trainings again by their numbers.
+A finished training is not repeated, an interrupted one continues, and what lies between trainings, such as cuts, is
+computed again. `identity` prevents the state of one training from being used for another.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from l0ref.training.state import TrainingState
 
 
 class RunRecord:
-    """Keeps the trainings of a run in a folder that this process has locked; see the text of the module."""
+    """Keeps the trainings of a run in a folder that this process has locked."""
 
     def __init__(self, folder: Path, *, every: float, override: bool = False) -> None:
         self.folder, self.every, self.override = folder, every, override
         self.earlier, self._begun = 0.0, 0
 
     def run(self, trainer: Trainer, state: TrainingState, bar: Progress | None) -> TrainingState:
-        """Return the last state of a training, from the newest state that is kept of it."""
+        """Run a training from its newest kept state, and return its last state."""
         phase = re.sub(r"[^\w]+", "-", trainer.phase)
         place = self.folder / f"{self._begun:04}-{phase}"
         self._begun += 1
@@ -59,7 +59,7 @@ class RunRecord:
         return state
 
     def _found(self, place: Path, trainer: Trainer, own: str) -> Saved | None:
-        """The newest state of this training; what is there of another one goes if that is allowed."""
+        """Return the newest state of this training; with `override`, remove the states of another one."""
         others = [p for p in self.folder.glob(place.name[:4] + "-*") if p != place]
         try:
             found = newest(place, recipe=trainer.recipe) if not others else None
@@ -81,7 +81,7 @@ class RunRecord:
         return found
 
     def _begin(self, place: Path) -> None:
-        """Remove what has the number of this training, and make its folder."""
+        """Remove the folders that have the number of this training, and create a new one."""
         try:
             for old in self.folder.glob(place.name[:4] + "-*"):
                 shutil.rmtree(old)
@@ -95,16 +95,16 @@ class RunRecord:
 def recording(
     folder: str | os.PathLike[str], *, checkpoint_every: float = 5.0, override: bool = False
 ) -> Iterator[RunRecord]:
-    """Keep every training that begins meanwhile, those inside of methods too, or go on where an earlier process was.
+    """Keep every training that begins in this context, including those inside methods, or continue kept ones.
 
-    checkpoint_every  as in `fit`: a float of minutes, an int of epochs; the end of a training is always kept
-    override          where another training stands than the one that begins, train it anew; else that is refused
+    checkpoint_every  as in `fit`: a float of minutes or an int of epochs; the end of a training is always kept
+    override          replace the states of another training that has the same number; otherwise they are refused
 
     with checkpoint.recording("runs/kept"):
         result = compress(model, data, train=train, cut=cut, finetune=finetune, seed=0)
 
-    The same lines after an interruption give the result of an unbroken run, bit for bit. The clock counts the seconds
-    of earlier processes. Trainings that were given a `checkpoint` of their own are not part of the record.
+    The same lines after an interruption give the result of an uninterrupted run, bit for bit. Times include the
+    seconds of earlier processes. Trainings with a `checkpoint` of their own are not part of the record.
     """
     every, place = checked_every(checkpoint_every), Path(folder)
     place.mkdir(parents=True, exist_ok=True)

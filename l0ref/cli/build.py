@@ -179,7 +179,7 @@ def check_stages(settings: Settings) -> None:
     if given:
         raise ConfigError(f"{told} and {given[0]}={getattr(settings, given[0])!r} exclude each other; choose one")
     if settings.schedule == "reduce_on_plateau":
-        raise ConfigError(f"schedule={settings.schedule!r} does not stretch over {told}; take another, as cosine")
+        raise ConfigError(f"schedule={settings.schedule!r} cannot span {told}; choose another, such as cosine")
 
 
 def _schedule(name: str, final: float) -> schedules.Schedule:

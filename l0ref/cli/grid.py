@@ -55,7 +55,7 @@ def read_grid(entries: Iterable[str]) -> dict[str, tuple[Any, ...] | Range]:
         if not sign or not name:
             raise ConfigError(f"{told} must be a setting and its values, as in {EXAMPLE}")
         if name == "seed" or name in FLAGS_ONLY:
-            raise ConfigError(f"{told}: {name} is no setting to vary; give --seeds N for several seeds")
+            raise ConfigError(f"{told}: {name} cannot be varied; give --seeds N for several seeds")
         check_name(name, text, Settings.__dataclass_fields__)
         if name in found:
             raise ConfigError(f"{told}: {name} has been given already; give all of its values at once")

@@ -67,7 +67,7 @@ def _on_processes(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int)
             if kills == KILLS:
                 raise L0RefError(
                     f"jobs={workers}: workers were killed {KILLS} times in a row, of too little memory perhaps; "
-                    "give fewer jobs, and the same command goes on"
+                    "give fewer jobs and run the same command again: it continues where it stopped"
                 ) from None
 
 
@@ -110,9 +110,11 @@ def _on_cluster(
             for future in distributed.as_completed(futures, loop=client.loop):
                 yield futures[future], future.result()
         except (distributed.CancelledError, distributed.client.FutureCancelledError, distributed.comm.CommClosedError):
-            raise L0RefError(f"{told} was lost; start it again, and the same command goes on") from None
+            raise L0RefError(
+                f"{told} was lost; start it and run the same command again: it continues where it stopped"
+            ) from None
         except distributed.KilledWorker as error:
-            raise L0RefError(f"{told}: {error}; the same command goes on") from None
+            raise L0RefError(f"{told}: {error}; run the same command again: it continues where it stopped") from None
 
 
 def _alone(work: Callable[[Any], Any], job: Any) -> Any:

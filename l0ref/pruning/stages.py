@@ -59,7 +59,7 @@ def parts_of(cut: Cut, finetune: Recipe, *, size: int, rounds: int = 1, stages: 
     if rounds > 1:
         raise ConfigError(f"stages and rounds={rounds} exclude each other; choose one")
     if isinstance(finetune.schedule, ReduceOnPlateau):
-        raise ConfigError("schedule='reduce_on_plateau' does not stretch over stages; take another, as cosine")
+        raise ConfigError("schedule='reduce_on_plateau' cannot span stages; choose another, such as cosine")
     meanwhile = dataclasses.replace(
         finetune, epochs=stages.epochs, penalty=stages.penalty, select="last", patience=None
     )

@@ -1,8 +1,8 @@
-"""`fit`: train a network by settings, or by the record of them.
+"""`fit` trains a network, `resume` continues an interrupted training.
 
     minimise  mean cross-entropy  +  strength * sum_l C_l alpha sum_i phi(w_i)  +  l2 sum_i w_i^2
 
-one batch at a time, under masks, with hooks after every step and every epoch.
+by mini-batches, under masks, with hooks after every step and every epoch.
 """
 
 from __future__ import annotations
@@ -70,25 +70,26 @@ def fit(
     penalty             added to the loss; none by default
     warmup              factor of the penalty's l0 term at each step; constant 1 by default
     label_smoothing     share of the target spread evenly over all classes
-    validation          evaluated after each epoch; needed for `patience` and select="best"
+    validation          data evaluated after each epoch; needed for `patience` and select="best"
     select              "last": the weights of the last epoch; "best": those of the epoch whose
                         `monitor` ("val_loss" or "val_acc1") was best, the first among equals
-    patience            stop after this many epochs without a better `monitor`
-    threshold           the history counts the share of weights below it
-    first_epoch         number of the first epoch; a second fit that continues gets its own shuffles
-    batch               what the samples of a batch go through before each step, a function of (seed, epoch, sample):
-                        see `l0ref.data.transform`; validation samples never go through it
-    teacher             a trained network to imitate, `l0ref.distillation.Teacher`: its loss is part of the data loss
+    patience            stop after this many epochs without improvement of `monitor`
+    threshold           the history records the share of weights whose absolute value is below it
+    first_epoch         number of the first epoch: a second `fit` that continues a first one then shuffles differently
+    batch               transform of the samples of each batch, a function of (seed, epoch, sample) as described in
+                        `l0ref.data.transform`; validation samples are not transformed
+    teacher             a trained network to imitate, `l0ref.distillation.Teacher`; its loss is part of the data loss
     progress, every     "auto" (a bar on a terminal, otherwise a line an epoch), "bar", "lines", "none";
                         see `Progress`
-    phase, label        name of the phase in history and messages; what progress shows before it
+    phase, label        name of the phase in history and messages; text that progress shows before it
     after_step          called with the state after each step, and after_epoch with the state and the
                         history's row; what they return, unless None, replaces the state
-    resumed             called with the state that a training goes on from after an interruption, before its first step,
-                        so that hooks take up again what they carried
-    checkpoint          folder in which states of the training are kept, new or without any; `resume` goes on from the
-                        newest with the bits of an unbroken training
-    checkpoint_every    an int: epochs; a float: minutes, within epochs too, and 0.0 after every step
+    resumed             called with the restored state before the first step after an interruption, so that hooks can
+                        restore what they carry themselves
+    checkpoint          folder for checkpoints, new or without any; `resume` continues from the newest one and gives
+                        the bits of an uninterrupted training
+    checkpoint_every    interval of checkpoints: an int counts epochs; a float counts minutes, within epochs too, and
+                        0.0 means after every step
 
     A loss or parameter that is not finite raises Diverged with phase, epoch, batch and tensor;
     Ctrl-C raises Interrupted. Both carry the last good `model` and the `history`.
@@ -136,16 +137,16 @@ def resume(
     resumed: Resumed | None = None,
     checkpoint_every: float = 1,
 ) -> tuple[Model, History]:
-    """Go on with the training that `fit(checkpoint=folder)` began, and return what it would have returned, bit for bit.
+    """Continue the training that `fit(checkpoint=folder)` began; return what it would have returned, bit for bit.
 
-    data, validation         the same samples as before: others are refused by their checksums
-    batch, teacher           the same as before: others are refused
-    after_step, after_epoch  the same functions as before; code is not written down, only whether there was any
-    resumed                  called with the state to go on from, as in `fit`
+    data, validation         the same samples as before; others are refused by their checksums
+    batch, teacher           the same as before; others are refused
+    after_step, after_epoch  the same functions as before; a checkpoint records only whether there were any
+    resumed                  called with the restored state, as in `fit`
 
-    Recipe, seed and phase are those of the newest sound state in the folder; where a damaged one is newer, a warning
-    says so. Another release of l0ref, NumPy or Numba, another backend or processor may give other bits: that is
-    warned of too. A training that had ended is returned as it is.
+    Recipe, seed and phase come from the newest intact checkpoint in the folder; a warning tells if a newer one is
+    damaged. Another release of l0ref, NumPy or Numba, another backend or processor may give other bits; a warning
+    tells that too. A training that had finished is returned as it is.
     """
     from l0ref.checkpoint.folder import held  # which imports the loop
 
@@ -159,7 +160,7 @@ def resume(
 
 
 def watched(trainer: Trainer, state: TrainingState, *, progress: str, every: int, label: str) -> TrainingState:
-    """Return the last state of a training that goes on from `state`, and show how it goes."""
+    """Run a training from `state`, show its progress, and return its last state."""
     with Progress(f"{label} {trainer.phase}".strip(), trainer.recipe.epochs, show=progress, every=every) as bar:
         if "tape" in trainer.steps.runs and current_backend() == "numba":
             bar.note(trainer.steps.runs)

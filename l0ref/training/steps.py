@@ -1,7 +1,7 @@
 """The steps of training, one batch after another: on the tape, or on a compiled chain where the network allows it.
 
-Both take a `TrainingState` in and give one out; in between, the tape makes a new state at every step, the chain works
-in place. The tape's step is the definition:
+Both begin from a `TrainingState` and return one. In between, the tape makes a new state at every step, and the chain
+updates its arrays in place. The tape's step is the definition:
 
     loss, grads  mean data loss of the batch and d loss / d params: `loss_and_gradient`
     params       the optimiser's step against grads and the pull of the penalty, under the masks
@@ -31,7 +31,7 @@ from l0ref.validate import Array
 
 @dataclass(frozen=True)
 class Task:
-    """What a step needs to know that does not change."""
+    """The part of a step's input that stays the same for the whole training."""
 
     model: Model
     data: Dataset
@@ -42,24 +42,24 @@ class Task:
 
 
 class Steps(Protocol):
-    """Where training stands, and how it goes on; `runs` says on what, and on the tape why."""
+    """A state of training and its steps; `runs` names the backend and, for the tape, the reason."""
 
     runs: str
 
     def begin(self, state: TrainingState) -> None:
-        """Go on from this state."""
+        """Continue from this state."""
 
     def take(self, order: Array, *, lr: float, pull: Pull) -> float:
         """Take one step on the samples data[order]; return their mean data loss before it."""
 
     def state(self) -> TrainingState:
-        """Return where training stands: arrays that no later step writes."""
+        """Return the current state in arrays that no later step overwrites."""
 
     def lent(self) -> TrainingState:
-        """The same for a look: what is no longer held at `take_back` is not copied."""
+        """Return the current state for inspection, without copies: `take_back` must follow before the next step."""
 
     def take_back(self) -> None:
-        """Go on, and leave alone what of the state that was lent is still held."""
+        """End a loan: lent arrays that the caller still holds are left unchanged and replaced by copies."""
 
 
 class TapeSteps:
@@ -150,7 +150,7 @@ class ChainSteps:
 
 
 def _dropout_stream(task: Task, state: TrainingState) -> np.random.Generator:
-    """What drives dropout from this state on."""
+    """Return the random generator of dropout, positioned at this state."""
     rng = stream(task.seed, "dropout", state.epoch)
     if state.dropout is not None:
         rng.bit_generator.state = dict(state.dropout)
@@ -158,7 +158,7 @@ def _dropout_stream(task: Task, state: TrainingState) -> np.random.Generator:
 
 
 def steps_for(task: Task, *, batch_size: int) -> Steps:
-    """Return the fastest steps there are for a task."""
+    """Return compiled steps where the task allows them, otherwise steps on the tape with the reason."""
     x, y, model = task.data.x, task.data.y, task.model
     if x.dtype != model.dtype or not x.flags.c_contiguous or x.shape[1:] != model.input_shape:
         return TapeSteps(task, "the samples have gaps, or another type or shape than the network")
