@@ -99,6 +99,15 @@ def test_dead_zone_is_measured_and_claims_are_compared() -> None:
     assert check_prox(Gaussian(sigma=0.5).value, Gaussian(sigma=0.5).prox, dead_zone=lambda _: 0.0)
 
 
+def test_dead_zone_beyond_the_points_is_measured() -> None:
+    report = check_prox(lambda w: 100 * np.abs(w), lambda z, t: soft(z, 100 * t), dead_zone=lambda t: 100 * t)
+    assert report.dead_zones[3.0] == pytest.approx(300, rel=1e-12)
+    l0 = check_prox(lambda w: (w != 0) * 1.0, hard, steps=[1e6], dead_zone=lambda t: np.sqrt(2 * t))
+    assert l0.dead_zones[1e6] == pytest.approx(np.sqrt(2e6), rel=1e-12)
+    far = check_prox(lambda w: 100 * np.abs(w), lambda z, t: soft(z, 101 * t), raise_exception=False)
+    assert result(far)["dead zone"] is False
+
+
 def test_value_that_is_not_even_has_no_odd_prox() -> None:
     def value(w: Array) -> Array:
         return np.maximum(w, 0.0)

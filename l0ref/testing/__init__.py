@@ -1,12 +1,12 @@
 """Checkers of gradients and proxes, for the library itself and for code of your own.
 
 gradcheck        the gradient of a function of Tensors
-check_gradient   anybody's pair of plain callables, value and gradient
+check_gradient   a pair of plain callables, value and gradient, in any framework
 check_model      every parameter of a network, with penalty and masks
 check_prox       a prox: the global minimiser, its dead zone, order
 check_vjp        the derivative rule of one operation, in one random direction
 
-`penalty_findings` names mistakes in an l0 penalty from its value and gradient; `l0ref.interop.torch.compare` asks it.
+`penalty_findings` names mistakes in an l0 penalty from its value and gradient; `l0ref.interop.torch.compare` uses it.
 """
 
 from l0ref.testing.callables import check_gradient

@@ -1,12 +1,12 @@
-"""Analytic against numeric, entry by entry: what is allowed, and the verdict on each.
+"""Analytic against numeric gradient, entry by entry: the allowed difference, and the verdict on each entry.
 
     allowed = atol + rtol max(|analytic|, |numeric|) + noise + 16 eps scale
 
 noise   bound on the error of the differences themselves
-scale   largest |numeric| of the parameter; eps that of the gradient's type
+scale   largest |numeric| of the parameter; eps is the machine epsilon of the gradient's type
 
 So a gradient of size 1e-7 is checked as strictly as one of size 1. An entry whose noise exceeds ROUGH of the
-scale is called unresolved: its agreement says little.
+scale is unresolved: agreement there proves little.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from l0ref.testing.findings import BAD_KINK, KINK, OK, WEAK, WRONG, Finding
 from l0ref.testing.kinks import as_documented
 from l0ref.validate import Array
 
-ROUGH, ROUGH_GIVEN = 1e-5, 0.05  # of the scale; the second for a step that the caller chose
-FLAT = 1e-8  # where nothing moves: of |y| over the entry's scale
+ROUGH, ROUGH_GIVEN = 1e-5, 0.05  # shares of the scale; the second for a step that the caller chose
+FLAT = 1e-8  # the same where the value does not move: share of |y| over the entry's scale
 ULPS = 16.0
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What differences say about some entries of one parameter: arrays of shape (n,), one row per entry.
+    """The differences along some entries of one parameter: arrays of shape (n,), one row per entry.
 
     index      flat index of the entry
     low, high  sums over the components of y of the smaller and of the larger one-sided slope
-    size       |y| / scale of the entry: the slope that rounding is measured by
+    size       |y| / scale of the entry: the slope to which rounding is relative
     by_complex True where the complex step gave `numeric`
-    parts      {what is left out: numeric without it}, for the diagnosis
+    parts      {mistake: numeric of a part of the Jacobian}, for the diagnosis
     """
 
     index: Array
@@ -63,7 +63,7 @@ class Rules:
     dtype: np.dtype[Any]
 
     def allowed(self, analytic: Any, numeric: Any, noise: Any, scale: float) -> Array:
-        """How far the two may be apart, entry by entry."""
+        """The allowed difference, entry by entry."""
         size = np.maximum(np.abs(analytic), np.abs(numeric))
         floor = ULPS * float(np.finfo(self.dtype).eps) * scale
         return np.asarray(self.atol + self.rtol * np.where(np.isfinite(size), size, 0.0) + noise + floor)
@@ -96,7 +96,7 @@ def judge(rows: Rows, rules: Rules, *, name: str, shape: tuple[int, ...]) -> lis
         OK,
     )
     size = np.maximum(np.abs(rows.analytic), np.abs(rows.numeric))
-    lost = np.where(off == 0, 0.0, np.inf)  # not a number, or nothing to relate the error to
+    lost = np.where(off == 0, 0.0, np.inf)  # NaN, or a reference size of 0
     relative = np.divide(off, size, out=lost.copy(), where=(size > 0) & np.isfinite(size))
     excess = np.divide(off, allowed, out=lost, where=(allowed > 0) & np.isfinite(off))
     return [

@@ -1,11 +1,11 @@
-"""How a gradient behaves from one call to the next: what a single right answer does not show.
+"""How a gradient behaves from one call to the next, which a single right answer does not show.
 
-Each function yields sentences about what is wrong, or nothing:
+Each function yields a sentence per fault, or nothing:
 
-repeatable     a second call at the same inputs gives the same
+repeatable     a second call at the same inputs returns the same gradient
 proportional   TIMES times the cotangent gives TIMES times the gradient, as J^T y_bar must
-undisturbed    the same, when the function is evaluated elsewhere between its forward and its backward pass
-fresh          the arrays it returned first have not changed since
+undisturbed    evaluating the function elsewhere between its forward and its backward pass changes nothing
+fresh          the arrays returned by the first call have not changed since
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from l0ref.testing.nearby import near
 from l0ref.testing.problem import Arrays
 from l0ref.validate import Array
 
-TIMES = -1024.0  # exact in sums and products, and large enough for a gradient that is clipped to show it
-ULPS = 64.0  # rounding allowed all the same, in units in the last place of the largest entry
+TIMES = -1024.0  # exact in sums and products, and large enough to expose a clipped gradient
+ULPS = 64.0  # rounding allowed in any case, in units in the last place of the largest entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Behaviour:
     """One gradient at the point of a problem.
 
     gradient    (arrays, y_bar) -> one checked array per input
-    kept        what it was at the point, copied at once
+    kept        a copy of its result at the point, taken immediately
     nondet_tol  how far two calls may differ
     """
 
@@ -41,7 +41,7 @@ class Behaviour:
     rng: np.random.Generator
 
     def repeatable(self) -> Iterator[str]:
-        """Ask once more, after the value has been evaluated elsewhere."""
+        """Compute the gradient again, after the value has been evaluated elsewhere."""
         again = self.gradient(self.measure.problem.point, self.measure.y_bar)
         for name, a, b in zip(self.measure.problem.names, self.kept, again, strict=True):
             if (far := apart(a, b)) > self.nondet_tol:
@@ -53,7 +53,7 @@ class Behaviour:
                 )
 
     def proportional(self) -> Iterator[str]:
-        """Ask with TIMES times the cotangent."""
+        """Compute the gradient for TIMES times the cotangent."""
         if not self.measure.problem.cotangent:
             return
         larger = self.gradient(self.measure.problem.point, TIMES * self.measure.y_bar)
@@ -84,7 +84,7 @@ class Behaviour:
                 )
 
     def fresh(self, held: Sequence[Array]) -> Iterator[str]:
-        """Look at the arrays that were returned first, once other gradients have been computed."""
+        """Compare the arrays of the first call with their copy, after other gradients have been computed."""
         for name, a, b in zip(self.measure.problem.names, held, self.kept, strict=True):
             if not np.array_equal(a, b, equal_nan=True):
                 yield (
@@ -107,7 +107,7 @@ def _gaps(a: Array, b: Array) -> Array:
 
 
 def _worst(name: str, a: Array, b: Array) -> tuple[str, float, float]:
-    """The entry where two gradients differ most, as one would write it, and both values there."""
+    """Name of the entry where two gradients differ most, and both values there."""
     index = np.unravel_index(int(np.argmax(_gaps(a, b))), a.shape)
     where = f"[{', '.join(str(int(k)) for k in index)}]" if a.ndim else ""
     return f"{name}{where}", float(a[index]), float(b[index])

@@ -1,4 +1,4 @@
-"""`check_gradient`: anybody's pair of plain callables, value and gradient, whatever they are written in."""
+"""`check_gradient`: a pair of plain callables, value and gradient, written in any framework."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ def check_gradient(
 ) -> GradcheckReport:
     """Check that `gradient` is the gradient of `value`: two plain callables, in NumPy, PyTorch, JAX or C.
 
-    value        called with arrays like x, in float64; returns a number, or with `elementwise` an array like x
+    value        called with float64 arrays shaped like x; returns a number, or with `elementwise` an array like x
     gradient     called with x; returns arrays like x
-    x            an array, or a list or dict of arrays; the callables get the same kind of thing
-    elementwise  each entry of the value depends on its own entry of x alone, as in a surrogate. All entries then
-                 move at once, so that a thousand cost as much as one; whether the rest stays still is not checked
-    scales       {name: number} that a faulty gradient may have forgotten, such as {"beta": 5.0}; only for the diagnosis
+    x            an array, or a list or dict of arrays; the callables get the same structure
+    elementwise  entry i of the value depends on entry i of x alone, as in a surrogate. All entries then move at
+                 once, so that a thousand cost as much as one; that the other entries stay put is not checked
+    scales       {name: number}: factors that a faulty gradient may lack, such as {"beta": 5.0}; only for the diagnosis
 
     The options are those of `gradcheck`. Where `value` takes complex numbers and is analytic, the slope
-    comes from a complex step, exact to the last digits. float32 x: `value` is evaluated in float64.
+    comes from a complex step, exact to the last digits. For a float32 x, `value` is evaluated in float64, unless
+    `eps` is given.
 
     >>> import numpy as np
     >>> w = np.array([0.5, -0.25, 2.0])
@@ -111,7 +112,7 @@ Parts = Callable[[Any], list[Any]]
 
 
 def _layout(x: Any) -> tuple[tuple[str, ...], list[Array], Pack, Parts]:
-    """Names and copies of the arrays in x; how to make such a thing of arrays, and arrays of such a thing."""
+    """Names and copies of the arrays in x, a function that packs arrays like x, and one that unpacks a gradient."""
     if isinstance(x, Mapping):
         keys = tuple(x)
         names = tuple(str(k) for k in keys)
@@ -136,7 +137,7 @@ def _arrays(names: Sequence[str], values: Sequence[Any]) -> list[Array]:
 
 
 def _array(what: str, g: Any) -> Array:
-    """What a callable returned, as an array; a list, None or text is refused."""
+    """The return value of a callable as an array; a list, None or text is refused."""
     if isinstance(g, list | tuple | str | bytes | Mapping) or g is None:
         raise GradientError(f"{what} returned {_a(g)}, expected an array like x; return np.asarray(...) of it")
     try:
@@ -154,7 +155,7 @@ def _array(what: str, g: Any) -> Array:
 
 
 def _number(y: Any, *, shape: tuple[int, ...]) -> Array:
-    """What `value` returned, as an array of the expected shape."""
+    """The return value of `value` as an array of the expected shape."""
     a = _array("value", y)
     if a.dtype.kind != "f":
         raise DTypeError(f"value returned {a.dtype} numbers, expected float; a function of whole numbers has no slope")

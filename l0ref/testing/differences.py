@@ -5,15 +5,15 @@ For a function y(t) along a line, with a step h and u = h / 2,
     D(h) = (8 (y(h) - y(-h)) - (y(2h) - y(-2h))) / 12h            errs by h^4 y^(5) / 30
     D    = D(u) + (D(u) - D(h)) / 15                              Richardson: the h^4 term cancels
 
-and |D(u) - D(h)| bounds what is left of the error. Rounding adds about eps |y| / h, and eps |y''| where the terms
+and |D(u) - D(h)| bounds the remaining error. Rounding adds about eps |y| / h, and eps |y''| where the terms
 of the slope cancel. The one-sided slopes
 
     right = 2 (y(u) - y(0)) / u - (y(h) - y(0)) / h               errs by h^2; left likewise
 
-agree in a smooth function: right - left = h^3 y^(4) / 16, which falls 512-fold from one step to the next.
-At a kink it stays.
+agree in a smooth function: right - left = -h^3 y^(4) / 16, which falls 512-fold from one step to the next.
+At a kink it does not fall.
 
-The step is tried from 2^-10 of the scale of the entry downwards, each an eighth of the one before, until
+The first step is 2^-10 of the scale of the entry, each further one an eighth of the one before, until
 the estimate is as good as rounding allows and no kink lies within reach. In a piecewise linear network the
 nearest kink is often closer than the first step.
 """
@@ -29,10 +29,10 @@ import numpy as np
 from l0ref.errors import GradientError
 from l0ref.validate import Array
 
-FIRST, RATIO, RUNGS = 2.0**-10, 8.0, 6  # the first step, the ratio of a step to the next, how many are tried
+FIRST, RATIO, RUNGS = 2.0**-10, 8.0, 6  # the first step, its ratio to the next, the number of steps tried
 BENT = 0.1  # share of a jump by which the slopes on one side may differ
-ROUNDING = 8.0  # units in the last place by which a value may be off, over-estimated
-CURVED = 16.0  # the same for the slope one scale away, whose terms cancel at a stationary point
+ROUNDING = 8.0  # error of a value in units in the last place, a generous bound
+CURVED = 16.0  # the same for y'', whose rounding remains where the terms of the slope cancel
 
 
 class OutOfDomain(GradientError):
@@ -41,14 +41,14 @@ class OutOfDomain(GradientError):
 
 @dataclass(frozen=True, eq=False)
 class Rung:
-    """What one step h says about each component of y: arrays of shape (m,).
+    """Slopes of each component of y from one step h: arrays of shape (m,).
 
     numeric, noise     D and a bound on its error
     left, right        one-sided slopes
-    jump, fuzz         right - left, and how much of it may be rounding
+    jump, fuzz         right - left, and a bound on its rounding error
     growth             (y(u) - 2 y(0) + y(-u)) / u over the same with h: 1/2 where smooth, 1 at a kink
-    bend               how far the slopes between h/2, h and 2h differ on one side: small at a kink at t = 0, as
-                       large as the jump if that is noise
+    bend               difference of the slopes between h/2, h and 2h on one side: small at a kink at t = 0, as
+                       large as the jump if the jump is noise
     settled            the estimate is as good as rounding allows
     suspicious         the jump is too large for rounding and large enough to matter
     """
@@ -70,7 +70,7 @@ Line = Callable[[float], Array]
 
 
 def rung(line: Line, y0: Array, h: float, *, eps: float, rtol: float) -> Rung:
-    """Evaluate `line` at +-h/2, +-h and +-2h and return what follows; raises OutOfDomain where it is not finite.
+    """Evaluate `line` at +-h/2, +-h and +-2h and return the slopes; raises OutOfDomain where it is not finite.
 
     line  t -> y(t), shape (m,); y0 = y(0)
     eps   spacing of the numbers the values were computed in
@@ -111,7 +111,7 @@ def rung(line: Line, y0: Array, h: float, *, eps: float, rtol: float) -> Rung:
 
 
 def ladder(line: Line, y0: Array, *, first: float, rungs: int, eps: float, rtol: float) -> list[Rung]:
-    """Return the rungs needed: until every component is settled and none is suspicious, or its kink is certain."""
+    """Return rungs until every component is settled and not suspicious, or its kink is certain."""
     found: list[Rung] = []
     why: OutOfDomain | None = None
     done = np.zeros(y0.shape, dtype=bool)
@@ -139,7 +139,7 @@ def _stays(found: list[Rung]) -> Array:
 
 
 def _clean(three: list[Rung]) -> Array:
-    """Whether a jump of the slope shows at every step, and both sides of it are straight."""
+    """Whether the slope jumps at every step, and both sides of the jump are straight."""
     clean = [r.suspicious & (r.bend <= BENT * np.abs(r.jump) + r.fuzz) for r in three]
     return np.asarray(np.logical_and.reduce(clean))
 
@@ -161,5 +161,5 @@ def growing_jump(three: list[Rung]) -> Array:
 
 
 def jump_falls(a: Rung, b: Rung) -> Array:
-    """Whether the jump at one step is gone at the next, up to rounding, as h^3 is: the function is smooth."""
+    """Whether the jump falls from one step to the next at least 64-fold, up to rounding: the function is smooth."""
     return np.asarray(np.abs(b.jump) <= np.abs(a.jump) / 64 + b.fuzz)

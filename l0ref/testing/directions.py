@@ -14,14 +14,14 @@ from l0ref.testing.measure import Measure
 from l0ref.testing.scale import random_moves
 from l0ref.validate import Array
 
-STRICT = 0.1  # share of rtol that a direction is allowed: errors of many entries cancel along it
+STRICT = 0.1  # share of rtol allowed along a direction, where errors of many entries may cancel
 DIRECTIONS = 4  # zero-mean, so that no error can hide behind a direction of one sign
 
 
 def directions(
     measure: Measure, rules: Rules, rng: np.random.Generator, which: int, gradient: Array, free: Array
 ) -> list[Finding] | None:
-    """One finding for each of several directions, or None if they cannot decide: kinks, noise, nothing moves.
+    """One finding for each of several directions, or None if kinks, noise or a constant value leave it undecided.
 
     which  number of the input; free  flat indices of its entries that may move
     """
@@ -43,7 +43,7 @@ def directions(
 def locate(
     measure: Measure, rules: Rules, rng: np.random.Generator, which: int, gradient: Array, free: Array, *, most: int
 ) -> Array:
-    """Flat indices of up to `most` entries where directions through ever smaller halves disagree."""
+    """Flat indices of up to `most` wrong entries, found by bisection with random directions."""
     found: list[int] = []
     parts = [free]
     while parts and len(found) < most:
@@ -78,7 +78,7 @@ def _one(
     if along.gap > rules.rtol * size + noise or not (size == 0 or noise <= rules.rough * max(size, abs(numeric))):
         return None
     if size == 0 and abs(numeric) <= noise:
-        return None  # nothing moves: the entries have to say whether that is so
+        return None  # nothing moves along the direction: the entries have to confirm it
     strict = dataclasses.replace(rules, rtol=STRICT * rules.rtol)
     allowed = float(strict.allowed(size, numeric, noise, size))
     off = abs(analytic - numeric)

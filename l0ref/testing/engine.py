@@ -1,4 +1,4 @@
-"""The check itself: repeat, compare, try a second point, and say what was found."""
+"""The check itself: call twice, compare with differences, try a second point, and report."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Checker:
         self.mode = "fast" if settings.fast_mode else "full"
 
     def run(self) -> GradcheckReport:
-        """Do everything, cheapest first."""
+        """Run all checks, the cheapest first."""
         point = self.problem.point
         if not sum(x.size for x in point):
             raise GradientError(
@@ -96,7 +96,7 @@ class Checker:
             )
 
     def _cotangent(self, y0: Array) -> Array:
-        """Random signs, sizes between 1/2 and 3/2: a row of ones would hide a gradient of a soft-max."""
+        """Random signs, sizes between 1/2 and 3/2: a cotangent of ones would hide the gradient of a soft-max."""
         if not self.problem.cotangent:
             return np.ones(y0.shape)
         return self.rng.choice([-1.0, 1.0], y0.shape) * self.rng.uniform(0.5, 1.5, y0.shape)
@@ -179,7 +179,7 @@ class Checker:
         return diagnose(Evidence(names[i], point, found[i], rows, hints, loose, others, asked, y_bar, still))
 
     def _look_nearby(self, reports: list[ParameterReport]) -> list[ParameterReport]:
-        """Decide at a second point what the first leaves open, and find what was kept from an earlier call."""
+        """Decide at a second point what the first leaves open, and find values kept from an earlier call."""
         open_ = [i for i, r in enumerate(reports) if r.undecided]
         if self.problems or any(r.rough and not r.undecided for r in reports):
             return reports
@@ -224,7 +224,7 @@ class Checker:
 
 
 def _advice(g: Array, x: Array) -> str:
-    """What a gradient of the wrong shape was probably meant to be."""
+    """Advice on a gradient of the wrong shape."""
     if g.T.shape == x.shape:
         return "; it looks transposed"
     try:

@@ -1,4 +1,4 @@
-"""What a diagnosis goes by, and when a pattern counts as fitting it."""
+"""The evidence for a diagnosis, and the criterion by which a pattern fits it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from l0ref.testing.problem import Hints
 from l0ref.validate import Array
 
 CLOSE = 1e-4  # a pattern fits if it explains every entry to this share of the largest,
-BETTER = 0.02  # and to this share of what is wrong
+BETTER = 0.02  # and to this share of the largest error
 RIGHT = 1e-8  # relative error of an entry that counts as right
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What there is to go by: the gradient of one parameter, differences of some of its entries, and hints.
+    """The gradient of one parameter, differences along some of its entries, and hints.
 
     x         the parameter
     unmasked  True if the gradient is not exactly 0 somewhere under its mask
     others    {name: gradient under test} of the other parameters
     suspects  {mistake: the gradient that it would give}, flat
     y_bar     the cotangent, in the shape of the value; None if it is just 1
-    unmoved   True if the gradient is the same at inputs nearby, where the slopes of the value are others
+    unmoved   True if the gradient is the same at inputs nearby, where the slopes of the value differ
     """
 
     name: str
@@ -55,7 +55,7 @@ def fits(rows: Rows, pattern: Array) -> bool:
 
 
 def ratio(rows: Rows) -> float | None:
-    """The one number analytic / numeric, if there is one and no entry is right by itself."""
+    """The constant ratio analytic / numeric; None if it is not constant, or if any entry with a slope is right."""
     use = ~rows.kink
     a, n = rows.analytic[use], rows.numeric[use]
     square, moving = float(n @ n), np.abs(n) > rows.noise[use]

@@ -1,4 +1,4 @@
-"""What a gradient check found: one Finding per entry, grouped by parameter."""
+"""The findings of a gradient check: one per entry, grouped by parameter."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Finding:
     """One comparison: an entry of a parameter, or a random direction through all of it.
 
     parameter       its name; `index` is the multi-index of the entry, None for a direction
-    analytic        what the gradient under test says
-    numeric         what differences of the value say; at a kink the mean of the one-sided slopes
+    analytic        the gradient under test
+    numeric         the slope from differences of the value; at a kink the mean of the one-sided slopes
     left, right     one-sided slopes; equal to `numeric` where there is no kink, infinite where vertical
-    relative_error  |analytic - numeric| / the larger of the two; for a direction, / the size of its terms
-    error_estimate  how far `numeric` itself may be off
+    relative_error  |analytic - numeric| / the larger of the two; for a direction, at least / the norm of its terms
+    error_estimate  bound on the error of `numeric` itself
     step            h of the differences, in units of the entry; for a direction, of the entries' scales
     method          "differences" or "complex step"
     status          "ok", "wrong", "kink" (value accepted), "wrong at kink", "unresolved" (agrees, but the
                     differences are too rough to say much)
-    excess          |analytic - numeric| / what is allowed: above 1 is wrong
+    excess          |analytic - numeric| / the allowed difference: above 1 is wrong, except at a kink
     """
 
     parameter: str
@@ -47,7 +47,7 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """The parameter and the entry, as one would write it: fc1.weight[3, 17]."""
+        """The parameter and the entry, in the form fc1.weight[3, 17]."""
         if self.index is None:
             return f"{self.parameter} along a random direction"
         return f"{self.parameter}[{', '.join(map(str, self.index))}]" if self.index else self.parameter
@@ -65,15 +65,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class ParameterReport:
-    """What was found in one parameter.
+    """The findings in one parameter.
 
     name, shape, dtype  of the parameter; dtype is that of the gradient under test
     findings            compared entries and directions, worst first
-    checked             entries covered: compared one by one, or all of them if directions went through
+    checked             entries covered: compared one by one, or all of them if directions sufficed
     skipped             entries that were not compared: beyond `max_entries`, or kinks under kinks="skip"
     masked              entries under a mask, whose gradient must be exactly 0
-    diagnosis           what kind of fault it looks like; "" if there is none
-    flat                True if the value does not move along any entry, and the gradient says so too
+    diagnosis           the kind of fault that it looks like; "" if there is none
+    flat                True if the value does not move along any compared entry, up to rounding
     rough               True if the differences are too rough to confirm most of the entries
     only_kinks          True if every compared entry stands on a kink
     """
@@ -132,12 +132,12 @@ class ParameterReport:
 
 
 def badness(finding: Finding) -> tuple[int, float]:
-    """Sort key: what failed first, then by how far beyond the allowance."""
+    """Sort key: failures first, then by the ratio to the allowed difference."""
     rank = (BAD_KINK, WRONG, WEAK, KINK, OK).index(finding.status)
     excess = finding.excess if not math.isnan(finding.excess) else math.inf
     return (min(rank, 1), -excess) if rank <= 1 else (rank, -excess)
 
 
 def number(value: float) -> float | str:
-    """Return a finite number as it is, others as "inf", "-inf" or "nan", which JSON has no numbers for."""
+    """Return a finite number as it is, others as "inf", "-inf" or "nan", which JSON numbers cannot express."""
     return float(value) if math.isfinite(value) else str(float(value))

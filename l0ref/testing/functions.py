@@ -22,15 +22,15 @@ def gradcheck(
     inputs: Any,
     **options: Unpack[Options],
 ) -> GradcheckReport:
-    """Check the gradient of `func`, a function of Tensors that returns one Tensor; the arguments are PyTorch's.
+    """Check the gradient of `func`, a function of Tensors that returns one Tensor; argument names are PyTorch's.
 
     func     called with one Tensor per input; must give the same result every time
     inputs   Tensor or array, or a sequence of them, float64 or float32
     options  eps, atol, rtol, fast_mode, nondet_tol, kinks, seed, max_entries, raise_exception: see
              `l0ref.testing.settings.Settings`
 
-    float32 inputs are checked against differences of `func` in float64; if it cannot compute in float64 it is
-    refused unless `eps` is given. A check that would prove nothing is refused with GradientError.
+    float32 inputs are checked against differences of `func` in float64; a `func` that cannot compute in float64
+    is refused unless `eps` is given. A check that would prove nothing is refused with GradientError.
 
     >>> import numpy as np
     >>> from l0ref import ops
@@ -60,7 +60,7 @@ def function_problem(
         tensors, y = _evaluate(func, [x.astype(dtype) for x in xs])
         for name, t in zip(names, tensors, strict=True):
             if not _reaches(y, t):
-                raise GradientError(f"{name} does not enter the result of {_name(func)}; use it, or take it off inputs")
+                raise GradientError(f"{name} does not enter the result of {_name(func)}; use it, or remove the input")
         if others is not None:
             _evaluate(func, [x.astype(dtype) for x in others])
         seed = y_bar.reshape(y.shape).astype(y.dtype)
@@ -80,7 +80,7 @@ def function_problem(
 
 
 def _hand_back(given: Sequence[Array], after: Sequence[Array]) -> None:
-    """Write what became of converted arrays into those they were made of, where a backward pass changed them."""
+    """Copy the changes that a backward pass made in converted arrays into the arrays they were converted from."""
     for a, b in zip(given, after, strict=True):
         if not np.array_equal(a.astype(b.dtype), b, equal_nan=True):
             a[...] = b

@@ -1,11 +1,11 @@
-"""A kink, or an error? One-sided slopes at h and h/2, at several h, decide; and what value a kink may have.
+"""Kinks: how one-sided slopes at several steps h tell them from errors, and which value is accepted at a kink.
 
-smooth     right - left falls with h, eight times smaller steps make it 512 times smaller
+smooth     right - left falls as h^3: a step eight times smaller makes it 512 times smaller
 kink       right - left is the same at three steps
-vertical   it grows from step to step: a slope is infinite, as of |w|^(1/2) at 0, or the value itself jumps
-near       at every step something is in the way: a kink closer than the smallest step
+vertical   right - left grows from step to step: a slope is infinite, as of |w|^(1/2) at 0, or the value jumps
+near       right - left follows none of these: a kink lies within reach of every step
 
-The derivative at a kink does not exist; what code returns there is a choice. The choice that is accepted: 0
+The derivative at a kink does not exist; code returns a value by convention. The accepted values are: 0
 where the two slopes are opposite (|w| at 0), else anything between them (ReLU at 0: 0 or 1; a tied maximum: 0
 for the losers and 1 for the winner).
 """
@@ -27,7 +27,7 @@ class Slopes:
     """Slopes of each component of y along a line: arrays of shape (m,).
 
     numeric, noise   two-sided slope and a bound on its error
-    left, right      one-sided slopes; equal to `numeric` where there is no kink, infinite at a vertical one
+    left, right      one-sided slopes; equal to `numeric` where there is no kink, infinite at a vertical kink
     kink             True at a kink
     step             h of the rung the numbers come from
     """
@@ -68,19 +68,19 @@ def as_documented(
 ) -> Array:
     """Whether the value at a kink is 0 for opposite slopes, else in [low, high]; `slack` allows for rounding.
 
-    middle       two-sided slope: what is left of two slopes that cancel, or of two vertical ones
+    middle       two-sided slope: the rounding error of two slopes that cancel, or of two vertical ones
     left, right  slopes of the whole function; low, high sums of the smaller and larger slopes of its parts
     """
     with np.errstate(invalid="ignore", over="ignore"):
         total, gap = left + right, np.abs(right - left)
         opposite = np.where(np.isfinite(total), np.abs(total) <= OPPOSITE * gap + slack, left == -right)
         between = (value >= low - slack) & (value <= high + slack)
-    zero = np.minimum(np.abs(value), np.abs(value - middle)) <= slack  # or what the opposite slopes leave
+    zero = np.minimum(np.abs(value), np.abs(value - middle)) <= slack  # or the remainder of the opposite slopes
     return np.asarray(np.where(opposite, zero, between))
 
 
 def _best(found: list[Rung]) -> Array:
-    """Index of the rung with the least noise, of those without a kink in reach where there is one."""
+    """Index of the rung with the least noise, among those without a kink in reach if there are any."""
     noise = _noise(found)
     clear = np.array([~r.suspicious for r in found])
     for k in range(len(found) - 1):
@@ -90,7 +90,7 @@ def _best(found: list[Rung]) -> Array:
 
 
 def _noise(found: list[Rung]) -> Array:
-    """The noise of each rung; rounding that smaller steps bring to light, which goes as 1 / h, counts here too."""
+    """The noise of each rung, at least the rounding (of order 1 / h) that the smaller steps show."""
     own = np.array([r.noise for r in found])
     steps = np.array([r.h for r in found])[:, None]
     rounding = np.array([np.maximum.reduce(own[k:] * steps[k:]) for k in range(len(found))])

@@ -21,7 +21,7 @@ MOST_SHARES = 200_000  # numbers kept for the diagnosis
 
 
 class Along(NamedTuple):
-    """Slopes of <y_bar, y> along a direction, and what they came from."""
+    """Slopes of the components of y along a direction, and the cotangent that weights them."""
 
     slopes: Slopes
     y_bar: Array
@@ -32,7 +32,7 @@ class Along(NamedTuple):
         s = self.slopes
         with np.errstate(invalid="ignore"):
             middle = np.where(s.kink, (s.left + s.right) / 2, s.numeric)
-        middle = np.where(np.isnan(middle), s.numeric, middle)  # inf - inf: what is left of opposite vertical slopes
+        middle = np.where(np.isnan(middle), s.numeric, middle)  # inf - inf: two vertical slopes of opposite sign
         return float(self.y_bar @ middle)
 
     @property
@@ -50,14 +50,14 @@ class Along(NamedTuple):
 
     @property
     def doubtful(self) -> bool:
-        """Whether a kink or much noise was found, which a smaller step might resolve."""
+        """Whether there is a kink or much noise, which a smaller step might resolve."""
         return bool(self.slopes.kink.any()) or self.noise > DOUBT * abs(self.numeric)
 
 
 def spacing_of(problem: Problem, calls: Calls, y0: Array) -> float:
     """Relative spacing of the values: that of their type, or of float32 if they turn out to be rounded to it.
 
-    At random points nearby a value in float64 has digits that float32 has no room for.
+    At random points nearby, a value computed in float64 is not representable in float32.
     """
     own, single = float(np.finfo(y0.dtype).eps), float(np.finfo(np.float32).eps)
     rng = np.random.default_rng(0)
@@ -84,7 +84,7 @@ class Measure:
         self.complex_works = problem.complex_value is not None
 
     def direction(self, moves: Sequence[Array | None], *, point: Sequence[Array] | None = None) -> Along:
-        """Slopes along x + t move, one move per input (None: it stays), from `point` or the problem's own."""
+        """Slopes along x + t move at t = 0, one move per input (None: fixed); x is `point` or the problem's."""
         base = self.problem.point if point is None else point
         y0 = self.y0 if point is None else self.calls.value_near(base)
 
@@ -126,7 +126,7 @@ class Measure:
         numeric, noise = along.numeric, along.noise
         parts = y_bar * s.left, y_bar * s.right  # contributions of each component of y
         matters = along.gap > self.rtol * abs(numeric) + noise
-        still = abs(numeric) <= noise  # terms cancel, and a complex step would make much of their rounding
+        still = abs(numeric) <= noise  # terms cancel, and a complex step would return their rounding error
         exact = None if matters or still else self._complex(which, i, length, numeric, noise)
         if exact is not None:
             numeric, noise = exact, 16 * self.spacing * abs(exact)
@@ -144,7 +144,7 @@ class Measure:
         return self.direction([move if j == which else None for j in range(len(self.problem.point))])
 
     def _parts(self, lengths: Array) -> dict[str, Array]:
-        """The slopes that would come out if only a part of the Jacobian were counted, or none of it."""
+        """{mistake: slopes} if only a part of the Jacobian were counted, or none of it."""
         shape = self.calls.shape
         if not self.shares or not shape or len(self.shares) != lengths.size:
             return {}
@@ -168,7 +168,7 @@ class Measure:
         return found
 
     def _all_at_once(self, lengths: Array, analytic: Array) -> Rows:
-        """Rows of an elementwise function: every entry moves at once, each component of y tells about its own."""
+        """Rows of an elementwise function: all entries move at once, component i of y gives the slope of entry i."""
         s = self.direction([lengths]).slopes
         length, n = lengths.reshape(-1), self.y0.size
         with np.errstate(invalid="ignore"):

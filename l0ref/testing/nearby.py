@@ -1,9 +1,9 @@
-"""A second point, which decides what the given one leaves open.
+"""A second point, which decides cases that the given point leaves open.
 
 Where the value does not move, at the optimum of a loss say, a gradient of zero agrees and so does seven times the
-true one; where every entry stands on a kink, anything between the slopes does. A short way off, the value moves and
-is smooth, and the gradient is compared there along random directions. A gradient that is right at the given point
-and wrong beside it has kept something from an earlier call.
+true one; where every entry stands on a kink, anything between the slopes agrees. At a point nearby the value moves
+and is smooth, and the gradient is compared there along random directions. A gradient that is right at the given point
+and wrong nearby has kept values from an earlier call.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from l0ref.testing.problem import Arrays, Problem
 from l0ref.testing.scale import random_moves, scales
 from l0ref.validate import Array
 
-NEAR = 2.0**-6  # distance of the second point, of the scale of each entry
-TRIES = 3  # second points, where one of them shows nothing
+NEAR = 2.0**-6  # largest distance of the second point, as a share of the scale of each entry
+TRIES = 3  # number of second points tried while they show nothing
 RIGHT, WRONG, STILL, UNSEEN = "right", "wrong", "still", "unseen"
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What a second point shows: along all inputs together, and along each that was asked for.
+    """The result at a second point: along all inputs together, and along each requested input.
 
     verdict  RIGHT, WRONG, STILL (the value does not move, and the gradient says so) or UNSEEN (noise, a kink)
     off      the error as a share of the size of its terms, where wrong
@@ -51,7 +51,7 @@ class Nearby:
     rng: np.random.Generator
 
     def look(self, which: Sequence[int]) -> Sight:
-        """Compare at a point nearby, and at another one as long as an input of `which` shows nothing."""
+        """Compare at a point nearby, and at further ones while an input of `which` shows nothing."""
         sight = self._once(which)
         for _ in range(TRIES - 1):
             open_ = [i for i in which if sight.each[i] in (STILL, UNSEEN)]
@@ -98,7 +98,7 @@ class Nearby:
 
 
 def near(problem: Problem, rng: np.random.Generator) -> list[Array]:
-    """A second point, entries under a mask left where they are."""
+    """A second point; masked entries do not move."""
     shift = [scales(x) * rng.uniform(-1, 1, x.shape) * NEAR for x in problem.point]
     return [
         (x + s * problem.hints.masks.get(name, True)).astype(problem.dtype).astype(x.dtype)
@@ -107,7 +107,7 @@ def near(problem: Problem, rng: np.random.Generator) -> list[Array]:
 
 
 def stale(blamed: Sequence[str], off: float, undecided: Sequence[str]) -> str:
-    """The sentence about a gradient that is wrong nearby; `undecided` names inputs that the given point leaves open."""
+    """Report a gradient that is wrong nearby; `undecided` names inputs that the given point leaves open."""
     where = f"in {' and in '.join(blamed)} (along a random direction off by {off:.1e} of its size)"
     if set(blamed) & set(undecided):
         return (
@@ -121,7 +121,7 @@ def stale(blamed: Sequence[str], off: float, undecided: Sequence[str]) -> str:
 
 
 def about_open(r: ParameterReport, verdict: str, *, accepted: bool) -> tuple[list[str], list[str]]:
-    """Notes and problems of an input that the given point leaves open; `accepted`: choices at kinks need no more."""
+    """Notes and problems of an input that the given point leaves open; `accepted`: kinks need no second point."""
     notes: list[str] = []
     problems: list[str] = []
     if r.flat and (verdict == RIGHT or (verdict != WRONG and not r.rough)):

@@ -1,4 +1,4 @@
-"""`check_model`: every parameter of a network, loss and penalty and masks and all, against differences."""
+"""`check_model`: the gradient of every parameter of a network, with loss, penalty and masks, against differences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from l0ref.testing.verdict import GradcheckReport
 from l0ref.validate import Array, float_array
 
 Gradient = Callable[[dict[str, Array]], Mapping[str, Any]]
-MOST = 20  # entries compared per array unless asked otherwise
+MOST = 20  # default of the number of entries compared per array
 
 
 def check_model(
@@ -40,21 +40,21 @@ def check_model(
 
         J(w) = mean cross-entropy of the batch (x, y) + penalty,   with w replaced by mask * w
 
-    The gradient under test is the truth of training: that of the tape, the penalty added, masked, read from the
-    momentum of one step of `optim.SGD`. Training itself runs compiled chains where it can, which the suite holds
-    to this gradient. Under a mask it must be exactly 0.
+    The gradient under test is the reference of training: the tape's gradient plus that of the penalty, masked, read
+    from the momentum after one step of `optim.SGD`. Training itself runs compiled chains where it can, which the test
+    suite compares with this gradient. Under a mask it must be exactly 0.
 
     model            converted to float64; its running statistics stay as they are
     x, y             a batch: inputs (N, ...) and class labels (N,)
     penalty          added to the loss; its layer weights are those of `model`
-    gradient         another gradient to check instead, yours: {name: array} -> {name: array}
-    training         use batch statistics and dropout; the dropout mask is drawn anew from `seed` at every call
+    gradient         your own gradient, to check instead: {name: array} -> {name: array}
+    training         use batch statistics and dropout; `seed` gives the same dropout mask at every call
     label_smoothing  of the cross-entropy
-    options          those of `gradcheck`. `max_entries` is 20 here: the rest is covered by directions through the
-                     whole array, and if one fails the entries to blame are searched for
+    options          those of `gradcheck`. The default of `max_entries` is 20: the rest is covered by directions
+                     through the whole array, and if one fails, a search finds the wrong entries
 
-    A parameter that cannot move the loss, such as a bias before
-    batch normalisation, must have a gradient of zero, and is named in a note.
+    A parameter that cannot change the loss, such as a bias before batch normalisation, must have a gradient of zero
+    and is named in a note.
 
     >>> import numpy as np
     >>> from l0ref import nn
@@ -121,7 +121,7 @@ def model_problem(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Objective:
-    """J as a function of the parameters, and the gradient that training takes of it."""
+    """J as a function of the parameters, and the gradient of J that training uses."""
 
     model: Model
     x: Array
@@ -138,7 +138,7 @@ class Objective:
         return float(loss) + self.penalty.terms(kept, self.penalty.factors(self.model)).total
 
     def gradient(self, params: Mapping[str, Array]) -> dict[str, Array]:
-        """The truth of the training gradient: the momentum after one step of SGD, whose start is zero."""
+        """The reference of the training gradient: the momentum after one step of SGD from zero momentum."""
         kept = self._masked(params)
         m, rng = self.model, np.random.default_rng(self.seed)
         grads = loss_and_gradient(
@@ -150,7 +150,7 @@ class Objective:
         return dict(state.slots["v"])
 
     def hints(self) -> Hints:
-        """What a fault may have to do with: masks, parameters of the surrogate, batch size, penalty terms."""
+        """Possible causes of a fault: masks, parameters of the surrogate, batch size, penalty terms."""
         fields = dataclasses.asdict(self.penalty.surrogate)
         factors = self.penalty.factors(self.model)
         params = self.model.params

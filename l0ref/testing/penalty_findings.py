@@ -1,8 +1,8 @@
 """Mistakes in a user's l0 penalty, diagnosed from its value and gradient.
 
-First the function: the phi that explains the whole gradient (`penalty_forms`). Then the price of each array, compared
-with the schemes of layer weights; then the l2 term; then whether the value matches the gradient. Every sentence names
-a mistake and its correction; several mistakes may be named.
+First the function: the phi that explains the whole gradient (`penalty_forms`). Then the coefficient (price) of each
+array, compared with the schemes of layer weights; then the l2 term; then whether the value matches the gradient. Every
+sentence names a mistake and its correction; several mistakes may be named.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Functions that are penalised by mistake in place of a surrogate, and the prices at which a gradient contains one.
+"""Functions that are penalised by mistake in place of a surrogate, and their coefficients (prices) in a gradient.
 
 The gradient of a penalty on one array is a phi'(w) + 2 b w. Given phi', the prices a and b follow from least
 squares, and the residual shows whether phi was the right function.
@@ -14,7 +14,7 @@ import numpy as np
 from l0ref.surrogates import L1, Laplace, LinearizedLaplace, Surrogate
 from l0ref.validate import Array
 
-FITS = 1e-6  # residual relative to the largest entry: float32 constants reach it, other functions exceed it by far
+FITS = 1e-6  # residual relative to the largest entry: float32 constants stay below it, other functions far exceed it
 NOTHING = 1e-9  # share of the largest gradient below which a term is absent
 
 
@@ -61,7 +61,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Fit:
-    """Prices of every array: {key: a} and {key: b} of a phi(w) + b w^2, where the two can be separated."""
+    """Prices of every array: {key: a} and {key: b} of a phi(w) + b w^2, for arrays that determine both."""
 
     form: Form
     l0: Mapping[str, float]

@@ -1,6 +1,6 @@
-"""Patterns of faults that are a matter of place: the right numbers elsewhere, or wrong ones in some places only.
+"""Patterns of misplaced gradients: the right numbers in the wrong places, or wrong numbers in some places only.
 
-Each yields what the fault looks like, or nothing.
+Each yields a description of the fault, or nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from l0ref.testing.evidence import Evidence, fits, wrong
 
 
 def rearranged(evidence: Evidence, rows: Rows) -> Iterator[str]:
-    """The right numbers in the wrong places; needs all entries."""
+    """The right numbers in the wrong places; only if every entry was compared."""
     shape = evidence.gradient.shape
     if rows.index.size != evidence.gradient.size or evidence.gradient.size < 2:
         return
@@ -41,7 +41,7 @@ def rearranged(evidence: Evidence, rows: Rows) -> Iterator[str]:
 
 
 def partly_zero(_: Evidence, rows: Rows) -> Iterator[str]:
-    """A mask where none belongs, or none where one does."""
+    """A mask where there should be none, or no mask where there should be one."""
     bad = wrong(rows)
     if bad.sum() > 1 and not rows.analytic[bad].any():
         yield f"it is off by the mask: 0 at {int(bad.sum())} entries where the function moves, right elsewhere"
@@ -85,7 +85,7 @@ def of_another(evidence: Evidence, rows: Rows) -> Iterator[str]:
 
 
 def few(_: Evidence, rows: Rows) -> Iterator[str]:
-    """One entry or a tenth of them."""
+    """One wrong entry, or at most a tenth of them."""
     n = int(wrong(rows).sum())
     if 0 < n <= max(1, rows.index.size // 10) and rows.index.size > 1:
         yield f"single entries: {n} of {rows.index.size} compared are wrong, the others right"

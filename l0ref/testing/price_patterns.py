@@ -1,4 +1,4 @@
-"""Prices of layers under common schemes, right and wrong, and the description of the scheme that fits."""
+"""Prices of layers (coefficients of their terms) under common schemes, and a description of the scheme that fits."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def named(
 ) -> list[str]:
     """Return the mistakes in the prices of one term; none if they are right.
 
-    expected  alpha or l2; 0 if the term should not be there
+    expected  alpha times strength, or l2; 0 if there should be no such term
     extra     descriptions of known factors, with the factors
     """
     there = {key: p for key, p in prices.items() if p}

@@ -1,7 +1,7 @@
-"""A gradient to check, in one form for tensors, plain callables and networks; and the calls of somebody's code.
+"""A gradient to check, in one form for tensors, plain callables and networks; and the calls of user code.
 
-Somebody's code gets fresh copies, so that it can spoil nothing; what it prints is kept, what it writes into
-its inputs is noticed, and what it raises is quoted.
+User code gets fresh copies of the arrays, so that it cannot damage the check. Its printed output is kept, writes into
+its inputs are detected, and its exceptions are quoted.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ COTANGENT = "cotangent"
 
 @dataclass(frozen=True, eq=False)
 class Hints:
-    """What helps to say what kind of fault a wrong gradient looks like; none of it decides whether it is wrong.
+    """Facts that help to name the fault of a wrong gradient; none of them decides whether it is wrong.
 
     masks   {parameter: bool array}, True keeps: the gradient must be exactly 0 elsewhere
-    scales  {name: number} that may have been forgotten or applied twice, such as beta
-    sizes   {name: whole number} of a mean or sum: batch size, number of entries
+    scales  {name: number}: factors that may have been forgotten or applied twice, such as beta
+    sizes   {name: whole number}: numbers of terms of a mean or sum, such as the batch size
     terms   {name: {parameter: array}}: parts of the gradient that may be missing or counted twice
     """
 
@@ -43,16 +43,16 @@ class Problem:
     """A function, its gradient, and the point where they are compared.
 
     target       name for the report
-    names        of the inputs
-    point        the inputs, in the type the value is computed in
+    names        names of the inputs
+    point        the inputs, in the type in which the value is computed
     value        arrays -> array y of any shape, the same at every call
     gradient     (arrays, y_bar) -> one array per input: J^T y_bar
     dtype        type of the gradient under test
-    cotangent    draw a random y_bar; otherwise it is one
-    elementwise  y has the shape of the only input, and each entry of y depends on its own entry only
+    cotangent    True: draw a random y_bar; False: y_bar is 1
+    elementwise  y has the shape of the only input, and entry i of y depends on entry i of the input only
     complex_value   the value for complex arrays, for the complex step; None if there is none
-    interrupted     (arrays, others, y_bar) -> what `gradient` gives if the value is evaluated at the others after
-                    the forward pass and before the backward pass; None if the two cannot be told apart
+    interrupted     (arrays, others, y_bar) -> the result of `gradient` if the value is evaluated at the others between
+                    the forward and the backward pass; None if `gradient` is a single call
     """
 
     target: str
@@ -69,7 +69,7 @@ class Problem:
 
 
 class Calls:
-    """Calls the functions of a problem and keeps what they printed and wrote."""
+    """Calls the functions of a problem and records what they print and which inputs they overwrite."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -84,14 +84,14 @@ class Calls:
         return y.reshape(-1).copy()
 
     def value_near(self, xs: Arrays) -> Array:
-        """The same beside the point of the check, where the code may raise: then OutOfDomain."""
+        """The value beside the point of the check; raises OutOfDomain if the code raises there."""
         try:
             return self.value(xs)
         except L0RefError as error:
             raise OutOfDomain(str(error)) from error
 
     def gradient(self, xs: Arrays, y_bar: Array) -> list[Array]:
-        """The gradient under test; the arrays are the ones its code returned, not copies."""
+        """The gradient under test; the arrays are those that its code returned, not copies."""
         given = y_bar.copy()
         found = self._call("gradient", self.problem.gradient, xs, given)
         if COTANGENT not in self.written and not np.array_equal(y_bar, given):
@@ -105,7 +105,7 @@ class Calls:
         return [np.asarray(g) for g in self._call("gradient", self.problem.interrupted, xs, others, y_bar.copy())]
 
     def complex_value(self, xs: Arrays) -> Any:
-        """The value for complex arrays, whatever it is."""
+        """The value for complex arrays, unchecked."""
         assert self.problem.complex_value is not None
         return self._call("value", self.problem.complex_value, xs)
 
@@ -123,12 +123,12 @@ class Calls:
         return result
 
     def notes(self) -> tuple[str, ...]:
-        """What was printed, one sentence per function."""
+        """The printed output, one sentence per function."""
         return tuple(f"the {what} printed {first!r}, {n} calls in all" for what, (first, n) in self.printed.items())
 
 
 def quote(what: str, f: Callable[..., Any], *args: Any) -> Any:
-    """Call somebody's `f`; an exception becomes a GradientError that quotes it."""
+    """Call the user's `f`; an exception becomes a GradientError that quotes it."""
     try:
         return f(*args)
     except L0RefError as error:  # which says what to do
@@ -139,7 +139,7 @@ def quote(what: str, f: Callable[..., Any], *args: Any) -> Any:
 
 
 def _same(before: Array, after: Array) -> bool:
-    """Whether nothing was written; the bytes decide at once where they are equal."""
+    """Whether nothing was written; equal bytes decide without a comparison of values."""
     same_bytes = before.shape == after.shape and before.tobytes() == after.tobytes()
     return same_bytes or np.array_equal(before, after, equal_nan=True)
 

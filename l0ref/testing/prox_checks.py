@@ -1,4 +1,4 @@
-"""What a check of a prox found: one line per property, and the verdict."""
+"""The result of a prox check: one line per property, and the verdict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ProxCheck:
 
 @dataclass(frozen=True)
 class ProxReport:
-    """The result of `check_prox`; true if every property that applies holds.
+    """The result of `check_prox`; its truth value is `passed`: every property that applies holds.
 
     dead_zones  {step: largest |z| that the prox sends to 0}, as measured
     convex      whether phi looks convex on the grid

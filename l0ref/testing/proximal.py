@@ -1,9 +1,9 @@
-"""`check_prox`: is it the global minimiser, and does it behave like one?
+"""`check_prox`: is a prox the global minimiser, and does it have the properties of one?
 
     prox(z, t) = argmin_x q(x),   q(x) = 1/2 (x - z)^2 + t phi(x)
 
-global minimiser      no point of a grid, refined around its best places, lies below q(prox(z, t))
-dead zone             prox is 0 up to |z| = inf_x x / 2 + t phi(x) / x and not beyond, as far as the grid resolves it
+global minimiser      q is nowhere below q(prox(z, t)) on a grid that is refined around its best points
+dead zone             prox is 0 exactly for |z| <= inf_{x > 0} x / 2 + t (phi(x) - phi(0)) / x, to the grid's resolution
 odd                   prox(-z, t) = -prox(z, t) exactly, where phi is even
 monotone              a larger z never gives a smaller prox: true of every phi, convex or not
 firmly non-expansive  (p - p')^2 <= (p - p')(z - z'); true where phi is convex, and checked only there
@@ -44,11 +44,11 @@ def check_prox(
     prox             (z, step) -> argmin_x 1/2 (x - z)^2 + step phi(x), entry by entry
     steps            steps to try, each > 0
     z                points to try, float64; None: 0, and 40 of both signs between 1e-3 and 10, drawn from `seed`
-    dead_zone        step -> largest |z| that goes to 0, to be compared with what is found; None: none claimed
-    raise_exception  raise GradcheckFailure with the report's text, instead of returning a report that is false
+    dead_zone        step -> largest |z| that is mapped to 0, compared with the measured one; None: not checked
+    raise_exception  raise GradcheckFailure with the report's text, instead of returning the failed report
 
-    Only differences that a user could see are judged: the grid proves a prox wrong where it finds a lower value,
-    to 1e-12 of its terms, which is about 1e-6 in the prox itself.
+    The grid proves a prox wrong where it finds a value lower by more than 1e-12 of the terms of q, which is about
+    1e-6 in the prox itself; smaller errors pass.
 
     >>> import numpy as np
     >>> soft = lambda z, t: np.sign(z) * np.maximum(np.abs(z) - t, 0)
@@ -83,7 +83,7 @@ def check_prox(
 
 
 def symmetric_grid(top: float, n: int = 400) -> Array:
-    """Points from -top to top, even ones and ones that crowd around 0, and 0 itself."""
+    """Points from -top to top: evenly spaced ones, geometrically spaced ones around 0, and 0 itself."""
     side = np.union1d(np.linspace(0, top, n)[1:], np.geomspace(top * 1e-8, top, n))
     return np.concatenate([-side[::-1], [0.0], side])
 
@@ -99,7 +99,7 @@ def _points(z: Any, seed: int) -> Array:
 
 
 def _elementwise(what: str, f: Callable[..., Any]) -> Callable[..., Array]:
-    """`f` with its exceptions quoted, its result an array of the shape it was given, its input unharmed."""
+    """`f` with exceptions quoted, the shape of its result checked, and writing into its input refused."""
 
     def run(x: Array, *rest: Any) -> Array:
         given = x.copy()
@@ -123,7 +123,7 @@ def _energy(phi: Callable[[Array], Array], x: Array, z: Array, t: float) -> Arra
 
 
 def _lowest(phi: Callable[[Array], Array], z: Array, t: float) -> tuple[Array, Array]:
-    """For each z the best x of a grid that is refined three times around its three best points, and q there."""
+    """For each z the best x of a grid that is refined four times around its three best points, and q there."""
     side = symmetric_grid(1.0) * 1.25
     x = np.unique(np.concatenate([side, [1.0, -1.0]]))[None, :] * np.maximum(np.abs(z), 1e-3)[:, None]
     for _ in range(4):
@@ -165,10 +165,12 @@ def _minimises(phi: Callable[[Array], Array], results: Sequence[tuple[float, Arr
 
 
 def _measured_zone(p: Callable[..., Array], t: float, top: float) -> float:
-    """The largest |z| that goes to 0, by bisection; `inf` if all of [0, 10 top] does."""
+    """The largest |z| that is mapped to 0, by bisection; `inf` if 1e6 max(top, t) is mapped to 0 too."""
     low, high = 0.0, 10 * max(top, t)
-    if p(np.array([high]), t)[0] == 0:
-        return float("inf")
+    while p(np.array([high]), t)[0] == 0:
+        if high > 1e6 * max(top, t):
+            return float("inf")
+        low, high = high, 10 * high
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if p(np.array([middle]), t)[0] == 0 else (low, middle)
@@ -176,11 +178,10 @@ def _measured_zone(p: Callable[..., Array], t: float, top: float) -> float:
 
 
 def _zone(phi: Callable[[Array], Array], zones: dict[float, float], top: float) -> ProxCheck:
-    """Compare with inf_x x / 2 + t phi(x) / x on a grid, which bounds the true dead zone from above."""
-    x = np.geomspace(1e-9, 20 * top, 20001)
-    share = (phi(x) - phi(np.zeros(1))[0]) / x
+    """Compare with inf x / 2 + t (phi(x) - phi(0)) / x on a grid of x > 0, an upper bound of the dead zone."""
     for t, found in zones.items():
-        bound = float((x / 2 + t * share).min())
+        x = np.geomspace(1e-9, 20 * max(top, found if np.isfinite(found) else 0.0), 20001)
+        bound = float((x / 2 + t * (phi(x) - phi(np.zeros(1))[0]) / x).min())
         if abs(found - bound) > 1e-3 * bound + 1e-8:
             return ProxCheck("dead zone", False, f"step {t:g}: prox is 0 up to |z| = {found:.9g}, expected {bound:.6g}")
     text = ", ".join(f"{d:.6g} at step {t:g}" for t, d in zones.items())

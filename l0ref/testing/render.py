@@ -30,7 +30,7 @@ def text_of(
 
 
 def _chosen(findings: Sequence[Finding], most: int) -> list[Finding]:
-    """The first `most` findings, but the worst of every wrong parameter among them, as far as there is room."""
+    """The first `most` findings, with the worst of every wrong parameter among them as far as there is room."""
     worst: dict[str, int] = {}
     for i, f in enumerate(findings):
         if f.failed:

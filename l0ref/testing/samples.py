@@ -1,6 +1,7 @@
 """Inputs for every registered operation and surrogate: away from their kinks, and exactly on them.
 
-A test holds the keys of SAMPLES and SURROGATE_SAMPLES equal to the registries. All axes have different sizes.
+The keys of SAMPLES and SURROGATE_SAMPLES are those of the registries, which a test checks. The axes of each array have
+different sizes, except those of the convolution kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from l0ref.surrogates import Surrogate
 from l0ref.validate import Array
 
 Rng = np.random.Generator
-GAP = 0.1  # least distance of a drawn entry from a kink
+GAP = 0.1  # least distance of a drawn entry from a kink, and of two entries that must not tie
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def positive(*shapes: tuple[int, ...]) -> Callable[[Rng], list[Array]]:
 
 
 def apart(*shapes: tuple[int, ...]) -> Callable[[Rng], list[Array]]:
-    """Inputs no two entries of which, and none and 0, lie closer than GAP: nothing is tied."""
+    """Inputs whose entries differ by at least GAP from each other and GAP / 2 from 0: nothing is tied."""
 
     def make(rng: Rng) -> list[Array]:
         sizes = [int(np.prod(shape)) for shape in shapes]
@@ -65,7 +66,7 @@ def apart(*shapes: tuple[int, ...]) -> Callable[[Rng], list[Array]]:
 
 
 def off(*points: float, shape: tuple[int, ...] = (3, 4)) -> Callable[[Rng], list[Array]]:
-    """Inputs at least GAP away from the given points, on all sides of them."""
+    """Inputs at least GAP away from the given points, some in every interval between and beside them."""
 
     def make(rng: Rng) -> list[Array]:
         edges = np.array(sorted(points))
@@ -77,7 +78,7 @@ def off(*points: float, shape: tuple[int, ...] = (3, 4)) -> Callable[[Rng], list
 
 
 def after(first: Callable[[Rng], list[Array]], *rest: Callable[[Rng], list[Array]]) -> Callable[[Rng], list[Array]]:
-    """The inputs of several rules, one after another."""
+    """The inputs of several makers, one after another."""
     return lambda rng: [x for make in (first, *rest) for x in make(rng)]
 
 
@@ -158,7 +159,7 @@ KINKS: tuple[AtKink, ...] = (
     AtKink("Surrogate", ([0.0, 0.5],), ([0.0, 5 * np.exp(-2.5)],), {"surrogate": surrogates.Laplace(beta=5.0)}),
 )
 
-# Each surrogate at ordinary parameters; its corners lie at the given |w|, besides 0.
+# Each surrogate at ordinary parameters; the tuple holds the |w| of its corners other than 0.
 SURROGATE_SAMPLES: dict[str, tuple[Surrogate, tuple[float, ...]]] = {
     "Arctan": (surrogates.Arctan(beta=5.0), ()),
     "CappedL1": (surrogates.CappedL1(theta=0.5), (0.5,)),

@@ -1,4 +1,4 @@
-"""The options all gradient checks share."""
+"""The options that all gradient checks share."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Options(TypedDict, total=False):
 class Settings:
     """The options of a gradient check.
 
-    eps              step of the differences; None: chosen for each entry, from 2^-10 of its scale downwards
-    atol             absolute tolerance; None: none, so a small gradient is checked as strictly as a large one
+    eps              step of the differences; None: chosen for each entry, at most 2^-10 of its scale
+    atol             absolute tolerance; None: 0, so a small gradient is checked as strictly as a large one
     rtol             relative tolerance; None: 1e-8 in float64, 1e-4 in float32. The estimated error of the
-                     differences is allowed on top
-    fast_mode        random directions and cotangents, zero-mean, instead of every entry; what they cannot settle
+                     differences is allowed in addition
+    fast_mode        zero-mean random directions and cotangents instead of every entry; an input they cannot settle
                      (a fault, a kink) is checked entry by entry
     nondet_tol       how far two calls at the same inputs may differ
     kinks            "report": name kinks and accept their documented value, 0 between opposite slopes, else
                      anything between the slopes; "accept": the same, and a check whose entries all stand on
                      kinks passes too; "skip": leave kinks out; "fail": a kink fails the check
-    seed             of cotangent, directions and sampled entries
+    seed             of the cotangent, the directions and the sampled entries
     max_entries      compare at most this many entries per input, drawn at random, besides directions through all
                      of them; None: all
-    raise_exception  raise GradcheckFailure with the report's text, instead of returning a report that is false
+    raise_exception  raise GradcheckFailure with the report's text, instead of returning the failed report
     """
 
     eps: float | None = None
@@ -61,7 +61,7 @@ class Settings:
 
     @classmethod
     def of(cls, **options: Unpack[Options]) -> Settings:
-        """Return the settings of keyword arguments; an unknown one is refused by its name."""
+        """Return the settings given as keyword arguments; an unknown one is refused by name."""
         known = Options.__annotations__
         if unknown := [name for name in options if name not in known]:
             raise TypeError(f"{unknown[0]!r} is not an option of a gradient check; the options are {', '.join(known)}")

@@ -45,7 +45,7 @@ def check_ops(*, seed: int = 0, fast_mode: bool = False, max_entries: int | None
 def check_kink(kink: AtKink, *, func: Any = None, seed: int = 0, fast_mode: bool = False) -> GradcheckReport:
     """Check an operation exactly on a kink: slopes on both sides, and the documented value.
 
-    func  another implementation of it, a function of Tensors; None: the registered one
+    func  another implementation of the operation, a function of Tensors; None: the registered one
     """
     xs = [np.asarray(x, dtype=np.float64) for x in kink.inputs]
     func = _titled(func or _named(kink.op, kink.options), f"{kink.op} at a kink")

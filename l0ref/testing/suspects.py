@@ -1,8 +1,8 @@
-"""Faults that show only when function or gradient are asked again: at the output, nearby, with another cotangent.
+"""Faults that show only in further calls: at the output instead of the input, nearby, or with another cotangent.
 
 The derivative of tanh is 1 - tanh(x)^2, or 1 - y^2 in terms of its value y. Code that mixes the two up applies a
 formula for y to x, or one for x to y. Code that forgets an inner derivative returns the same everywhere. Code that
-takes the memory of an array for its layout reads the cotangent in another order.
+ignores the strides of an array reads the cotangent in another order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def suspects(measure: Measure, gradient: Gradient, which: int, rows: Rows) -> di
 
 
 def unmoved(measure: Measure, gradient: Gradient, which: int, found: Array, rng: np.random.Generator) -> bool:
-    """Whether the gradient is the same at inputs nearby, where the slopes of the value are others."""
+    """Whether the gradient is the same at inputs nearby, where the slopes of the value differ."""
     beside = near(measure.problem, rng)
     moves = [measure.lengths[which] if i == which else None for i in range(len(beside))]
     try:
@@ -46,7 +46,7 @@ def unmoved(measure: Measure, gradient: Gradient, which: int, found: Array, rng:
 
 
 def _at_output(measure: Measure, gradient: Gradient, rows: Rows) -> Iterator[tuple[str, Array]]:
-    """The output taken for the input, in a function of one array whose entries are on their own."""
+    """The output used in place of the input, in a function of one array that works entry by entry."""
     points = measure.problem.point
     if len(points) != 1 or measure.y0.size != points[0].size or not _close(_slopes(measure, points[0]), rows.numeric):
         return
@@ -57,7 +57,7 @@ def _at_output(measure: Measure, gradient: Gradient, rows: Rows) -> Iterator[tup
 
 
 def _reordered(measure: Measure, gradient: Gradient, which: int, rows: Rows) -> Iterator[tuple[str, Array]]:
-    """The cotangent read by rows where it lies by columns, or the other way round."""
+    """The cotangent read in row order where it is stored in column order, or the reverse."""
     shape, y_bar = measure.calls.shape, measure.y_bar
     if measure.problem.cotangent and len(shape) > 1:
         for other in (y_bar.reshape(shape).T.reshape(shape), y_bar.reshape(shape[::-1]).T):
@@ -67,7 +67,7 @@ def _reordered(measure: Measure, gradient: Gradient, which: int, rows: Rows) -> 
 
 
 def _slopes(measure: Measure, point: Array) -> Array:
-    """y_bar f' at a point, all entries moved at once."""
+    """y_bar f' at a point, from one direction that moves all entries."""
     lengths = measure.lengths[0]
     along = measure.direction([lengths], point=[point])
     return np.asarray(along.y_bar * along.slopes.numeric / lengths.reshape(-1))

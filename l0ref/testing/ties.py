@@ -1,12 +1,12 @@
-"""Entries that share a kink: what they must add up to.
+"""Entries that share a kink: the sum of their gradients.
 
-At max(x, y) with x = y either input may have any slope between 0 and 1, and so may both, taken one by one. But along
+At max(x, y) with x = y the gradient of each input, taken alone, may be anything between 0 and 1. But along
 x and y together the maximum is smooth with slope 1: the two gradients must add up to 1.
 
     f'(d) = -f'(-d)    f is smooth along d, a direction through several entries at kinks
-    f'(d) != sum_i f'(d_i)     and the entries are coupled: their own slopes do not tell f'(d)
+    f'(d) != sum_i f'(d_i)     the entries are coupled: their own slopes do not determine f'(d)
 
-Then g . d = f'(d). In relu(x) - relu(y) the own slopes tell it, and every choice at 0 stays acceptable.
+Then g . d = f'(d) must hold. In relu(x) - relu(y) the own slopes determine f'(d), and every choice at 0 is acceptable.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from l0ref.testing.differences import OutOfDomain
 from l0ref.testing.measure import Measure
 from l0ref.validate import Array
 
-PAIRS = 8  # directions through two entries that are tried, besides the one through all
-SAME = 1e-6  # relative difference of a joint slope from the sum of own ones that couples the entries
+PAIRS = 8  # number of directions through two entries that are tried, besides the one through all
+SAME = 1e-6  # relative difference of the joint slope from the sum of own slopes, above which entries are coupled
 SHOWN = 4  # entries named in a message
 
 
 class Entry(NamedTuple):
-    """One entry at a kink: input, flat index, gradient, the side it moves to and its own slope to that side."""
+    """One entry at a kink: input, flat index, gradient, the side to which it moves and its own slope on that side."""
 
     which: int
     flat: int

@@ -1,4 +1,4 @@
-"""The verdict of a gradient check: every finding, what else is wrong, and the failure that carries it."""
+"""The verdict of a gradient check: every finding, every other fault, and the exception that carries the report."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from l0ref.testing.render import text_of
 
 @dataclass(frozen=True)
 class GradcheckReport:
-    """The result of a gradient check; true if it passed.
+    """The result of a gradient check; its truth value is `passed`.
 
     target      what was checked
-    mode        "full": entry by entry; "fast": random directions; "fast, then full": directions failed
+    mode        "full": entry by entry; "fast": random directions; "fast, then full": directions did not suffice
     parameters  one ParameterReport per input, in their order
-    problems    sentences about what is wrong beside single entries: two backward passes that differ, an
-                input that was written, memory that is handed out twice; any of them fails the check
-    notes       sentences that decide nothing: what the callable printed, which parameters are flat
-    kinks       "report", "skip" or "fail"
+    problems    sentences about faults other than wrong entries: two backward passes that differ, an
+                input that was overwritten, memory that is returned twice; any of them fails the check
+    notes       sentences without effect on the verdict: output printed by the callable, flat parameters
+    kinks       "report", "accept", "skip" or "fail"
     """
 
     target: str

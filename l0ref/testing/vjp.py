@@ -33,12 +33,12 @@ def check_vjp(
     rng      draws the direction and the cotangent, new ones for every input
     options  keyword arguments of the operation
     step     of the difference, relative to the largest entry of the input, or to 1 if that is larger; the
-             formula errs by step^4
+             error of the formula is of order step^4
     rtol     bound on the disagreement relative to |y_bar| |J x_dot|; there is no absolute tolerance,
              so a gradient of size 1e-7 is checked as strictly as one of size 1
 
-    A check in which nothing moves, or in which the two sides vanish by construction, would prove
-    nothing and is refused with a GradientError.
+    A check in which the value does not move along the direction would prove nothing and is refused
+    with a GradientError.
     """
     arrays = tuple(np.asarray(x, dtype=np.float64) for x in xs)
     chosen = dict(options or {})
