@@ -98,7 +98,7 @@ CASES = {
         ["convert", "state.safetensors", "b.npz", *LIKE, "--names", "fc1=fc1,fc1=fc2"], r"names 'fc1' twice; give it o"
     ),
     "names of nothing": (
-        ["convert", "state.safetensors", "b.npz", *LIKE, "--names", "fcx=fc1"], r"names has 'fcx', which like has not;"
+        ["convert", "state.safetensors", "b.npz", *LIKE, "--names", "fcx=fc1"], r"names has 'fcx', which like does not"
     ),
     "names of theirs": (["convert", "state.safetensors", "b.npz", *LIKE, "--names", "fc1=z"], r"state lacks 'z.weigh"),
     "like for onnx": (["convert", "net.onnx", "b.npz", *LIKE], r"like is given with 'net.onnx', .*; leave it out"),

@@ -254,7 +254,7 @@ BAD = {
     "masked": (
         ["export", "RUN", "--format", "onnx", "--form", "masked"],
         2,
-        r"form='masked' is nothing ONNX has; choo",
+        r"form='masked' cannot be stored in ONNX; choo",
     ),
     "names": (["convert", "RUN", "TMP/a.npz", "--names", "a=b"], 2, r"--names needs --like FILE"),
     "like": (["convert", "RUN", "TMP/a.npz", "--like", "RUN/model.npz"], 2, r"like is given with .* leave it out"),

@@ -104,7 +104,7 @@ def test_text_names_the_entries():
     ours1, ours2, theirs1, theirs2, _ = CASES["tie across layers"]
     model, module = two_layers(ours1, ours2, theirs=(theirs1, theirs2))
     assert str(compare_masks(model, module)).splitlines() == [
-        "masks: a tie: the entries that differ have one magnitude",
+        "masks: a tie: the entries that differ have the same magnitude",
         "a.weight: of 6 entries l0ref keeps 4, PyTorch 5; 1 differ: only PyTorch keeps (0, 1)",
         "b.weight: of 4 entries l0ref keeps 4, PyTorch 3; 1 differ: only l0ref keeps (0, 0)",
     ]

@@ -1,1 +1,1 @@
-"""Interfaces to other libraries. Each module names the extra it needs, and imports the library only when it is used."""
+"""Interfaces to other libraries. Each module names the extra it needs and imports its library on first use."""

@@ -51,13 +51,13 @@ def compare(
     loss_fn          your loss without penalty: loss_fn(logits, y). None: torch.nn.functional.cross_entropy
     optimizer        "sgd", "adam", "adamw", or a gradient-based optimiser of l0ref.optim
     torch_optimizer  your optimiser: torch_optimizer(parameters). None: that of torch.optim with the same settings
-    lr, steps        learning rate (None: the optimiser's own), and how many steps to take
+    lr, steps        learning rate (None: the optimiser's own), and the number of steps
     training         batch statistics in loss, gradients and steps; logits are compared in evaluation mode too
     strength         factor of l0ref's l0 term, as in a warm-up
     rtol             largest difference allowed, relative to the largest entry of a tensor; see `Row`
 
     Stages: parameters, masks, statistics, forward, forward in training, loss, its gradient, penalty, its gradient, both
-    again with all parameters moved at random (so that it shows whether a bias of 0 is penalised), step 1, ...
+    again with random numbers added to all parameters (which shows whether a bias of 0 is penalised), step 1, ...
     Pruned weights count as 0 and have gradient 0. Parameters are matched by name, or by position where the names
     differ and all shapes agree. Dropout layers are skipped on both sides. A gradient entry that consists of
     rounding error, such as that of a bias before batch normalisation, counts as 0 in the steps. `module` is copied and
@@ -173,7 +173,7 @@ class _Run:
 
 
 def rounding(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return which entries of a gradient are rounding errors on both sides, which Adam would turn into full steps.
+    """Return masks of gradient entries that are rounding errors on both sides; Adam would make full steps of them.
 
     The gradient of a bias before batch normalisation is one: it is 0 in exact arithmetic. Entries that are exactly 0 on
     both sides are not included.

@@ -1,4 +1,4 @@
-"""What all formats share: packages imported when they are needed, and two small readings."""
+"""Shared by all formats: packages imported when they are needed, and two small conversions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks in files of other formats, by the ending of the file's name, written as a whole and read back first."""
+"""Networks in files, whose suffix names the format; written atomically, ONNX and safetensors after reading back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOLERANCE = {4: 1e-5, 8: 1e-12}  # of logits, relative to the largest: sums are 
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
-    """Return the format that the ending of a file's name stands for; refuse all others, pickles by name."""
+    """Return the format that a file suffix stands for; refuse unknown suffixes, and those of pickles by name."""
     ending = Path(path).suffix.lower()
     if ending in PICKLES:
         raise ConfigError(
@@ -43,8 +43,8 @@ def read_model(
 ) -> Model:
     """Return the network of a file.
 
-    like, names  for a .safetensors file of arrays alone: a Model with the architecture, and our names with theirs; see
-                 `from_state_dict`
+    like, names  for a .safetensors file of arrays alone: a Model with the architecture, and {our name: their name};
+                 see `from_state_dict`
     """
     kind = format_of(path)
     if like is not None:
@@ -55,7 +55,7 @@ def read_model(
 
 
 def read_preparation(path: str | os.PathLike[str]) -> Preparation | None:
-    """Return what raw arrays go through before the network of a file; None where the file does not say."""
+    """Return the preparation of raw arrays that a file states for its network; None if it states none."""
     readers = {"npz": checkpoint.preparation_of, "onnx": onnx_preparation, "safetensors": safetensors_preparation}
     return readers[format_of(path)](path)
 
@@ -63,15 +63,16 @@ def read_preparation(path: str | os.PathLike[str]) -> Preparation | None:
 def write_model(
     path: str | os.PathLike[str], model: Model, *, form: str | None = None, preparation: Preparation | None = None
 ) -> tuple[str, float]:
-    """Write `model` in the format of the file's name; return its form and the largest difference of logits read back.
+    """Write `model` in the format of the file's name; return its form and the error of its logits.
 
-    form         see `l0ref.interop.forms`. None: for .onnx sparse if the model is compact, else dense; for others as
-                 it is
-    preparation  what raw arrays go through before the network, which `read_preparation` reads back
+    form         see `l0ref.interop.forms`. None: sparse if the model is compact, else dense for .onnx, masked otherwise
+    preparation  applied to raw arrays before the network; `read_preparation` returns it
+
+    The error is the largest relative difference of the logits of an ONNX graph read back; 0 for the other formats.
     """
     kind = format_of(path)
     if form == "masked" and kind == "onnx":
-        raise ConfigError("form='masked' is nothing ONNX has; choose dense, shrunk or sparse")
+        raise ConfigError("form='masked' cannot be stored in ONNX; choose dense, shrunk or sparse")
     form = form or ("sparse" if model.patterns else "dense" if kind == "onnx" else "masked")
     ready = formed(model, form)
     if kind == "npz":

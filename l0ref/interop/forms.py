@@ -1,9 +1,9 @@
-"""The forms in which a pruned network is handed out; all compute the same function.
+"""The forms in which a pruned network is exported; all compute the same function.
 
-masked   arrays of the full size and the masks that say which weights stay pruned
+masked   arrays of the full size, and masks of the kept weights
 dense    arrays of the full size, zeros where pruned, no masks
-shrunk   units and filters without a use removed, so that arrays are smaller; no masks
-sparse   the weights that are kept, and where they stand
+shrunk   useless units and filters removed, so that arrays are smaller; no masks
+sparse   the kept weights and their positions
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def formed(model: Model, form: str) -> Model:
 
 
 def unpacked(model: Model) -> Model:
-    """Return a compact model with its zeros, and masks that keep what was stored."""
+    """Return a compact model with dense arrays, and masks that keep the stored entries."""
     if not model.patterns:
         return model
     params, masks = dict(model.params), dict(model.masks)

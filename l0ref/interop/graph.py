@@ -1,4 +1,4 @@
-"""A graph of layers and sums as a chain of layers with residual blocks: what tracing PyTorch and reading ONNX share.
+"""A graph of layers and sums as a chain of layers with residual blocks, for traces of PyTorch and graphs of ONNX.
 
 The immediate dominator of a value is the last value that every path from the input to it passes. That of a layer's
 result is its input; that of a sum is where its two branches part. A sum becomes a Residual of the two branches from
@@ -22,9 +22,9 @@ from l0ref.nn import Layer
 class Step:
     """One value of a graph.
 
-    inputs  the values it is computed from: one for a layer, two for a sum
+    inputs  the values from which it is computed: one for a layer, two for a sum
     layer   the layer applied, or None for a sum
-    name    of the residual block that a sum becomes
+    name    name of the residual block that a sum becomes
     """
 
     inputs: tuple[str, ...]
@@ -56,7 +56,7 @@ class Graph:
         self._depth[value] = self._depth[above] + 1
 
     def replace(self, value: str, layer: Layer) -> None:
-        """Let another layer give `value`, from what it is computed from."""
+        """Replace the layer that computes `value`; its inputs stay the same."""
         self.steps[value] = Step(self.steps[value].inputs, layer)
 
     def chain(self, result: str) -> tuple[Layer, ...]:
@@ -103,6 +103,6 @@ class Graph:
 
 
 def fresh(name: str, taken: Collection[str]) -> str:
-    """Return `name` with letters a Model allows, and a number at the end if it is taken."""
+    """Return `name` with the characters that a Model allows, and a number at the end if it is taken."""
     plain = re.sub(r"[^A-Za-z0-9_.]", "_", name).strip(".") or "layer"
     return next(n for n in chain((plain,), (f"{plain}_{i}" for i in count(1))) if n not in taken)

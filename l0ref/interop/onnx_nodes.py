@@ -1,4 +1,4 @@
-"""The operators of ONNX that are read, each as a layer and its arrays; what a layer lacks is refused by name."""
+"""The operators of ONNX that are read, each as a layer and its arrays; options that layers lack are refused by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from l0ref.nn.layer import Shape
 from l0ref.validate import Array
 
 PLAIN = {nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid", nn.Tanh: "Tanh", nn.Softplus: "Softplus"}  # without attributes
-LARGEST_FLOAT = float(str(np.finfo(np.float32).max))  # as a bound it limits nothing
+LARGEST_FLOAT = float(str(np.finfo(np.float32).max))  # a bound of this size limits nothing
 Constants = list[Array | None]
 Read = tuple[Layer, dict[str, Array]]
 
@@ -52,7 +52,7 @@ class Node:
         return self.kind == "Clip" and not any(self.inputs[1:]) and not {"min", "max"} & set(self._given)
 
     def bias(self, constant: Array, out: int) -> Array:
-        """A constant that is added to rows of `out` numbers as a vector of that many; refuse any other."""
+        """A constant added to rows of `out` numbers, as a vector (out,); other shapes are refused."""
         if constant.size not in (1, out) or (constant.ndim and constant.shape[-1] != constant.size):
             told = f"adds a constant of shape {constant.shape}, which is not a bias of {out} units"
             raise refusal(self, told, f"use ({out},)")
@@ -60,7 +60,7 @@ class Node:
 
 
 def is_transposed(node: Node) -> bool:
-    """Return whether the weight of a product stands as (in, out)."""
+    """Return whether the weight of a product has the shape (in, out)."""
     return node.kind == "MatMul" or (node.kind == "Gemm" and not node.attribute("transB", 0))
 
 
@@ -70,7 +70,7 @@ def refusal(node: Any, what: str, remedy: str) -> ArgumentError:
 
 
 def _weights(node: Node, constants: Constants, *names: str) -> dict[str, Array]:
-    """Constant inputs by name, the last may be missing; all floats of one type."""
+    """Constant inputs by name, each float32 or float64; all except the first may be missing."""
     found = {}
     for name, array in zip(names, constants, strict=False):
         if array is not None:
@@ -143,7 +143,7 @@ def _pool(kind: type[nn.MaxPool2d | nn.AvgPool2d]) -> Callable[..., Read]:
 
 
 def _global(node: Node, name: str, shape: Shape, _constants: Constants) -> Read:
-    """A window of the whole image; a Flatten after it makes it a GlobalAvgPool2d: `FOLDED`."""
+    """A window of the whole image; a Flatten after it makes it a GlobalAvgPool2d: `folded`."""
     if len(shape) != 3:
         raise refusal(node, f"averages over {len(shape) - 1} axes", "use two, height and width")
     return nn.AvgPool2d(name, single(shape[1:])), {}
@@ -182,7 +182,7 @@ def _leaky(node: Node, name: str, _shape: Shape, _constants: Constants) -> Read:
 
 
 def _clip(node: Node, name: str, _shape: Shape, constants: Constants) -> Read:
-    """Bounds are inputs since opset 11, attributes before; a float32 is the shortest decimal that it stands for."""
+    """Bounds are inputs since opset 11, attributes before; float32 is read as its shortest decimal."""
     held = [constants[i] if i < len(constants) else None for i in (0, 1)]
     bounds = [node.attribute(key) if c is None else float(str(c)) for key, c in zip(("min", "max"), held, strict=True)]
     return nn.Clip(name, *(None if b is None or abs(b) >= LARGEST_FLOAT else b for b in bounds)), {}
@@ -200,7 +200,7 @@ READERS: dict[str, Callable[[Node, str, Shape, Constants], Read]] = {
 
 
 def folded(node: Node, layer: Layer | None, by: str, name: str) -> Layer | None:
-    """Return the layer that does the work of `layer`, made of an operator `by`, and of `node` after it; None: no such.
+    """Return one layer that computes `layer`, read from the operator `by`, and `node` after it; None if there is none.
 
     These are the Add of a constant after a product without bias, and the Flatten after a mean over the image.
     """

@@ -32,12 +32,11 @@ def from_onnx(source: Any) -> Model:
     """Return the Model of an ONNX file, given by its path or as an onnx.ModelProto.
 
     Operators: Conv, Gemm, MatMul with a constant, Add, BatchNormalization, MaxPool, AveragePool, GlobalAveragePool,
-    Relu, LeakyRelu, Sigmoid, Tanh, Softplus, Clip, Flatten, Reshape to (N, -1), Dropout and Identity. One input whose
-    sizes but the first are stated, one output. A Gemm's alpha and beta go into weight and bias. A sparse initialiser
-    gives a mask that keeps what it stores; a dense one gives none. Attributes are float32 in ONNX and are taken as the
-    shortest decimal number they stand for, 1e-5 and not 9.9999997e-6. Layers have the names of nodes.
-
-    Sizes are compared before arrays are made, and tensors in other files are refused. Extra: `interop`.
+    Relu, LeakyRelu, Sigmoid, Tanh, Softplus, Clip, Flatten, Reshape to (N, -1), Dropout, Constant and Identity. There
+    must be one input, with all sizes except the first stated, and one output. A Gemm's alpha and beta are multiplied
+    into weight and bias. A sparse initialiser gives a mask that keeps its stored entries; a dense one gives none.
+    Attributes are float32 in ONNX; each is read as its shortest decimal, 1e-5 and not 9.9999997e-6. Layers have the
+    names of nodes. Sizes are checked before arrays are made; tensors in other files are refused. Extra: `interop`.
     """
     onnx = need("onnx", extra="interop")
     if isinstance(source, str | os.PathLike):
@@ -48,7 +47,7 @@ def from_onnx(source: Any) -> Model:
 
 
 def onnx_preparation(path: str | os.PathLike[str]) -> Preparation | None:
-    """Return what raw arrays go through before the network of a file; None where the file does not say."""
+    """Return the preparation of raw arrays that a file states for its network; None if it states none."""
     texts = _opened(path, lambda proto: [each.value for each in proto.metadata_props if each.key == PREPARATION])
     try:
         return Preparation.from_json(read_json(texts[0].encode())) if texts else None
@@ -57,7 +56,7 @@ def onnx_preparation(path: str | os.PathLike[str]) -> Preparation | None:
 
 
 def _opened(path: str | os.PathLike[str], read: Callable[[Any], Result]) -> Result:
-    """What `read` makes of the ModelProto in a file."""
+    """Return `read` of the ModelProto in a file; errors name the file."""
     onnx, name = need("onnx", extra="interop"), f"path={os.fspath(path)!r}"
     data = read_file(path, name=name, max_bytes=MAX_FILE)
     if is_too_large(data):
@@ -93,7 +92,7 @@ class _Reader:
         self.steps = Graph(self.source, what="ONNX graph")
         self.shapes: dict[str, Shape] = {self.source: self.shape}
         self.alias: dict[str, str] = {}
-        self.layers: dict[str, tuple[Layer, str]] = {}  # with the operator it was, by the value it gives
+        self.layers: dict[str, tuple[Layer, str]] = {}  # {value: its layer, and the operator it was read from}
         used = [name for node in self.graph.node for name in node.input] + [self.graph.output[0].name]
         self.once = {name for name, times in Counter(used).items() if times == 1}
         self.names: set[str] = set()  # of layers and blocks
@@ -108,7 +107,7 @@ class _Reader:
         return np.array(self.onnx.numpy_helper.to_array(tensor))  # compares sizes with the bytes there are
 
     def sparse(self, tensor: Any) -> None:
-        """A sparse initialiser as a dense array and the mask of what it stores."""
+        """A sparse initialiser as a dense array and the mask of its stored entries."""
         name, dims = tensor.values.name, tuple(tensor.dims)
         values, at = self.array(name, tensor.values), self.array(name, tensor.indices)
         self.stored, self.unpacked = self.stored + values.size, self.unpacked + prod(dims)
@@ -131,7 +130,7 @@ class _Reader:
         self.masks_of[name] = mask.reshape(dims)
 
     def input_shape(self, value: Any) -> Shape:
-        """Sizes of the input but the first; they must be stated, and the input in float32 or float64."""
+        """Sizes of the input except the first; they must be stated, and the input be float32 or float64."""
         kinds = self.onnx.TensorProto
         if (kind := value.type.tensor_type.elem_type) not in (kinds.FLOAT, kinds.DOUBLE):
             raise DTypeError(f"ONNX input {value.name!r} is in {kinds.DataType.Name(kind)}; export it in FLOAT")
@@ -144,7 +143,7 @@ class _Reader:
         return tuple(sizes[1:])
 
     def model(self) -> Model:
-        """Read the nodes in order, and put chain and arrays together."""
+        """Read the nodes in order and return the Model of the chain of layers and the arrays."""
         if len(self.graph.node) > MAX_NODES:
             raise ArgumentError(f"ONNX graph has {len(self.graph.node)} nodes, up to {MAX_NODES} are read; split it")
         for proto in self.graph.node:
@@ -194,12 +193,12 @@ class _Reader:
             self.apply(node, inputs, data[0])
 
     def folded(self, node: Node, value: str) -> Layer | None:
-        """The layer that does the work of the one before and of this node; None if there is no such."""
+        """One layer that computes the layer before this node and the node itself; None if there is none."""
         layer, by = self.layers.get(value, (None, ""))
         return folded(node, layer, by, self.fresh(node)) if value in self.once else None
 
     def fold(self, node: Node, inputs: list[str], value: str, layer: Layer) -> None:
-        """Replace the layer that gives `value` by one that does the work of this node too."""
+        """Replace the layer that computes `value` by one that computes this node too."""
         if isinstance(layer, Linear):
             constant = next(self.constants[name] for name in inputs if name in self.constants)
             self.arrays[f"{layer.name}.bias"] = node.bias(constant, layer.out_features)

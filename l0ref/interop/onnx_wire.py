@@ -1,7 +1,7 @@
 """The size of an ONNX file's structure, found before it is parsed.
 
-A message of two bytes takes 150 in memory, so a file of a few megabytes that holds nothing but empty messages would
-take gigabytes. Numbers of initialisers are what a sound file consists of; all else together is small.
+A message of two bytes takes 150 bytes in memory, so a file of many megabytes of empty messages would take gigabytes.
+The numbers of initialisers make up almost all of a sound file; everything else together is small.
 Format: https://protobuf.dev/programming-guides/encoding
 """
 
@@ -15,7 +15,7 @@ MAX_STRUCTURE, MAX_FIELDS = 2**21, 2**16
 
 
 def is_too_large(data: bytes) -> bool:
-    """Return whether names, nodes, shapes and so on take over 2 MiB, or are over 65,536; stop counting there."""
+    """Return whether names, nodes, shapes and so on exceed 2 MiB or 65,536 fields; stop counting there."""
     left, structure = MAX_FIELDS, len(data)
 
     def few(start: int, end: int) -> list[tuple[int, int, int]]:

@@ -29,9 +29,9 @@ def to_onnx(model: Model, *, preparation: Preparation | None = None) -> Any:
 
     The input "x" is (N, *input_shape), the output "logits"; N is free. Nodes have the names of layers, initialisers
     those of arrays. The weight of a sparse layer is a sparse initialiser, with the zeros left out. Masks are not
-    written: pruned weights are zeros of a dense initialiser; see `formed` for other forms. `preparation`, what raw
-    arrays go through before the input, stands as JSON in the metadata under "l0ref.preparation". The graph has passed
-    onnx.checker, with shape inference. Extra: `interop`.
+    written: pruned weights are zeros of a dense initialiser; see `formed` for other forms. `preparation`, applied to
+    raw arrays before the input, is written as JSON to the metadata under "l0ref.preparation". The graph has passed
+    onnx.checker, with shape inference unless it has sparse initialisers. Extra: `interop`.
     """
     onnx = need("onnx", extra="interop")
     writer = _Writer(onnx)
@@ -52,7 +52,7 @@ def to_onnx(model: Model, *, preparation: Preparation | None = None) -> Any:
     )
     if preparation is not None:
         onnx.helper.set_model_props(made, {PREPARATION: json_bytes(preparation.to_json()).decode("ascii")})
-    onnx.checker.check_model(made, full_check=not writer.sparse)  # inference of shapes ignores sparse initialisers
+    onnx.checker.check_model(made, full_check=not writer.sparse)  # shape inference ignores sparse initialisers
     return made
 
 
@@ -70,7 +70,7 @@ class _Writer:
         return layer.name + ":y"
 
     def chain(self, model: Model, layers: Sequence[Layer], value: str, shape: Shape) -> str:
-        """Write the layers after `value`; return the value they end with."""
+        """Write the layers after `value`; return the value of the last one."""
         for layer, inner in zip(layers, shapes(layers, shape), strict=False):
             value = self.layer(model, layer, value, inner)
         return value
@@ -114,7 +114,7 @@ class _Writer:
                             "replace it by a layer of l0ref.nn")  # fmt: skip
 
     def arrays(self, model: Model) -> None:
-        """Write every parameter and statistic, that of a sparse layer without its zeros."""
+        """Write every parameter and statistic; weights of sparse layers without their zeros."""
         for layer in nn.sequence.leaves(model.architecture):
             key = f"{layer.name}.weight"
             if isinstance(layer, nn.SparseLinear | nn.SparseConv2d):
@@ -135,7 +135,7 @@ class _Writer:
 
 
 def _window(layer: Any) -> dict[str, Any]:
-    """Kernel, stride, dilation and padding as ONNX has them: the padding before both axes, then after both."""
+    """Kernel, stride, dilation and padding as ONNX attributes: the padding before both axes, then after both."""
     stride = layer.kernel_size if layer.stride is None else layer.stride
     found = {"kernel_shape": pair("kernel_size", layer.kernel_size), "strides": pair("stride", stride)}
     found |= {"dilations": pair("dilation", layer.dilation)} if hasattr(layer, "dilation") else {}
@@ -145,8 +145,8 @@ def _window(layer: Any) -> dict[str, Any]:
 def _pool(layer: nn.MaxPool2d | nn.AvgPool2d, shape: Shape) -> dict[str, Any]:
     """Window and options of a pooling over (C, H, W).
 
-    ONNX's inference of shapes, and with it onnxruntime, counts a last window of ceil_mode that begins beyond the image,
-    which is never computed. Where there is one, the padding is written as it is reached, without ceil_mode.
+    ONNX's shape inference, and with it onnxruntime, counts a last window of ceil_mode that begins beyond the image,
+    which l0ref and PyTorch leave out. In this case the padding that windows reach is written, without ceil_mode.
     """
     found, image, windows = _window(layer), (shape[1], shape[2]), layer.windows(shape)
     if isinstance(layer, nn.AvgPool2d):

@@ -47,7 +47,7 @@ class PenaltySide:
         return self.penalty.pull(self.factors, strength=self.strength) if self.penalty else None
 
     def added(self, module: Any) -> Any:
-        """The penalty that PyTorch adds to the loss: the user's, or a number that has our gradient."""
+        """The penalty that PyTorch adds to the loss: the user's, or a number whose gradient is ours."""
         refresh(module)
         if self.penalty_fn is not None:
             return one_number("penalty_fn", self.penalty_fn, module)

@@ -11,7 +11,7 @@ import numpy as np
 from l0ref.validate import Array
 
 BADNESS = attrgetter("difference")
-FLOOR = 1e-2  # share of the largest entry of a stage that the scale of a small tensor is raised to
+FLOOR = 1e-2  # least scale of a tensor, as a share of the largest entry of its stage
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Row:
     stage, name   stage of the computation, and our name of the tensor
     difference    largest |ours - theirs| / the largest |entry| of either tensor, or `FLOOR` times the largest of the
                   stage if that is more; infinite where only one side has NaN or infinity
-    index         of the worst entry
+    index         index of the worst entry
     ours, theirs  the two values there
     ratio         theirs / ours, if it is the same number in every entry and not 1; else None
     ok            whether the difference is within the tolerance

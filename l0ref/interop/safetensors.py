@@ -2,11 +2,11 @@
 
     fc1.weight, conv2.bias, ...   arrays by their names, so that `load_state_dict` of PyTorch takes them
     fc1.weight_mask, ...          masks, one bool per weight, in the masked form
-    metadata                      "l0ref": what a model file says, as JSON, with "preparation", what raw arrays go
-                                  through before the network, if it is known; "sha256": of arrays and text
+    metadata                      "l0ref": the manifest of a model file as JSON, with the "preparation" of raw arrays
+                                  for the network, if it is known; "sha256": of arrays and text
 
-Traps met: the library writes wrong values, silently, for arrays that are not C-contiguous (0.8.0), so arrays are made
-contiguous, and what was serialised is read back and compared before it takes the place of a file.
+A known trap: safetensors 0.8.0 silently writes wrong values for arrays that are not C-contiguous. So arrays are made
+contiguous, and the serialised bytes are read back and compared before they replace a file.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def save_safetensors(path: str | os.PathLike[str], model: Model, *, preparation:
 
 
 def load_safetensors(path: str | os.PathLike[str]) -> Model:
-    """Read a model that `save_safetensors` wrote; refuse another checksum, and a file without a configuration."""
+    """Read a model that `save_safetensors` wrote; refuse a wrong checksum, and a file without a configuration."""
     return _checked(path, lambda arrays, manifest: rebuilt(manifest, arrays))
 
 
 def safetensors_preparation(path: str | os.PathLike[str]) -> Preparation | None:
-    """Return what raw arrays go through before the network of a file; None where the file does not say."""
+    """Return the preparation of raw arrays that a file states for its network; None if it states none."""
     told = _checked(path, lambda _, manifest: manifest.get("preparation"))
     return None if told is None else Preparation.from_json(told)
 
 
 def _checked(path: str | os.PathLike[str], made: Callable[[dict[str, Array], dict[str, Any]], Result]) -> Result:
-    """What is made of arrays and manifest of a file that has the checksum it states."""
+    """Return `made` of the arrays and the manifest of a file, after comparing its checksum."""
     name = f"path={os.fspath(path)!r}"
     arrays, told = _read(read_file(path, name=name, max_bytes=MAX_FILE), name)
     if KEY not in told:
@@ -90,7 +90,7 @@ def checksum(arrays: Mapping[str, Array], text: str) -> str:
 
 
 def _read(data: bytes, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Arrays and metadata. The library compares offsets with the length of the file before it hands out anything."""
+    """Arrays and metadata. The library compares offsets with the length of the file before it returns anything."""
     load = need("safetensors.numpy", extra="interop").load
     if (header := int.from_bytes(data[:8], "little")) > MAX_JSON:
         raise CheckpointError(f"{name} declares a header of {header} bytes, the limit is {MAX_JSON}; save it again")
@@ -99,7 +99,7 @@ def _read(data: bytes, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
         header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except L0RefError:
         raise
-    except Exception as error:  # the library raises its own kinds, and KeyError for types that NumPy lacks
+    except Exception as error:  # the library raises exceptions of its own, and KeyError for types that NumPy lacks
         told = str(error).splitlines()[:1]
         raise CheckpointError(
             f"{name} is not a safetensors file that NumPy can hold: {' '.join(told)[:200]}; save it in float32"

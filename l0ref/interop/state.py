@@ -20,7 +20,7 @@ def from_state_dict(state: Mapping[str, Any], *, like: Model, names: Mapping[str
 
     state   {name: array or tensor}, such as module.state_dict() or `read_arrays(path)`. `weight_orig` with
             `weight_mask`, as torch.nn.utils.prune leaves them, and `weight` with `weight_mask` give masks
-    names   {our name: their name} of layers, {"fc1": "classifier.0"}, or of single arrays; the others have ours
+    names   {our name: their name} of layers, {"fc1": "classifier.0"}, or of single arrays; all others have our name
 
     Shapes are compared before anything is computed; every array must be used, batch counters excepted.
     """
@@ -29,7 +29,7 @@ def from_state_dict(state: Mapping[str, Any], *, like: Model, names: Mapping[str
     names, arrays = dict(names or {}), {**like.params, **like.buffers}
     known = {*arrays, *(key.rpartition(".")[0] for key in arrays)}
     if odd := next((name for name in names if name not in known), None):
-        raise ArgumentError(f"names has {odd!r}, which like has not; it has {', '.join(list(arrays)[:6])}")
+        raise ArgumentError(f"names has {odd!r}, which like does not have; it has {', '.join(list(arrays)[:6])}")
     rest = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
     found: dict[str, Array] = {}
     masks: dict[str, Array] = {}

@@ -21,7 +21,7 @@ class Held:
     """One parameter of a module.
 
     name       as if it were not pruned: "fc1.weight", not "fc1.weight_orig"
-    parameter  the tensor an optimiser moves
+    parameter  the tensor that an optimiser updates
     mask       the mask of torch.nn.utils.prune, or None
     """
 
@@ -52,7 +52,7 @@ def parameters(module: Any) -> Iterator[Held]:
 
 
 def statistics(module: Any) -> dict[str, Any]:
-    """Return the buffers of `module` that l0ref has too: all except masks, places in CSR and the count of batches."""
+    """Return the buffers of `module` that l0ref has too: all except masks, CSR indices and the count of batches."""
     other = ("_mask", "num_batches_tracked", "crow_indices", "col_indices")
     return {name: b for name, b in module.named_buffers() if not name.endswith(other)}
 

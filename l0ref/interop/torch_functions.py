@@ -64,7 +64,7 @@ def layer_of(n: Any, what: str, name: str, refusal: Callable[[Any, str, str], Ar
 
 @cache
 def _functions(name: str) -> tuple[Any, ...]:
-    """PyTorch's functions of this name, those that write in place included."""
+    """PyTorch's functions of this name, including those that write in place."""
     torch = need_torch()
     rooms = (torch, torch.nn.functional)
     return tuple(f for room in rooms for mark in ("", "_") if (f := getattr(room, name + mark, None)) is not None)

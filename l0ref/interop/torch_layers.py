@@ -21,7 +21,7 @@ class Pairing:
     ours, theirs  our class, and the name of theirs in torch.nn
     fields        fields with the same name and meaning on both sides
     fixed         options of theirs that ours lacks, each with the only value that can be read
-    bias          whether the layer may have one
+    bias          whether the layer may have a bias
     """
 
     ours: type[Layer]
@@ -59,7 +59,7 @@ class Pairing:
 
 
 class Bounds(Pairing):
-    """Of `Clip`: a bound is infinite where ours is None. The slope on both ends is 0 there and 1 here."""
+    """The pairing of `Clip`: our bound None is infinite in PyTorch. The slope at a bound is 1 here and 0 there."""
 
     def read(self, name: str, module: Any) -> Layer:
         return self.ours(name, *(None if isinf(b) else float(b) for b in (module.min_val, module.max_val)))
@@ -89,7 +89,7 @@ PAIRINGS = (
     Pairing(nn.Sigmoid, "Sigmoid"),
     Pairing(nn.Tanh, "Tanh"),
     Pairing(nn.Softplus, "Softplus", fixed={"beta": 1.0, "threshold": 20.0}),
-    Bounds(nn.Clip, "ReLU6"),  # read alone
+    Bounds(nn.Clip, "ReLU6"),  # only read, never written
     Bounds(nn.Clip, "Hardtanh"),
     Pairing(nn.Dropout, "Dropout", ("p",)),
     Pairing(nn.Flatten, "Flatten", fixed={"start_dim": 1, "end_dim": -1}),
@@ -135,7 +135,7 @@ def residual_class() -> Any:
 
 
 def _explicit_padding(what: str, module: Any) -> Any:
-    """The padding of a convolution that gives it by name, "same" or "valid", as numbers."""
+    """The padding of a convolution that is given as "same" or "valid", as numbers."""
     if module.padding == "valid":
         return 0
     total = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]

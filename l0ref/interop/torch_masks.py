@@ -16,7 +16,7 @@ from l0ref.validate import Array
 
 REASONS = {
     "equal": "equal",
-    "tie": "a tie: the entries that differ have one magnitude",
+    "tie": "a tie: the entries that differ have the same magnitude",
     "count": "another count: one prunes more entries than the other, smallest first; "
     "PyTorch rounds amount * n half to even, l0ref half up",
     "order": "another order: an entry was pruned although a smaller one was kept",
@@ -29,7 +29,7 @@ class MaskRow:
 
     key           our name of the array
     size          number of entries
-    ours, theirs  how many each keeps
+    ours, theirs  numbers of entries that each keeps
     only_ours     multi-indices of entries that only ours keeps, in scan order; at most 5
     only_theirs   the same for theirs
     differing     number of entries that only one of the two keeps
@@ -74,7 +74,7 @@ def compare_masks(model: Model, module: Any) -> MaskComparison:
 
     Magnitudes are those of the module's `weight_orig`, which still holds the pruned entries. The reason is
 
-    "tie"    all entries that differ have the same |w|, and both keep as many: either choice is right
+    "tie"    all entries that differ have the same |w|, and both keep equally many: either choice is right
     "count"  one keeps more than the other, by the entries of largest |w| among those the other prunes
     "order"  anything else: some entry was pruned while a smaller one was kept, as after an earlier pruning, with
              other scores, or where only one side pruned layer by layer
@@ -114,7 +114,7 @@ def _row(key: str, ours: Array, theirs: Array) -> MaskRow:
 
 
 def _reason(ours: Mapping[str, Array], theirs: Mapping[str, Array], size: Mapping[str, Array]) -> str:
-    """The reason for the difference of two sets of masks: by layer, and over all layers where counts differ."""
+    """The reason for the difference of two sets of masks, by layer; over all layers if their counts differ."""
     each = {_reason_of(ours[key], theirs[key], size[key]) for key in ours} - {"equal"}
     if "count" not in each or "order" in each:
         return max(each, key=list(REASONS).index, default="equal")

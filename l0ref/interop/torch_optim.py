@@ -1,4 +1,4 @@
-"""What an optimiser remembers, from torch.optim and to it: the next step gives the same weights on both sides.
+"""The state of an optimiser, from and to torch.optim: the next step gives the same weights on both sides.
 
 SGD           v = momentum_buffer
 Adam, AdamW   m = exp_avg, v = exp_avg_sq, and the number of steps, one for all parameters
@@ -28,10 +28,10 @@ def optimizer_from_torch(theirs: Any, module: Any) -> tuple[Elementwise, State]:
     """Return the optimiser of l0ref with the settings of `theirs`, and its state, under the names of `module`.
 
     theirs   torch.optim.SGD, Adam or AdamW over all parameters of `module`, in groups with the same settings
-    module   what `from_torch` reads, with the parameters `theirs` moves
+    module   a module that `from_torch` reads, whose parameters `theirs` updates
 
-    A parameter without state counts as never moved. PyTorch's SGD counts no steps, so the state says 0; its momentum
-    needs no count. Slots of pruned weights become 0, as they are in l0ref.
+    A parameter without state counts as never moved. PyTorch's SGD counts no steps, so the state has step 0, on which
+    momentum does not depend. Slots of pruned weights become 0, as they are in l0ref.
     """
     torch = need_torch()
     held = tuple(parameters(module))
@@ -61,7 +61,7 @@ def optimizer_from_torch(theirs: Any, module: Any) -> tuple[Elementwise, State]:
 
 
 def optimizer_to_torch(ours: Elementwise, state: State, module: Any) -> Any:
-    """Return the optimiser of torch.optim over the parameters of `module` that goes on from `state`.
+    """Return the optimiser of torch.optim over the parameters of `module` that continues from `state`.
 
     ours    SGD, Adam or AdamW; state from its `init` or its last step
     module  `to_torch` of the model, dense or masked, so that its parameters have the names and shapes of the state

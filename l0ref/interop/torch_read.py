@@ -19,7 +19,7 @@ from l0ref.nn.layer import Shape
 from l0ref.nn.sequence import leaves, shapes
 from l0ref.validate import Array, count
 
-LARGEST_IMAGE = 512  # largest side of a square input that is tried
+LARGEST_IMAGE = 512  # largest side of the square inputs that are tried
 SAMPLES = 8  # in the comparison run: a ReLU that is not a layer may change nothing in a single sample
 AGREE = 1e-9  # largest relative difference of two forward passes of the same function
 
@@ -125,7 +125,7 @@ def _fits(layers: Sequence[Layer], shape: Shape) -> bool:
 
 
 def _run(module: Any, shape: Shape) -> tuple[Array, Array]:
-    """Random samples, and what a module in float64 computes from them in evaluation mode."""
+    """Random samples, and the output of a float64 module for them in evaluation mode."""
     torch = need_torch()
     x = np.random.default_rng(0).standard_normal((SAMPLES, *shape))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

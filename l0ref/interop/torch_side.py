@@ -189,7 +189,7 @@ def one_number(name: str, function: Callable[..., Any], *args: Any) -> Any:
     return value.reshape(()).double()
 
 
-# The optimisers of both sides, which have one name, and their settings beside the learning rate; a subclass first.
+# The optimisers, whose classes have the same name on both sides, and their settings except lr; subclasses come first.
 SETTINGS: dict[type[Any], tuple[str, ...]] = {
     SGD: ("momentum", "nesterov"), AdamW: ("betas", "eps", "weight_decay"), Adam: ("betas", "eps"),
 }  # fmt: skip

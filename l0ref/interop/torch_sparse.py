@@ -1,4 +1,4 @@
-"""Layers of PyTorch whose weight is a CSR matrix: stored values are the parameter, their places are buffers."""
+"""Layers of PyTorch whose weight is a CSR matrix: stored values are the parameter, their indices are buffers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def sparse_class() -> Any:
         """y = x W^T + b with W (out, in) in CSR; a convolution multiplies the windows of its image.
 
         values        (nnz,) stored weights, trained like others
-        crow_indices  (out + 1,), col_indices (nnz,): their places, as torch.sparse_csr_tensor has them; of a
-                      convolution as a matrix (out, in kh kw), in which groups are blocks on the diagonal
+        crow_indices  (out + 1,), col_indices (nnz,): their indices, as in torch.sparse_csr_tensor; those of a
+                      convolution refer to a matrix (out, in kh kw), in which groups are blocks on the diagonal
         """
 
         def __init__(self, layer: Any) -> None:

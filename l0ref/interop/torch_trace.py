@@ -70,7 +70,7 @@ def _trace(module: Any) -> list[Any]:
 
 
 class _Reader:
-    """The state of reading one trace: values, other names for them, and results that are not values of the network."""
+    """The state of reading one trace: values, aliases of values, and results that are not values of the network."""
 
     def __init__(self, module: Any, nodes: Sequence[Any]) -> None:
         self.modules = dict(module.named_modules())
@@ -79,9 +79,9 @@ class _Reader:
             raise ArgumentError(f"module {type(module).__name__!r} takes no input; let forward take a batch of samples")
         self.graph = Graph(inputs[0], what="module")
         self.alias: dict[str, str] = {}
-        self.pads: dict[str, tuple[tuple[tuple[int, int], ...], float]] = {}  # by what gives it: padding, value
+        self.pads: dict[str, tuple[tuple[tuple[int, int], ...], float]] = {}  # {padded value: padding, fill}
         self.batch: set[str] = set()  # numbers of samples
-        self.aside = set(inputs[1:])  # optional arguments, which have their defaults, shapes, and results made of them
+        self.aside = set(inputs[1:])  # optional arguments (at their defaults), shapes, and results computed from them
         self.names: set[str] = set()
 
     def chain(self, nodes: Sequence[Any]) -> tuple[Layer, ...]:
@@ -121,7 +121,7 @@ class _Reader:
             self.put(n, self.layer_of_function(n, what), sources[0] if sources else None)
 
     def function(self, n: Any) -> str:
-        """What a node calls: the name of a function or method without the mark of writing in place."""
+        """Name of the function or method that a node calls, without the "_" of in-place variants."""
         named = n.target if n.op == "call_method" else re.sub(r"_\d+$", "", n.name)
         return str(getattr(n.target, "__name__", named) if n.target in (getattr, operator.getitem) else named).rstrip(
             "_"
@@ -167,7 +167,7 @@ class _Reader:
         return layer_of(n, what, name, self.refusal)
 
     def check_flat(self, n: Any) -> None:
-        """Refuse a view other than (number of samples, -1) or (-1, sizes multiplied)."""
+        """Refuse a view without two axes, the first of them -1 or the number of samples."""
         to = (*n.args[1:], *(n.kwargs[key] for key in n.kwargs if key != "input"))
         to = tuple(to[0]) if to and isinstance(to[0], tuple | list) else to
         if len(to) != 2 or not (to[0] == -1 or getattr(to[0], "name", "") in self.batch):
@@ -187,14 +187,14 @@ class _Reader:
         self.add(n, Step((self.value(n, n.args[0]), self.value(n, n.args[1])), None, name), name)
 
     def pad(self, n: Any, sizes: Sequence[int], fill: float) -> None:
-        """Note padding (left, right, top, bottom), which the pooling or convolution that reads it takes over."""
+        """Record padding (left, right, top, bottom) for the pooling or convolution that reads the padded value."""
         if len(sizes) != 4 or min(sizes) < 0:
             raise self.refusal(n, f"pads by {tuple(sizes)}", "pad height and width, by counts from 0 up")
         self.alias[n.name] = self.value(n, n.args[0])
         self.pads[n.name] = ((sizes[2], sizes[3]), (sizes[0], sizes[1])), float(fill)
 
     def padded(self, n: Any, layer: Layer, source: Any) -> Layer:
-        """The layer with the padding of its input as its own."""
+        """The layer, with the padding of its input as its own option."""
         edges, fill = self.pads[source.name]
         wanted = -inf if isinstance(layer, nn.MaxPool2d) else 0.0
         even = tuple(before for before, after in edges if before == after)
@@ -209,7 +209,7 @@ class _Reader:
         return replace(layer, padding=edges if len(even) < 2 else even, **changes)  # type: ignore[call-arg]
 
     def put(self, n: Any, layer: Layer, source: Any) -> None:
-        """Add a layer; the Flatten that `to_torch` puts after the mean over an image makes one layer with it."""
+        """Add a layer; the mean over an image and the Flatten that `to_torch` puts after it become one layer."""
         if getattr(source, "name", "") in self.pads:
             layer = self.padded(n, layer, source)
             return self.add(n, Step((self.alias[source.name],), layer), layer.name)

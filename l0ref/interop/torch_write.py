@@ -64,7 +64,7 @@ def tensor(array: Array) -> Any:
 
 
 class _Apart(Exception):
-    """Names of layers that do not nest as the layers do."""
+    """Raised where the names of layers do not nest as the layers do."""
 
 
 def _chain(layers: Sequence[Layer], prefix: str) -> OrderedDict[str, Any]:
@@ -128,7 +128,7 @@ def _head(layer: Layer, prefix: str) -> str:
 
 
 def _graph(layers: Sequence[Layer]) -> Any:
-    """A GraphModule that calls the layers, each at the place its name says."""
+    """A GraphModule that calls the layers, each a submodule under its own name."""
     fx = need("torch.fx", extra="crosscheck")
     graph = fx.Graph()
 

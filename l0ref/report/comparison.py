@@ -28,6 +28,7 @@ def error_table(rows: Sequence[Row], *, value: str = "test_acc1") -> str:
     """Return a table of errors in percent by method (lines) and ratio (columns): mean and sample deviation over seeds.
 
     value  "test_acc1", or "val_acc1_pruned" right after the cut
+
     "-" stands where a method could not meet the budget for some seed.
     """
     ratios, value = sorted({row["ratio"] for row in rows}), value.replace("acc1", quality_of(rows))

@@ -1,6 +1,6 @@
 """One finished run as a value to be shown: its story, its tables, every mask and the magnitudes of its weights.
 
-`l0ref.report.html` turns such values into a page and adds nothing but the drawing.
+`l0ref.report.html` turns such values into a page and adds only layout and figures.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ class Mask:
 
 @dataclass(frozen=True)
 class RunPage:
-    """What a page says about one run.
+    """The contents of a page about one run.
 
     label, command  its folder, and the command line that repeats it
     report          the report, as `summarize` returned it
     story           five sentences made from its numbers
-    tables          by title, header and rows; `layers` holds raw values beside the text, to be sorted by
-    notes           what must be known to read the tables correctly
-    masks, sizes    of the final network; |w| of the dense and of the final one, where the folder has both networks
+    tables          {title: (header, rows)}
+    notes           explanations needed to read the tables correctly
+    layers          (text, raw value) of each cell of the table of layers, which is sorted by raw values
+    masks, sizes    masks of the final network; |w| of the dense and the final network, if the folder has both
     largest         the largest |w| that the last cut removed
     """
 
@@ -149,10 +150,10 @@ def story(report: Row) -> tuple[str, ...]:
 
 
 def _penalty(config: Row) -> str:
-    """What was added to the data loss: a surrogate only where alpha > 0, the l2 term only where l2 > 0."""
+    """The terms added to the data loss: a surrogate only if alpha > 0, the l2 term only if l2 > 0."""
     alpha, l2 = config.get("alpha"), config.get("l2") or 0
     terms = [f"the {config['surrogate']} penalty at alpha = {alpha:g}"] if config.get("surrogate") and alpha else []
-    terms += ["l0"] if alpha is None else []  # a report without settings says no more than that
+    terms += ["l0"] if alpha is None else []  # a report without settings does not say which surrogate
     terms += [f"the l2 penalty at l2 = {l2:g}"] if l2 > 0 else []
     return f"under {' and '.join(terms)}" if terms else "without penalty"
 
@@ -191,7 +192,7 @@ def _score(stage: Row, part: str) -> str:
 
 
 def _raw(value: Any) -> Any:
-    """A value a column is sorted by: a number, or text; a shape counts by its size."""
+    """The sort key of a cell: a number or text; for a shape, its number of entries."""
     if isinstance(value, list | tuple):
         return math.prod(value)
     return "" if value is None else value
@@ -207,7 +208,7 @@ class Side:
 
 
 def sides(runs: Sequence[RunPage]) -> dict[str, list[Side]]:
-    """Return the configurations of some runs, those whose quality is "acc1" apart from those with "r2"."""
+    """Return the configurations of some runs, those with the quality "acc1" and those with "r2" apart."""
     found: dict[str, list[Side]] = {}
     for places in by_configuration([run.report for run in runs]):
         own = tuple(runs[place] for place in places)
@@ -227,7 +228,7 @@ def _common_label(labels: Sequence[str]) -> str:
 
 
 def compared(found: Sequence[Side]) -> Cells:
-    """Return header and rows of configurations side by side: what the final networks have, and what they save.
+    """Return header and rows of configurations side by side: accuracy, size and speed of their final networks.
 
     Of several seeds, mean ± sample standard deviation; the range of the measured speed-up is that of all of them.
     """
@@ -241,7 +242,7 @@ def compared(found: Sequence[Side]) -> Cells:
 
 
 def _speeds(side: Side) -> list[str]:
-    """Three cells as `measured` has them: a range over all seeds holds those of each."""
+    """Three cells as of `measured`; the range contains the ranges of all seeds."""
     ends = {"measured_speedup_low": min, "measured_speedup_high": max}
     known = {key: [run.final[key] for run in side.runs if run.final.get(key) is not None] for key in ends}
     outer = {key: pick(known[key], default=None) for key, pick in ends.items()}

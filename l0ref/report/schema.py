@@ -1,10 +1,10 @@
-"""The layout of a report, and how its parts are found; every writer (text, JSON, figures) reads a report through here.
+"""The layout of a report, and access to its parts; every writer (text, JSON, figures) uses this module.
 
     schema_version   of this layout
     seed, config     of the job
     data             name, checksum, and the sizes of the training, validation and test sets; 0 test samples where
                      a run of a sweep has not read them
-    fed              where training had them: "augmentation", its name and sizes, and "teacher": file, sha256,
+    fed              if training had them: "augmentation", its name and sizes, and "teacher": file, sha256,
                      temperature, weight, val_acc1, test_acc1
     environment      versions, machine, libraries and threads
     main             name of the main run; "l0" where it is absent
@@ -47,7 +47,7 @@ def main_of(names: Iterable[str]) -> str:
 
 
 def quality_of(rows: Iterable[Row]) -> str:
-    """Return the end of the key that says how good a network is: "r2" if the rows are of a regression, or "acc1"."""
+    """Return the suffix of the quality of a network: "r2" if the rows are of a regression, else "acc1"."""
     return "r2" if any("val_r2" in row for row in rows) else "acc1"
 
 
@@ -74,11 +74,10 @@ def main_name(report: Row) -> str:
 
 
 def shown_names(report: Row) -> dict[str, str]:
-    """Return what tables and figures call the runs of a report, or of an aggregate, by their keys.
+    """Return {key: name in tables and figures} of the runs of a report or an aggregate.
 
-    The main run has the key "l0" whatever it was trained with, and is shown by the penalty of its configuration; a
-    control, a run that the caller has named, and one without configuration by its key. "main: " where a control has
-    that key.
+    The main run has the key "l0" with any penalty and is named after the penalty of its configuration, with "main: " in
+    front if a control has that key. Controls, runs named by the caller and runs without configuration have their keys.
     """
     config, main = mapping(report, "config"), main_name(report)
     keys = report["stages"] if isinstance(report.get("stages"), Mapping) else runs_of(report)
@@ -98,7 +97,7 @@ def mapping(report: Row, key: str) -> Row:
 
 
 def declared(config: Row) -> str:
-    """Return what must be said beside every number of a job with these settings: augmented, distilled, or nothing."""
+    """Return "augmented", "distilled", both or "": the label of every number of a job with these settings."""
     words = {"augment": "augmented", "teacher": "distilled"}
     return ", ".join(word for key, word in words.items() if config.get(key))
 

@@ -45,7 +45,7 @@ def find_runs(folders: Sequence[str | Path]) -> list[tuple[Path, Row]]:
 
 
 def seed_of(report: Row) -> int:
-    """Return the seed of a report, which tells its run from the others."""
+    """Return the seed of a report, which distinguishes its run from the others."""
     if not isinstance(report.get("seed"), int):
         raise ConfigError("report lacks 'seed'; give each report of an aggregate the number of its seed")
     return int(report["seed"])
@@ -76,7 +76,7 @@ def check_same(reports: Sequence[Row]) -> None:
 
 
 def by_configuration(reports: Sequence[Row]) -> list[list[int]]:
-    """Return the places of the reports that `aggregate` takes together, a list for each configuration.
+    """Return the indices of the reports that `aggregate` can combine, one list per configuration.
 
     A repeated seed begins another list.
     """

@@ -1,4 +1,4 @@
-"""Measured speed-ups: networks timed alternately, and a ratio that is no gain unless its whole range is above 1.
+"""Measured speed-ups: networks timed alternately, and a ratio counts as a gain only if its whole range is above 1.
 
     measured_speedup        seconds of the reference / seconds of this network, the median over the rounds
     measured_speedup_low    10th percentile of the same ratios

@@ -1,4 +1,4 @@
-"""From an experiment to its report: one JSON-able value, complete before anything is written or drawn.
+"""The report of an experiment: one JSON-able value, complete before anything is written or drawn.
 
 `l0ref.report.schema` describes the layout. The test set is read here and nowhere else, when nothing is left to choose.
 """
@@ -40,7 +40,7 @@ def summarize(
 ) -> dict[str, Any]:
     """Return the report of an experiment; reads the test set once for every model it lists.
 
-    experiment  its run "l0" is the main one; the first run, where none is called so
+    experiment  its main run is "l0", or the first run if there is no "l0"
     config      settings of the job, as they should be reported
     small       the final network of the main run without its zeros, as `compact` returns it: the report then holds
                 "compact", and the two networks are timed
@@ -83,9 +83,9 @@ def summarize(
 def untuned_curves(experiment: Experiment, data: Splits, *, seed: int) -> dict[str, list[list[float]]]:
     """Return for each run pairs [compression ratio, validation accuracy] of its first network, pruned and not tuned.
 
-    The ratios are 1, 2, 4, ... 64, as far as every layer keeps the weights that the cut must leave it. Each run is cut
-    as it was for the experiment; a method that trains, or solves a problem for each layer, has no such points, which
-    would take longer than the job; nor has a regression, which has no accuracy.
+    The ratios are 1, 2, 4, ... 64, up to the largest that leaves every layer its minimum of weights. Each run is cut as
+    in the experiment. Methods that train or solve a problem for each layer have no such points, which would take longer
+    than the job; nor have regressions, which have no accuracy.
     """
     curves: dict[str, list[list[float]]] = {}
     for name, run in experiment.runs.items() if data.train.classes else ():

@@ -1,7 +1,7 @@
-"""The result of a sweep: one row per combination, its means over seeds, and which combinations are chosen.
+"""The result of a sweep: one row per combination, its means over seeds, and the choice among them.
 
-    row   folder, settings (those that differ), seeds (how many), chosen, and of the fine-tuned network
-          {mean, sd, n} of each of METRICS that all seeds have
+    row   folder, settings (those that differ), seeds (their number), chosen, and {mean, sd, n} of each of METRICS
+          that the fine-tuned networks of all seeds have
 
 Combinations that no other beats are chosen: the Pareto front of validation accuracy (of a regression: loss) and
 compression, by their means. The test set plays no part in the choice.
@@ -30,7 +30,7 @@ NOTE = (
 
 
 def sweep_rows(groups: Mapping[str, Sequence[Row]], *, seeds: int) -> list[dict[str, Any]]:
-    """Return the rows of a sweep from the reports of each folder; those of fewer than `seeds` seeds are not chosen."""
+    """Return the rows of a sweep from the reports of each folder; those with fewer than `seeds` seeds are not chosen."""
     configs = {name: mapping(reports[0], "config") for name, reports in groups.items()}
     names = dict.fromkeys(key for config in configs.values() for key in config if key not in PRIVATE)
     differ = [key for key in names if len({repr(config.get(key)) for config in configs.values()}) > 1]

@@ -38,7 +38,7 @@ def stages_cells(report: Row) -> Cells:
 
 
 def judged(columns: Columns, rows: Iterable[Row]) -> Columns:
-    """Return the columns with R² instead of accuracy, and the error in units of the target, where rows have it."""
+    """Return the columns; for a regression with R² and the error in units of the target instead of accuracy."""
     if quality_of(rows) == "acc1":
         return columns
     kept = {header: column for header, column in columns.items() if not column[0].endswith("acc1")}
@@ -109,7 +109,7 @@ def curve_table(report: Row) -> str:
 
 
 def curve_cells(report: Row) -> Cells:
-    """Return header and rows of `curve_table`; of a regression, R² instead of accuracy."""
+    """Return header and rows of `curve_table`; for a regression, R² instead of accuracy."""
     quality = quality_of(stage for run in runs_of(report).values() for stage in run["stages"])
     names = shown_names(report)
     rows = [

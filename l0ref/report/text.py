@@ -50,7 +50,7 @@ def title(report: Row) -> str:
 
 
 def feed(report: Row) -> str:
-    """Return what training was fed beside samples and labels, with the teacher's errors; "" if that was all."""
+    """Return the augmentation and the teacher of training, with the teacher's errors; "" if it had neither."""
     fed, parts = mapping(report, "fed"), []
     if augmentation := mapping(fed, "augmentation"):
         sizes = ", ".join(f"{key} {value:g}" for key, value in augmentation.items() if key != "name")

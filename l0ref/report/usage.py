@@ -2,7 +2,7 @@
 
 masked   dense arrays, in which pruned weights are zeros
 shrunk   unused units cut out of the arrays
-compact  single zeros not stored either, where that is faster
+compact  zero weights not stored either, where that is faster
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
     load_adapter(where)   "package.module" or "package.module:Name" -> the adapter in it
     export(folder)        copy the files
 
-The results were computed at 50 digits or in rational arithmetic by a script that knows nothing of this
+The results were computed at 50 digits or in rational arithmetic by a script that does not use this
 package, and rounded once. The pages of the documentation describe the files and every function.
 """
 

@@ -7,7 +7,7 @@ lists, tensors on the CPU, numbers.
 
     a function that is missing               not provided
     raise NotImplementedError                this case is not provided: a surrogate or option you do not have
-    an output left out, or None              this output is not provided
+    an output missing, or None               this output is not provided
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def function_of(adapter: Any, name: str) -> Callable[..., Any] | None:
 
 
 def strangers(adapter: Any, known: Iterable[str]) -> tuple[str, ...]:
-    """Return the adapter's public functions whose names no set has: a misspelt name is never called."""
+    """Return the adapter's public functions that no set is named after; a misspelt one would never be called."""
     names = {name for name in dir(adapter) if not name.startswith("_") and callable(getattr(adapter, name, None))}
     return tuple(sorted(names - set(known)))
 

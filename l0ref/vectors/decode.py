@@ -24,9 +24,9 @@ LARGEST = float(np.finfo(np.float64).max)
 
 
 def value(form: Any, where: str) -> Any:
-    """Return the value of `form`: None, a string, an integer, a float, an array, or a dictionary or list of these.
+    """Return the value of `form`: None, a string, bool, integer, float or array, or a dictionary or list of these.
 
-    `where` begins the message of the DataError that anything else raises.
+    Any other form raises a DataError whose message begins with `where`.
     """
     if form is None or isinstance(form, str | bool | int):
         return form

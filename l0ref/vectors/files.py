@@ -33,8 +33,8 @@ class Expected:
     value  the exact result, rounded once: float64, int64 or bool; a number has shape ()
     unit   size of one ulp: the spacing of float64 numbers at the entry's magnitude; other types must be equal
 
-    The magnitude of an entry is |value| times the condition of its computation, the size of the numbers it is computed
-    from. A sum has the magnitude of its terms, however much they cancel.
+    The magnitude of an entry is |value| times the condition number of its computation: the size of the numbers that
+    enter it. A sum has the magnitude of its terms, however much they cancel.
     """
 
     path: tuple[str, ...]
@@ -59,11 +59,11 @@ class Case:
 class VectorSet:
     """All cases of one function.
 
-    name       of the set and of the function
+    name       name of the set and of the function
     about      description of the function
     arguments  names of its keyword arguments
     outputs    names of its results
-    tolerance  error allowed, in ulp as `Expected.unit` counts them
+    tolerance  error allowed, in units of `Expected.unit`
     """
 
     name: str

@@ -15,7 +15,7 @@ PASSED, FAILED, ABSENT = "passed", "failed", "not provided"
 class Deviation:
     """The largest error of one case, and its place.
 
-    ulp            error in units in the last place, as the set counts them; inf where nothing can be compared, or
+    ulp            error in units of `Expected.unit`; inf where nothing can be compared, or
                    where whole numbers or masks differ
     case, place    id of the case; output and index, such as "gradient['fc1.weight'][3, 1]"
     got, expected  the two numbers; None where the error is not about a number
@@ -40,7 +40,7 @@ class Deviation:
 class SetResult:
     """One set: the numbers of cases that passed, failed and were not provided, and the worst case.
 
-    without   outputs the adapter never returned, which were not checked
+    without   outputs that the adapter never returned, and that were not checked
     worst     the case with the largest error, passed or failed; None if none was run
     failures  every case that failed, each with its worst entry
     """

@@ -18,9 +18,9 @@ from l0ref.report.schema import main_of, runs_of, shown_names
 
 
 def load_matplotlib() -> None:
-    """Import matplotlib whatever backend MPLBACKEND names: figures here use none, and an unknown one stops the import.
+    """Import matplotlib with any value of MPLBACKEND: figures here use no backend, and an unknown one fails the import.
 
-    A backend that matplotlib knows is chosen afterwards, for the figures of the program that calls us.
+    A known backend is set afterwards, for the figures of the calling program.
     """
     if "matplotlib" in sys.modules:
         return
@@ -42,7 +42,7 @@ def draw_all(
     folder: Path,
     penalty: Penalty | None = None,
 ) -> list[Path]:
-    """Draw all figures for which there is material, write them into `folder`, which must exist; return their paths.
+    """Draw all figures for which there are data, write them into `folder`, which must exist; return their paths.
 
     training.png     loss by term, validation accuracy, small and zero weights, over the epochs
     weights.png      histograms of |w| before and after, of the main run and of the first control
@@ -52,9 +52,9 @@ def draw_all(
     compression.png  accuracy against compression, of all runs
 
     report      as `summarize` returns it or report.json holds it
-    experiment  the networks, which weights.png, masks.png and axes.png need; None: they are left out, and axes.png
-                where a layer is not known to surgery
-    penalty     that of the main run, which surrogate.png needs; None: it is left out
+    experiment  the networks, for weights.png, masks.png and axes.png; None: these are left out. axes.png is left out
+                too if a layer is unknown to surgery
+    penalty     that of the main run, for surrogate.png; None: it is left out
 
     Nothing is written before all are drawn. The same input gives the same bytes with the same matplotlib.
     """

@@ -1,8 +1,8 @@
 """The coupled axes of a network as a graph: which units are removed, or reordered, together.
 
-box     an axis of units, its size, and all layers that write it: those are decided together; grey if it cannot be cut.
+box     an axis of units, its size, and all layers that write it and so are cut together; grey if it cannot be cut.
         After a flattened image a unit has several features
-arrow   a layer with weights, from the axis it reads to the axis it writes; back up where a residual sum joins them
+arrow   a layer with weights, from the axis it reads to the axis it writes; upwards where a residual sum joins them
 """
 
 from __future__ import annotations

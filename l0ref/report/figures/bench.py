@@ -1,4 +1,4 @@
-"""Measured times as pictures: bars for single works, log-log curves of cost against size or density."""
+"""Measured times as pictures: bars for single workloads, log-log curves of cost against size or density."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A comparison of methods as pictures: a row of panels for each kind of method.
 
 compare.png                accuracy against compression, right after the cut and after fine-tuning
-compare-multiply-adds.png  the same against multiply-adds: of cuts at equal multiply-adds where those were searched
+compare-multiply-adds.png  the same against multiply-adds: cuts at equal multiply-adds, where those were searched for
 compare-costs.png          relative change of the logits against compression; seconds and epochs spent
 """
 
@@ -48,9 +48,9 @@ def comparison_pictures(rows: Sequence[Row]) -> dict[str, bytes]:
 
 
 def accuracy_figure(rows: Sequence[Row], *, x: str) -> Figure:
-    """Return validation accuracy against compression or multiply-adds: a row a kind, a column before and after tuning.
+    """Return validation accuracy against compression or multiply-adds: a row per kind, columns before and after tuning.
 
-    Points are means over seeds, bars sample standard deviations; x is what was reached, not what was asked.
+    Points are means over seeds, bars sample standard deviations; x is the ratio reached, not the one asked for.
     """
     used, quality = list(_drawn(rows, x)), quality_of(rows)
     panels = {value.replace("acc1", quality): title for value, title in PANELS.items()}
@@ -68,7 +68,7 @@ def accuracy_figure(rows: Sequence[Row], *, x: str) -> Figure:
 
 
 def costs_figure(rows: Sequence[Row]) -> Figure:
-    """Return the change of the logits by the cut, a row a kind, and seconds and epochs spent, a bar a method."""
+    """Return the change of the logits by the cut, one row per kind, and seconds and epochs, one bar per method."""
     used = list(_drawn(rows, COMPRESSION))
     kinds = list(dict.fromkeys(row["kind"] for row in used)) or ["no method met its budget"]
     names = [name for kind in kinds for name in dict.fromkeys(row["method"] for row in used if row["kind"] == kind)]
@@ -91,7 +91,7 @@ def costs_figure(rows: Sequence[Row]) -> Figure:
 
 
 def _drawn(rows: Sequence[Row], x: str) -> Iterator[Row]:
-    """The points of a picture; against multiply-adds those that were searched for take the place of the others."""
+    """The points of a picture; against multiply-adds, points searched for replace the others of their method."""
     met = [row for row in rows if "refused" not in row]
     searched = {row["method"] for row in met if row["equal"] == "multiply-adds"} if x == SPEED else set()
     for row in met:
@@ -100,7 +100,7 @@ def _drawn(rows: Sequence[Row], x: str) -> Iterator[Row]:
 
 
 def _curves(ax: Axes, rows: Sequence[Row], x: str, value: str, *, title: str, below: str) -> None:
-    """A line a method over a log axis: means over the seeds of each ratio, bars sample deviations."""
+    """One line per method over a log axis: means over the seeds of each ratio, bars sample deviations."""
     for number, name in enumerate(dict.fromkeys(row["method"] for row in rows)):
         own = [row for row in rows if row["method"] == name]
         groups = [[row for row in own if row["ratio"] == ratio] for ratio in sorted({row["ratio"] for row in own})]
@@ -116,7 +116,7 @@ def _curves(ax: Axes, rows: Sequence[Row], x: str, value: str, *, title: str, be
 
 
 def _bars(ax: Axes, rows: Sequence[Row], names: Sequence[str], what: str, title: str) -> None:
-    """Stacked bars of the method and of fine-tuning; means over all its points, their sum with its deviation."""
+    """Stacked bars, method and fine-tuning: means over all points of a method, and the deviation of their sum."""
     own = {name: [row for row in rows if row["method"] == name] for name in names}
     left = [0.0] * len(names)
     for part, colour, label in zip(COSTS, (BLUE, GREY), ("the method", "fine-tuning"), strict=True):

@@ -21,7 +21,7 @@ STYLES = ("--", ":", "-.")  # of dense contenders
 def draw_density(ax: Axes, title: str, curves: Points) -> None:
     """Draw median seconds against density, both logarithmic; the legend has each break-even density.
 
-    Contenders whose names begin with "dense" multiply by the zeros: a horizontal line, at the median over all
+    Contenders whose names begin with "dense" multiply zeros too; each is a horizontal line at the median over all
     densities. A cross marks the break-even point of ours with the fastest of them.
     """
     colours, styles = iter(OTHERS * len(curves)), iter(STYLES * len(curves))
@@ -48,7 +48,7 @@ def draw_density(ax: Axes, title: str, curves: Points) -> None:
 
 
 def against_dense(points: Sequence[tuple[float, float]], curves: Points) -> list[tuple[float, float]]:
-    """Return (density, time over that of the fastest dense contender at the same density), where there is one."""
+    """Return (density, time / time of the fastest dense contender at this density), where there is one."""
     dense: dict[float, float] = {}
     for name, others in curves.items():
         for density, seconds in others if name.startswith(DENSE) else ():
@@ -59,7 +59,7 @@ def against_dense(points: Sequence[tuple[float, float]], curves: Points) -> list
 def break_even(ratios: Sequence[tuple[float, float]]) -> float:
     """Return the density up to which sparse is faster than dense, from (density, sparse time / dense time), by density.
 
-    Between two densities the logarithm of the ratio is taken as a straight line in that of the density; the first
+    Between two densities the logarithm of the ratio is interpolated linearly in that of the density; the first
     crossing counts. 0 if sparse is not faster at the lowest density, infinity if it is faster at all of them.
 
     >>> break_even([(1, 0.25), (4, 0.5), (16, 2.0)])

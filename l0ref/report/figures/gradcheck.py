@@ -1,4 +1,4 @@
-"""A gradient check as a picture: analytic against numeric, and where in the array the two part."""
+"""A gradient check as a picture: analytic against numeric, and where in the array the two differ."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LOOKS = {
 }
 FLOOR, TOP = -16.0, 0.0  # decades of the heat map
 TICKS = 5  # at most, on an axis of the scatter plot
-DENSE = 0.3  # share of compared entries below which they are drawn as dots, which are larger than their pixels
+DENSE = 0.3  # share of compared entries below which they are drawn as dots, larger than pixels
 
 
 def gradcheck_png(report: GradcheckReport) -> bytes:
@@ -48,9 +48,9 @@ def gradcheck_png(report: GradcheckReport) -> bytes:
 def gradcheck_figure(report: GradcheckReport) -> Figure:
     """Return two panels: analytic against numeric of all compared entries, and a heat map of one parameter.
 
-    left   both axes linear near 0 and logarithmic beyond, so that entries of all sizes show; right gradients lie
+    left   both axes linear near 0 and logarithmic beyond, so that entries of all sizes are visible; right gradients lie
            on the diagonal
-    right  log10 of the relative error, less the error of the differences themselves, over the array of the
+    right  log10 of the relative error minus the error of the differences themselves, over the array of the
            worst parameter, all axes but the last in rows; grey where nothing was compared
     """
     figure = new_figure(4.2)

@@ -26,8 +26,8 @@ def masks_figure(model: Model) -> Figure:
 
     Rows are outputs (units or filters), columns inputs (for a convolution channels x window). A weight is
     blue if positive, orange if negative, white if exactly 0. An array wider than half the figure gets
-    its whole width; one with more rows or columns than its panel has pixels is drawn in blocks, the darker
-    the larger the share of non-zero weights in it.
+    its whole width; one with more rows or columns than its panel has pixels is drawn in blocks, which are
+    darker the larger their share of non-zero weights.
     """
     pixels = connections_per_pixel(model)
     widths = [math.prod(model.params[key].shape[1:]) for key in model.weights]
@@ -72,7 +72,7 @@ def density(kept: Array, block: tuple[int, int]) -> Array:
 
 
 def connections_per_pixel(model: Model) -> Array | None:
-    """Return how many non-zero weights of the first layer read each pixel (H, W), summed over channels.
+    """Return the number of non-zero weights of the first layer that read each pixel (H, W), summed over channels.
 
     None unless samples are images and the first layer with weights is linear and reads them directly.
     """

@@ -1,4 +1,4 @@
-"""Panels for what methods record: bars by layer, entries in descending order, and a figure of two panels for each page.
+"""Panels for the records of methods: bars by layer, entries in descending order, and a two-panel figure for each page.
 
 A record holds numbers or arrays by layer; a key `fc1.weight` is drawn as `fc1`.
 """
@@ -17,7 +17,7 @@ from l0ref.report.figures.style import new_figure, png
 
 Draw = Callable[..., dict[str, float]]
 HEIGHT = 3.2  # inches
-LOWEST = 1e-6  # of the largest entry: what a logarithmic panel shows
+LOWEST = 1e-6  # lower end of a logarithmic panel, as a share of the largest entry
 
 
 def write_panels(figures: Iterable[Draw], folder: Path | str, *inputs: Any) -> dict[str, float]:
@@ -58,7 +58,7 @@ def descending(ax: Axes, found: Mapping[str, Any], *, log: bool = False) -> None
 
 
 def legend(ax: Axes) -> None:
-    """Name what is drawn, without a frame."""
+    """Add a legend without a frame."""
     ax.legend(frameon=False, fontsize=8)
 
 

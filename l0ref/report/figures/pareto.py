@@ -23,7 +23,7 @@ NO_SPREAD = (0.0, 0.0)
 
 
 def front(points: Mapping[str, Point]) -> list[str]:
-    """Return the names of the points that no other reaches in one number and beats in the other, by compression.
+    """Return the names of points that no other dominates (at least equal in both, better in one), by compression.
 
     >>> front({"a": (2.0, 0.9), "b": (4.0, 0.9), "c": (8.0, 0.5), "d": (3.0, 0.8)})
     ['b', 'c']

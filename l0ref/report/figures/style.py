@@ -1,4 +1,4 @@
-"""One look for all figures: size, colours, the accuracy axis, and how a figure becomes bytes.
+"""One look for all figures: size, colours, the accuracy axis, and conversion to PNG and SVG.
 
 Figures are plain `matplotlib.figure.Figure` values: no pyplot, no window, no current figure.
 """
@@ -30,7 +30,7 @@ TOLD = {"acc1": "accuracy", "r2": "R²"}  # of `quality_of`
 
 
 class Look(NamedTuple):
-    """How a run is drawn, the same in every figure."""
+    """Colour, marker and label of a run, the same in every figure."""
 
     colour: str
     marker: str
@@ -53,7 +53,7 @@ STRETCH = 0.01  # the error rate around which the accuracy axis turns from logar
 def look(name: str, shown: str | None = None) -> Look:
     """Return the look of a run; a name that is not among `LOOKS` is drawn grey under its own name.
 
-    shown  what `shown_names` calls it, where that is another name; "main run" is added to the label of a control
+    shown  its name in `shown_names`, if that differs; "main run" is added if a control has the same label
     """
     found = LOOKS.get(name, Look(GREY, "P", name))
     if shown is None or shown == name:
@@ -104,7 +104,7 @@ def accuracy_axis(ax: Axes, values: Iterable[float | None], *, label: str) -> No
     """Make y an axis of accuracy, a share in [0, 1] shown as a percentage, stretched towards 100 %.
 
     An accuracy a stands at the height -arcsinh((1 - a) / STRETCH): nearly the logarithm of the error rate, but
-    finite at an error of 0, so that 98 and 99 % are as far apart as 50 and 80 %. R² may be negative: the axis then
+    finite at an error of 0, so that 98 and 99 % are as far apart as 65 and 80 %. R² may be negative: the axis then
     begins at the worst value.
     """
     ax.set_yscale("function", functions=(_stretched, _unstretched))
@@ -129,10 +129,10 @@ def png(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure, title: str) -> str:
-    """Return a figure as an <svg> element for a page, its text as text; `title` is what a screen reader says.
+    """Return a figure as an <svg> element for a page, its text as text; `title` is read by screen readers.
 
-    Groups have no ids, and a referenced element has one made from its content: several figures of one page do not
-    disturb each other, and the same figure gives the same text.
+    Groups have no ids, and a referenced element has one made from its content: the figures of one page do not
+    interfere, and the same figure gives the same text.
     """
     out = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "l0ref"}):
@@ -142,7 +142,7 @@ def svg(figure: Figure, title: str) -> str:
 
 
 def say_empty(ax: Axes, text: str) -> None:
-    """Write in the middle of an empty axis why it is empty."""
+    """Write the reason in the middle of an empty plot."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)
 
 

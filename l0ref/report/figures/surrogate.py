@@ -21,7 +21,7 @@ PROX = "proximal step: z becomes the x that minimises (x - z)²/2 + step φ(x); 
 def surrogate_figure(penalty: Penalty) -> Figure:
     """Return three panels: phi(w), its slope, and prox(z, step), each beside those of l1 and of the true l0.
 
-    In the first panel l0 is drawn at the level that phi reaches. The step of the third panel is not that of a training
+    In the first panel l0 is drawn at the limit of phi. The step of the third panel is not that of a training
     run but one large enough to be visible (`visible_step`); l1 and l0 are drawn there with the same dead zone, if there
     is one, not with the same step.
     """
@@ -42,7 +42,7 @@ def surrogate_figure(penalty: Penalty) -> Figure:
 
 
 def half_width(surrogate: Surrogate) -> float:
-    """Return the |w| up to which to draw: 1.5 times the |w| at which phi nears its level, or 1."""
+    """Return the largest |w| drawn: 1.5 times the |w| at which phi nears its level, or 1."""
     reach = _reach(surrogate)
     return 1.5 * reach if reach < FAR and math.isfinite(surrogate.slope_at_zero) else 1.0
 
@@ -60,7 +60,7 @@ def _reach(surrogate: Surrogate) -> float:
 
 
 def visible_step(surrogate: Surrogate, half: float) -> float:
-    """Return the largest 2^-k with a dead zone of at most 2/5 of `half` that leaves `half` at half its size."""
+    """Return the largest 2^-k with a dead zone of at most 2/5 of `half` and prox(half) at least half / 2."""
     edge = np.array([half])
     steps = [2.0**-k for k in range(100)]
     good = (t for t in steps if surrogate.dead_zone(t) <= 0.4 * half and surrogate.prox(edge, t)[0] >= 0.5 * half)

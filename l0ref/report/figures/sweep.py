@@ -1,4 +1,4 @@
-"""A sweep as a picture: loss and accuracy on the validation set against compression, a point a combination.
+"""A sweep as a picture: loss and accuracy on the validation set against compression, one point per combination.
 
 Points are means over seeds, bars sample standard deviations; chosen ones are filled and joined.
 """
@@ -18,7 +18,7 @@ PANELS = {"val_loss": "validation loss", "val_acc1": "validation accuracy"}
 
 
 def sweep_figure(rows: Sequence[Row]) -> Figure:
-    """Return a panel each for loss and accuracy; of a regression, for loss alone."""
+    """Return one panel for loss and one for accuracy; for a regression, only the loss."""
     keys = [key for key in PANELS if any(key in row for row in rows)] or ["val_loss"]
     figure = new_figure(4.2)
     for ax, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):

@@ -39,8 +39,8 @@ def training_figure(report: Row) -> Figure:
     """Return three panels over the epochs of the main run of a report; x counts epochs from 1, through all phases.
 
     loss       one line per term that is ever above 0, on a log axis
-    accuracy   on the validation set, of a regression the loss; the main run thick and every control thin; a line passes
-               through a hollow marker right after a cut, before fine-tuning
+    accuracy   on the validation set, or the loss of a regression; the main run thick, controls thin; a hollow marker
+               shows the value right after a cut, before fine-tuning
     weights    share with |w| below the threshold of the recipe (0.01 by default), and share that is exactly 0
 
     Phases after the first are shaded; a dashed line marks each cut.
@@ -66,7 +66,7 @@ def training_figure(report: Row) -> Figure:
 
 
 def history(run: Row) -> Sequence[Row]:
-    """Return the rows of a run's history, one per epoch; none if its report holds none."""
+    """Return the rows of a run's history, one per epoch; none if its report has no history."""
     return list(run.get("history") or ())
 
 
@@ -88,7 +88,7 @@ def cut_places(run: Row) -> list[float]:
 
 
 def _terms(report: Row, quality: str) -> Sequence[tuple[str, str, str]]:
-    """Key, label and colour of each term of the loss, as the job had it."""
+    """Key, label and colour of each term of the job's loss."""
     data = {"acc1": "mean cross-entropy", "r2": "mean squared error"}[quality]
     own = penalty_name(str(mapping(report, "config").get("surrogate", "laplace")), alpha=1, l2=0)
     return (("loss_data", f"data: {data}", BLACK), ("loss_l0", f"{own} term", BLUE), ("loss_l2", "l2 term", GREEN))

@@ -19,7 +19,7 @@ from l0ref.validate import Array
 
 BINS_PER_DECADE = 8
 MOST_DECADES = 8
-SLOT = 0.09  # width of the place for exact zeros, as a share of the other bins'
+SLOT = 0.09  # width of the place for exact zeros, as a share of that of all bins
 
 
 def weights_figure(experiment: Experiment, *, names: Mapping[str, str] | None = None) -> Figure:
@@ -32,7 +32,7 @@ def weights_figure(experiment: Experiment, *, names: Mapping[str, str] | None = 
 
     Both panels share bins and axes; each histogram counts every weight once.
 
-    names  what runs are called, where not by their keys
+    names  {key of a run: name shown}; others are shown by their keys
     """
     main = main_of(experiment.runs)
     control = next((name for name in experiment.runs if name != main), None)

@@ -1,7 +1,7 @@
 """The page of `l0ref report --html`: one file, with its pictures, style and script inside, that loads nothing.
 
-Jinja2 (extra `web`) fills `page.html`; every text goes in escaped, and a policy in the page itself lets no request out
-and no script run but `page.js`, so a name from a file or from the command line stays a name.
+Jinja2 (extra `web`) fills `page.html`; every text is escaped, and a policy in the page itself forbids all requests and
+all scripts except `page.js`, so a name from a file or from the command line is never executed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PER_BYTE = 4  # pixels of two bits
 
 
 def page_html(runs: Sequence[RunPage]) -> str:
-    """Return the page of one or several runs; refuse none."""
+    """Return the page of one or several runs."""
     if not runs:
         raise ConfigError("runs is empty: nothing can be shown; give at least one run")
     jinja2 = need("jinja2", extra="web")
@@ -67,7 +67,7 @@ def _figures(run: RunPage) -> dict[str, str]:
 
 
 def _task(quality: str, found: Sequence[Side]) -> dict[str, Any]:
-    """What compares the configurations of one task: title, table, figure, and whether numbers are means."""
+    """The comparison of the configurations of one task: title, table, figure, and whether numbers are means."""
     load_matplotlib()
     from l0ref.report.figures.pareto import pareto_figure
     from l0ref.report.figures.style import TOLD, svg
