@@ -1,4 +1,4 @@
-"""From settings to the values the pipeline takes: model, penalty, cut and recipes."""
+"""The arguments of the pipeline, built from settings: model, penalty, cut and recipes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WITH_BETA = [cls.name for cls in surrogates.SURROGATES.values() if "beta" in {f.
 
 
 class Job(NamedTuple):
-    """What `l0ref.experiment.controlled` takes."""
+    """The recipes and cuts that `l0ref.experiment.controlled` takes."""
 
     train: Recipe
     cut: Cut
@@ -161,7 +161,7 @@ def check_ranges(settings: Settings) -> None:
 
 
 def check_companions(settings: Settings) -> None:
-    """Refuse settings about something that the job does not have."""
+    """Refuse settings of parts that the job does not have."""
     if settings.finetune_lr_final is not None and settings.schedule != "cosine":
         told = f"finetune_lr_final={settings.finetune_lr_final!r} is about a cosine, not schedule={settings.schedule!r}"
         raise ConfigError(f"{told}; leave one of them out")

@@ -146,7 +146,7 @@ def _run(
 
 
 def _stored(folder: Path, name: str) -> dict[str, Any] | None:
-    """Return what compare.json of a folder holds, None if there is none; refuse a file that is not ours."""
+    """Return the contents of compare.json in a folder, None if there is none; refuse a file of another kind."""
     if not (folder / ROWS).exists():
         return None
     found = read_json(folder / ROWS)
@@ -164,7 +164,7 @@ def _stored(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def _kept(folder: Path, begun: dict[str, Any], data: Splits, may_differ: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the rows that stay; refuse those of another configuration or of other data, and remove what is stale.
+    """Return the rows that stay; refuse those of another configuration or of other data, and remove stale files.
 
     may_differ  names of settings: points stay where methods, ratios and seeds differ, networks where fine-tuning does
     """

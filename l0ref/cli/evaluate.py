@@ -99,7 +99,7 @@ def on_text(arguments: argparse.Namespace, path: Path) -> str:
 
 
 def model_file(result: Path) -> Path:
-    """Return the model file of a result folder, the compact one if it is there; a file stands for itself."""
+    """Return the model file of a result folder, the compact one if it is there; a file is returned as it is."""
     if result.is_file():
         return result
     for name in (COMPACT, MODEL):
@@ -137,7 +137,7 @@ def settings_of(arguments: argparse.Namespace, path: Path) -> Settings:
 
 
 def load_data(settings: Settings, model: Model, path: Path) -> Splits:
-    """Return the data of the run, split as it was; other images than those of its report are refused."""
+    """Return the data of the run, split as it was; refuse data with another checksum than its report has."""
     splits = settings.load(dtype=str(model.dtype))
     report = path.parent / REPORT
     trained_on = read_json(report)["data"]["checksum"] if report.is_file() else splits.checksum

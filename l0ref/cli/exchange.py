@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     export = commands.add_parser(
         "export",
         help="write a network for ONNX, safetensors or NumPy",
-        description="Write the network of a result in the format of another tool; it is read back before it is kept.",
+        description="Write the network of a result in the format of another tool; ONNX and safetensors are verified.",
         epilog=EXPORT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -81,7 +81,7 @@ def run_convert(arguments: argparse.Namespace) -> int:
 
 
 def network_file(result: Path) -> Path:
-    """Return the masked network of a result folder, from which every form follows; a file stands for itself."""
+    """Return the masked network of a result folder, from which every form can be made; a file is returned as it is."""
     return result / MODEL if (result / MODEL).is_file() else model_file(result)
 
 

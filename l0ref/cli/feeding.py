@@ -1,4 +1,4 @@
-"""What training is fed beside samples and labels: augmentation and a teacher, from their settings to the report."""
+"""The augmentation and the teacher of a training, from their settings to the report."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def build_feed(settings: Settings, data: Splits) -> dict[str, Any]:
 
 
 def fed(settings: Settings, feed: dict[str, Any], data: Splits) -> dict[str, Any]:
-    """Return what a report says of the feed: the augmentation with its sizes, the teacher with hash and errors."""
+    """Return the entry of the feed in a report: the augmentation with its sizes, the teacher with hash and errors."""
     found: dict[str, Any] = {}
     if "batch" in feed:
         found["augmentation"] = {"name": settings.augment.partition(":")[0], **dataclasses.asdict(feed["batch"])}

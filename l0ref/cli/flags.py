@@ -70,7 +70,7 @@ def _add_setting(group: Any, field: dataclasses.Field[Any]) -> None:
 
 
 def text_of(name: str) -> Callable[[str], Any]:
-    """Return the function that makes the value of a setting from text."""
+    """Return the function that parses the text of a setting."""
     kind = str(Settings.__dataclass_fields__[name].type).removesuffix(" | None")
     return _amount if name == "amount" else TYPES[kind]
 
@@ -106,7 +106,7 @@ def _default(name: str, about: str = "") -> str:
 
 
 def _presets() -> str:
-    """Return what `--help` says about the presets, one paragraph for each model."""
+    """Return the text of `--help` about the presets, one paragraph per model."""
     rows = []
     for model, preset in PRESETS.items():
         words = (f"{k.replace('_', '-')} {_word(v)}" for k, v in preset.items())

@@ -55,7 +55,7 @@ class Job(NamedTuple):
 
 
 def check_workers(arguments: argparse.Namespace) -> bool:
-    """Return whether other processes do the jobs; refuse an invalid number of them, and a missing extra."""
+    """Return whether other processes run the jobs; refuse an invalid number of them, and a missing extra."""
     if arguments.jobs < 1:
         raise ConfigError(f"jobs={arguments.jobs} must be at least 1")
     if arguments.scheduler is not None and arguments.jobs > 1:
@@ -79,8 +79,8 @@ def run_all(
     """Do all jobs, even if some fail, and show progress; return a message about the failures, None without any.
 
     shared    the folder of all, which every worker sees
-    done      how many runs were finished already
-    finished  called with the place in `jobs` of each that has succeeded
+    done      number of runs that were finished already
+    finished  called with the index in `jobs` of each job that has succeeded
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""Points of a comparison, computed here or in other processes: what each needs, and its dense network.
+"""Points of a comparison, computed here or in other processes: their inputs, dense networks and rows.
 
 A worker receives plain values and returns a row; networks and states of training are in the folder of the comparison,
 so a point is safe to repeat. The client alone writes compare.json.
@@ -25,7 +25,7 @@ from l0ref.pruning import train_dense
 
 
 class Work(NamedTuple):
-    """What every point of a comparison needs, wherever it is computed."""
+    """The inputs that all points of a comparison share."""
 
     config: dict[str, Any]
     journal: Run
@@ -36,7 +36,7 @@ class Work(NamedTuple):
         return dataclasses.replace(resolve(self.config), seed=seed)
 
     def path(self, seed: int) -> Path:
-        """Return where the dense network of a seed is."""
+        """Return the path of the dense network of a seed."""
         return self.journal.folder / f"dense-{seed}.npz"
 
     def dense(self, seed: int) -> Model:

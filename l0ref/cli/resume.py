@@ -1,4 +1,4 @@
-"""What `--resume` needs: the file that says how a run began, and the record of its trainings beside it.
+"""The files that `--resume` needs: one with the settings of a run, and the record of its trainings beside it.
 
     DIR/.l0ref.run/run.json     command, configuration, checksums of the data
     DIR/.l0ref.run/SEED/        the record of a seed, see `l0ref.checkpoint.recording`
@@ -36,10 +36,10 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk: how it began, what may differ from that, and how often its states are kept.
+    """A run on disk: its folder, the interval of its checkpoints, and the settings that may differ from its beginning.
 
     every     as `checkpoint_every` of `fit`; None: nothing is kept
-    override  names of what may differ
+    override  names of the settings that may differ
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class Run:
         return recording(place, checkpoint_every=self.every, override=bool(self.override))
 
     def has_states(self) -> bool:
-        """Return whether there is a state to go on from."""
+        """Return whether there is a state to continue from."""
         return any((self.folder / HIDDEN).rglob("step-*.npz"))
 
     def leave(self, command: str, stop: BaseException) -> None:
@@ -109,7 +109,7 @@ def check_resume(arguments: argparse.Namespace) -> None:
 
 
 def stored_run(folder: Path, command: str) -> dict[str, Any] | None:
-    """Return what run.json of a folder holds, None if there is none; refuse one of another command."""
+    """Return the contents of run.json in a folder, None if there is none; refuse one of another command."""
     path = folder / HIDDEN / FILE
     if not path.is_file():
         return None

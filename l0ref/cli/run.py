@@ -1,4 +1,4 @@
-"""One job of `l0ref compress` into one folder: networks as they are reached, then numbers and pictures."""
+"""One job of `l0ref compress` in one folder: networks, written when training reaches them, numbers and pictures."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _keep(kept: Kept, place: Claim, stop: BaseException) -> list[str]:
         kept.keep_partial(stop)
         return kept.told(place.leave())
     except OSError as error:
-        if isinstance(stop, OSError) and error.errno == stop.errno:  # it has been said
+        if isinstance(stop, OSError) and error.errno == stop.errno:  # already reported
             return kept.told(place.leave())
         return [f"{error.filename} could not be written: {error.strerror}", *kept.told(place.leave())]
 

@@ -36,8 +36,8 @@ DEFAULT_MODEL = {"digits": "digits_mlp", "mnist": "lenet_300_100", "fashion-mnis
 def setting(default: Any, group: str, about: str = "", *, says: str = "", metavar: str | None = None) -> Any:
     """Return a field of `Settings`, and with it the flag of its name: the group it is in, and its help.
 
-    about  what the setting is; its default is added
-    says   the whole help, where the default needs other words
+    about  description of the setting; its default is added
+    says   the whole help text, where the default needs other words
     """
     return field(default=default, metadata={"group": group, "about": about, "says": says, "metavar": metavar})
 

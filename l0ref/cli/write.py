@@ -1,4 +1,4 @@
-"""What `l0ref compress` writes into the folder it has claimed, every file as a whole."""
+"""The files that `l0ref compress` writes into the folder it has claimed, each atomically."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Kept:
         checkpoint.save(self.folder / name, model, preparation=self.preparation)
 
     def keep_partial(self, stop: BaseException) -> None:
-        """Write the last good network of what `stop` has ended, and its history if that was a training."""
+        """Write the last good network of the job that `stop` ended, and the history if a training was running."""
         model, history = getattr(stop, "model", None) or self._last, getattr(stop, "history", None)
         if model is not None:
             self.save(PARTIAL, model)
@@ -112,7 +112,7 @@ def check_file(flag: str, path: str | os.PathLike[str] | None) -> None:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write config.json before any work is done: it tells what ran, and whether the folder can be written."""
+    """Write config.json before any work is done: it records the settings and shows whether the folder is writable."""
     write_atomic(folder / CONFIG, json_bytes(config))
 
 

@@ -30,7 +30,7 @@ NOTE = (
 
 
 def sweep_rows(groups: Mapping[str, Sequence[Row]], *, seeds: int) -> list[dict[str, Any]]:
-    """Return the rows of a sweep from the reports of each folder; those with fewer than `seeds` seeds are not chosen."""
+    """Return the rows of a sweep from the reports by folder; those with fewer than `seeds` seeds are not chosen."""
     configs = {name: mapping(reports[0], "config") for name, reports in groups.items()}
     names = dict.fromkeys(key for config in configs.values() for key in config if key not in PRIVATE)
     differ = [key for key in names if len({repr(config.get(key)) for config in configs.values()}) > 1]
