@@ -69,7 +69,7 @@ __all__ = [
     "vectors",
 ]
 
-# Where each name lives that is not a module of its own.
+# The modules of the names that are not modules themselves.
 _HOMES = {
     "Penalty": "l0ref.penalty",
     "Tensor": "l0ref.autodiff.tensor",
@@ -82,7 +82,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public name `name` when it is first asked for."""
+    """Import the public name `name` on first use."""
     if name not in __all__:
         raise AttributeError(f"module 'l0ref' has no attribute {name!r}; dir(l0ref) lists the public names")
     if name in ("Tensor", "grad"):

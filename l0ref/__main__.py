@@ -1,8 +1,8 @@
 """`python -m l0ref` and the command `l0ref`: one BLAS thread, then the command line.
 
-Matrix products this small gain little from a second thread, and lose a hundredfold where another
-program holds the second core: BLAS threads wait by spinning. One thread also makes a result
-independent of the number of cores. OPENBLAS_NUM_THREADS and its like, where set, win.
+Matrix products this small gain little from a second thread, and become a hundred times slower where
+another program occupies the second core: BLAS threads spin while they wait. One thread also makes a
+result independent of the number of cores. OPENBLAS_NUM_THREADS and the like take precedence if set.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     loss = (1 - L) CE(z, y)  +  L T^2 KL(q || p),     p = softmax(z / T),  q = softmax(t / T)
 
-z and t are the outputs of the student and of the teacher for the same samples, T the temperature, L the weight. T^2
-keeps the slopes of both terms of one size: d/dz of the second is L T (p - q), which for large T goes as L (z - t) / C.
+z and t are the outputs of student and teacher for the same samples, T is the temperature, L the weight. T^2 keeps the
+gradients of both terms of similar size: d/dz of the second is L T (p - q), for large T about L (z - t) / C if the C
+entries of z and of t have mean 0.
 
 Ref  Hinton, Vinyals, Dean, Distilling the knowledge in a neural network (2015), section 2.
 """
@@ -25,11 +26,11 @@ from l0ref.errors import ArgumentError
 from l0ref.nn import Model
 from l0ref.validate import Array, between, positive
 
-MEMORY = 2**29  # bytes of answers that a teacher keeps for the trainings to come: 240 epochs of MNIST
+MEMORY = 2**29  # bytes of answers that a teacher keeps for later trainings: 244 epochs of 55,000 samples of MNIST
 
 
 class Soft(NamedTuple):
-    """What a teacher asks of a batch: q (N, C), rows that sum to 1; the temperature T and the weight L of the loss."""
+    """A teacher's targets for a batch, q (N, C) with rows that sum to 1, the temperature T and the weight L."""
 
     q: Array
     temperature: float
@@ -45,10 +46,10 @@ class Soft(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Teacher:
-    """A trained network that a student imitates while it trains: an argument of `fit`.
+    """A trained network that a student imitates during training: an argument of `fit`.
 
-    model        of as many classes as the data; it is evaluated, never trained
-    temperature  T > 0; 1 asks for the teacher's own probabilities, larger ones for flatter rows
+    model        has as many classes as the data; it is evaluated, never trained
+    temperature  T > 0; 1 gives the teacher's own probabilities, larger values flatter ones
     weight       L in [0, 1]: 0 trains on the labels alone, 1 on the teacher alone
     """
 
@@ -74,7 +75,7 @@ class Teacher:
         return digest.hexdigest()
 
     def check(self, data: Dataset) -> None:
-        """Refuse data of other classes than the teacher's, or samples it cannot take."""
+        """Refuse data with another number of classes, or samples that the teacher cannot take."""
         if not data.classes or self.model.output_shape != (data.classes,):
             told = f"{data.classes} classes" if data.classes else "targets of a regression"
             raise ArgumentError(
@@ -85,21 +86,21 @@ class Teacher:
 
     @cached_property
     def answers(self) -> Answers:
-        """What the teacher has answered so far."""
+        """The answers of the teacher so far."""
         return Answers()
 
     def soft(self, x: Array) -> Soft:
-        """Return what the teacher asks of samples x (N, ...)."""
+        """Return the teacher's targets for samples x (N, ...)."""
         z = self.model.logits(x.astype(self.model.dtype, copy=False)) / self.temperature
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return Soft((e / e.sum(axis=1, keepdims=True)).astype(x.dtype, copy=False), self.temperature, self.weight)
 
 
 class Answers:
-    """Rows q of the transformed samples of one data set and seed, by epoch and number.
+    """Rows q for the transformed samples of one data set and seed, by epoch and sample number.
 
-    They depend on nothing else, so a control, which sees the same samples as the network it stands beside, is not made
-    to wait for the teacher again. Other samples or another seed empty the memory; when it is full, nothing is added.
+    They depend on nothing else, so a control, which sees the same samples as the network it is compared with, does not
+    wait for the teacher again. Other samples or another seed empty the memory; when it is full, nothing is added.
     """
 
     def __init__(self) -> None:
@@ -107,7 +108,7 @@ class Answers:
         self.epochs: dict[int, tuple[Array, Array]] = {}
 
     def find(self, feed: Feed, epoch: int, order: Array) -> Array | None:
-        """Return the rows of the samples `order`, if all are known."""
+        """Return the rows of the samples `order` if all of them are known, else None."""
         old, self.feed = self.feed, feed
         if old is None or (old.data, old.transform) != (feed.data, feed.transform) or old.seed != feed.seed:
             self.epochs = {}
@@ -126,7 +127,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Feed:
-    """What the steps of a training are fed: the samples of a batch as the network sees them, and the teacher's wish."""
+    """The input of the steps of a training: transformed samples of a batch, and the teacher's targets for them."""
 
     data: Dataset
     seed: int
@@ -139,7 +140,7 @@ class Feed:
         return x if self.transform is None else transformed(self.transform, x, self.seed, epoch, order)
 
     def soft(self, order: Array, x: Array, epoch: int) -> Soft | None:
-        """Return what the teacher asks of x = samples(order, epoch); it is asked once for all trainings of a seed."""
+        """Return the teacher's targets for x = samples(order, epoch), computed once for all trainings of a seed."""
         if (teacher := self.teacher) is None:
             return None
         if self.transform is None:

@@ -1,4 +1,4 @@
-"""Named exceptions: one word for each way a call can fail.
+"""Named exceptions: one class for each way a call can fail.
 
 Every message is one sentence that names the argument, its value and the remedy. Each class also
 derives from the built-in exception a caller would expect, so ``except ValueError`` keeps working,
@@ -27,7 +27,7 @@ class DTypeError(L0RefError, TypeError):
 
 
 class GradientError(L0RefError, ValueError):
-    """A gradient was asked for that does not exist, or a check of one would prove nothing."""
+    """The requested gradient does not exist, or a check of it would prove nothing."""
 
 
 class LayerCollapse(L0RefError, ValueError):
@@ -62,7 +62,7 @@ class Diverged(L0RefError, ArithmeticError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C; `model` and `history` hold what was reached."""
+    """Training was stopped by Ctrl-C; `model` and `history` are those of the last complete epoch."""
 
     model: Any = None
     history: Any = None

@@ -13,7 +13,7 @@ The word list:
     bytes_dense          all parameters as plain arrays
     bytes_csr            weights as compressed sparse rows (value, 4-byte column, 4-byte row pointers),
                          the other parameters as plain arrays
-    bytes_stored         what this model really takes: parameters, buffers and patterns of sparse layers
+    bytes_stored         the arrays of this model as they are: parameters, buffers and patterns of sparse layers
     acc1                 samples classified correctly / samples; NaN for a regression
     r2                   1 - sum (y - y')^2 / sum (y - mean y)^2 of a regression, the mean of each output over the
                          samples; 0 predicts the mean. NaN for classes, and where the targets do not vary
@@ -55,7 +55,7 @@ INDEX_BYTES = 4
 
 
 class Score(NamedTuple):
-    """How well a model does on a data set: mean loss, share of correct answers, samples, variance explained."""
+    """Quality of a model on a data set: mean loss, share of correct answers, samples, share of variance explained."""
 
     loss: float
     acc1: float
@@ -74,7 +74,7 @@ class Score(NamedTuple):
 
 
 def evaluate(model: Model, data: Dataset, *, batch_size: int = 256) -> Score:
-    """Return loss and accuracy over all samples; sums over samples are divided once, at the end."""
+    """Return loss and accuracy (R^2 of a regression) over all samples; sums are divided once, at the end."""
     if not isinstance(data, Dataset):
         raise ArgumentError(f"data is {type(data).__name__}, expected Dataset(x, y, classes, name)")
     n = len(data)
@@ -95,7 +95,7 @@ def of(model: Model) -> dict[str, Any]:
 
 
 def layers(model: Model) -> list[dict[str, Any]]:
-    """Return one row per weight array: name, kind, shape and the metrics that make sense for a part."""
+    """Return one row per weight array: name, kind, shape and the metrics that make sense for a single layer."""
     rows = []
     for key in model.weights:
         w = model.params[key]
@@ -134,9 +134,9 @@ def bytes_stored(model: Model) -> int:
 
 
 def share_below(weights: Mapping[str, Array], sizes: Mapping[str, int], threshold: float) -> float:
-    """Share of weights with |w| < threshold, where those a sparse layer does not store count as 0; 0 if there is none.
+    """Share of weights with |w| < threshold; weights that a sparse layer does not store are 0. 0 without weights.
 
-    weights  arrays by key        sizes  weights of each, stored or not
+    weights  arrays by key        sizes  number of weights of each, stored or not
     """
     n = sum(sizes[key] for key in weights)
     return 1 - sum(int((np.abs(w) >= threshold).sum()) for w in weights.values()) / n if n else 0.0
@@ -156,8 +156,8 @@ def latencies(models: Sequence[Model], x: Array, *, rounds: int = 15) -> list[fl
 def lap_seconds(models: Sequence[Model], x: Array, *, rounds: int = 15) -> list[list[float]]:
     """Return for each model the seconds of a forward pass over `x` in each of `rounds` rounds.
 
-    In every round each model runs once, so that a machine that slows down slows all of them; every second round runs
-    in reverse order. A first round, in which kernels may be compiled, is not counted.
+    Each model runs once in every round, so that a machine that slows down affects all of them; every second round runs
+    in reverse order. The first round, in which kernels may be compiled, is not counted.
     """
     seconds: list[list[float]] = [[] for _ in models]
     for turn in range(rounds + 1):

@@ -1,4 +1,4 @@
-"""The penalty of a whole network: which weights are pulled to zero, how hard, and what they pay.
+"""The penalty of a whole network: which weights are pulled to zero, how hard, and the value added to the loss.
 
     J(w) = L(w) + sum_l C_l alpha sum_i phi(w_li) + l2 sum_l sum_i w_li^2
 
@@ -7,7 +7,7 @@
     C_l    layer weight, by a named scheme       l2     weight of the squares, the same in every layer
 
 The sums run over the weights of linear and convolution layers: never biases, never batch
-normalisation. They are sums, not means, so alpha is small: its bill is at most alpha sum_l C_l n_l.
+normalisation. They are sums, not means, so alpha is small: if phi <= 1, the l0 term is at most alpha sum_l C_l n_l.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def layer_factors(
     sizes          {key: n_l}; a layer without weights gets 0 (1 under "none"), which multiplies nothing
     kinds          {key: "linear" or "conv"}; needed for groups="kind"
     layer_weights  "sqrt_size"     sqrt(n_l / n_max), n_max the largest layer: large layers are pulled harder
-                   "inverse_size"  P / (L n_l), P the weights of all L layers: every layer has the same top price
+                   "inverse_size"  P / (L n_l), P the weights of all L layers: C_l n_l is the same for every layer
                    "none"          1
     groups         "joint": n_max, P and L are taken over all layers; "kind": over the layers of one kind
 
@@ -94,16 +94,16 @@ class PenaltyTerms:
 
     @property
     def total(self) -> float:
-        """What is added to the data loss."""
+        """The value added to the data loss."""
         return math.fsum((*self.l0.values(), *self.l2.values()))
 
 
 @dataclass(frozen=True)
 class Pull:
-    """A penalty as one training step meets it: sum over keys of price sum phi(w) + l2 sum w^2.
+    """A penalty as one training step uses it: sum over keys of price sum phi(w) + l2 sum w^2.
 
     surrogate  phi
-    prices     {weight key: strength C_l alpha}; its keys also say which arrays l2 pulls
+    prices     {weight key: strength C_l alpha}; l2 acts on the arrays of these keys too
     l2         weight of the squares
 
     An optimiser takes a step against the `gradient`, or against the gradient of the `smooth` part followed by
@@ -119,7 +119,7 @@ class Pull:
         return {key: self._slope(_array(params, key), price) for key, price in self.prices.items()}
 
     def added_to(self, grads: Mapping[str, Array], params: Mapping[str, Array]) -> dict[str, Array]:
-        """Return {key: grads[key] + gradient}, as fresh arrays; for Laplace by a compiled pass over memory."""
+        """Return {key: grads[key] + gradient} for the keys of `prices`, as fresh arrays; for Laplace compiled."""
         phi = self.surrogate
         twin = compiled("laplace_gradient")
         if twin is None or not isinstance(phi, Laplace):
@@ -134,10 +134,10 @@ class Pull:
         return replace(self, prices=dict.fromkeys(self.prices, 0.0))
 
     def prox(self, params: Mapping[str, Array], steps: Mapping[str, float | Array]) -> dict[str, Array]:
-        """Return {key: argmin_x 1/2 (x - w)^2 + step price phi(x)}, entry by entry; the squares take no part.
+        """Return {key: argmin_x 1/2 (x - w)^2 + step price phi(x)}, entry by entry, without the l2 term.
 
         params  arrays to move; those without a price are not in the result
-        steps   by key, a number or an array shaped like the weights, 0 or greater (0 moves nothing)
+        steps   by key, a number or an array shaped like the weights, 0 or greater (0 leaves the entry unchanged)
         """
         phi, twin = self.surrogate, compiled("laplace_prox")
         prox = partial(twin, beta=phi.beta) if twin and isinstance(phi, Laplace) else phi.prox
@@ -159,7 +159,7 @@ class Penalty:
                    are counted in n_l, so a mask changes no C_l
     groups         "joint": one group of layers; "kind": linear and convolution layers by themselves
 
-    Kink     at w = 0 phi has the slopes -/+ phi'(0+); the gradient there is exactly 0, as in the authors' code
+    Kink     at w = 0 phi has the slopes -/+ phi'(0+); the gradient there is exactly 0, as in the authors' code [I]
     Ref      Oliveira, Batista, Seara, Neural Networks 171 (2024), doi 10.1016/j.neunet.2023.12.019, and the
              authors' published code of their experiment 5: Laplace, "sqrt_size", l2 not scaled, kernels only.
              "inverse_size": Barth and von Petersenn, arXiv 2505.17469, who attribute it to the paper
@@ -205,7 +205,7 @@ class Penalty:
         return PenaltyTerms(l0, l2)
 
     def pull(self, factors: Mapping[str, float], *, strength: float = 1.0) -> Pull:
-        """Return what an optimiser needs of this penalty in one step; `strength` scales the l0 term only (warm-up)."""
+        """Return the penalty in the form an optimiser step needs; `strength` scales the l0 term only (warm-up)."""
         scale = nonnegative("strength", strength) * self.alpha
         return Pull(self.surrogate, {key: scale * float(factor) for key, factor in factors.items()}, self.l2)
 

@@ -1,6 +1,6 @@
-"""Output to a pipe whose reader has gone, as in `l0ref report runs/a | head`: it is dropped, and the command goes on.
+"""Output to a pipe whose reader has exited, as in `l0ref report runs/a | head`, is dropped and the command continues.
 
-So the files of a command are written and its exit code is right, whoever reads what it prints.
+The files of a command are thus written and its exit code is right, whether or not its output is read.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, TextIO, cast
 
 
 class Tolerant:
-    """A text stream that drops what a closed pipe does not take; everything else is that of the stream it wraps.
+    """A wrapper of a text stream that drops output to a closed pipe and passes everything else on.
 
-    stream  None, as Python has it where a stream was closed from the start, takes everything and shows nothing
+    stream  None, which Python sets for a stream that was closed at the start, accepts and discards all output
     """
 
     def __init__(self, stream: TextIO | None) -> None:

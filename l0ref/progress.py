@@ -1,4 +1,4 @@
-"""How training shows where it is: a bar on a terminal, plain lines in a log."""
+"""The progress of a training: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Progress:
     """Context manager that follows the epochs of one phase on standard error.
 
     show    "auto": a bar if standard error is a terminal, otherwise lines; "bar", "lines", "none"
-    every   with lines, one line each `every` epochs, and one for the last; 0: about twenty lines in all
+    every   with lines, one line every `every` epochs and one for the last; 0: about twenty lines in all
     """
 
     def __init__(self, phase: str, epochs: int, *, show: str = "auto", every: int = 1) -> None:

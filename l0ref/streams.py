@@ -1,8 +1,8 @@
 """Streams of random numbers: one independent generator for each (seed, purpose, epoch).
 
 A stream is a pure function of its three numbers. So the shuffle of epoch 7 does not depend on what
-was drawn in epoch 6, and training can go on from any of its states (`l0ref.training.TrainingState`)
-with the bits of an unbroken one, in another process too (`l0ref.training.resume`).
+was drawn in epoch 6, and training continued from any of its states (`l0ref.training.TrainingState`) gives
+the bits of an uninterrupted one, in another process too (`l0ref.training.resume`).
 """
 
 from __future__ import annotations

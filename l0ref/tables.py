@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-SCREEN = 20  # layers that a network is printed with
-LINES = 24  # of a terminal
+SCREEN = 20  # layers shown when a network is printed
+LINES = 24  # lines of a terminal
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
@@ -47,22 +47,22 @@ def percent(value: float | None, *, digits: int = 2) -> str:
 
 
 def times(value: float | None) -> str:
-    """Return a ratio as "3.2x", "-" if it is not finite."""
+    """Return a ratio as "3.2x", "-" if there is none."""
     return "-" if value is None else f"{value:.1f}x"
 
 
 def whole(value: float | None) -> str:
-    """Return a count with thousands separated."""
+    """Return a count with thousands separated, "-" if there is none."""
     return "-" if value is None else f"{value:,.0f}"
 
 
 def preformatted(value: object) -> str:
-    """Return what a value prints as, for a notebook: the same text, of fixed width, escaped."""
+    """Return the printed form of a value as HTML for a notebook: the same text, escaped, of fixed width."""
     return f"<pre>{html.escape(repr(value))}</pre>"
 
 
 def screen(text: str) -> str:
-    """Return a text of at most LINES lines: of a longer one the first and the last.
+    """Return a text of at most LINES lines; a longer text is cut to its first and last lines.
 
     >>> screen("short")
     'short'
@@ -75,9 +75,9 @@ def screen(text: str) -> str:
 
 
 def summary(model: Any, shapes: Sequence[Sequence[int]]) -> str:
-    """Return a line about a Model and a table of its layers; of more than a screen of them the first and the last.
+    """Return a line about a Model and a table of its layers; of more than SCREEN layers the first and the last.
 
-    shapes  of its input and of what each layer gives
+    shapes  of the input and of the output of each layer
     """
     rows, arrays = [], {**model.params, **model.buffers}
     for layer, shape in zip(model.architecture, shapes[1:], strict=True):

@@ -22,7 +22,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def choose(name: str, value: str, allowed: Iterable[str]) -> str:
-    """Return `value` if it is one of `allowed`; otherwise say which are, and the nearest."""
+    """Return `value` if it is one of `allowed`; the error otherwise lists them and suggests the nearest."""
     options = list(allowed)
     if value in options:
         return value
@@ -71,14 +71,14 @@ def count(name: str, value: int, *, least: int = 0) -> int:
 
 
 def flag(name: str, value: bool) -> bool:
-    """Return `value` if it is True or False; anything else would count as one of them."""
+    """Return `value` if it is True or False; refuse other values, which Python would take for one of them."""
     if not isinstance(value, bool | np.bool_):
         raise ArgumentError(f"{name}={value!r} must be True or False")
     return bool(value)
 
 
 def portion(share: float, n: int) -> int:
-    """Return a share of n things as a whole number of them, floor(share n + 0.5): halves go up.
+    """Return a share of n items as a whole number of them, floor(share n + 0.5): halves are rounded up.
 
     >>> portion(0.5, 5), portion(0.1, 14)
     (3, 1)
@@ -95,14 +95,14 @@ def pair(name: str, value: int | tuple[int, int], *, least: int = 0) -> tuple[in
 
 
 def edges_of(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return ((top, bottom), (left, right)) from a whole number, a pair (vertical, horizontal), or that itself."""
+    """Return ((top, bottom), (left, right)) from that form, a pair (vertical, horizontal), or a whole number."""
     parts = padding if isinstance(padding, tuple | list) and len(padding) == 2 else pair("padding", padding)
     top, left = (pair("padding", part) for part in parts)
     return top, left
 
 
 def as_array(name: str, value: Any) -> Array:
-    """Return `value` as an array; a ragged list, or one of strings, gets a sentence of its own."""
+    """Return `value` as an array; a ragged list, or one of strings, gets an error message of its own."""
     try:
         array = np.asarray(value)
     except ValueError:
@@ -124,13 +124,13 @@ def float_array(name: str, value: Any) -> Array:
 
 
 def sealed(fresh: Array) -> Array:
-    """Return an array that was just made and belongs to nobody else, from now on read-only."""
+    """Make a fresh array, to which there is no other reference, read-only, and return it."""
     fresh.flags.writeable = False
     return fresh
 
 
 def owned(array: Array) -> Array:
-    """Return `array` if nobody can write to it, not by the arrays it is a view of either; else a copy like that."""
+    """Return `array` if neither it nor any array it is a view of can be written to; otherwise a read-only copy."""
     base: Any = array
     while isinstance(base, np.ndarray):
         if base.flags.writeable:
@@ -149,7 +149,7 @@ def same_dtype(**arrays: Array) -> np.dtype[Any]:
 
 
 def nonnegative_array(name: str, value: Any, *, like: Array, shape: tuple[int, ...]) -> Array:
-    """Return finite numbers, zero or above, of this shape and of the dtype of `like`, the input of an operation."""
+    """Return an array of finite numbers, 0 or greater, of this shape and the dtype of `like`, the operation's input."""
     array = float_array(name, value)
     same_dtype(input=like, **{name: array})
     if array.shape != shape:
@@ -162,9 +162,9 @@ def nonnegative_array(name: str, value: Any, *, like: Array, shape: tuple[int, .
 def labels(
     name: str, value: Any, *, shape: tuple[int, ...], classes: int, ignore: int | None = None
 ) -> NDArray[np.intp]:
-    """Return class labels as integers of the given shape, each in [0, classes); none may have any type, as [] does.
+    """Return class labels as integers of the given shape, each in [0, classes); an empty array may have any dtype.
 
-    ignore  one more label that is allowed
+    ignore  one more label that is allowed, inside or outside this range
     """
     if _is_text(value):
         remedy = f"number them with names, {name} = np.unique({name}, return_inverse=True)"
@@ -196,7 +196,7 @@ def _is_text(value: Any) -> bool:
 
 
 def fitting_masks(masks: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Refuse masks that are not bool and shaped like the arrays of their names."""
+    """Refuse masks that are not bool or not shaped like the array of the same name."""
     for key, mask in masks.items():
         if key not in arrays:
             raise ArgumentError(f"masks has {key!r}, which is not a parameter; choose from {', '.join(arrays)}")

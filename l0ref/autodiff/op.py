@@ -1,8 +1,8 @@
-"""What a differentiable operation is: the contract, the registry of all of them, the backend switch.
+"""Differentiable operations: their contract, their registry, and the switch between backends.
 
 An operation is a class with two static functions, side by side:
 
-    forward(*xs, **options) -> (y, saved)    the value, and what `vjp` reads back
+    forward(*xs, **options) -> (y, saved)    the value, and the data that `vjp` needs
     vjp(saved, y_bar) -> cotangents          one per input: x_bar = J(x)^T y_bar
 
 In words: `y_bar` is the derivative of some scalar with respect to `y`, and `vjp` (vector-Jacobian
@@ -82,8 +82,8 @@ class Op:
 
     Inputs are float arrays of one dtype; whatever is not differentiable (labels, a condition, a
     stride) is an option, passed by keyword. A cotangent may be given as a function without
-    arguments, which is called only if somebody wants that cotangent. `broadcasts = True` says that
-    inputs follow NumPy's broadcasting; the base then sums each cotangent back to its input's shape.
+    arguments, which is called only if that cotangent is needed. `broadcasts = True` means that the
+    inputs follow NumPy's broadcasting; `run_vjp` then sums each cotangent back to its input's shape.
     """
 
     broadcasts: ClassVar[bool] = False
@@ -162,7 +162,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
 
 def reshaped(g: Array, shape: tuple[int, ...]) -> Array:
-    """Return g with this shape: itself if it has it, so that a fresh array is not taken for a view, and copied."""
+    """Return g in this shape: g itself if it has it, so that `run_vjp` does not copy a fresh array for being a view."""
     return g if g.shape == shape else g.reshape(shape)
 
 

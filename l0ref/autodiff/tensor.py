@@ -29,7 +29,7 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_vjp", "data", "parents")
-    __array_ufunc__ = None  # so that `array + tensor` asks the tensor, not NumPy
+    __array_ufunc__ = None  # so that `array + tensor` calls Tensor.__radd__, not a ufunc of NumPy
 
     def __init__(self, data: Any) -> None:
         if isinstance(data, Tensor):
@@ -113,7 +113,7 @@ class Tensor:
 def apply(op: type[Op] | str, *inputs: Any, **options: Any) -> Tensor:
     """Apply an operation, given as its class or its registered name, to tensors, arrays or Python numbers.
 
-    All tensors and arrays must have one dtype, which the result has too; a Python number takes it on.
+    All tensors and arrays must have one dtype, which is that of the result; Python numbers are converted to it.
     """
     if isinstance(op, str):
         if op not in OPS:
@@ -135,7 +135,7 @@ def grad(y: Tensor, wrt: Sequence[Tensor], *, y_bar: Any = None) -> list[Array]:
     """Return d y / d w for every tensor w in `wrt`, as fresh arrays shaped like those tensors.
 
     y      a tensor of one entry, unless `y_bar` is given
-    wrt    tensors that `y` depends on; one it does not depend on is an error, not a silent zero
+    wrt    tensors that `y` depends on; any other tensor is an error, not a silent zero
     y_bar  cotangent of `y`, of its shape and dtype: the result is then J^T y_bar
 
     >>> import l0ref
@@ -227,5 +227,5 @@ def _seed(y: Tensor, y_bar: Any) -> Array:
 
 
 def _results(bars: dict[Tensor, Array], wrt: Sequence[Tensor]) -> list[Array]:
-    """The cotangents asked for; a tensor named twice in `wrt` gets two arrays."""
+    """The cotangents of the tensors in `wrt`; a tensor named twice gets two arrays."""
     return [bars[w].copy() if w in wrt[:i] else bars[w] for i, w in enumerate(wrt)]

@@ -1,4 +1,4 @@
-"""Where the compiled twins stand, as strings: the truth imports none of them.
+"""The modules of the compiled twins, as strings, so that the readable definitions import none of them.
 
 A twin of an operation is a pair of functions of one module of `l0ref.fast`, `<stem>_forward` and `<stem>_vjp`, with the
 signatures of the operation's `forward` and `vjp`. A twin of a plain function has its name and signature. The module,
