@@ -191,9 +191,9 @@ REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception], str]]
         (X, 2),
         {},
         ArgumentError,
-        "output_size=2 is not offered, only 1; for a larger grid use avg_pool2d with a kernel_size",
+        "output_size=2 must be 1; for a larger grid use avg_pool2d with a kernel_size",
     ),
-    ("adaptive_avg_pool2d", (X, (1, 2)), {}, ArgumentError, "output_size=(1, 2) is not offered, only 1; for a larger"),
+    ("adaptive_avg_pool2d", (X, (1, 2)), {}, ArgumentError, "output_size=(1, 2) must be 1; for a larger"),
     (
         "adaptive_avg_pool2d",
         (X[0],),

@@ -1,6 +1,6 @@
 """Differentiable operations, named and called as in PyTorch's functional interface, on Tensors or arrays.
 
-Every function returns a Tensor; beside each stands its operation, a class with the formula and the
+Every function returns a Tensor. Its file also defines its operation, a class with the formula and the
 derivative.
 """
 

@@ -1,4 +1,4 @@
-"""Convolution over images, as deep learning means it: cross-correlation, the kernel is not flipped.
+"""Convolution over images in the sense of deep learning: cross-correlation, the kernel is not flipped.
 
 The axis letters n c f h w p q r s are those of `l0ref.ops.windows`.
 """

@@ -16,7 +16,7 @@ from l0ref.validate import Array, between
 class Dropout(Op):
     """y = x multiplier, entry by entry, where `multiplier` is drawn beforehand: 0, or 1 / (1 - p).
 
-    What is dropped is exactly 0, in y and in x_bar, even where x or y_bar is infinite or NaN.
+    Dropped entries are exactly 0, in y and in x_bar, even where x or y_bar is infinite or NaN.
 
     Shapes   x (...), multiplier like x, or () where nothing is dropped  ->  y like x
     VJP      x_bar = y_bar multiplier

@@ -90,7 +90,7 @@ class Neg(Op):
 class Pow(Op):
     """y = a^b.    VJP  a_bar = y_bar b a^(b-1),  b_bar = y_bar a^b log a.
 
-    Kink     at a = 0 the slope along b is 0 for b >= 0, its limit for b > 0, and -inf for b < 0, where y is infinite;
+    Kink     at a = 0 the slope along b is 0 for b >= 0 (its limit, for b > 0) and -inf for b < 0, where y is infinite;
              the slope along a is 0 for b = 0. As in PyTorch, these zeros stay 0 if y_bar is infinite or NaN
     """
 
@@ -160,7 +160,7 @@ class Abs(Op):
     """y = |x|.    VJP  x_bar = y_bar sign(x).
 
     Kink     at x = 0 the one-sided slopes are -1 and +1; we return 0, their midpoint, whatever y_bar is
-    Departs  from PyTorch at x = 0 alone, and for an infinite or NaN y_bar alone, which it multiplies by 0 to NaN
+    Departs  from PyTorch only at x = 0 with an infinite or NaN y_bar: PyTorch multiplies it by 0, which gives NaN
     """
 
     @staticmethod

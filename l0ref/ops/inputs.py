@@ -1,4 +1,4 @@
-"""What a function of this package does first with an argument that may be a Tensor or an array."""
+"""The conversion of an argument that may be a Tensor or an array."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from l0ref.validate import float_array
 
 
 def as_tensor(name: str, value: Any) -> Tensor:
-    """Return `value` as a Tensor; a message about a wrong type calls it `name`."""
+    """Return `value` as a Tensor; error messages call it `name`."""
     return value if isinstance(value, Tensor) else Tensor(float_array(name, value))

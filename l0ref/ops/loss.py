@@ -25,12 +25,12 @@ class CrossEntropy(Op):
     Shapes   x (N, C); target (N,) integers in [0, C), q_nc = [c = target_n], or probabilities (N, C), q = target
              -> loss (N,), or () when it is reduced
     Range    label_smoothing s in [0, 1]; weight w (C,) finite and not negative, ones by default. Probabilities are
-             finite and not negative; nothing asks whether a row sums to 1
+             finite and not negative; whether a row sums to 1 is not checked
     Ignored  where target_n = ignore_index, v_n = 0: no loss, no slope, no part in the mean
     Mean     divides by the sum of w[target_n] over the samples that are not ignored; for probabilities by N
     VJP      x_bar_nc = loss_bar_n (V_n p_nc - v_nc),  V_n = sum_c v_nc;  for the mean loss_bar_n = loss_bar / divisor
     Ref      Szegedy et al., Rethinking the Inception architecture (2016), section 7: label smoothing
-    Departs  The mean of nothing, all samples ignored or of weight 0, is refused as that of an empty batch is: PyTorch
+    Departs  A mean over no samples (all ignored or of weight 0) is refused, as that over an empty batch is; PyTorch
              returns NaN. No label is ignored by default (PyTorch: -100). v_nc = 0 gives 0 where log p_nc = -inf
     """
 
@@ -52,7 +52,7 @@ class CrossEntropy(Op):
 
 
 def wanted(x: Array, target: Any, smoothing: float, weight: Any, ignore_index: int | None) -> tuple[Array, Array]:
-    """Return v (N, C) of `CrossEntropy`, and of each sample its share (N,) in the divisor of the mean."""
+    """Return v (N, C) of `CrossEntropy`, and the share (N,) of each sample in the divisor of the mean."""
     if x.ndim != 2 or x.shape[1] == 0:
         raise ShapeError(f"input has shape {x.shape}, expected (N, C): a row of C >= 1 scores for each sample")
     n, classes = x.shape
@@ -121,8 +121,8 @@ def cross_entropy(
 ) -> Tensor:  # fmt: skip
     """Cross entropy of scores `input` (N, C) against integer labels `target` (N,), or probabilities (N, C).
 
-    weight        (C,) numbers, what a sample of each class counts
-    ignore_index  label of samples that do not count; may lie outside of [0, C)
+    weight        (C,) weight of a sample of each class
+    ignore_index  label of samples that are left out; may lie outside of [0, C)
 
     >>> round(float(cross_entropy(np.zeros((2, 4)), [3, -1], ignore_index=-1)), 4)  # log 4
     1.3863

@@ -90,7 +90,7 @@ def batch_norm(
     training=False  uses the running values as constants and returns them unchanged.
 
     weight, bias    (C), or None for 1 and 0
-    running values  arrays (C); they are never written, and what is returned are fresh arrays
+    running values  arrays (C); they are never written to, and the returned arrays are fresh
     """
     x = as_tensor("input", input)
     if x.ndim not in (2, 4):

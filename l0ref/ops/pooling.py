@@ -22,7 +22,7 @@ from l0ref.validate import Array, edges_of, flag, pair
 class MaxPool2d(Op):
     """y[n,c,p,q] = max_rs win[n,c,p,q,r,s]; padding counts as minus infinity.
 
-    Shapes   x (N, C, H, W)  ->  y (N, C, P, Q) with P = floor((H + 2 padding - R) / stride) + 1, Q likewise
+    Shapes   x (N, C, H, W) -> y (N, C, P, Q), P = floor((H + 2 padding + beyond - dilation (R - 1) - 1) / stride) + 1
     VJP      y_bar[n,c,p,q] goes to the winner of its window; a pixel that wins several windows gets their sum
     Kink     a tie goes to the first pixel in scan order (row by row), as in PyTorch; never to padding
     NaN      a window with a NaN has the maximum NaN
@@ -55,10 +55,10 @@ class MaxPool2d(Op):
 class AvgPool2d(Op):
     """y[n,c,p,q] = sum_rs win[n,c,p,q,r,s] / m[p,q]; padding counts as zero.
 
-    m is R S, or, with count_include_pad=False, the number of places of the window that lie on the image. Of `beyond`,
-    the rows and columns `overhang` are never counted: a window that ceil_mode adds reaches over the padding there.
+    m is R S, or, with count_include_pad=False, the number of places of the window that lie on the image. `overhang`,
+    the part of `beyond` by which a window that ceil_mode adds reaches past the padding, is never counted.
 
-    Shapes   x (N, C, H, W)  ->  y (N, C, P, Q) with P = floor((H + 2 padding - R) / stride) + 1, Q likewise
+    Shapes   x (N, C, H, W)  ->  y (N, C, P, Q) with P = floor((H + 2 padding + beyond - R) / stride) + 1, Q likewise
     VJP      x_bar adds up y_bar[n,c,p,q] / m[p,q] over the windows that cover a pixel
     """
 
@@ -95,7 +95,7 @@ def max_pool2d(
 
     kernel_size, stride, dilation   a whole number, or a pair (vertical, horizontal); stride=None means kernel_size
     padding                         the same, or ((top, bottom), (left, right))
-    ceil_mode                       one window more where pixels are left over, if it begins on the image or before it
+    ceil_mode                       one more window where pixels are left over, unless it begins beyond the image
 
     >>> import numpy as np
     >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).data.tolist()
@@ -127,10 +127,10 @@ def avg_pool2d(
 
 
 def adaptive_avg_pool2d(input: Any, output_size: Any = 1) -> Tensor:
-    """Mean over each whole image: (N, C, H, W) -> (N, C, 1, 1); no other `output_size` than 1 is offered."""
+    """Mean over each whole image: (N, C, H, W) -> (N, C, 1, 1); only output_size=1 is supported."""
     if pair("output_size", output_size, least=1) != (1, 1):
         raise ArgumentError(
-            f"output_size={output_size!r} is not offered, only 1; for a larger grid use avg_pool2d with a kernel_size"
+            f"output_size={output_size!r} must be 1; for a larger grid use avg_pool2d with a kernel_size"
         )
     x = as_tensor("input", input)
     check_images(x.shape)
@@ -152,7 +152,7 @@ def _image(shape: tuple[int, ...]) -> Pair:
 def pool_windows(
     image: Pair, kernel_size: Any, *, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: bool = False
 ) -> tuple[Windows, Pair]:
-    """Return the windows of a pooling, and the rows and columns by which ceil_mode lets them reach over the padding."""
+    """Return the windows of a pooling, and the rows and columns by which ceil_mode lets them reach past the padding."""
     size = pair("kernel_size", kernel_size, least=1)
     step = size if stride is None else pair("stride", stride, least=1)
     (top, bottom), (left, right) = edges = edges_of(padding)
@@ -177,7 +177,7 @@ def pool_windows(
 
 
 def _over(n: int, edge: Pair, span: int, stride: int) -> int:
-    """Pixels by which one window more reaches over n pixels and their padding; 0 where there is none."""
+    """Pixels by which the window that ceil_mode adds reaches past n pixels and their padding; 0 where none is added."""
     whole = n + edge[0] + edge[1]
     more = -((span - whole) // stride)  # windows after the first, rounded up
     more -= more * stride >= n + edge[0]

@@ -76,7 +76,7 @@ class Max(Op):
 
 
 def with_axes(y: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
-    """`y`, reduced from `shape` over `axes`, with size 1 in the place of each of them."""
+    """`y`, reduced from `shape` over `axes`, with size 1 in place of each of these axes."""
     return y.reshape(tuple(1 if i in axes else size for i, size in enumerate(shape)))
 
 
@@ -92,7 +92,7 @@ def _rows(x: Array, axes: tuple[int, ...], n: int) -> Array:
 
 
 def sum(input: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
-    """Sum over `axis`; over nothing it is 0."""
+    """Sum over `axis`; 0 over no entries."""
     return apply(Sum, input, axis=axis, keepdims=keepdims)
 
 

@@ -111,13 +111,13 @@ def minimum(input: Any, other: Any) -> Tensor:
 
 
 def clip(input: Any, min: float | None = None, max: float | None = None) -> Tensor:
-    """`input` limited to [min, max], by one of them alone where the other is None; slope 1 inside and on both ends."""
+    """`input` limited to [min, max]; None means no limit on that side. Slope 1 inside and on both ends."""
     low, high = limits(min, max)
     return apply(Clip, input, low=low, high=high)
 
 
 def limits(min: float | None, max: float | None) -> tuple[float, float]:
-    """Return both ends of `clip`, infinite where there is none."""
+    """Return both ends of `clip`, infinite in place of None."""
     if min is None and max is None:
         raise ArgumentError("min=None and max=None limit nothing; give at least one of them")
     low, high = -np.inf if min is None else real("min", min), np.inf if max is None else real("max", max)

@@ -1,6 +1,6 @@
 """Changes of shape: every entry of the result is an entry of an input, or a constant.
 
-All derivatives are the same change undone. Results are copies, never views of an input.
+Every VJP undoes the change. Results are copies, never views of an input.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from l0ref.validate import Array, count, real
 class Reshape(Op):
     """y has the entries of x in scan order and another shape.    VJP  x_bar is y_bar in the shape of x.
 
-    Shapes   x (...) -> y `shape`; one size of it may be -1: what is left over
+    Shapes   x (...) -> y `shape`; one of its sizes may be -1 and follows from the others
     """
 
     @staticmethod
@@ -40,7 +40,7 @@ class Reshape(Op):
 
 
 class Flatten(Op):
-    """y = x with the axes from start_dim to end_dim, both included, made one.    VJP  x_bar is y_bar in the shape of x.
+    """y = x with the axes start_dim to end_dim, both included, merged.    VJP  x_bar is y_bar in the shape of x.
 
     Shapes   x (A, B, C, D) -> y (A, B*C, D) for start_dim = 1, end_dim = 2; a scalar becomes (1,)
     """
@@ -92,7 +92,7 @@ class Permute(Op):
 class Concatenate(Op):
     """y = the inputs one after the other along `axis`.    VJP  each input's cotangent is its part of y_bar.
 
-    Shapes   (..., A, ...), (..., B, ...) -> (..., A + B, ...): equal but for `axis`
+    Shapes   (..., A, ...), (..., B, ...) -> (..., A + B, ...), equal except along `axis`
     """
 
     @staticmethod

@@ -31,7 +31,7 @@ class Logsumexp(Op):
         reduced_count("logsumexp", x.shape, axes)
         m = x.max(axis=axes, keepdims=True)
         m = np.where(np.isinf(m), 0, m)  # nothing to gain by subtracting it, and inf - inf would be NaN
-        with np.errstate(divide="ignore", over="ignore"):  # log 0 and e^x beside an infinite x are what they should be
+        with np.errstate(divide="ignore", over="ignore"):  # log 0 = -inf, and e^x = inf beside an infinite x, are right
             y = m + np.log(np.exp(x - m).sum(axis=axes, keepdims=True))
         return y if keepdims else y.squeeze(axes), (x, y, axes)
 

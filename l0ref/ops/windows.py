@@ -24,9 +24,9 @@ class Windows:
     """Windows of R x S places, laid over an image of H x W pixels with a border of padding.
 
     Place (r, s) of window (p, q) lies on pixel (p stride + r dilation - padding, the same with q and s); outside the
-    image it lies on padding. There are P = floor((H + 2 padding - dilation (R - 1) - 1) / stride) + 1 rows of windows,
-    and Q columns likewise. Every setting is a pair (vertical, horizontal). `beyond` are rows and columns of padding
-    that the lower and right border have more than the upper and left one; below 0 if they have less.
+    image it lies on padding. There are P = floor((H + 2 padding + beyond - dilation (R - 1) - 1) / stride) + 1 rows of
+    windows, and Q columns likewise. Every setting is a pair (vertical, horizontal). `beyond` is the number of rows and
+    columns of padding by which the lower and right border exceed the upper and left one; it may be negative.
     """
 
     size: Pair
@@ -41,13 +41,13 @@ class Windows:
         return self.dilation[0] * (self.size[0] - 1) + 1, self.dilation[1] * (self.size[1] - 1) + 1
 
     def grid(self, image: Pair) -> Pair:
-        """Return (P, Q) for an image of H x W pixels; less than 1 where not even one window fits."""
+        """Return (P, Q) for an image of H x W pixels; less than 1 where no window fits."""
         sizes = zip(self.padded(image), self.span, self.stride, strict=True)
         rows, columns = ((n - span) // stride + 1 for n, span, stride in sizes)
         return rows, columns
 
     def misses(self, image: Pair) -> bool:
-        """Return whether some window lies on padding with all of its places."""
+        """Return whether all places of some window lie on padding."""
         for i, count in enumerate(self.grid(image)):
             first = np.arange(count)[:, None] * self.stride[i] - self.padding[i]
             places = first + np.arange(self.size[i]) * self.dilation[i]
@@ -56,7 +56,7 @@ class Windows:
         return False
 
     def of(self, x: Array, *, fill: float = 0.0) -> Array:
-        """Return win[n,c,p,q,r,s], the pixels of x (N, C, H, W) under each window; padding holds `fill`. A view."""
+        """Return win[n,c,p,q,r,s], pixels of x (N, C, H, W) under each window and `fill` on padding; a view."""
         if self.padding != (0, 0) or self.beyond != (0, 0):
             edges = [(p, p + more) for p, more in zip(self.padding, self.beyond, strict=True)]
             x = np.pad(x, ((0, 0), (0, 0), *edges), constant_values=fill)
@@ -81,7 +81,7 @@ class Windows:
         return self.of(np.ones((1, 1, *image), bool), fill=False)
 
     def stepping(self, image: Pair) -> Windows:
-        """Return the same windows with a stride no longer than the padded image: they are the same windows."""
+        """Return the same windows with the stride reduced to the size of the padded image where it is longer."""
         down, right = (min(s, n) for s, n in zip(self.stride, self.padded(image), strict=True))
         return replace(self, stride=(down, right))
 
@@ -91,7 +91,7 @@ class Windows:
         return height + 2 * top + below, width + 2 * left + beside
 
     def check_fit(self, what: str, image: Pair) -> None:
-        """Refuse an image on which not even one window fits; `what` names the argument and its value."""
+        """Refuse an image with too many pixels, or on which no window fits; `what` names the argument and its value."""
         (tall, wide), (height, width) = self.span, self.padded(image)
         if height * width > INT32_MAX:
             raise ShapeError(
