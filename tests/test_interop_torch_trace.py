@@ -587,7 +587,7 @@ def test_state_that_does_not_fit_a_module_is_refused():
     model = nn.mlp((4, 3), seed=0)
     state = Adam().init(model.params)
     with pytest.raises(
-        ValueError, match=r"^params has '0.bias' and state.slots\['m'\] has not; give both the same keys"
+        ValueError, match=r"^params has '0.bias', state.slots\['m'\] does not; give both the same keys"
     ):
         optimizer_to_torch(Adam(), state, tnn.Sequential(fc(4, 3)))
     with pytest.raises(ArgumentError, match=r"^state has the slots \['m', 'v'\], expected \['v'\]; make it with this"):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from l0ref.fast.chain import Chain
 
 SPARES = 8  # models of a process that keep a chain: LeNet-5 for 256 samples takes 25 MB, its weights 2 MB
-FEW = 8  # samples from which on a chain, which always fills a vector, is faster than the tape;
-LITTLE = 10_000  # for fewer only if dense layers have no more multiply-adds: 1.2 ns each, the tape 10 us a layer
+FEW = 8  # from this number of samples on a chain, which always computes whole vectors, is faster than the tape; below
+LITTLE = 10_000  # it only if dense layers have at most so many multiply-adds, 1.2 ns each: the tape takes 10 us a layer
 
 
 def chain_of(
@@ -25,7 +25,7 @@ def chain_of(
 ) -> Chain | None:
     """Return the chain of a network for up to `capacity` samples, or None where only the tape can run it.
 
-    training  with batch statistics and dropout, for gradients; else with running statistics, for outputs
+    training  True: for gradients, with batch statistics and dropout; False: for outputs, with running statistics
     """
     found = chain_or_reason(architecture, input_shape, capacity=capacity, dtype=dtype, training=training)
     return None if isinstance(found, str) else found
@@ -34,7 +34,7 @@ def chain_of(
 def chain_or_reason(
     architecture: Sequence[Layer], input_shape: Shape, *, capacity: int, dtype: Any, training: bool
 ) -> Chain | str:
-    """Return the chain, or why there is none: the end of "runs on the tape because ..."."""
+    """Return the chain, or the reason why there is none: the end of "runs on the tape because ..."."""
     if current_backend() != "numba":
         return f"the backend is {current_backend()!r}"
     from l0ref.fast import chain as parts  # imports Numba
@@ -72,7 +72,7 @@ def is_lean(model: Network) -> bool:
 
 def chain_is_faster(model: Network, x: Array, *, rows: int) -> bool:
     """Return whether a chain, if the network has one, accepts the samples x and is faster than the tape for `rows`."""
-    known = all((v >= 0).all() for k, v in model.buffers.items() if k.endswith("running_var"))  # or the tape says so
+    known = all((v >= 0).all() for k, v in model.buffers.items() if k.endswith("running_var"))  # else the tape refuses
     return known and x.dtype == model.dtype and x.flags.c_contiguous and len(x) > 0 and (rows >= FEW or is_lean(model))
 
 
@@ -80,9 +80,9 @@ def chain_is_faster(model: Network, x: Array, *, rows: int) -> bool:
 def kept_chain(model: Network, *, capacity: int) -> Iterator[Chain | None]:
     """Lend the chain of a model, or None where there is none.
 
-    Making a chain takes longer than running a few samples through it, so each model keeps the one it used last. A
-    thread that finds it in use gets a new one. Copies and unpickled models start without; only the SPARES models used
-    last keep a chain, and none keeps it beyond its own life.
+    Building a chain takes longer than running a few samples through it, so each model keeps the one it used last. A
+    thread that finds it in use gets a new one. Copies and unpickled models start without one; only the SPARES most
+    recently used models keep a chain, and only as long as they live.
     """
     kept = None
     if current_backend() == "numba":
@@ -95,7 +95,7 @@ def kept_chain(model: Network, *, capacity: int) -> Iterator[Chain | None]:
         with _lock:
             _spares.setdefault(model, kept)
             while len(_spares) > SPARES:
-                del _spares[next(iter(_spares))]  # the one used longest ago
+                del _spares[next(iter(_spares))]  # the least recently used one
 
 
 _spares: WeakKeyDictionary[Network, Chain] = WeakKeyDictionary()

@@ -2,7 +2,7 @@
 
 `fan_in` is the number of inputs a unit sums over, `fan_out` the number of units an input feeds:
 for a Linear layer (in, out), for a Conv2d layer (in/groups * kh * kw, out/groups * kh * kw).
-Weights are drawn in float64 and rounded once, so a float32 and a float64 model start alike.
+Weights are drawn in float64 and rounded once, so a float32 and a float64 model start from the same draws.
 """
 
 from __future__ import annotations

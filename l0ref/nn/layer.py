@@ -1,4 +1,4 @@
-"""What a layer is: a frozen description that says which arrays it needs and how to apply them.
+"""The base of all layers: a frozen description that says which arrays a layer needs and how to apply them.
 
 A layer holds no arrays. Its parameters and buffers live in the Model, in flat dicts under
 ``<layer name>.weight`` and the like, and are handed to `forward`.
@@ -23,7 +23,7 @@ AnyPattern = Pattern | BlockPattern
 
 
 class Weight(NamedTuple):
-    """What one weight array is.
+    """Kind and size of one weight array.
 
     kind  "linear" or "conv"
     size  number of weights, those that a sparse layer does not store included
@@ -35,7 +35,7 @@ class Weight(NamedTuple):
 
 LAYERS: dict[str, type[Layer]] = {}
 Shape = tuple[int, ...]
-Result = tuple[Tensor, dict[str, Array]]  # of a layer's `forward`: outputs, and the buffers that changed
+Result = tuple[Tensor, dict[str, Array]]  # what a layer's `forward` returns: outputs, and the buffers that changed
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Layer:
     name: str
 
     def __new__(cls, *args: Any, **fields: Any) -> Self:
-        """Refuse a layer without a name before anything else: PyTorch's layers have none, and begin with a size."""
+        """Refuse a layer without a name before anything else: PyTorch's layers have none and take a size first."""
         name = args[0] if args else fields.get("name", "")
         if not isinstance(name, str):
             raise ArgumentError(
@@ -60,7 +60,7 @@ class Layer:
     def __init_subclass__(cls) -> None:
         if cls.__name__ in LAYERS:
             raise TypeError(f"layer {cls.__name__!r} is already registered; choose another class name")
-        if not cls.__name__.startswith("_"):  # the common base of a few layers is none itself
+        if not cls.__name__.startswith("_"):  # the common base of several layers is not a layer itself
             LAYERS[cls.__name__] = cls
 
     def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
@@ -84,7 +84,7 @@ class Layer:
         raise NotImplementedError(f"layer {type(self).__name__} defines no forward; write one")
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Shape of the result for an input of `shape`, both without the batch axis; refuse a misfit."""
+        """Shape of the result for an input of `shape`, both without the batch axis; refuse one that does not fit."""
         return shape
 
     def weights(self) -> dict[str, Weight]:
@@ -112,7 +112,7 @@ class Layer:
 def to_json(layer: Layer) -> dict[str, Any]:
     """Return the description of a layer as JSON-able values; `from_json` reads it back.
 
-    A pattern is named by the weight it belongs to: its arrays are no JSON.
+    A pattern is represented by the name of its weight, since its arrays are not JSON.
     """
 
     def plain(value: Any) -> Any:

@@ -122,10 +122,10 @@ class Conv2d(Layer):
 
 @dataclass(frozen=True)
 class _Pool(Layer):
-    """What max and average pooling share.
+    """Fields and checks that max and average pooling share.
 
     kernel_size, stride, padding   as in `ops.max_pool2d`; padding may differ from side to side
-    ceil_mode                      one window more where pixels are left over
+    ceil_mode                      one more window where pixels are left over
     """
 
     kernel_size: Pair
@@ -143,11 +143,11 @@ class _Pool(Layer):
 
     @property
     def options(self) -> dict[str, Any]:
-        """All fields but name and window: the options of the operation."""
+        """All fields except name and kernel_size: the options of the operation."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[2:]}
 
     def windows(self, shape: Shape) -> Windows:
-        """The windows over an input (C, H, W); refuse one that they do not fit."""
+        """The windows over an input (C, H, W); refuse an input that they do not fit."""
         if len(shape) != 3:
             raise self.misfit(shape, "(channels, height, width)")
         geometry = {key: value for key, value in self.options.items() if key != "count_include_pad"}
@@ -166,7 +166,7 @@ class _Pool(Layer):
 
 @dataclass(frozen=True)
 class MaxPool2d(_Pool):
-    """Largest value of each window, with gaps of `dilation` in it; ties go to the first in scan order."""
+    """Largest value of each window, whose places are `dilation` pixels apart; ties go to the first in scan order."""
 
     dilation: Pair = 1
 
@@ -177,7 +177,7 @@ class MaxPool2d(_Pool):
 
 @dataclass(frozen=True)
 class AvgPool2d(_Pool):
-    """Mean of each window, padding counted as zeros, or not at all without `count_include_pad`."""
+    """Mean of each window; padding counts as zeros, or not at all with count_include_pad=False."""
 
     count_include_pad: bool = True
 

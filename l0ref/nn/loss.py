@@ -1,4 +1,4 @@
-"""The data loss of a network and its gradient: what a training step computes first."""
+"""The data loss of a network and its gradient: the first part of a training step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Pass(NamedTuple):
     logits   (N, classes)
     loss     L, a mean over the batch; an array without axes
     grads    {key: dL / d params[key]}
-    buffers  all of them, as they are afterwards
+    buffers  all buffers after the pass
     """
 
     logits: Array
@@ -49,9 +49,9 @@ def loss_and_gradient(
     x, y             (N, ...) samples, (N,) class labels or (N, K) targets
     label_smoothing  share of the target spread evenly over all classes
     training, rng    use batch statistics and dropout, which `rng` drives
-    soft             what a teacher asks of the batch, `l0ref.distillation.Soft`: its loss is mixed with the one above
+    soft             a teacher's targets for the batch, `l0ref.distillation.Soft`: their loss is mixed with that above
 
-    Neither the penalty nor a mask takes part: both meet the gradient in the optimiser.
+    Penalty and masks take no part here: the optimiser applies them.
     """
     tensors = {key: Tensor(w) for key, w in params.items()}
     logits, changed = run(architecture, Tensor(x), tensors, buffers, training=training, rng=rng)

@@ -31,12 +31,12 @@ from l0ref.streams import stream
 from l0ref.tables import preformatted, summary
 from l0ref.validate import FLOATS, Array, count, fitting_masks, float_array
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # what a model file can hold as the name of an array
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # names of arrays that a model file can hold
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """A network with its parameters; see the module's text for the fields.
+    """A network with its parameters; the docstring of the module describes the fields.
 
     Construction checks that names and shapes fit the architecture, that all float arrays share one
     dtype, and that masked weights are exactly zero.
@@ -111,7 +111,7 @@ class Model:
 
     @cached_property
     def patterns(self) -> dict[str, AnyPattern]:
-        """Which entries are stored, of each weight array of a sparse layer."""
+        """Pattern of the stored entries of each weight array of a sparse layer."""
         sparse = (layer for layer in leaves(self.architecture) if isinstance(layer, SparseLinear | SparseConv2d))
         return {f"{layer.name}.weight": layer.pattern for layer in sparse}
 
@@ -158,7 +158,7 @@ class Model:
         training: bool = False,
         rng: np.random.Generator | None = None,
     ) -> tuple[Tensor, dict[str, Array]]:
-        """Return the logits of a batch on the tape, and all buffers as they are afterwards.
+        """Return the logits of a batch on the tape, and all buffers after the pass.
 
         params    tensors to use instead of the model's own arrays, to differentiate with respect to them
         training  use batch statistics and dropout
@@ -171,7 +171,7 @@ class Model:
         return y, {**self.buffers, **changed}
 
     def check_input(self, name: str, x: Array | Tensor) -> None:
-        """Refuse samples of another shape than `input_shape`."""
+        """Refuse samples whose shape is not `input_shape`."""
         if x.shape[1:] != self.input_shape:
             expected = ", ".join(("N", *map(str, self.input_shape)))
             sizes = ", ".join(map(str, (-1, *self.input_shape)))
@@ -185,7 +185,7 @@ class Model:
         self.check_input("x", x)
         rows = min(count("batch_size", batch_size, least=1), max(len(x), 1))
         if chain_is_faster(self, x, rows=rows):
-            _check_arrays("params", self.params, self._shapes)  # kernels trust them, and a dict can be written to
+            _check_arrays("params", self.params, self._shapes)  # kernels do not check, and a dict may have changed
             _check_arrays("buffers", self.buffers, self._buffer_shapes)
             _check_one_dtype({"params": self.params} | ({"buffers": self.buffers} if self.buffers else {}))
             with kept_chain(self, capacity=rows) as chain:
@@ -218,7 +218,7 @@ class Model:
 def architecture_from_json(
     description: Mapping[str, Any], *, patterns: Mapping[str, AnyPattern] | None = None
 ) -> tuple[tuple[Layer, ...], Shape]:
-    """Return (architecture, input_shape) from what `Model.architecture_json` wrote, and the `Model.patterns`."""
+    """Return (architecture, input_shape) from the output of `Model.architecture_json` and `Model.patterns`."""
     try:
         layers = tuple(from_json(layer, patterns=patterns) for layer in description["layers"])
         return layers, tuple(count("input_shape", size) for size in description["input_shape"])
@@ -229,7 +229,7 @@ def architecture_from_json(
 
 
 def _array_shapes(architecture: tuple[Layer, ...], what: str) -> Mapping[str, Shape]:
-    """Names and shapes of the arrays the layers need; kept, as every epoch makes a model of the same layers."""
+    """Names and shapes of the arrays the layers need; cached, since every epoch makes a model of the same layers."""
     try:
         return _drawn_shapes(architecture, what)
     except TypeError:  # a layer of a class that cannot be hashed
@@ -238,7 +238,7 @@ def _array_shapes(architecture: tuple[Layer, ...], what: str) -> Mapping[str, Sh
 
 @lru_cache(maxsize=16)
 def _drawn_shapes(architecture: tuple[Layer, ...], what: str) -> Mapping[str, Shape]:
-    """The same from a draw that is thrown away."""
+    """The same, from arrays that are drawn once and discarded."""
     rng = np.random.default_rng(0)
     found: dict[str, Shape] = {}
     for layer in leaves(architecture):

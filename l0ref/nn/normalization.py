@@ -18,7 +18,7 @@ from l0ref.validate import Array, between, count, positive
 class _BatchNorm(Layer):
     """y = weight (x - mean) / sqrt(var + eps) + bias, per channel.
 
-    While training mean and var are those of the batch, and the running values move towards them by
+    In training, mean and var are those of the batch, and the running values move towards them by
     `momentum`; otherwise the running values are used.
     """
 
@@ -49,7 +49,7 @@ class _BatchNorm(Layer):
     def forward(
         self, x: Tensor, params: Mapping[str, Tensor], buffers: Mapping[str, Array], *, training: bool, **_: Any
     ) -> Result:
-        """Apply the layer; while training also return the new running statistics."""
+        """Apply the layer; in training also return the new running statistics."""
         mean, var = f"{self.name}.running_mean", f"{self.name}.running_var"
         y, new_mean, new_var = ops.batch_norm(
             x,

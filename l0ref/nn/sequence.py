@@ -47,7 +47,7 @@ def leaves(layers: Sequence[Layer]) -> Iterator[Layer]:
 
 
 def mapped(layers: Sequence[Layer], change: Callable[[Layer], Layer]) -> tuple[Layer, ...]:
-    """The layers with each of `leaves` changed, in residual blocks too."""
+    """The layers after `change` was applied to each of `leaves`, inside residual blocks too."""
     return tuple(
         replace(layer, body=mapped(layer.body, change), shortcut=mapped(layer.shortcut, change))
         if isinstance(layer, Residual)
@@ -60,7 +60,7 @@ def mapped(layers: Sequence[Layer], change: Callable[[Layer], Layer]) -> tuple[L
 class Residual(Layer):
     """y = body(x) + shortcut(x); an empty shortcut is the identity.
 
-    A shortcut of a 1x1 convolution (with stride) projects x where the body changes its shape. The
+    Where the body changes the shape of x, a 1x1 convolution (with stride) as shortcut projects x. The
     names of the inner layers are full names, so that parameters stay in one flat dict.
     """
 

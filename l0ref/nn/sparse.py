@@ -1,6 +1,6 @@
-"""Layers whose weight is stored without its zeros: what `compact` puts in the place of Linear and Conv2d.
+"""Layers whose weight is stored without its zeros: `compact` puts them in place of Linear and Conv2d.
 
-The weight parameter holds the stored values alone, in the order of the layer's pattern, and is trained like any other.
+The weight parameter holds only the stored values, in the order of the layer's pattern, and is trained like any other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SparseLinear(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        rows, columns = self.dense.out_features, self.dense.in_features  # counts, or the dense layer is refused
+        rows, columns = self.dense.out_features, self.dense.in_features  # the dense layer checks that they are counts
         check_pattern(self.pattern)
         _check_shape(self.name, self.pattern, (rows, columns))
 
@@ -84,7 +84,7 @@ class SparseConv2d(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        groups = self.dense.groups  # at least 1, or the dense layer is refused
+        groups = self.dense.groups  # the dense layer checks that it is at least 1
         for name in ("in_channels", "out_channels"):
             if getattr(self, name) % groups:
                 raise ArgumentError(

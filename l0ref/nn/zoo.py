@@ -88,7 +88,7 @@ def lenet_5(*, seed: int, variant: str = "caffe", dtype: Any = np.float32) -> Mo
              it after fc1 only.
              "tanh": the classic 6-16-120-84 with average pooling and tanh, every map of conv2 connected
              to all six of conv1, and plain average pooling without trainable coefficients; 61,706
-             parameters.    Ref  LeCun et al. 1998, of which both simplify.
+             parameters.    Ref  LeCun et al. 1998, of which both are simplifications.
     """
     choose("variant", variant, ("caffe", "tanh"))
     layers = _lenet_caffe() if variant == "caffe" else _lenet_tanh()

@@ -34,7 +34,7 @@ _PROXIMAL = "proximal_"
 
 
 def names() -> tuple[str, ...]:
-    """Return the names `by_name` knows."""
+    """Return the names that `by_name` accepts."""
     return (*OPTIMIZERS, *(_PROXIMAL + inner for inner in OPTIMIZERS))
 
 

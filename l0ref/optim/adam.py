@@ -1,4 +1,4 @@
-"""Adam: every entry moves by its mean gradient over the root of its mean squared gradient."""
+"""Adam: every entry moves by its mean gradient divided by the root of its mean squared gradient."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def adam_step(
     v <- beta2 v + (1 - beta2) g^2      v_hat = v / (1 - beta2^t)
     w <- w - lr m_hat / (sqrt(v_hat) + eps)
 
-    At the end w is without what `flushed_weights` removes, m and v are `flushed`.
+    Finally `flushed_weights` is applied to w, `flushed` to m and v.
 
-    The hyper-parameters are Python numbers, so 1 - beta2 is formed in double precision also for float32
-    arrays; in float32 it would be off by 1.3e-5 of its size.
+    The hyper-parameters are Python numbers, so 1 - beta2 is formed in double precision for float32
+    arrays too; in float32 its relative error would be 1.3e-5 for beta2 = 0.999.
     """
     m = beta1 * m + (1 - beta1) * g
     v = beta2 * v + (1 - beta2) * (g * g)
@@ -61,7 +61,7 @@ class Adam(Elementwise):
 
     lr     learning rate, > 0: about how far an entry moves per step, whatever the scale of its gradient
     betas  (beta1, beta2), memory of the mean and of the mean square, each in [0, 1)
-    eps    > 0, added to the root, outside of it
+    eps    > 0, added to the root, not inside it
 
     A penalty in the gradient is rescaled like everything else: an entry without a data gradient moves
     towards 0 by about lr per step however small alpha is, and then hovers within about lr of 0.
@@ -99,10 +99,10 @@ class Adam(Elementwise):
 class AdamW(Adam):
     """Adam with weight decay beside the gradient instead of inside it.
 
-    weight_decay  >= 0; each step first takes the share lr weight_decay off every entry
+    weight_decay  >= 0; each step first multiplies every entry by 1 - lr weight_decay
 
-    As in PyTorch, the decay acts on all parameters that are given, biases and batch normalisation
-    included. It is not the l2 term of `Penalty`, which stands in the gradient, on weights only.
+    As in PyTorch, the decay acts on all given parameters, biases and batch normalisation included. It
+    is not the l2 term of `Penalty`, which is part of the gradient and acts on weights only.
 
     Ref   Loshchilov and Hutter 2019; formulas are those of torch.optim.AdamW
     """

@@ -1,11 +1,11 @@
-"""What an optimiser is: a pure step over dictionaries of arrays that knows of masks and of the penalty.
+"""The contract of optimisers: a pure step over dictionaries of arrays, which takes masks and the penalty.
 
     state = optimizer.init(params)
     params, state = optimizer.step(params, grads, state, lr=..., masks=..., pull=...)
 
 The step of one array is a plain function beside its optimiser (`sgd_step`, `adam_step`, ...); the
 classes carry hyper-parameters and apply it to every array. Nothing is mutated: a step returns fresh
-arrays and a fresh state. What a step leaves that is too small for its type is exactly 0: see `flushed_weights`.
+arrays and a fresh state. Entries too small for their type become exactly 0: see `flushed_weights`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What an optimiser remembers between two steps.
+    """The memory of an optimiser between two steps.
 
     step   number of steps taken
     slots  {slot name: {key: array like the parameter}}; momentum and moments
@@ -44,7 +44,7 @@ class Optimizer(ABC):
     @property
     @abstractmethod
     def lr(self) -> float:
-        """Learning rate of a step that is not given another."""
+        """Learning rate of a step for which no other is given."""
 
     @abstractmethod
     def init(self, params: Arrays) -> State:
@@ -63,26 +63,26 @@ class Optimizer(ABC):
     ) -> tuple[dict[str, Array], State]:
         """Return (params, state) after one step.
 
-        params  {key: array}, of one float dtype, which the result has too
+        params  {key: array}, of one float dtype, which is that of the result
         grads   {key: gradient of the data loss}, for the same keys
         state   from `init` or from the step before
         lr      learning rate of this step, 0 or greater; None: the optimiser's own
         masks   {key: bool array}, True keeps; a key without a mask keeps everything. Where a mask is False,
                 parameter and slots are exactly 0 afterwards, whatever they were before
-        pull    the penalty, `penalty.pull(factors, strength=...)`; None: `grads` is all there is
+        pull    the penalty, `penalty.pull(factors, strength=...)`; None: no penalty
         """
 
 
 class Elementwise(Optimizer):
     """An optimiser whose step treats every entry by itself, by one rule for all arrays.
 
-    A subclass gives its `slot_names`, the rule `update`, and the step sizes that suit it for a prox.
+    A subclass defines its `slot_names`, the rule `update`, and the step sizes of a prox that follows it.
     """
 
     @property
     @abstractmethod
     def slot_names(self) -> tuple[str, ...]:
-        """Names of the arrays it remembers for each parameter."""
+        """Names of the arrays that it keeps for each parameter."""
 
     @abstractmethod
     def update(self, w: Array, g: Array, slots: tuple[Array, ...], *, lr: float, t: int) -> tuple[Array, ...]:
@@ -117,7 +117,7 @@ class Elementwise(Optimizer):
         memory: dict[str, dict[str, Array]] = {name: {} for name in names}
         for key, w in params.items():
             keep = None if masks is None else masks.get(key)
-            # Every rule maps zeros to zeros, so masking what goes in masks what comes out.
+            # Every rule maps zeros to zeros, so masking its inputs masks its outputs.
             w, g, *slots = (masked(a, keep) for a in (w, total[key], *(state.slots[name][key] for name in names)))
             new[key], *after = map(np.asarray, self.update(w, g, tuple(slots), lr=rate, t=state.step + 1))
             for name, slot in zip(names, after, strict=True):
@@ -126,9 +126,9 @@ class Elementwise(Optimizer):
 
 
 def flushed(slot: Array) -> Array:
-    """Return a slot with +0 in the place of subnormal numbers, |m| < tiny: 1.2e-38 in float32, 2.2e-308 in float64.
+    """Return a slot with +0 in place of subnormal numbers, |m| < tiny: 1.2e-38 in float32, 2.2e-308 in float64.
 
-    Momentum of a unit that died decays to there and stays, and a processor takes up to a hundred times as long for it.
+    The momentum of a dead unit decays to such numbers and stays there; processors take up to a hundred times as long.
 
     Departs  as `flushed_weights` does
     """
@@ -136,12 +136,12 @@ def flushed(slot: Array) -> Array:
 
 
 def flushed_weights(w: Array) -> Array:
-    """Return parameters with +0 in the place of |w| < `smallest_weight`: 9.9e-32 in float32, 1.0e-292 in float64.
+    """Return parameters with +0 in place of |w| < `smallest_weight`: 9.9e-32 in float32, 1.0e-292 in float64.
 
-    Weight decay drives unused weights there within some thousand steps, and never to 0: they would have no effect,
+    Weight decay drives unused weights below that within some thousand steps, but never to 0: they would have no effect,
     count as kept, and slow down every product they are in.
 
-    Departs  from PyTorch, which keeps them: a step changes no entry by more than `smallest_weight` beyond its own
+    Departs  from PyTorch, which keeps them: a step gives entries that differ by less than `smallest_weight`
 
     >>> import numpy as np
     >>> flushed_weights(np.array([1e-310, -1e-300, 1e-290])).tolist()
@@ -151,7 +151,7 @@ def flushed_weights(w: Array) -> Array:
 
 
 def smallest_weight(dtype: Any) -> float:
-    """Return tiny / eps: below, the last digit of a number is subnormal, and so is what changes it."""
+    """Return tiny / eps: the last digit of a smaller number is subnormal, and so is a change of that size."""
     return float(np.finfo(dtype).tiny) / float(np.finfo(dtype).eps)
 
 
@@ -181,7 +181,7 @@ def _with_penalty(grads: Arrays, params: Arrays, pull: Pull | None) -> Arrays:
 
 
 def check_slope(pull: Pull) -> None:
-    """Refuse a penalty whose gradient is 0 everywhere."""
+    """Refuse an l0 term whose gradient is 0 everywhere."""
     if isinstance(pull.surrogate, L0) and any(pull.prices.values()):
         raise ArgumentError(
             f"pull has the surrogate {pull.surrogate!r}, whose slope is 0 everywhere: its gradient pulls nothing; "
@@ -190,7 +190,7 @@ def check_slope(pull: Pull) -> None:
 
 
 def check(params: Arrays, grads: Arrays, state: State, names: tuple[str, ...], masks: Arrays) -> None:
-    """Refuse arrays without their gradient and slots, of their shape and type, and masks without their array."""
+    """Refuse parameters without a gradient and slots of the same shape and type, and masks that fit no parameter."""
     if set(state.slots) != set(names):
         found, expected = sorted(state.slots), sorted(names)
         raise ArgumentError(f"state has the slots {found}, expected {expected}; make it with this optimiser's init()")
@@ -202,11 +202,11 @@ def check(params: Arrays, grads: Arrays, state: State, names: tuple[str, ...], m
 
 
 def check_like(params: Arrays, arrays: Arrays, what: str) -> None:
-    """Refuse arrays that have not the keys, shapes and types of the parameters."""
+    """Refuse arrays whose keys, shapes or types differ from those of the parameters."""
     if set(arrays) != set(params):
         key = min(set(arrays) ^ set(params))
         has, lacks = (what, "params") if key in arrays else ("params", what)
-        raise ArgumentError(f"{has} has {key!r} and {lacks} has not; give both the same keys")
+        raise ArgumentError(f"{has} has {key!r}, {lacks} does not; give both the same keys")
     for key, w in params.items():
         a = float_array(f"{what}[{key!r}]", arrays[key])
         if a.shape != w.shape:

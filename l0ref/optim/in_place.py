@@ -1,7 +1,7 @@
 """Steps in place, for the training loop: the same numbers as `Optimizer.step`, without fresh arrays.
 
-All parameters of a network stand one after another in one array, and so do gradients and every slot; what the loop
-passes on are views of them. Compiled passes step over everything at once: `l0ref.fast.step.update`.
+All parameters of a network stand one after another in one array, and so do gradients and every slot; the loop works
+on views of them. A compiled pass updates all of them at once: `l0ref.fast.step.update`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from l0ref.validate import Array
 
 
 def steps_in_place(optimizer: Optimizer) -> bool:
-    """Return whether there is a compiled step in place: for SGD with momentum, Adam, AdamW, and these before a prox."""
+    """Return whether there is a compiled step in place: for SGD with momentum, Adam, AdamW, and Proximal of these."""
     inner = optimizer.optimizer if type(optimizer) is Proximal else optimizer
     return type(inner) in (Adam, AdamW) or (type(inner) is SGD and inner.momentum > 0)
 
 
 class InPlace:
-    """One optimiser at work on one network's arrays, which are its own: copies are made on the way in and out.
+    """An optimiser with its own copies of one network's arrays; arrays are copied on the way in and out.
 
-    params, grads  views by key, to be read and filled between two steps
+    params, grads  views by key, between two steps: parameters to read and gradients to fill
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class InPlace:
         slots = tuple(self._joined(state.slots[name]) for name in self._slot_names)
         keep = self._joined({k: masks.get(k, np.ones(s, bool)) for k, s in self._shapes.items()} if masks else {})
         pulls = np.zeros((len(sizes), 3), w.dtype)
-        self._pulled: Pull | None = None  # the pull they hold
+        self._pulled: Pull | None = None  # the pull whose numbers `pulls` holds
         self._flat = self._update.Flat(w, np.zeros_like(w), slots, keep.astype(bool), np.array(self._bounds), pulls)
         self.params, self.grads = self._views(w), self._views(self._flat.g)
 
     def step(self, *, lr: float, pull: Pull) -> None:
-        """One step on everything, against the gradients and the penalty."""
+        """Update all parameters by one step against the gradients and the penalty."""
         o, lr = self.optimizer, rate_of(self.optimizer, lr)
         if isinstance(o, Proximal):
             self._descend(o.optimizer, lr, pull.smooth())
@@ -99,24 +99,24 @@ class InPlace:
         return self._views(self._flat.w.copy()), state
 
     def lent(self) -> tuple[dict[str, Array], State]:
-        """Return parameters and the optimiser's state as views that cannot be written, until `take_back`."""
+        """Return parameters and the optimiser's state as read-only views, valid until `take_back`."""
         self._holders = self._held()
         w, *slots = (self._views(a, lent=True) for a in (self._flat.w, *self._flat.slots))
         return w, State(self.step_number, dict(zip(self._slot_names, slots, strict=True)))
 
     def take_back(self) -> None:
-        """Go on; arrays of which somebody still holds what was lent are left to them, and copies take their place."""
+        """End the loan; if a lent view is still referenced, its holder keeps the arrays and copies take their place."""
         if self._held() != self._holders:
             flat = self._flat
             self._flat = replace(flat, w=flat.w.copy(), slots=tuple(slot.copy() for slot in flat.slots))
             self.params = self._views(self._flat.w)
 
     def _held(self) -> list[int]:
-        """How many references there are to each array, views of it included."""
+        """Number of references to each array, views of it included."""
         return [getrefcount(a) for a in (self._flat.w, *self._flat.slots)]
 
     def _set_pull(self, pull: Pull) -> None:
-        """Prices for the compiled passes; a surrogate they do not know is added to the gradients here."""
+        """Set prices for the compiled passes; the slope of a surrogate they do not know is added to the gradients."""
         phi, pulls = pull.surrogate, self._flat.pulls
         if isinstance(phi, Laplace) and pull is self._pulled:
             return

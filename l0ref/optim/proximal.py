@@ -23,19 +23,19 @@ class Proximal(Optimizer):
     w <- argmin_x 1/2 (x - w)^2 + s C_l alpha phi(x)      on weights only, entry by entry; then `flushed_weights`
 
     optimizer  SGD, Adam or AdamW; its slots never see the l0 term
-    metric     what s is:
+    metric     the choice of s:
                "optimizer"  how far the optimiser moves an entry per unit of constant gradient:
                             lr / (1 - momentum) for SGD, lr / (sqrt(v_hat) + eps), entry by entry, for Adam
                "euclidean"  one number for all entries: lr / (1 - momentum) for SGD, lr for Adam
 
-    Where the steps come to rest under metric="optimizer", -dL/dw - 2 l2 w is a slope of C_l alpha phi at w: a
-    stationary point of J. Hence the division by 1 - momentum: without it momentum 0.9 makes the penalty ten
-    times too weak. For Adam the two metrics differ, and "euclidean" does not rest at stationary points of J:
-    entries move by about lr whatever their gradient, against a threshold lr C_l alpha phi'(0+). It is offered
-    because it is often written that way; with alpha as for plain Adam it prunes next to nothing.
+    Where the steps come to rest under metric="optimizer" (and no weight decay), -dL/dw - 2 l2 w is a slope of
+    C_l alpha phi at w: a stationary point of J. Hence the division by 1 - momentum: without it momentum 0.9 makes
+    the penalty ten times too weak. For Adam the two metrics differ, and "euclidean" does not rest at stationary
+    points of J: entries move by about lr whatever their gradient, against a threshold lr C_l alpha phi'(0+). It is
+    offered because it is often written that way; with alpha as for plain Adam it prunes next to nothing.
 
-    With momentum the prox acts at once and the gradient with delay; the two stay in step only while
-    lr C_l alpha (-phi'') < (1 - momentum)^2 at the rest point [I]. Laplace: certain if lr alpha beta^2 is below
+    With momentum the prox acts at once and the gradient with delay; the two are consistent only while
+    lr C_l alpha (-phi'') < (1 - momentum)^2 at the rest point [I]. Laplace: certain if lr C_l alpha beta^2 is below
     (1 - momentum)^2, as it is by far for every useful alpha.
 
     The l2 term is smooth and stays in the gradient. No threshold is needed afterwards: weights inside the

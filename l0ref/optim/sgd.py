@@ -11,7 +11,7 @@ from l0ref.validate import Array, positive
 
 
 def sgd_step(w: Array, g: Array, *, lr: float) -> Array:
-    """w <- w - lr g, without what `flushed_weights` removes."""
+    """w <- w - lr g, then `flushed_weights`."""
     return flushed_weights(w - lr * g)
 
 
@@ -20,10 +20,10 @@ def momentum_step(
 ) -> tuple[Array, Array]:
     """v <- momentum v + g,   w <- w - lr d   with d = v, or d = g + momentum v under Nesterov.
 
-    At the end w is without what `flushed_weights` removes, and v is `flushed`.
+    Finally `flushed_weights` is applied to w and `flushed` to v.
 
     PyTorch's convention: v holds gradients, not displacements, so a new learning rate acts at once,
-    and a constant gradient moves w by lr g / (1 - momentum) per step in the long run.
+    and a constant gradient g moves w by lr g / (1 - momentum) per step in the long run.
     """
     v = momentum * v + g
     d = g + momentum * v if nesterov else v
@@ -35,7 +35,7 @@ class SGD(Elementwise):
     """Gradient descent on batches.
 
     lr        learning rate, > 0
-    momentum  share of the velocity that is kept, in [0, 1); 0: no memory, no slot
+    momentum  share of the velocity that is kept, in [0, 1); 0: plain gradient descent without a slot
     nesterov  look ahead along the velocity; needs a momentum above 0
 
     Ref   Polyak 1964 (momentum); Nesterov 1983, in the form of Sutskever, Martens, Dahl, Hinton 2013.
