@@ -262,7 +262,7 @@ ONE = {"a": np.arange(4.0)}
         (DTypeError, r"^current\['a'\] must be an array of bool", ONE, {"amount": 1, "current": {"a": [True] * 4}}),
         (ShapeError, r"^current\['a'\] has shape \(2, 2\), expected that of its scores, \(4,\)",
          ONE, {"amount": 1, "current": {"a": np.ones((2, 2), bool)}}),
-        (LayerCollapse, r"^current\['a'\] has none of 4 entries left, and pruned stays so",
+        (LayerCollapse, r"^current\['a'\] has none of 4 entries left, and none comes back",
          ONE, {"amount": 4, "min_keep": 1, "current": {"a": np.zeros(4, bool)}}),
         (DTypeError, r"^scores\['a'\] has dtype int64, expected float32", {"a": np.arange(4)}, {"amount": 1}),
         (DTypeError, r"^mixed dtypes: a float64, b float32", {**ONE, "b": np.ones(2, np.float32)}, {"amount": 1}),

@@ -2,12 +2,12 @@
 
 A mask is a boolean array shaped like its weight; True keeps the entry. Words used here and everywhere:
 
-    n           number of entries in question: of all layers, or of one layer when scope="layer"
-    amount      how much goes: a float in [0, 1] is a fraction of n, an int is a count of entries
-    drop        the count that goes, floor(amount * n + 0.5); entries pruned before count among them
+    n           number of entries considered: of all layers, or of one layer when scope="layer"
+    amount      how much is removed: a float in [0, 1] is a fraction of n, an int is a count of entries
+    drop        number of entries removed, floor(amount * n + 0.5), including those pruned before
 
-The lowest score goes first; among equal scores the lowest position does (layer order, then flat index
-in C order). Pruned stays pruned. Nothing here looks at weights or losses: magnitude pruning is
+The lowest score goes first; among equal scores the lowest position (layer order, then flat index in
+C order). Pruned entries stay pruned. Nothing here looks at weights or losses: magnitude pruning is
 ``keep_mask({name: abs(w)}, ...)``.
 
     keep_mask    single entries

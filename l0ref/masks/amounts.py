@@ -1,4 +1,4 @@
-"""How much goes: from a compression ratio, or by bisection from a limit on the loss."""
+"""How many entries to remove: from a compression ratio, or by bisection from a limit on the loss."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def largest_amount(
     resolution  stop when the answer is known to this many entries
 
     `loss_after` is called at most 2 + ceil(log2((n - start) / resolution)) times. The loss is assumed, not
-    guaranteed, to grow with the count: where it does, the result is the largest count there is; where it
-    does not, a larger one may exist. Either way the loss at the returned count was measured and is within
-    the limit.
+    guaranteed, to grow with the count: if it does, the result is less than `resolution` below the largest
+    possible count; if not, a larger one may exist. In both cases the loss at the returned count was measured
+    and is within the limit.
 
     Ref  Barth, von Petersenn, arXiv 2505.17469: "TAMADE", a bisection for the largest magnitude threshold.
     Departs from the paper: the count is bisected, not the threshold, so the search ends after finitely many steps.

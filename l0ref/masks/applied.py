@@ -1,4 +1,4 @@
-"""What a mask does to an array."""
+"""Masks applied to arrays, and the number of entries they remove."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from l0ref.validate import Array
 def masked(a: Array, keep: Array | None) -> Array:
     """Return `a` where `keep` is True and exactly +0 elsewhere, even where `a` is infinite or NaN; None keeps all.
 
-    A product with the mask would make NaN of what is not finite, and -0 of what is negative.
+    A product with the mask would turn non-finite entries into NaN and negative ones into -0.
 
     >>> import numpy as np
     >>> masked(np.array([1.0, np.inf, -2.0]), np.array([True, False, False])).tolist()
@@ -22,7 +22,7 @@ def masked(a: Array, keep: Array | None) -> Array:
 
 
 def removed(masks: Mapping[str, Array]) -> int:
-    """Return how many entries masks remove, by any names.
+    """Return the number of entries that all masks together remove.
 
     >>> import numpy as np
     >>> removed({"fc1.weight": np.array([True, False]), "fc2.weight": np.array([False])})

@@ -27,7 +27,7 @@ def nm_mask(
     The lowest score of a group goes first, among equals the first one.
 
     Ref  Mishra et al., "Accelerating sparse deep neural networks", arXiv 2104.08378 (2021): 2:4
-    Departs from the paper: an axis that m does not divide is pruned too, not left dense.
+    Departs from the paper: an axis that m does not divide is pruned too, instead of left dense.
 
     >>> import numpy as np
     >>> score = np.array([[0.3, 0.1, 0.2, 0.4, 0.9, 0.8, 0.7]])
@@ -49,7 +49,7 @@ def nm_mask(
 
 
 def _best_of_groups(score: Array, alive: Mask, n: int, m: int) -> Mask:
-    """The `n` best of each `m` along axis 1. Places beyond the end count as gone; what has gone ranks lowest."""
+    """The `n` best of each `m` along axis 1. Places beyond the end count as removed; removed entries rank lowest."""
     inputs = score.shape[1]
     groups = -(-inputs // m)
     fill = [(0, groups * m - inputs) if axis == score.ndim - 1 else (0, 0) for axis in range(score.ndim)]

@@ -57,9 +57,9 @@ def ranked(
     min_keep: int,
     unit: str,
 ) -> dict[str, Mask]:
-    """Return the masks of checked scores: the rule of `keep_mask`, for whatever `unit` is ranked, in the plural.
+    """Return the masks of checked scores by the rule of `keep_mask`; messages call the ranked items `unit`, a plural.
 
-    alive   a mask for every layer; what is False in it has gone before
+    alive   a mask for every layer; entries that are False in it were removed earlier
     """
     choose("scope", scope, ("global", "layer"))
     least = count("min_keep", min_keep)
@@ -116,13 +116,13 @@ def checked_masks(current: Mapping[str, Mask] | None, scores: Mapping[str, Array
             )
         if mask.size and not mask.any():
             raise LayerCollapse(
-                f"current[{name!r}] has none of {mask.size} entries left, and pruned stays so; begin from earlier masks"
+                f"current[{name!r}] has none of {mask.size} entries left, and none comes back; begin from earlier masks"
             )
     return {name: given[name] if name in given else np.ones(score.shape, np.bool_) for name, score in scores.items()}
 
 
 def first_to_go(score: Array, candidates: NDArray[np.intp], k: int) -> NDArray[np.intp]:
-    """Return the `k` candidates of lowest score; among equals those listed first. Linear time: no full sort."""
+    """Return the `k` candidates with the lowest scores; among equals those listed first. Linear time: no full sort."""
     if k <= 0 or k >= candidates.size:
         return candidates[: max(k, 0)]
     ours = score[candidates]
@@ -163,7 +163,7 @@ def _drop_lowest(
     if drop < already:
         raise ArgumentError(
             f"amount={amount!r} asks for {drop} of {n} {unit} to go{where}, but {already} are pruned already "
-            f"and stay so; ask for at least {already}"
+            f"and stay pruned; ask for at least {already}"
         )
     candidates = np.flatnonzero(keep & ~kept_safe)
     if drop - already > candidates.size:

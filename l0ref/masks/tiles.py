@@ -1,4 +1,4 @@
-"""Masks of whole tiles, so that what is left can be stored and multiplied tile by tile.
+"""Masks of whole tiles, so that the kept weights can be stored and multiplied tile by tile.
 
 A weight is read as a matrix, (out, in) or, of a convolution, (F, C R S), and cut into tiles of b_r x b_c entries from
 the upper left corner. Where the tiles do not divide the matrix, those at the lower and right edges are smaller.
@@ -17,7 +17,7 @@ from l0ref.validate import Array, choose, pair
 
 Pair = tuple[int, int]
 NORMS = ("l1", "l2", "max")
-BEYOND = 4096  # a tile may be so tall or wide, whatever the matrix
+BEYOND = 4096  # a tile may be this tall or wide, however small the matrix
 
 
 def block_mask(
@@ -33,17 +33,17 @@ def block_mask(
 ) -> dict[str, Mask]:
     """Return a mask per layer, shaped like its scores, that keeps or drops whole tiles. Give `amount` or `threshold`.
 
-    scores     the weights or scores of them, at least two axes, float arrays of one dtype, in layer order; a tile
-               is worth the norm of the entries it has, which does not see their signs
+    scores     weights or scores of weights, float arrays of one dtype with at least two axes, in layer order; the
+               score of a tile is the norm of its entries, so their signs have no influence
     blocksize  (b_r, b_c) rows and columns of a tile, or one number for both
     amount     float: this fraction of the tiles goes; int: this many tiles go; exactly floor(amount * n + 0.5)
-               of the n tiles, those gone before among them. A tile at the edge counts like any other
+               of the n tiles, including those removed before. A tile at the edge counts like any other
     threshold  tiles whose norm is below it go
     scope      "global": one ranking over the tiles of all layers; "layer": the same amount from each layer
     norm       "l1" sum of |score|, "l2" root of the sum of squares, "max" largest |score|; computed in float64
     min_keep   every layer keeps at least this many of its best tiles
     current    masks so far, of single entries; an entry that is False in them is False in the result, and does not
-               count towards the norm. A tile has gone when it has no entry left
+               count towards the norm. A tile counts as removed when it has no entry left
 
     Ties as in `keep_mask`: the first layer, then the first tile, row of tiles by row, goes first.
 
@@ -103,6 +103,6 @@ def _norms(tiles: Array, norm: str) -> Array:
 
 
 def _spread(keep: Mask, blocksize: Pair, shape: tuple[int, ...]) -> Mask:
-    """Every tile's verdict for each of its entries."""
+    """The decision for every tile, repeated for each of its entries."""
     entries = np.broadcast_to(keep[:, :, None, None], (*keep.shape, *blocksize))
     return untiled(entries, (shape[0], prod(shape[1:]))).reshape(shape)

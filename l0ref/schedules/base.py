@@ -1,4 +1,4 @@
-"""What a schedule is: a frozen record of options, called with the step.
+"""The contract of schedules: a frozen record of options, called with the step.
 
     schedule(step, steps=T, history=h) -> float
 
@@ -61,7 +61,7 @@ def by_name(name: str, **options: float | str) -> Schedule:
 
 
 def names(gives: str = "factor") -> tuple[str, ...]:
-    """Return the names `by_name` knows of schedules that give a "factor" or a "sparsity"."""
+    """Return the names that `by_name` accepts, of schedules that give a "factor" or of those that give a "sparsity"."""
     return tuple(name for name, cls in _classes().items() if cls.gives == gives)
 
 
@@ -84,5 +84,5 @@ def check_time(name: str, value: float) -> None:
 
 
 def in_steps(value: float, steps: int) -> int:
-    """Read a time option: an int is a number of steps, a float the fraction floor(value * steps + 0.5) steps."""
+    """Return a time option in steps: an int as it is, a float as a fraction of the run, floor(value * steps + 0.5)."""
     return portion(value, steps) if isinstance(value, float) else int(value)

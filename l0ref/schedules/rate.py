@@ -1,6 +1,6 @@
 """Factors for a base value: the learning rate, or the strength of the penalty.
 
-Notation: t = step / steps in [0, 1]. All but OneCycle, LinearWarmup begin at exactly 1.
+Notation: t = step / steps in [0, 1]. All except OneCycle and LinearWarmup begin at exactly 1.
 """
 
 from __future__ import annotations
@@ -126,9 +126,9 @@ class LinearWarmup(Schedule):
 class ReduceOnPlateau(Schedule):
     """f = max(factor^k, minimum), where k counts how often the validation value has stopped improving.
 
-    A value improves if it beats the best one before by more than `min_delta`. After `patience` epochs
+    A value improves if it beats the best earlier one by more than `min_delta`. After `patience` epochs
     in a row without improvement k grows by one and the count of epochs begins anew; the best value stays.
-    All of that is worked out from `history` at every call; `step` and `steps` play no part.
+    All of this is computed from `history` at every call; `step` and `steps` have no influence.
 
     patience   epochs, at least 1
     factor     in (0, 1)

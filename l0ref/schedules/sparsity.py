@@ -1,4 +1,4 @@
-"""How much is pruned at a step: fractions that only ever grow, for ``masks.keep_mask(amount=...)``."""
+"""The fraction pruned at a step, which never falls, for ``masks.keep_mask(amount=...)``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PolynomialSparsity(Schedule):
 
     initial, final  fractions pruned, 0 <= initial <= final <= 1
     begin, end      a float in [0, 1] is a fraction of the run, an int a step; begin <= end
-    power           above 0; 3 prunes much early, while there is much to spare
+    power           above 0; 3 prunes fast at first, while many weights can be spared
     frequency       time between two prunings, a fraction of the run or a number of steps, at least one step
 
     Ref  Zhu, Gupta, arXiv 1710.01878, equation (1), where power = 3, t0 = begin, n dt = end - begin, dt = frequency
@@ -52,11 +52,11 @@ class PolynomialSparsity(Schedule):
 class LogLinearKept(Schedule):
     """s(u) = 1 - k(u) with ln k(u) = ln k1 + (ln k0 - ln k1) (1 - u)^power, k0 = 1 - initial, k1 = 1 - final.
 
-    The kept count, not the pruned one, falls by the same factor in the same time (for power = 1), so the last
-    step from 100x to 200x compression gets as much time as the first from 1x to 2x. power > 1 goes faster
-    early and slower late. Options and `u` are those of PolynomialSparsity, except that final < 1.
+    With power = 1 the number of kept weights falls by the same factor in the same time, so the last step from
+    100x to 200x compression gets as much time as the first from 1x to 2x. power > 1 prunes faster early and
+    slower late. Options and `u` are those of PolynomialSparsity, except that final < 1.
 
-    Ref  ours, a default found on LeNets; power 1.5 over the first 80 % of the run. Half an epoch is a good `frequency`.
+    Ref  ours; the defaults, power 1.5 over the first 80 % of the run, come from LeNets. A good `frequency` is 1/2 epoch
     """
 
     gives: ClassVar[str] = "sparsity"
@@ -98,7 +98,7 @@ def check_options(initial: float, final: float, power: float, *, begin: float, e
 
 
 def progress(step: int, steps: int, *, begin: float, end: float, frequency: float) -> float:
-    """Share u of the pruning phase that has passed at the last pruning up to `step`."""
+    """Share u of the pruning phase that had passed at the last pruning not later than `step`."""
     step, steps = position(step, steps)
     first, last = in_steps(begin, steps), in_steps(end, steps)
     if first > last:
