@@ -3,15 +3,15 @@
 | record                      | phi(w)                                 | level  | slope at 0+   |
 |-----------------------------|----------------------------------------|--------|---------------|
 | `Laplace(beta)`             | 1 - exp(-beta abs(w))                  | 1      | beta          |
-| `LinearizedLaplace(beta)`   | its slope made a straight line         | 1/2    | beta          |
+| `LinearizedLaplace(beta)`   | Laplace with a slope linear in abs(w)  | 1/2    | beta          |
 | `GemanMcClure(beta)`        | beta abs(w) / (1 + beta abs(w))        | 1      | beta          |
 | `Gaussian(sigma)`           | 1 - exp(-w^2 / (2 sigma^2))            | 1      | 0             |
 | `LogSum(eps)`               | log(1 + abs(w) / eps)                  | none   | 1 / eps       |
 | `Arctan(beta)`              | 2/pi arctan(beta abs(w))               | 1      | 2 beta / pi   |
 | `Tanh(beta)`                | tanh(beta abs(w))                      | 1      | beta          |
 | `CappedL1(theta)`           | min(abs(w), theta)                     | theta  | 1             |
-| `SCAD(lam, a)`              | linear, bent, level                    | (a + 1) lam^2 / 2 | lam |
-| `MCP(lam, gamma)`           | bent, level                            | gamma lam^2 / 2 | lam  |
+| `SCAD(lam, a)`              | linear, quadratic, constant            | (a + 1) lam^2 / 2 | lam |
+| `MCP(lam, gamma)`           | quadratic, constant                    | gamma lam^2 / 2 | lam  |
 | `Lp(p)`                     | abs(w)^p                               | none   | inf           |
 | `TransformedL1(a)`          | (a + 1) abs(w) / (a + abs(w))          | a + 1  | (a + 1) / a   |
 | `L0()`, `L1()`, `L2()`      | w != 0, abs(w), w^2                    |        | inf, 1, 0     |

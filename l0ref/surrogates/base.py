@@ -1,13 +1,13 @@
-"""What a surrogate of the l0 norm is: a function phi(|w|) that stands in for "w is not zero".
+"""Surrogates of the l0 norm: functions phi(|w|) that stand in for "w is not zero".
 
 u, a      |w| and |z|, never negative
-phi(u)    rises from phi(0) = 0; smooth for u > 0, with a kink at w = 0 wherever its slope phi'(0+) > 0
+phi(u)    rises from phi(0) = 0; differentiable for u > 0, except CappedL1 at theta; kink at w = 0 if phi'(0+) > 0
 prox      x = argmin_x 1/2 (x - z)^2 + step phi(|x|)
 dead zone the largest |z| with prox(z, step) = 0; a prox is 0 exactly where
 
               a <= inf_{x > 0} x / 2 + step phi(x) / x                                            (zone)
 
-          because x beats 0 as soon as 1/2 (x - a)^2 + step phi(x) < 1/2 a^2.
+          because x is better than 0 if and only if 1/2 (x - a)^2 + step phi(x) < 1/2 a^2.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ class Surrogate:
     value(w)          phi(|w|), entry by entry
     grad(w)           d phi(|w|) / d w, entry by entry; exactly 0 at w = 0, whatever the one-sided slopes are
     prox(z, step)     argmin_x 1/2 (x - z)^2 + step phi(|x|), entry by entry: always a global minimiser.
-                      Where two tie, the one of smaller magnitude. step >= 0 is a number, or an array that
-                      broadcasts to z; 0 moves nothing
+                      If two tie, the one of smaller magnitude. step >= 0 is a number, or an array that
+                      broadcasts to z; with step 0 the result is z
     slope_at_zero     phi'(0+): inf for L0 and Lp, 0 where phi is smooth at 0
     dead_zone(step)   the largest |z| that the prox sends to 0
     name              the class name in snake case, for `by_name`
-    limit, reference  what phi tends to as its parameters do; where it comes from: "Limit" and "Ref" of the class's text
+    limit, reference  limits of phi in its parameters, and its source: "Limit" and "Ref" of the docstring of the class
 
     Arrays are float32 or float64, of any shape; the result is fresh and has the shape and type of the
-    argument. value and grad compute in that type; prox computes in float64 and rounds once at the end.
-    NaN goes in and comes out, without a warning. An infinite entry has the limits of phi and phi', and is its
-    own prox. A value beyond the largest float is inf. Every zero of a prox is +0.0.
+    argument. value and grad compute in that type, powers and the prox in float64, rounded once at the end.
+    NaN gives NaN, without a warning. An infinite entry has the limits of phi and phi', and is its own prox.
+    A value beyond the largest float is inf. Every zero of a prox is +0.0.
 
-    A new surrogate is a frozen dataclass whose fields are positive parameters, with four functions of
-    non-negative numbers; the base does signs, types, shapes, NaN and checks:
+    A new surrogate is a frozen dataclass whose fields are positive parameters, with `slope_at_zero` and four
+    functions of non-negative numbers; the base handles signs, types, shapes, NaN and checks:
 
         phi(u), slope(u)   phi and phi' on flat arrays of either type; slope(0) may be any number
         shrink(a, t)       the minimiser for z = a > 0 and step t > 0, on flat float64 arrays
@@ -112,7 +112,7 @@ class Surrogate:
         return _by_parts(self._prox, z, checked_steps(step, z.shape))
 
     def dead_zone(self, step: float) -> float:
-        """Return the largest |z| that prox(z, step) sends to 0; 0 where none but z = 0 goes there."""
+        """Return the largest |z| that prox(z, step) sends to 0; 0 if that is z = 0 alone."""
         t = nonnegative("step", step)
         return float(self.threshold(t)) if t else 0.0
 

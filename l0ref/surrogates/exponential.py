@@ -17,16 +17,16 @@ class Laplace(Surrogate):
     """phi(w) = 1 - exp(-beta |w|), the surrogate of the l0 paper.
 
     beta       > 0, in 1 / weight; the authors' code uses 5
-    Gradient   beta exp(-beta |w|) sign(w): largest at 0, halved every ln 2 / beta, below 1 % from 4.6 / beta on
+    Gradient   beta exp(-beta |w|) sign(w): largest at 0, halved every ln 2 / beta, below 1 % beyond ln 100 / beta
     Kink       at w = 0 the slopes are -/+ beta; grad is 0 there, their midpoint
     Prox       with tau = step beta^2 exp(-beta |z|): 0 if tau > 1/e; else x = |z| + W0(-tau) / beta, W0 the
-               principal branch of Lambert's W, kept if it beats 0
+               principal branch of Lambert's W, kept if it is better than 0
     Dead zone  step beta if step beta^2 <= 1. Otherwise above (1 + ln(step beta^2)) / beta and below
-               sqrt(2 step), to which it tends with beta; found by search
+               sqrt(2 step), to which it tends as beta -> inf; found by search
     Limit      the count of non-zeros as beta -> inf; beta |w| as beta -> 0
     Ref        Bradley, Mangasarian 1998 (the function); Oliveira, Batista, Seara, Neural Networks 171 (2024),
-               doi 10.1016/j.neunet.2023.12.019 (as a penalty of networks); arXiv 2306.13425 (the prox, which
-               an earlier publication had with a case missing)
+               doi 10.1016/j.neunet.2023.12.019 (as a penalty of networks); arXiv 2306.13425 (the prox; it
+               reports that an earlier published form missed a case)
     Departs    not in value and gradient, which are those of the authors' code; that code has no prox
     """
 
@@ -45,7 +45,7 @@ class Laplace(Surrogate):
 
     def shrink(self, a: Array, t: Array) -> Array:
         tau = np.minimum(t * self.beta * self.beta, 1e300) * np.exp(-self.beta * a)
-        x = a + lambert_w0(-tau) / self.beta  # for tau > 1/e some x with h'(x) > 0, which loses against 0
+        x = a + lambert_w0(-tau) / self.beta  # for tau > 1/e some x with h'(x) > 0, which is worse than 0
         return or_zero(self.phi, np.maximum(x, 0.0), a, t)
 
     def threshold(self, t: float) -> float:
@@ -63,7 +63,7 @@ class Gaussian(Surrogate):
     Kink       none: phi is smooth, with slope 0 at w = 0
     Prox       no closed form: the better of two Newton runs, which are monotone, see `search`. The dip of phi''
                is at sqrt(3) sigma
-    Dead zone  0: since phi'(0) = 0, no z but 0 goes to 0. Weights come close to 0 and need a threshold
+    Dead zone  0: since phi'(0) = 0, only z = 0 goes to 0. Weights come close to 0 and need a threshold
     Limit      the count of non-zeros as sigma -> 0; w^2 / (2 sigma^2) as sigma -> inf
     Ref        Mohimani, Babaie-Zadeh, Jutten, IEEE Trans. Signal Processing 57 (2009)
     Departs    SL0 maximises the sum of exp(-w^2 / (2 sigma^2)) under constraints while sigma shrinks, by gradient

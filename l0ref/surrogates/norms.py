@@ -1,4 +1,4 @@
-"""The norms the surrogates stand between, for comparison: l0 (the count itself), l1 and l2."""
+"""The norms that the surrogates are compared with: l0 (the count itself), l1 and l2."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from l0ref.validate import Array
 class L0(Surrogate):
     """phi(w) = 1 if w != 0, else 0: the count of non-zeros itself.
 
-    Gradient   0 everywhere: a gradient step does not see it, only the prox does
+    Gradient   0 everywhere: it has no effect on a gradient step, only on a prox
     Kink       phi jumps at w = 0; grad is 0 there, slope_at_zero is inf
     Prox       hard threshold: z where |z| > sqrt(2 step), else 0
     Dead zone  sqrt(2 step)
-    Limit      it is the count of non-zeros itself, and has no parameter
+    Limit      none: it is the count of non-zeros itself, and has no parameter
     Ref        Blumensath, Davies, Journal of Fourier Analysis and Applications 14 (2008): iterative hard thresholding
     """
 
@@ -49,7 +49,7 @@ class L1(Surrogate):
     Kink       at w = 0 the slopes are -/+ 1; grad is 0 there
     Prox       soft threshold: max(0, |z| - step) sign(z)
     Dead zone  step
-    Limit      it is |w| itself, and has no parameter
+    Limit      none: it is |w| itself, and has no parameter
     Ref        Tibshirani, Journal of the Royal Statistical Society B 58 (1996): lasso
     """
 
@@ -72,13 +72,13 @@ class L1(Surrogate):
 
 @dataclass(frozen=True)
 class L2(Surrogate):
-    """phi(w) = w^2, without 1/2, as in Keras and the l0 paper's penalty.
+    """phi(w) = w^2, without 1/2, as in Keras and the code of the l0 paper's authors.
 
-    Gradient   2 w: the pull dies at 0, so nothing becomes exactly 0
+    Gradient   2 w: the pull vanishes at 0, so no weight becomes exactly 0
     Kink       none
     Prox       z / (1 + 2 step)
-    Dead zone  0: none but z = 0
-    Limit      it is w^2 itself, and has no parameter
+    Dead zone  0: only z = 0 goes to 0
+    Limit      none: it is w^2 itself, and has no parameter
     Ref        Hoerl, Kennard, Technometrics 12 (1970): ridge regression; Krogh, Hertz 1991 (weight decay)
     """
 

@@ -1,4 +1,4 @@
-"""Surrogates that are level beyond a point: linearised Laplace, capped l1, SCAD and MCP."""
+"""Surrogates that are constant beyond a point: linearised Laplace, capped l1, SCAD and MCP."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class LinearizedLaplace(Surrogate):
     Identity   alpha phi is MCP(lam=alpha beta, gamma=1 / (alpha beta^2)), for every alpha > 0
     Prox       that of MCP(lam=beta, gamma=1 / beta^2); convex where step beta^2 < 1, a hard threshold beyond
     Dead zone  step beta if step beta^2 <= 1, else sqrt(step)
-    Limit      half the count of non-zeros as beta -> inf: a price alpha charges alpha / 2 for a weight; beta |w| as
+    Limit      half the count of non-zeros as beta -> inf: with price alpha a weight costs alpha / 2; beta |w| as
                beta -> 0
     Ref        Gu, Jin, Mei, IEEE Signal Processing Letters 16 (2009): l0-LMS. Their attractor has a factor 2,
                2 beta - 2 beta^2 |w|: a convention
-    Departs    not in the l0 paper's code as far as it is published, but the root of its idea [I]
+    Departs    not in the published code of the l0 paper, but the root of its idea [I]
     """
 
     beta: float
@@ -101,8 +101,8 @@ class SCAD(Surrogate):
     Kink       at w = 0 the slopes are -/+ lam; grad is 0 there
     Prox       step <  a - 1: max(0, |z| - step lam) up to |z| = (1 + step) lam; a straight line from there to
                (a lam, a lam); then z
-               step >= a - 1: phi is too concave for the middle piece to hold a minimum, so the prox jumps from
-               max(0, |z| - step lam) to z, at lam (a + 1 + step) / 2 if step < a + 1, at lam sqrt(step (a + 1)) beyond
+               step >= a - 1: phi is too concave for a minimum in the middle piece, so the prox jumps from
+               max(0, |z| - step lam) to z, at lam (a + 1 + step) / 2 if step < a + 1, else at lam sqrt(step (a + 1))
     Dead zone  min(step lam, lam sqrt(step (a + 1)))
     Limit      2 phi / ((a + 1) lam^2) is the count of non-zeros as lam -> 0; phi / lam is |w| as lam -> inf
     Ref        Fan, Li, Journal of the American Statistical Association 96 (2001). They give the prox for step 1, which

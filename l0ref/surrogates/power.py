@@ -77,7 +77,7 @@ class Lp(Surrogate):
 
 
 def _power(u: Array, p: float) -> Array:
-    """u^p, by way of float64: p rounded to float32 would be another exponent."""
+    """u^p, computed in float64: p rounded to float32 would be another exponent."""
     return np.power(u, p, dtype=np.float64).astype(u.dtype)
 
 

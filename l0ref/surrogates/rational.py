@@ -1,4 +1,4 @@
-"""Surrogates that are a quotient of linear functions: Geman-McClure and transformed l1, one in two scalings.
+"""Surrogates that are a quotient of linear functions: Geman-McClure and transformed l1, one function in two scalings.
 
 With g > 0 both are multiples of psi(u) = u / (u + g), psi'(u) = g / (u + g)^2. For step t the prox of psi is
 
@@ -32,8 +32,8 @@ class GemanMcClure(Surrogate):
     Dead zone  step beta if step beta^2 <= 1/2, else sqrt(2 step) - 1 / (2 beta)
     Limit      the count of non-zeros as beta -> inf; beta |w| as beta -> 0
     Ref        Geman, McClure 1987; Geman, Yang, IEEE Trans. Image Processing 4 (1995): |w| / (|w| + g) as a penalty
-    Departs    Geman and McClure's own function has w^2 in place of |w|; the name is used for this one in adaptive
-               filtering
+    Departs    Geman and McClure's own function has w^2 in place of |w|; in adaptive filtering the name is used for
+               this one
     """
 
     beta: float
@@ -68,7 +68,7 @@ class TransformedL1(Surrogate):
     Dead zone  step (a + 1) / a if step <= a^2 / (2 (a + 1)), else sqrt(2 step (a + 1)) - a / 2
     Limit      the count of non-zeros as a -> 0; |w| as a -> inf. a + 1 times GemanMcClure(1 / a)
     Ref        Nikolova 2000; Zhang, Xin, Communications in Mathematical Sciences 15 (2017): name and prox; the formula
-               is from memory [I], checked against a grid
+               is restated from memory [I] and checked against a grid
     """
 
     a: float
@@ -93,7 +93,7 @@ class TransformedL1(Surrogate):
 
 
 def _finite(u: Array) -> Array:
-    """Return u with inf read as the largest float, where the quotient is at its limit; inf / inf has no value."""
+    """Return u with inf replaced by the largest float, where the quotient has reached its limit: inf / inf is NaN."""
     return np.asarray(np.minimum(u, np.finfo(u.dtype).max))
 
 

@@ -1,6 +1,6 @@
-"""Closed forms the proximal maps are made of: Lambert's W, the largest root of a cubic, hard and firm thresholds.
+"""Closed forms used by the proximal maps: Lambert's W, the largest root of a cubic, hard and firm thresholds.
 
-Everything here works on flat float64 arrays and is exact up to rounding.
+All functions work on flat float64 arrays and are exact up to rounding, where their docstrings say nothing else.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def lambert_w0(y: Array) -> Array:
             else the series y - y^2 + 3/2 y^3 around 0
     Steps   Halley's, cubic: f = w e^w - y, w <- w - f / (e^w (w + 1) - f (w + 2) / (2 (w + 1)))
 
-    A y below -1/e, where W is not real, is read as -1/e. Within sqrt(machine epsilon) of the branch point W
-    itself is only defined to that accuracy by y.
+    A y below -1/e, where W is not real, is treated as -1/e. Near the branch point W depends on y like a square
+    root, so y determines it only to an accuracy of sqrt(machine epsilon) there.
 
     Ref   Corless, Gonnet, Hare, Jeffrey, Knuth 1996, On the Lambert W function
     """
@@ -36,12 +36,12 @@ def lambert_w0(y: Array) -> Array:
 
 
 def rational_root(a: Array, t: Array, g: float) -> Array:
-    """The largest root x of the cubic (x - a) (x + g)^2 + t g = 0, for a where there are three real ones.
+    """The largest root x of the cubic (x - a) (x + g)^2 + t g = 0, for values of a with three real roots.
 
     With y = x + g and s = a + g it is y^3 - s y^2 + t g = 0, whose largest root is
     y = s/3 (1 + 2 cos(f / 3)), cos f = 1 - 27 t g / (2 s^3).
 
-    The answer is good to a few ulp of a + g, so for g far above a a Newton step has to follow.
+    The result is accurate to a few ulp of a + g, so for g far above a a Newton step has to follow.
     """
     s = a + g
     f = np.arccos(np.clip(1 - 13.5 * ((t / s) / s) * (g / s), -1.0, 1.0))
@@ -56,8 +56,8 @@ def hard(a: Array, threshold: Array | float) -> Array:
 def firm(a: Array, t: Array, lam: float, gamma: float) -> Array:
     """The prox of phi(x) = lam x - x^2 / (2 gamma) up to x = gamma lam, constant from there on, at a > 0 with step t.
 
-    t < gamma    convex: 0 up to a = t lam; a from gamma lam on; between, (a - t lam) / (1 - t / gamma).
-                 The last is below a exactly where a < gamma lam, so the smaller of the two is right
+    t < gamma    convex: 0 up to a = t lam, then (a - t lam) / (1 - t / gamma), and a from gamma lam on.
+                 The middle piece is below a exactly where a < gamma lam, so the smaller of the two is right
     t >= gamma   concave up to gamma lam, so the minimiser is 0 or a: a hard threshold at lam sqrt(t gamma),
                  where 1/2 a^2 = t gamma lam^2 / 2
 

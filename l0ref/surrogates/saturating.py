@@ -1,4 +1,4 @@
-"""Surrogates made of a sigmoid curve: arctangent and hyperbolic tangent, straight at 0 and level far away."""
+"""Surrogates made of a sigmoid curve: arctangent and hyperbolic tangent, linear near 0 and saturating at 1."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Arctan(Surrogate):
     Kink       at w = 0 the slopes are -/+ 2 beta / pi; grad is 0 there
     Prox       the best of 0 and the positive real roots of
                beta^2 x^3 - |z| beta^2 x^2 + x + 2 step beta / pi - |z| = 0, of which there are up to three. The
-               outer two, the only ones that can be minima, are found by Newton runs that are monotone (see `search`);
-               the radicals of a cubic lose their digits where beta is small. The dip of phi'' is at 1 / (sqrt(3) beta)
-    Dead zone  2 step beta / pi for small step beta^2; beyond, smaller than that and found by search
+               outer two, the only ones that can be minima, are found by monotone Newton runs (see `search`); the
+               radicals of a cubic lose their digits where beta is small. The dip of phi'' is at 1 / (sqrt(3) beta)
+    Dead zone  2 step beta / pi for small step beta^2; for larger ones below that, found by search
     Limit      the count of non-zeros as beta -> inf, slowly: 1 - phi ~ 2 / (pi beta |w|); 2 beta |w| / pi as beta -> 0
     Ref        Selesnick, Bayram, IEEE Trans. Signal Processing 62 (2014), arXiv 1302.5729: log, rational and arctangent
                penalties; the cubic is ours [I]
@@ -64,7 +64,7 @@ class Tanh(Surrogate):
     Kink       at w = 0 the slopes are -/+ beta; grad is 0 there
     Prox       no closed form: the better of two Newton runs, which are monotone, see `search`. The dip of phi'' is at
                artanh(1 / sqrt(3)) / beta
-    Dead zone  step beta for small step beta^2; beyond, smaller than that and found by search
+    Dead zone  step beta for small step beta^2; for larger ones below that, found by search
     Limit      the count of non-zeros as beta -> inf; beta |w| as beta -> 0
     Ref        no single source known for tanh in place of the l0 norm [U]; the prox is ours [I]
     """

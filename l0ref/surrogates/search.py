@@ -3,15 +3,15 @@
     h(x)  = 1/2 (x - a)^2 + t phi(x)         to be minimised over 0 <= x <= a
     h'(x) = x - a + t phi'(x)
 
-`prox_by_newton` needs one thing of phi: there is a dip d >= 0 such that phi'' falls on [0, d] and rises on
+`prox_by_newton` assumes one property of phi: there is a dip d >= 0 such that phi'' falls on [0, d] and rises on
 [d, inf). Then h' is concave on [0, d] and convex on [d, inf), so h has at most two wells, one on each side
 of d, and Newton's iteration for h' = 0
 
     from 0 upward     stays below the first root, since the tangents of a concave function lie above it;
     from a downward   stays above the last root, since the tangents of a convex function lie below it.
 
-Both runs are monotone and need no bracket. A run that meets h'' <= 0 has no well on its side; where it stops is
-an ordinary point, no better than the other well. The better of the two ends is the global minimiser.
+Both runs are monotone and need no bracket. A run that meets h'' <= 0 has no well on its side; it stops at an
+ordinary point, no better than the other well. The better of the two ends is the global minimiser.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from l0ref.validate import Array
 
 Function = Callable[[Array], Array]
 
-NEWTON_STEPS = 100  # enough for halving steps down to the last digit; a run stops as soon as nothing moves
+NEWTON_STEPS = 100  # enough to halve steps down to the last digit; a run stops as soon as no entry changes
 
 
 def rise(a: Array, t: Array, slope: Function, curvature: Function) -> Array:
@@ -48,8 +48,8 @@ def polish(x: Array, a: Array, t: Array, slope: Function, curvature: Function) -
 def prox_by_newton(phi: Function, slope: Function, curvature: Function, a: Array, t: Array) -> Array:
     """Minimise h over x >= 0: the better end of the two runs, the smaller one where they tie.
 
-    A run that entered the other side may end beside the well it belongs to, no higher by the last digit of h and yet
-    off by the root of that; a last Newton step corrects it.
+    A run that crossed to the other side of d may stop beside the well there, where h is higher by its last digit only
+    but x is off by the square root of that; a last Newton step corrects x.
     """
     low, high = rise(a, t, slope, curvature), descend(a, t, slope, curvature)
     gain = (high - low) * ((high - a) / 2 + (low - a) / 2) + t * (phi(high) - phi(low))  # h(high) - h(low)
@@ -57,7 +57,7 @@ def prox_by_newton(phi: Function, slope: Function, curvature: Function, a: Array
 
 
 def or_zero(phi: Function, x: Array, a: Array, t: Array) -> Array:
-    """x where h(x) < h(0), else 0. Divided by x: x / 2 + t phi(x) / x < a, so that nothing overflows or cancels."""
+    """x where h(x) < h(0), else 0; tested as x / 2 + t phi(x) / x < a, so that nothing overflows or cancels."""
     some = x > 0
     at = np.where(some, x, 1.0)
     return np.where(some & (at / 2 + t * (phi(at) / at) < a), x, 0.0)
@@ -66,9 +66,9 @@ def or_zero(phi: Function, x: Array, a: Array, t: Array) -> Array:
 def search_threshold(phi: Function, t: float, *, slope_at_zero: float, scale: float) -> float:
     """Return inf over x > 0 of x / 2 + t phi(x) / x, for a concave phi whose natural unit of length is `scale`.
 
-    The infimum is t phi'(0+) at x -> 0, or a minimum inside. It lies at x <= 2 t phi'(0+), where x / 2 alone
-    is larger. A grid in log x from 1e-9 scale to there, refined five times around its best point. At a minimum
-    the value errs by the square of the error in x, so it is right to rounding.
+    The infimum is t phi'(0+) at x -> 0, or a minimum at some x < 2 t phi'(0+), beyond which x / 2 alone is larger.
+    A grid in log x from 1e-9 scale to there is refined around its best point down to a relative width of 1e-8. At
+    a minimum the error of the value is the square of that of x, so it is right to rounding.
     """
     top = t * slope_at_zero
     low, high = 1e-9 * scale, 2 * top
