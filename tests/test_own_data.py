@@ -225,7 +225,7 @@ def test_csv_columns_and_labels(tmp_path: Path) -> None:
         ("a,b\n1,2\n", None, "needs the name of its column of labels; give --label NAME"),
         ("a,b\n1,2\n", "c", "has 0 columns 'c' beside others; it has a, b"),
         ("a,b\n1,2\n1,2,3\n", "b", "line 3: 3 fields, expected 2"),
-        ("a,b\nx,2\n", "b", "line 2: column 'a' holds 'x', no number"),
+        ("a,b\nx,2\n", "b", "line 2: column 'a' holds 'x', not a number"),
         ("a,b\n\xff,2\n", "b", "is not a .csv file of UTF-8 text"),
         ("", "b", "has 0 columns 'b'"),
     ],
@@ -254,7 +254,7 @@ def test_folders_of_idx_files_and_of_cifar(tmp_path: Path, rng: np.random.Genera
     assert (found.test.x == records[:6, 1:].reshape(6, 3, 32, 32)).all()
     assert (found.test.y == records[:6, 0]).all()
     (folder / "data_batch_1.bin").write_bytes(records.tobytes()[:-1])
-    with pytest.raises(DataError, match="no multiple of 3073"):
+    with pytest.raises(DataError, match="not a multiple of 3073"):
         open_data(str(folder))
 
 

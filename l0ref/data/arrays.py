@@ -42,15 +42,15 @@ def from_arrays(
     name: str = "arrays",
     dtype: DTypeLike = np.float32,
 ) -> Splits:
-    """Return arrays as `Splits`, and in `Splits.preparation` what was done to them.
+    """Return arrays as `Splits`, whose `preparation` records how they were converted.
 
     x                 numbers: vectors (N, D), images (N, H, W) or (N, C, H, W), or (N, H, W, C) with layout="nhwc"
     y                 labels: whole numbers of any base, strings, or one-hot rows; with task="values" numbers, (N,) or
                       (N, K), for a regression
     validation, test  (x, y) of parts that were held out already; a missing one is split off, seeded and stratified
-    split             shares of training, validation and test; of those that are not given only the ratio counts
-    normalise         (x - mean) / std with the numbers of the training set, one pair for each channel of images and
-                      each column of vectors; a constant column is only shifted
+    split             shares of training, validation and test; where a part is given, the others are rescaled to sum 1
+    normalise         (x - mean) / std with the statistics of the training set, one pair for each channel of images and
+                      each column of vectors; a constant one is only shifted
 
     >>> x, y = np.arange(40.0).reshape(20, 2), np.array(["cat", "dog"] * 10)
     >>> splits = from_arrays(x, y, seed=0)
@@ -73,9 +73,9 @@ def from_arrays(
 
 
 def split(dataset: Dataset, shares: Sequence[float] = (0.8, 0.1, 0.1), *, seed: int) -> tuple[Dataset, ...]:
-    """Cut a data set into disjoint parts that hold these shares of every class; seeded, and complete.
+    """Cut a data set into disjoint parts that hold these shares of every class; seeded; every sample is in one part.
 
-    A class of n samples gives floor(share n + 1/2) of them to each part but the first, which takes the rest.
+    Of a class of n samples every part except the first gets floor(share n + 1/2); the first gets the rest.
     """
     parts = _stratified(dataset.y if dataset.classes else np.zeros(len(dataset)), check_shares(shares), seed)
     return tuple(dataset.take(rows) for rows in parts)
@@ -99,7 +99,7 @@ def _stratified(strata: NDArray[Any], shares: Sequence[float], seed: int) -> lis
         cuts = np.cumsum([max(len(members) - sum(counts), 0), *counts])[:-1]
         for part, rows in zip(found, np.split(members, cuts), strict=True):
             part.append(rows)
-    rank = np.argsort(order)  # so that a part is a shuffle of its classes, not one class after the other
+    rank = np.argsort(order)  # so that the classes of a part are mixed, not one after the other
     whole_parts = [np.concatenate([order[:0], *parts]) for parts in found]
     return [part[np.argsort(rank[part])] for part in whole_parts]
 

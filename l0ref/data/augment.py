@@ -28,15 +28,15 @@ class AffineElastic:
 
     A  rotation by an angle in +-`rotation` degrees after scales in 1 +-`scale`, down and right, and a `shear`
     s  a shift in +-`shift` pixels, down and right; c0 is the centre of the image
-    e  bilinear through normal displacements of `elastic` pixels at 6 x 6 places that span the image
+    e  interpolates, bilinearly, normal displacements of `elastic` pixels (std) at 6 x 6 places that span the image
 
-    x between pixels is bilinear, beyond the border the pixel next to it. All draws are uniform but those of e, and
-    functions of (seed, epoch, number of the sample). clean=2 leaves every second epoch as it is, 0 none.
+    x between pixels is bilinear, and beyond the border the nearest pixel. All draws are functions of (seed, epoch,
+    number of the sample), and uniform except those of e. clean=2 leaves every second epoch unchanged, 0 none.
 
     Shapes   x (n, C, H, W) -> the same
     Ref      Simard, Steinkraus, Platt, Best practices for convolutional neural networks (2003): elastic distortions
-    Departs  Simard et al. smooth noise of every pixel by a Gaussian; here a coarse grid is interpolated. The sizes are
-             those of our own runs on MNIST
+    Departs  Simard et al. smooth noise of every pixel by a Gaussian; here a coarse grid is interpolated. The default
+             sizes are those of our own runs on MNIST
     """
 
     shift: float = 1.5
@@ -60,7 +60,7 @@ class AffineElastic:
         return (compiled("warp") or warp)(x, affine, field)
 
     def draws(self, seed: int, epoch: int, index: Array) -> tuple[Array, Array]:
-        """Return of each sample the matrix A | s, (n, 2, 3), and the displacements e at the places, (n, 2, 6, 6)."""
+        """Return for each sample the matrix A | s, (n, 2, 3), and the displacements e at the places, (n, 2, 6, 6)."""
         u = uniforms(stream(seed, "augment", epoch).integers(2**64, dtype=np.uint64), index, 6 + PLACES)
         angle, tall, wide, slant, down, right = 2 * u[:, :6].T - 1
         angle, tall, wide = np.deg2rad(self.rotation * angle), 1 + self.scale * tall, 1 + self.scale * wide
@@ -107,7 +107,7 @@ def warp(x: Array, affine: Array, field: Array) -> Array:
 
 
 def between_pixels(image: Array, y: Array, x: Array) -> Array:
-    """Return an image (H, W) at places (y, x), bilinear; beyond the border, the pixel next to it."""
+    """Return an image (H, W) at places (y, x), bilinear; beyond the border, the nearest pixel."""
     height, width = image.shape
     y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
     i, j = (np.clip(np.floor(at).astype(int), 0, max(size - 2, 0)) for at, size in ((y, height), (x, width)))
@@ -120,7 +120,7 @@ AUGMENTATIONS = {"affine_elastic": AffineElastic}
 
 
 def by_name(text: str) -> AffineElastic:
-    """Return the augmentation that words name, as in "affine_elastic:shift=2,elastic=0".
+    """Return the augmentation that a text names, as in "affine_elastic:shift=2,elastic=0".
 
     >>> by_name("affine_elastic:shift=2,clean=2")
     AffineElastic(shift=2.0, rotation=10.0, scale=0.08, shear=0.08, elastic=0.5, clean=2)

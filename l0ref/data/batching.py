@@ -25,7 +25,7 @@ def batch_count(n: int, *, batch_size: int, drop_last: bool = False) -> int:
 def orders(
     n: int, *, batch_size: int, seed: int, epoch: int, shuffle: bool = True, drop_last: bool = False
 ) -> list[NDArray[np.intp]]:
-    """Return the numbers of the samples of each batch; see `batches`."""
+    """Return the indices of the samples of each batch; see `batches`."""
     number = batch_count(n, batch_size=batch_size, drop_last=drop_last)
     rng = stream(seed, "shuffle", epoch)
     order = rng.permutation(n) if shuffle else np.arange(n)
@@ -38,8 +38,8 @@ def batches(
     """Iterate over (x, y) batches that together hold every sample once, as fresh arrays.
 
     The order is a new permutation each epoch, a pure function of (seed, epoch), whatever was
-    drawn before. `shuffle=False` keeps the order of the data set. The last batch holds what is left over, or is
-    dropped with `drop_last=True`. An empty set gives no batch.
+    drawn before. `shuffle=False` keeps the order of the data set. The last batch holds the remaining samples;
+    `drop_last=True` drops it if it is smaller than the others. An empty set gives no batch.
     """
     parts = orders(len(dataset), batch_size=batch_size, seed=seed, epoch=epoch, shuffle=shuffle, drop_last=drop_last)
     return ((dataset.x[rows], dataset.y[rows]) for rows in parts)

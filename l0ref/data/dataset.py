@@ -15,7 +15,7 @@ from l0ref.validate import Array, count, float_array, labels, owned, same_dtype,
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples with their class labels.
+    """Samples with their class labels, or with the targets of a regression.
 
     x        float32 or float64, finite: images (N, C, H, W) or vectors (N, D)
     y        intp (N,), class indices in [0, classes); without classes, the targets of a regression: floats (N, K) of
@@ -23,8 +23,8 @@ class Dataset:
     classes  number of classes; 0 for a regression
     name     for messages and reports, e.g. "mnist/train"
 
-    Both arrays are the data set's own and cannot be written: what was checked stays true. An array that somebody can
-    still write is copied; to save the copy of a large one, hand it over with `x.flags.writeable = False`.
+    Both arrays belong to the data set and are read-only, so that the checks stay valid. An array that can still be
+    written to is copied; to avoid the copy of a large one, pass it with `x.flags.writeable = False`.
     """
 
     x: Array
@@ -65,7 +65,7 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """How many outputs a network for these data has: one for each class, or for each target."""
+        """Number of outputs of a network for these data: one for each class, or for each target."""
         return self.classes or int(self.y.shape[1])
 
     @property
@@ -89,9 +89,9 @@ class Splits:
     """Training, validation and test set of one data set.
 
     Everything that is chosen (best epoch, threshold, penalty strength) is chosen on `validation`; `test` is
-    read once, at the end. `checksum` is the SHA-256 over the decoded bytes of the files the data came
-    from (`l0ref.data.idx.checksum`), so it tells which data a result was computed on. `preparation` says how raw arrays
-    became these, where `from_arrays` made them.
+    read once, at the end. `checksum` is the SHA-256 over the decoded bytes of the files the data came from
+    (`l0ref.data.idx.checksum`), or over the arrays given to `from_arrays`; it identifies the data of a result.
+    `preparation`, set by `from_arrays`, says how the raw arrays were converted.
     """
 
     train: Dataset
@@ -99,7 +99,7 @@ class Splits:
     test: Dataset
     name: str
     checksum: str
-    preparation: Any = None  # a Preparation, whose file knows this one
+    preparation: Any = None  # a Preparation, whose module imports this one
 
     def __repr__(self) -> str:
         rows = []

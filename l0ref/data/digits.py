@@ -1,4 +1,4 @@
-"""The built-in real data: 1,797 handwritten digits of 8 x 8 pixels, in the package itself.
+"""The built-in real data: 1,797 handwritten digits of 8 x 8 pixels, shipped with the package.
 
 Ref  E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
      Repository, 1998, doi 10.24432/C50P49, CC BY 4.0; see DIGITS_LICENSE.md beside this file

@@ -1,10 +1,10 @@
 """`fetch`: download a data set from the first mirror that serves the right bytes.
 
 A file appears under its name only after size, MD5 and SHA-256 agree: it is written to a temporary file
-in the same folder, checked, synced to disk and then renamed. What a connection that broke has brought stays
-as `.NAME.part`, and the next mirror or call goes on behind it (HTTP Range); if the whole then has another
-checksum, it is fetched anew. Only http and https are spoken, also after a redirect, and never more than one
-byte past the known size is read.
+in the same folder, checked, synced to disk and then renamed. The bytes from a broken connection stay in
+`.NAME.part`, and the next mirror or call continues after them (HTTP Range); if the complete file then has
+another checksum, it is fetched again from the beginning. Only http and https are used, also after a redirect,
+and never more than one byte past the known size is read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Refused(Exception):
 
 
 class _Spoiled(_Refused):
-    """The bytes that came are not those of the file."""
+    """The bytes received are not those of the file."""
 
 
 def fetch(
@@ -48,12 +48,12 @@ def fetch(
 ) -> list[Path]:
     """Fetch "mnist" or "fashion-mnist" into `data_dir/name` and return the paths of its four files.
 
-    A file that is there with the right checksums is kept; every other is fetched. The checksums are
-    MD5 as published by the distributors and SHA-256 (see `l0ref.data.sources` for where each comes from).
+    A file that is there with the right checksums is kept; every other one is fetched. The checksums are
+    MD5, as published by the distributors, and SHA-256 (`l0ref.data.sources` says where each comes from).
     `data_dir` defaults as in `load`; `mirrors` replaces the base addresses; `timeout` is in seconds, for
     connecting and for each read. `progress`: True draws a bar on stderr, False is silent, None draws a bar
     if stderr is a terminal and writes one plain line for each file otherwise.
-    Raises `DataError` that lists what went wrong at each mirror.
+    Raises `DownloadError`, which lists the failure of each mirror, or `DataError` if the folder cannot be written to.
     """
     source = SOURCES[choose("name", name, SOURCES)]
     bases = _checked(source.mirrors if mirrors is None else mirrors)
@@ -80,7 +80,7 @@ def _checked(mirrors: Sequence[str]) -> list[str]:
 def _fetch_file(
     resource: Resource, folder: Path, mirrors: Sequence[str], *, progress: bool | None, timeout: float
 ) -> None:
-    """Bring one file into `folder` unless it is there already; try the mirrors in order."""
+    """Fetch one file into `folder` unless it is there already; try the mirrors in order."""
     target = folder / resource.file
     if _is_valid(target, resource):
         return
@@ -94,7 +94,7 @@ def _fetch_file(
                 return
             except _Refused as refusal:
                 if isinstance(refusal, _Spoiled) and is_continued:
-                    continue  # perhaps by what was there before: once more from the beginning
+                    continue  # perhaps because of the bytes kept from before: once more from the beginning
                 failures.append(f"{mirror} {refusal}")
                 break
     raise DownloadError(
@@ -112,7 +112,7 @@ def _is_valid(path: Path, resource: Resource) -> bool:
 
 
 def _download(url: str, resource: Resource, part: Path, *, progress: bool | None, timeout: float) -> None:
-    """Stream `url` behind what `part` has already, checking size and checksums; sync it to disk."""
+    """Append the bytes of `url` that `part` does not have yet, check size and checksums, and sync it to disk."""
     with part.open("a+b") as file, _reporter(resource, url, progress) as report:
         for position, chunk in _chunks(url, resource.size, timeout, start=file.tell()):
             if position == 0:
@@ -136,9 +136,9 @@ def _wrong_checksum(resource: Resource, md5: Any, sha256: Any) -> str | None:
 
 
 def _chunks(url: str, size: int, timeout: float, *, start: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the bytes of `url` up to `size`, each piece with its place; every fault of network or server is `_Refused`.
+    """Yield (position, bytes) of `url` up to `size`; every fault of network or server is raised as `_Refused`.
 
-    They begin at `start`, or at 0 where the server knows nothing of ranges.
+    They begin at `start`, or at 0 if the server does not support ranges.
     """
     headers, found = {"User-Agent": "l0ref"} | ({"Range": f"bytes={start}-"} if start else {}), 0
     try:
@@ -146,7 +146,7 @@ def _chunks(url: str, size: int, timeout: float, *, start: int) -> Iterator[tupl
             if response.status == 206:
                 found, told = start, str(response.headers.get("Content-Range"))
                 if told != f"bytes {start}-{size - 1}/{size}":
-                    raise _Spoiled(f"goes on with {told[:60]!r}, expected 'bytes {start}-{size - 1}/{size}'")
+                    raise _Spoiled(f"continues with {told[:60]!r}, expected 'bytes {start}-{size - 1}/{size}'")
             offered = response.headers.get("Content-Length")
             if offered is not None and offered != str(size - found):
                 raise _Refused(f"offers {offered} bytes, expected {size - found}")
@@ -160,7 +160,7 @@ def _chunks(url: str, size: int, timeout: float, *, start: int) -> Iterator[tupl
                 found += len(chunk)
     except HTTPError as error:
         error.close()
-        kind = _Spoiled if error.code == 416 else _Refused  # the file ends before what there is already
+        kind = _Spoiled if error.code == 416 else _Refused  # 416: the file ends before `start`
         raise kind(f"answers {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
         raise _Refused(f"failed: {getattr(error, 'reason', None) or error or type(error).__name__}") from None
@@ -186,9 +186,9 @@ def _opener() -> request.OpenerDirector:
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[tuple[Path, bool]]:
-    """A name beside `target` of this process alone, with what an earlier one left there; and whether that is anything.
+    """Yield a temporary path for this process alone, holding the bytes an earlier one left, and whether it left any.
 
-    What a broken connection or Ctrl-C leaves is kept for the next one; nothing else is.
+    The bytes left by a broken connection or Ctrl-C are kept for the next download; nothing else is.
     """
     part, kept = (
         target.with_name(f".{target.name}.{secrets.token_hex(4)}.part"),

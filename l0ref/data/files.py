@@ -1,10 +1,10 @@
-"""From a path, or the name of a function, to the raw arrays of a user: .npz, .csv, folders of IDX files and CIFAR-10.
+"""Raw arrays of a user, from a path or the name of a function: .npz, .csv, folders of IDX files and CIFAR-10.
 
-    FILE.npz          arrays x, y; or x_train, y_train and, as far as there are, x_validation, y_validation, x_test and
-                      y_test
+    FILE.npz          arrays x, y; or x_train, y_train and, if present, x_validation, y_validation, x_test and y_test
+                      (also "val" and "t10k")
     FILE.csv          a line of column names; one column of labels, named by `label`; numbers in all others
-    folder            IDX files train-images..., train-labels... and, as far as there are, validation-... and t10k-...
-                      or test-...; or data_batch_1.bin, ... and test_batch.bin, the binary version of CIFAR-10
+    folder            IDX files train-images..., train-labels... and, if present, validation-... and t10k-... or
+                      test-...; or data_batch_1.bin, ... and test_batch.bin, the binary version of CIFAR-10
     module:function   a function without arguments that returns `Splits`
 
 Ref  https://www.cs.toronto.edu/~kriz/cifar.html: the binary version, 1 byte of label and 3072 of pixels a record
@@ -33,7 +33,7 @@ RECORD, IMAGE = 3073, (3, 32, 32)
 
 
 def open_data(source: str, *, label: str | None = None, **options: Any) -> Splits:
-    """Return the data of `source` as `Splits`; `options` are those of `from_arrays`.
+    """Return the data of `source` as `Splits`; `options` are those of `from_arrays`, unused for module:function.
 
     label  the column of labels of a .csv file
     """
@@ -44,7 +44,7 @@ def open_data(source: str, *, label: str | None = None, **options: Any) -> Split
         return found
     path = Path(source).expanduser()
     if label is not None and path.suffix != ".csv":
-        raise ArgumentError(f"label={label!r} is the column of a .csv file, data={source!r} is none; leave it out")
+        raise ArgumentError(f"label={label!r} is for .csv files, but data={source!r} is not one; leave it out")
     parts = raw_parts(path, label=label)
     (x, y), validation, test = parts["train"], parts.get("validation"), parts.get("test")
     return from_arrays(x, y, validation=validation, test=test, name=path.name, **options)
@@ -64,13 +64,13 @@ def raw_parts(path: Path, *, label: str | None = None) -> dict[str, Pair]:
 
 
 def names_code(source: str) -> bool:
-    """Whether a source is module:function, which only a flag may name, never a file."""
+    """Whether a source is module:function, which only a command-line flag may name, never a file."""
     module, colon, function = source.partition(":")
     return bool(colon) and function.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def called(source: str, *, what: str, **arguments: Any) -> Any:
-    """Import the module of module:function, looked for in the current folder too, and return what the function does."""
+    """Import the module of module:function, from the current folder too, call the function and return its result."""
     module, _, function = source.partition(":")
     here = os.getcwd()
     added = here not in sys.path
@@ -142,13 +142,13 @@ def _numbers(line: list[str], names: list[str], where: str) -> list[float]:
             found.append(float(text))
         except ValueError:
             raise DataError(
-                f"{where}: column {name!r} holds {text[:40]!r}, no number; drop the column or correct it"
+                f"{where}: column {name!r} holds {text[:40]!r}, not a number; drop the column or correct it"
             ) from None
     return found
 
 
 def _numeric(labels: list[str]) -> np.ndarray[Any, Any]:
-    """Labels as whole numbers or else numbers where all of them are, else as text."""
+    """Labels as whole numbers if all of them are, else as numbers if all are, else as text."""
     for kind in (int, float):
         try:
             return np.array([kind(each) for each in labels])
@@ -183,7 +183,7 @@ def _records(paths: list[Path]) -> Pair:
     for path in paths:
         size = path.stat().st_size
         if not size or size % RECORD or size > MAX_BYTES:
-            raise DataError(f"{path} has {size:,} bytes, no multiple of {RECORD}, CIFAR-10's record; fetch it again")
+            raise DataError(f"{path} has {size:,} bytes, not a multiple of {RECORD}, a CIFAR-10 record; fetch it again")
         parts.append(np.fromfile(path, np.uint8).reshape(-1, RECORD))
         if parts[-1][:, 0].max() > 9:
             raise DataError(f"{path} holds the label {parts[-1][:, 0].max()}, expected 0 to 9; fetch it again")

@@ -1,4 +1,4 @@
-"""Where data files live: argument, then environment, then cache; and which of those folders holds a data set."""
+"""The folder of the data files: argument, then environment, then cache; and the search for a data set in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from l0ref.errors import DataError
 
 ENVIRONMENT = "L0REF_DATA_DIR"
-DOWNLOADED = ("mnist", "fashion-mnist")  # data sets that are fetched, not shipped
+DOWNLOADED = ("mnist", "fashion-mnist")  # data sets that are downloaded, not shipped
 FILES = (  # the same four names for both, in the order of their checksum
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -31,7 +31,7 @@ def find_files(name: str, folder: Path) -> list[Path]:
     """The four files of `name`, in the order of `FILES`, each with or without `.gz`, from one folder.
 
     Looks in `folder/name` first, then in `folder` itself. MNIST and Fashion-MNIST use the same file
-    names, so a folder called after the other one is not taken for this one.
+    names, so a folder that has the name of the other data set is not used.
     """
     places = [folder / name]
     if folder.absolute().name not in {*DOWNLOADED} - {name}:

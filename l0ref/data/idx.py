@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST: read with every bound checked, so that a hostile file costs nothing.
+"""IDX files, the format of MNIST: read with every bound checked, so that a hostile file cannot exhaust memory.
 
     byte 0, 1     0 0
     byte 2        element type; 0x08 = unsigned byte, the only one accepted
@@ -30,7 +30,7 @@ from l0ref.errors import DataError, DTypeError, ShapeError
 
 MAX_AXES = 4
 MAX_BYTES = 2**26  # 64 MiB of elements: MNIST has 45 MiB
-DEFLATE_RATIO = 1032  # no deflate stream expands further (258 bytes out of 2 bits), so no honest header claims more
+DEFLATE_RATIO = 1032  # no deflate stream expands further (258 bytes from 2 bits), so no honest header claims more
 CHUNK = 2**20
 
 Readable = BinaryIO | gzip.GzipFile
@@ -39,9 +39,9 @@ Readable = BinaryIO | gzip.GzipFile
 def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> NDArray[np.uint8]:
     """Read one IDX file of unsigned bytes, plain or gzip, into a fresh C-contiguous uint8 array.
 
-    The header is held against the size of the file before memory for the elements is asked for, and a
-    gzip stream is read one byte past what the header promises, never further. Raises `DataError`
-    naming the file, what was expected and what was found.
+    The header is compared with the size of the file before memory for the elements is allocated, and a
+    gzip stream is read at most one byte past the size that the header declares. Raises `DataError`
+    with the name of the file, the expected and the found values.
     """
     path = Path(path)
     try:
@@ -75,8 +75,8 @@ def idx_header(shape: tuple[int, ...]) -> bytes:
 def checksum(*arrays: NDArray[np.uint8]) -> str:
     """SHA-256 over the decoded bytes of IDX files, header and elements, one file after the other.
 
-    Computed from the arrays read, so it is the same for a plain file, a gzip file and one packed again
-    with other settings. For one array it equals `sha256sum` of the plain file.
+    Computed from the arrays, so it is the same for a plain file and for gzip files of it packed with any
+    settings. For one array it equals `sha256sum` of the plain file.
     """
     digest = hashlib.sha256()
     for array in arrays:

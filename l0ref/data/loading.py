@@ -19,7 +19,7 @@ from l0ref.validate import FLOATS, Array, choose, count, sealed
 
 DATASETS = ("digits", "mnist", "fashion-mnist")
 CLASSES = 10  # all three have ten
-SPLIT_SEED = 12345  # one validation set of MNIST for all runs, so that they compare
+SPLIT_SEED = 12345  # one validation set of MNIST for all runs, so that their results can be compared
 DIGITS_TEST = 400
 VALIDATION = {"digits": 200, "mnist": 5000, "fashion-mnist": 5000}
 
@@ -97,7 +97,7 @@ def _dataset(name: str, images: Bytes, labels: Bytes, *, scale: int, dtype: np.d
 
 
 def _check_pair(images: Bytes, labels: Bytes, files: list[Path]) -> None:
-    """The two files are what their names say: 28 x 28 images, and one label in 0..9 for each."""
+    """Refuse files that are not what their names say: 28 x 28 images, and one label in 0..9 for each."""
     if images.ndim != 3 or images.shape[1:] != (28, 28):
         raise DataError(f"{files[0]} has shape {images.shape}, expected images (N, 28, 28); fetch it again")
     if labels.shape != images.shape[:1]:

@@ -1,4 +1,4 @@
-"""Seeded splits: which samples go where is a function of (count, sizes, seed) and nothing else."""
+"""Seeded splits: the samples of each part are a function of (count, sizes, seed) and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from l0ref.validate import count
 
 
 def partition(n: int, *, held_out: Sequence[int], seed: int) -> list[NDArray[np.intp]]:
-    """Cut one seeded permutation of 0..n-1 into the rest and the parts held out, disjoint and complete.
+    """Cut one seeded permutation of 0..n-1 into the rest and the parts held out; every number is in one part.
 
     The parts are cut from the end, in the order of `held_out`, so the last part stays the same whatever
     the sizes of those before it: `[rest, validation, test] = partition(n, held_out=(validation, test), ...)`

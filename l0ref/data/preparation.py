@@ -1,7 +1,7 @@
-"""What is done to raw arrays before a network sees them, as a value that is stored with the network.
+"""The conversion of raw arrays into the input of a network, as a value that is stored with the network.
 
 x   whole numbers -> float; images (N, H, W) -> (N, 1, H, W), and (N, H, W, C) -> (N, C, H, W) where layout="nhwc"
-    says so; then (x - mean) / std with the numbers of the training set
+    says so; then (x - mean) / std with the statistics of the training set
 y   labels of any kind -> class indices 0, 1, ...; or, for regression, float targets (N, K)
 """
 
@@ -25,11 +25,11 @@ LAYOUTS = ("nchw", "nhwc")
 
 @dataclass(frozen=True)
 class Preparation:
-    """How raw arrays become a `Dataset`.
+    """The conversion of raw arrays into a `Dataset`.
 
     classes  the label, as text, that each class index stands for; () for regression
     layout   of four-dimensional x: "nchw" or "nhwc", never guessed
-    scale    mean and standard deviation of the training set; None where x stays as it is
+    scale    mean and standard deviation of the training set; None: x is not scaled
     """
 
     classes: tuple[str, ...]
@@ -60,7 +60,7 @@ class Preparation:
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Preparation:
-        """Return the preparation that `to_json` described; refuse another description."""
+        """Return the preparation that `to_json` described; refuse any other description."""
         try:
             classes, layout, scale = tuple(told["classes"]), told["layout"], told["scale"]
             found = None if scale is None else Standardization(*(np.array(scale[k], float) for k in ("mean", "std")))
@@ -113,7 +113,7 @@ def targets_of(y: Any, *, name: str, dtype: Any) -> Array:
 
 
 def label_texts(y: Any, *, name: str) -> NDArray[np.str_]:
-    """Return labels as text, one for each sample: whole numbers of any base, strings, or one-hot rows by column."""
+    """Return labels as text, one for each sample: whole numbers from any base, strings, or one-hot rows by column."""
     found = np.asarray(y)
     if found.ndim == 2 and found.shape[1] > 1:
         if found.dtype.kind not in "fiub" or not (np.isin(found, (0, 1)).all() and (found.sum(axis=1) == 1).all()):
@@ -139,12 +139,12 @@ def label_texts(y: Any, *, name: str) -> NDArray[np.str_]:
 
 
 def classes_of(labels: NDArray[np.str_]) -> tuple[str, ...]:
-    """Return the labels that occur, numbers in the order of numbers and text in that of the alphabet."""
+    """Return the labels that occur, numbers in numerical order, text in alphabetical order."""
     found = np.unique(labels).tolist()
     numeric = all(each.removeprefix("-").isdigit() for each in found)
     return tuple(sorted(found, key=int) if numeric else found)
 
 
 def scaled(preparation: Preparation, scale: Standardization) -> Preparation:
-    """Return the preparation with the numbers of the training set."""
+    """Return the preparation with the statistics of the training set, read-only."""
     return dataclasses.replace(preparation, scale=Standardization(sealed(scale.mean), sealed(scale.std)))

@@ -5,7 +5,7 @@ SHA-256  not published by them. The values of the two Fashion-MNIST label files 
          project from files whose MD5 agrees; the other six are those on which many independent public
          projects agree.
 
-MD5 alone finds every accident but not a forgery made with effort, so both must agree.
+MD5 alone detects accidental damage but not a deliberate forgery, so both must agree.
 """
 
 from __future__ import annotations

@@ -22,13 +22,13 @@ class Standardization:
     std: NDArray[np.float64]
 
     def apply(self, dataset: Dataset) -> Dataset:
-        """The data set standardised with these numbers, in its own dtype."""
+        """The data set standardised with these statistics, in its own dtype."""
         mean, std = (_beside(part, dataset.x) for part in (self.mean, self.std))
         return replace(dataset, x=sealed((dataset.x - mean) / std))
 
 
 def standardize(splits: Splits) -> tuple[Splits, Standardization]:
-    """Give each channel of the training set mean 0 and (population) variance 1; shift the others alike.
+    """Give each channel of the training set mean 0 and (population) variance 1; transform the other sets alike.
 
         mean = sum x / n        std = sqrt(sum (x - mean)^2 / n)        over `splits.train` only
 
@@ -44,7 +44,7 @@ def standardize(splits: Splits) -> tuple[Splits, Standardization]:
 
 
 def moments(x: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and population standard deviation of each channel of images; of vectors, of all entries."""
+    """Return mean and population standard deviation of each channel of images, or of all entries of vectors."""
     channels = x.reshape(len(x), x.shape[1] if x.ndim == 4 else 1, -1) if x.size else x
     if not x.size:
         raise ArgumentError(f"train.x has shape {x.shape}: no entry to take a mean of; load a training set first")

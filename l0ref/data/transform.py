@@ -1,4 +1,4 @@
-"""What a batch transform is: the argument `batch` of `fit`, a pure function of the samples, seed, epoch and numbers.
+"""Batch transforms, the argument `batch` of `fit`: pure functions of samples, seed, epoch and sample numbers.
 
     transform(x, seed=..., epoch=..., index=...) -> x'
 
@@ -7,8 +7,8 @@
     index        (n,) the number of each sample in the training set
     x'           the shape and dtype of x
 
-What happens to a sample must depend on nothing else than (sample, seed, epoch, its number), not on its place in the
-batch and not on earlier calls: a resumed training then repeats an unbroken one bit for bit.
+The result for a sample must depend only on (sample, seed, epoch, its number), not on its place in the batch or on
+earlier calls: a resumed training then repeats an uninterrupted one bit for bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Transform = Callable[..., Array]
 
 
 def transformed(transform: Transform, x: Array, seed: int, epoch: int, index: Array) -> Array:
-    """Return x as the transform leaves it; another shape or dtype is refused."""
+    """Return the transform of x; refuse a result of another shape or dtype."""
     found = transform(sealed(x), seed=seed, epoch=epoch, index=index)
     if not isinstance(found, np.ndarray) or (found.shape, found.dtype) != (x.shape, x.dtype):
         told = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
