@@ -161,7 +161,7 @@ OVERLAP = entry("b.npy", npy(A["a"]), hidden=True, start=len(forge([DOC])) - len
 ZIPS = {
     "same bytes twice": (forge([DOC, good(), OVERLAP]), r"member 'b.npy' overlaps another or leaves a gap"),
     "inside another": (forge([DOC | {"packed": 4000}, good()]), r"member 'manifest.npy' overlaps another or leaves"),
-    "gap at the end": (forge([DOC], gap=b"x"), r"bytes between the last member and the directory belong to nothing"),
+    "gap at the end": (forge([DOC], gap=b"x"), r"bytes between the last member and the directory belong to no member"),
     "prefix": (forge([DOC, good()], prefix=b"#!/bin/sh\n"), r"member 'manifest.npy' overlaps another or leaves a gap"),
     "tail": (forge([DOC, good()], tail=b"x"), r"no zip end record in the last 22 bytes"),
     "comment": (forge([DOC, good()], comment=b"hello"), r"no zip end record in the last 22 bytes"),

@@ -94,7 +94,7 @@ def test_a_file_that_somebody_puts_there_meanwhile_is_kept(tmp_path: Path) -> No
         write(place.build, "new", "report.json", "model.npz")
         write(tmp_path, "mine", "model.npz")
         with pytest.raises(
-            ConfigError, match=r"model\.npz' came from somebody else meanwhile .* the result is in .*unf"
+            ConfigError, match=r"model\.npz' was created by another program meanwhile .* the result is in .*unf"
         ):
             place.publish()
     assert visible(tmp_path) == {"model.npz": "mine", "unfinished/report.json": "new", "unfinished/model.npz": "new"}
@@ -114,7 +114,7 @@ def test_a_job_that_ends_early_leaves_its_arrays(tmp_path: Path) -> None:
     assert stopped(out, "kept", "partial.npz", "config.json") == out
     assert visible(out) == {"partial.npz": "kept", "config.json": "kept"}
     with pytest.raises(
-        ConfigError, match=r"holds what an interrupted job left; choose another folder or pass --overwr"
+        ConfigError, match=r"holds the files of an interrupted job; choose another folder or pass --overwr"
     ):
         result(out, "new", "report.json")
     assert stopped(out, "second", "partial.npz", overwrite=True) == out / "unfinished"
@@ -174,7 +174,7 @@ def test_a_killed_replacement_is_completed_by_the_next_one(
     with suppress(MemoryError):
         replace()
     marked = cut > 0  # else it died before the new result was marked as complete
-    with pytest.raises(ConfigError, match="a result already" if marked or old else "what an interrupted job left"):
+    with pytest.raises(ConfigError, match="a result already" if marked or old else "the files of an interrupted job"):
         result(tmp_path, "third", "report.json")
     kept = {f"unfinished/{name}": "new" for name in new} | dict.fromkeys(("report.json", "masks.png"), "old")
     assert visible(tmp_path) == (kept if old and not marked else dict.fromkeys(new, "new"))
@@ -268,7 +268,7 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert (tmp_path / LOCK).exists()
-    with pytest.raises(ConfigError, match=r"holds what an interrupted job left"):
+    with pytest.raises(ConfigError, match=r"holds the files of an interrupted job"):
         result(tmp_path, "new", "report.json")
     assert sorted(os.listdir(tmp_path)) == [MARKER, "partial.npz"]
 

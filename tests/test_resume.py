@@ -216,7 +216,7 @@ def test_killed_at_fifty_moments(tmp_path: Path) -> None:
 def test_full_disk_keeps_the_state_before_and_the_training_goes_on(tmp_path: Path) -> None:
     found = child(tmp_path, 6, "full")
     unbroken = summary(begun(None, RECIPE, LAYERS))
-    assert "was not written: File too large; training goes on, and an earlier state is kept" in found.stderr
+    assert "was not written: File too large; training continues, and an earlier state is kept" in found.stderr
     assert found.stdout.strip() == digest(unbroken)
     assert [load_state(path).state.step for path in states(tmp_path)] == [4, 5]
     assert child(tmp_path, 0, "resume").stdout.strip() == digest(unbroken)  # another process

@@ -1,4 +1,4 @@
-"""Files that survive: replaced atomically when written, checked byte by byte when read, arrays and JSON only."""
+"""Safe files: replaced atomically when written, checked byte by byte when read, arrays and JSON only."""
 
 from l0ref.archive.atomic import write_atomic
 from l0ref.archive.npz import read_npz, write_npz

@@ -1,4 +1,4 @@
-"""Replace a file as a whole: whoever looks finds the old content or the new one, never a part."""
+"""Replace a file as a whole: a reader finds the old content or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
 
     The bytes go to `.<name>.<process id>.<random>.tmp` in the same directory and reach the disk (fsync)
     before that file takes the place of `path` and the directory is synced. If anything fails, a full
-    disk or Ctrl-C included, the temporary file is removed, the old file stays and the error is passed
-    on; only an error in the last step, syncing the directory, comes when the new file is in place. A
+    disk or Ctrl-C included, the temporary file is removed, the old file stays and the error is raised;
+    only an error in the last step, syncing the directory, occurs after the new file is in place. A
     killed process or a power cut leaves the old file or the new one, and perhaps the temporary one.
 
     The new file's permissions follow the umask. If `path` is a symbolic link, the link is replaced,
     not the file it names.
     """
     target = Path(path)
-    target.parent.stat()  # a missing folder is named by itself, not by the temporary file in it
+    target.parent.stat()  # the error for a missing folder names the folder, not the temporary file in it
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -39,13 +39,13 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            error.filename, error.filename2 = str(target), None  # not the temporary one, and also of a full disk
+            error.filename, error.filename2 = str(target), None  # not the temporary file; a full disk names none
         raise
     sync_directory(target.parent)
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the new name durable; systems and file systems that cannot sync a directory are left alone."""
+    """Make the new name durable; do nothing on systems and file systems that cannot sync a directory."""
     if os.name != "posix":
         return
     handle = os.open(directory, os.O_RDONLY)

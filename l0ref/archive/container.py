@@ -6,9 +6,9 @@
 
 A member is stored (method 0) or deflated (method 8). There are no extra fields, comments, flags,
 64-bit extensions or encryption, and every date is 1980-01-01, so equal content gives equal bytes.
-The reader encodes again what it has read and compares, so no byte of a header is left unchecked:
-entries that overlap, data before or between them, or a local header that contradicts the directory
-cannot pass. Any zip program opens such a file.
+The reader encodes every header again and compares, so no byte of a header is left unchecked: entries
+that overlap, data before or between them, or a local header that contradicts the directory are
+refused. Any zip program opens such a file.
 
 Ref  PKWARE, APPNOTE.TXT - .ZIP File Format Specification, sections 4.3.7, 4.3.12, 4.3.16
 """
@@ -26,7 +26,7 @@ from l0ref.errors import ArgumentError, CheckpointError
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*\.npy")
 MAX_NAME = 200
 MAX_MEMBERS = 4096
-MAX_DEFLATE_RATIO = 1032  # 258 bytes from two bits is the most deflate can do
+MAX_DEFLATE_RATIO = 1032  # deflate expands at most 2 bits into 258 bytes
 MAX_ZIP = 2**32 - 1
 STORED, DEFLATED = 0, 8
 
@@ -74,7 +74,7 @@ class Member(NamedTuple):
 
 
 def write_member(file: BinaryIO, name: str, chunks: list[bytes | memoryview], *, compress: bool) -> Member:
-    """Append one member, the bytes of `chunks`, to `file`: deflated if that is asked for and makes it smaller."""
+    """Append one member, the bytes of `chunks`, to `file`: deflated if `compress` is set and makes it smaller."""
     body, method, crc = chunks, STORED, 0
     for chunk in chunks:
         crc = zlib.crc32(chunk, crc)
@@ -127,7 +127,7 @@ def read_directory(data: Bytes, *, max_bytes: int) -> list[Member]:
 
 
 class MemberReader:
-    """Unpack one member piece by piece: never more than was asked for, and not a byte beyond its size."""
+    """Unpack one member piece by piece: never more than was requested, and not a byte beyond its size."""
 
     def __init__(self, data: Bytes, member: Member) -> None:
         self.member, self.left, self._crc = member, member.size, 0
@@ -198,7 +198,7 @@ def _read_entry(data: Bytes, position: int, limit: int) -> Member:
 
 
 def _check_layout(data: Bytes, members: list[Member], directory: int) -> None:
-    """Members follow each other without gap or overlap, each with the local header its entry implies."""
+    """Refuse members with gaps or overlaps between them, or a local header that differs from the entry."""
     position, seen = 0, set()
     for member in members:
         if member.name in seen:
@@ -210,11 +210,11 @@ def _check_layout(data: Bytes, members: list[Member], directory: int) -> None:
             raise CheckpointError(f"member {member.name!r} has a local header that contradicts the directory")
         position = member.end
     if position != directory:
-        raise CheckpointError("bytes between the last member and the directory belong to nothing")
+        raise CheckpointError("bytes between the last member and the directory belong to no member")
 
 
 def _check_sizes(members: list[Member], max_bytes: int) -> None:
-    """Declared sizes are possible, and together no more than `max_bytes`."""
+    """Refuse declared sizes that are impossible, or together more than `max_bytes`."""
     for member in members:
         most = member.packed * (MAX_DEFLATE_RATIO if member.method == DEFLATED else 1)
         if member.size > most or (member.method == STORED and member.size != member.packed):

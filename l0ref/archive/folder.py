@@ -1,12 +1,12 @@
-"""A result folder: claimed by one process, built out of sight, and replaced as a whole when the result is complete.
+"""A result folder: claimed by one process, built in a hidden folder, and replaced as a whole when it is complete.
 
     .l0ref.json    marker of a folder that holds a result: whether it is complete, and which files belong to it
     .l0ref.lock    held while a process writes here
-    .l0ref.new/    what that process builds
-    unfinished/    what a process reached that ended early, where an earlier complete result keeps its place
+    .l0ref.new/    the files that this process builds
+    unfinished/    the files of a process that ended early, if the folder already holds an earlier result
 
-Files that the marker does not name belong to somebody else: they are never replaced and never removed. A process that
-is killed leaves `.l0ref.new`; the next one that claims the folder puts it where an interrupted one would have.
+Files that the marker does not name are not l0ref's: they are never replaced and never removed. A process that is killed
+leaves `.l0ref.new`; the next one that claims the folder treats it as the killed one would have after an interruption.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from l0ref.errors import ConfigError, DataError, L0RefError
 
 KIND, VERSION = "l0ref result", 1
 MARKER, LOCK, NEW, UNFINISHED = ".l0ref.json", ".l0ref.lock", ".l0ref.new", "unfinished"
-REPORT = "report.json"  # by which results of earlier releases, which have no marker, are known
+REPORT = "report.json"  # identifies results of earlier releases, which have no marker
 FILE = re.compile(r"(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)  # no way out of the folder, nothing hidden
-WORTH = ".npz"  # what is kept when a job ends early: arrays, and whatever stands beside them
+WORTH = ".npz"  # if a job that ends early has such a file, all its files are kept
 
 
 @dataclass(frozen=True)
 class Marker:
-    """What a folder holds: a complete result or what is left of one, in these files."""
+    """The content of a folder: a complete or an unfinished result, in these files."""
 
     is_complete: bool
     files: tuple[str, ...]
@@ -49,10 +49,10 @@ class Claim:
         self.build.mkdir()
 
     def publish(self) -> None:
-        """Replace the earlier result, if there was one, by the files in `build`; what was left unfinished goes."""
+        """Replace the earlier result, if there was one, by the files in `build`; remove unfinished results."""
         if strange := _strange(self.folder, _files(self.build)):
             raise ConfigError(
-                f"{str(self.folder / strange)!r} came from somebody else meanwhile and was not replaced; "
+                f"{str(self.folder / strange)!r} was created by another program meanwhile and not replaced; "
                 f"the result is in {self.leave()}"
             )
         _mark(self.build, is_complete=True)
@@ -62,10 +62,10 @@ class Claim:
             discard(aside)
 
     def leave(self) -> Path | None:
-        """End early: keep what was built if it has arrays, but not in place of an earlier result; say where it is."""
+        """End early: keep the built files if arrays are among them, but replace no result; return their folder."""
         try:
             return _settle(self.folder)
-        except OSError:  # of a full disk or a folder that was closed, say: the next claim finds what was built
+        except OSError:  # such as a full disk or a folder made read-only: the next claim finds the built files
             return None
 
 
@@ -75,12 +75,12 @@ def claim(
 ) -> Iterator[Claim]:
     """Claim `folder` for a result, or refuse it; no file of it changes before the result is published.
 
-    names      files that the result may have: they must not be there already as somebody else's
+    names      files that the result may have: a folder with such a file that l0ref did not write is refused
     overwrite  replace an earlier result, complete or not
-    fresh      take a new folder, with a number at the end of its name where another process was quicker
-    name       of the argument that gave the folder, with which messages begin
+    fresh      make a new folder, with a number at the end of its name if that name is taken
+    name       name of the argument that gave the folder; messages begin with it
 
-    A job that ends without `publish` is left as `Claim.leave` says.
+    A job that ends without `publish` ends with `Claim.leave`.
     """
     told = f"{name}={os.fspath(folder)!r}"
     with _made(folder, fresh=fresh, told=told) as here, locked(here / LOCK, name=told):
@@ -90,7 +90,7 @@ def claim(
         try:
             yield place
         except OSError as error:
-            if error.filename is not None:  # the name that the file would have had
+            if error.filename is not None:  # name the file by its final path
                 error.filename = os.fspath(error.filename).replace(f"{os.sep}{NEW}{os.sep}", os.sep)
             raise
         finally:
@@ -98,7 +98,7 @@ def claim(
 
 
 def marker_of(folder: Path) -> Marker | None:
-    """Return what the marker of a folder says, None if there is none."""
+    """Return the marker of a folder, None if there is none."""
     path = folder / MARKER
     if not path.is_file():
         return None
@@ -113,14 +113,14 @@ def marker_of(folder: Path) -> Marker | None:
 
 
 def adopt(folder: Path, names: Collection[str]) -> Marker | None:
-    """Return the marker of a folder; one of an earlier release, known by its report, gets one that names `names`."""
+    """Return the marker of a folder; a result of an earlier release, known by its report, gets one with `names`."""
     if marker_of(folder) is None and _is_report(folder / REPORT):
         _mark(folder, is_complete=True, files=[name for name in names if (folder / name).is_file()])
     return marker_of(folder)
 
 
 def discard(folder: Path) -> None:
-    """Remove the result that a folder holds and, if nothing else is in it, the folder; without a marker, nothing."""
+    """Remove the result of a folder, and the folder if it is then empty; without a marker remove nothing."""
     found = None if folder.is_symlink() else marker_of(folder)
     if found is not None:
         for name in (*found.files, MARKER):
@@ -130,10 +130,10 @@ def discard(folder: Path) -> None:
 
 
 def _check_free(folder: Path, names: Collection[str], *, overwrite: bool, told: str) -> None:
-    """Refuse a folder with a result, unless it is to be replaced, and one with files of other people."""
+    """Refuse a folder with a result, unless it is to be replaced, or with other files of these names."""
     if not overwrite and (_is_report(folder / REPORT) or marker_of(folder) is not None):
         old = marker_of(folder)
-        what = "a result already" if old is None or old.is_complete else "what an interrupted job left"
+        what = "a result already" if old is None or old.is_complete else "the files of an interrupted job"
         raise ConfigError(f"{told} holds {what}; choose another folder or pass --overwrite")
     adopt(folder, names)
     if strange := _strange(folder, names):
@@ -141,13 +141,13 @@ def _check_free(folder: Path, names: Collection[str], *, overwrite: bool, told: 
 
 
 def _settle(folder: Path) -> Path | None:
-    """Put what was being built where it belongs: a complete result in, of another the arrays, aside if need be."""
+    """Move files being built into the folder: a complete result, or an unfinished one with arrays; aside if taken."""
     build = folder / NEW
     if build.is_symlink():
         raise ConfigError(f"{str(build)!r} is a link, which l0ref did not make; remove it or choose another folder")
     if not build.is_dir():
         return None
-    for litter in build.glob(".*.tmp"):  # of a process that was killed while it wrote
+    for litter in build.glob(".*.tmp"):  # left by a process that was killed while it wrote
         litter.unlink()
     state, files = marker_of(build), _files(build)
     if state is None and not any(name.endswith(WORTH) for name in files):
@@ -167,7 +167,7 @@ def _settle(folder: Path) -> Path | None:
 
 
 def _move_in(folder: Path) -> None:
-    """Replace the files of the earlier result, one by one and the marker last; goes on where it was cut."""
+    """Replace the files of the earlier result, one by one and the marker last; may be repeated after a kill."""
     build = folder / NEW
     new, old = marker_of(build), marker_of(folder)
     assert new is not None
@@ -184,7 +184,7 @@ def _move_in(folder: Path) -> None:
 
 
 def _remove(folder: Path, name: str) -> None:
-    """Remove a file of a folder; one that a link leads to is not in it."""
+    """Remove a file of a folder, if no link leads to it."""
     _check_inside(folder, name)
     (folder / name).unlink(missing_ok=True)
 
@@ -217,7 +217,7 @@ def _strange(folder: Path, names: Collection[str]) -> str | None:
 
 
 def _is_report(path: Path) -> bool:
-    """Whether this is the report of a result, and not somebody else's file of that name."""
+    """Whether this is the report of a result, and not another file of that name."""
     if not path.is_file():
         return False
     try:
@@ -228,14 +228,14 @@ def _is_report(path: Path) -> bool:
 
 
 def _numbered(path: Path) -> Iterator[Path]:
-    """Yield a path and, if that will not do, with -2, -3, ... at the end of its name."""
+    """Yield a path, then the path with -2, -3, ... at the end of its name."""
     yield path
     yield from (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
 
 
 @contextmanager
 def _made(folder: Path, *, fresh: bool, told: str) -> Iterator[Path]:
-    """Make a folder, and remove at the end what was made and stayed empty."""
+    """Make a folder; at the end remove the folders that were made and are still empty."""
     missing = [path for path in folder.parents if not os.path.exists(path)]
     for path in _numbered(folder):
         try:

@@ -1,7 +1,7 @@
-"""Arrays from a .npz file that somebody else wrote, as `np.savez` does: sizes before memory, never unpickled.
+"""Arrays from a .npz file of another program, such as `np.savez`: sizes are checked first, nothing is unpickled.
 
-`np.load(allow_pickle=False)` allocates what a header claims. Here a member's header is held against the size that the
-zip directory declares for it, that against the packed bytes, and the sum against a cap; then exactly so much is read.
+`np.load(allow_pickle=False)` allocates what a header claims. Here a member's header is compared with the size that the
+zip directory declares for it, that size with the packed bytes, and the sum with a cap; then exactly so much is read.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def read_foreign_npz(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES
 
 
 def _check(path: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> None:
-    """Refuse, before anything is unpacked, members that no honest file has."""
+    """Refuse members that no honest file has, before anything is unpacked."""
     names = [member.filename for member in members]
     if len(names) > MAX_MEMBERS or len(set(names)) < len(names):
         raise DataError(f"{path} has {len(names)} members, or two of one name; write it with np.savez")
     for member in members:
         if not member.filename.endswith(".npy"):
-            raise DataError(f"{path} has the member {member.filename!r:.60}, no array; write it with np.savez")
+            raise DataError(f"{path} has the member {member.filename!r:.60}, not an array; write it with np.savez")
         if member.file_size > MAX_DEFLATE_RATIO * member.compress_size:
             raise DataError(
                 f"{path}: {member.filename!r:.60} declares {member.file_size:,} bytes, packed in "

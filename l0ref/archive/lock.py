@@ -1,4 +1,4 @@
-"""A lock between processes that a dead one does not hold: the system drops it with the process, however that ends."""
+"""A lock between processes: the operating system releases it when its process ends, in whatever way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from l0ref.errors import ConfigError
 
-UNKNOWN = (errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)  # of a file system without locks, where nothing is protected
+UNKNOWN = (errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)  # from a file system without locks, where nothing is protected
 
 
 class InUse(ConfigError):
@@ -21,9 +21,9 @@ class InUse(ConfigError):
 
 @contextmanager
 def locked(path: Path, *, name: str) -> Iterator[None]:
-    """Hold the lock file `path` meanwhile, or raise InUse with the id of the process that does; `name` begins it.
+    """Hold the lock file `path` in this context, or raise InUse with the id of the holder; messages begin with `name`.
 
-    The file is removed at the end. One that a killed process left is taken over.
+    The file is removed at the end. A file left by a killed process is taken over.
     """
     try:
         handle = _taken(path, name)
@@ -41,12 +41,12 @@ def locked(path: Path, *, name: str) -> Iterator[None]:
 
 
 def _taken(path: Path, name: str) -> int | None:
-    """The open lock file, or None if another process holds it; again if its last holder removed it in between."""
+    """The open lock file, or None if another process holds it; retried if its last holder removed it in between."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:  # somebody else's file under another name
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:  # not a file of ours, or a hard link to another
                 raise ConfigError(f"{name} has a lock {path.name!r} that l0ref did not make; remove it")
             if not _lock(handle):
                 os.close(handle)
@@ -64,7 +64,7 @@ def _taken(path: Path, name: str) -> int | None:
 
 
 def _holder(path: Path) -> str:
-    """What the lock file says about who holds it."""
+    """The id of the process that holds the lock, from the lock file."""
     try:
         return path.read_bytes()[:20].decode("ascii", errors="replace").strip() or "unknown"
     except OSError:
@@ -94,7 +94,7 @@ def _lock(handle: int) -> bool:
 
 
 def _unlock(handle: int) -> None:
-    """Drop the lock for processes that were forked meanwhile, too."""
+    """Release the lock, also for processes that were forked meanwhile."""
     if sys.platform != "win32":
         import fcntl
 

@@ -5,7 +5,7 @@
     <name>.npy      one per array, little endian, C order; the SHA-256 is that of its bytes
 
 Reading trusts nothing. Sizes are compared before anything is allocated, nothing in the file is ever
-unpickled or evaluated, and there is no second, more tolerant way in.
+unpickled or evaluated, and there is no second, more tolerant reader.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FORMAT, VERSION = "l0ref npz", 1
 MANIFEST = "manifest"
 DTYPES = {"<f4": 4, "<f8": 8, "<u2": 2, "<i4": 4, "<i8": 8, "|u1": 1, "|b1": 1}
 MAX_HEADER = 4096
-MAX_UNPACKED = 2**26  # bytes to which a file of fewer bytes is unpacked unless more is asked for
+MAX_UNPACKED = 2**26  # by default the most bytes to which a smaller file is unpacked
 MAX_DIMS = 64
 MAGIC = b"\x93NUMPY\x01\x00"
 HEADER = re.compile(
@@ -69,9 +69,9 @@ def write_npz(
     arrays           float32, float64, uint8, uint16, int32, int64 or bool, of any memory order; names of ASCII letters,
                      digits, "_" and "." such as "fc1.weight"; "manifest" is taken
     manifest         whatever JSON can hold; `read_npz` returns it
-    compress         deflate members that get smaller by it, unless all take more than `MAX_UNPACKED` bytes together, to
-                     which no reader unpacks a file. The bytes then depend on the zlib release as well
-    allow_nonfinite  write NaN and infinities; such a file is refused by `read_npz` unless it is told the same
+    compress         deflate members that get smaller by it, unless all together exceed `MAX_UNPACKED` bytes, the most
+                     to which a reader unpacks by default. The bytes then depend on the zlib release as well
+    allow_nonfinite  write NaN and infinities; `read_npz` refuses such a file unless it is given this option too
     """
     ready = {name: _writable(name, array, allow_nonfinite=allow_nonfinite) for name, array in arrays.items()}
     if len(ready) >= MAX_MEMBERS:
@@ -85,7 +85,7 @@ def write_npz(
             f"manifest takes {len(text)} bytes as JSON, the limit is {MAX_JSON}; store numbers as arrays"
         )
     content = {MANIFEST: np.frombuffer(text, dtype=np.uint8), **ready}
-    unpacked = sum(array.nbytes + 256 for array in content.values())  # with what a header takes, generously
+    unpacked = sum(array.nbytes + 256 for array in content.values())  # with a generous allowance for each header
     compress = compress and unpacked <= MAX_UNPACKED
 
     def write(file: BinaryIO) -> None:
@@ -105,7 +105,7 @@ def read_npz(
 
     max_bytes        cap on the size of the file, and on the sum of all sizes declared in it; memory stays
                      below about three times this. By default the format's 4 GiB for the file, and for the sum the
-                     larger one of its size and `MAX_UNPACKED`: whatever `write_npz` wrote can be read
+                     larger of its size and `MAX_UNPACKED`: every file of `write_npz` can be read
     allow_nonfinite  accept NaN and infinities
 
     The arrays are fresh and writable. Files of `np.savez` have no manifest and are refused.
@@ -127,7 +127,7 @@ def read_npz(
 
 
 def _refuse_other_archives(data: bytes, name: str) -> None:
-    """Tell a sound file of `np.savez`, known by the extra field of its first member, from a damaged one of ours."""
+    """Refuse a file of `np.savez`, recognised by the extra field of its first member, with a message of its own."""
     length, extra = (int.from_bytes(data[i : i + 2], "little") for i in (26, 28))
     first = data[30 : 30 + min(length, MAX_NAME)].decode("ascii", errors="replace")
     if data[:4] == b"PK\3\4" and extra and first.endswith(".npy"):
@@ -196,7 +196,7 @@ def _read_array(data: Bytes, member: Member) -> Array:
     reader = MemberReader(data, member)
     header = _read_header(reader)
     expected = math.prod(header.shape) * DTYPES[header.dtype]
-    reach = math.prod(max(size, 1) for size in header.shape)  # what NumPy may not overflow, even around a 0
+    reach = math.prod(max(size, 1) for size in header.shape)  # NumPy refuses an overflow of this even beside a 0
     if expected != reader.left or reach * DTYPES[header.dtype] > np.iinfo(np.intp).max:
         raise reader.error(f"declares shape {header.shape} of {header.dtype}, but holds {reader.left} bytes")
     body = reader.read(expected)
@@ -225,7 +225,7 @@ def _read_header(reader: MemberReader) -> Header:
 
 
 def _cross_check(arrays: Mapping[str, Array], records: Mapping[str, Any], *, allow_nonfinite: bool) -> None:
-    """The manifest lists exactly these arrays, with their shapes, dtypes and SHA-256."""
+    """Refuse a manifest that does not list exactly these arrays, with their shapes, dtypes and SHA-256."""
     strange = set(arrays) ^ set(records)
     if strange:
         raise CheckpointError(

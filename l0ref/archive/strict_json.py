@@ -1,4 +1,4 @@
-"""JSON that means one thing: no duplicate keys, no NaN or infinity, UTF-8, limited size."""
+"""JSON with a single meaning: no duplicate keys, no NaN or infinity, UTF-8, limited size."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def parse_json(data: bytes) -> Any:
 def json_bytes(value: Any) -> bytes:
     """Return `value` as JSON text in UTF-8, keys in their given order; the same value gives the same bytes.
 
-    Raises ArgumentError for whatever `read_json` would refuse, and for objects JSON has no form for.
+    Raises ArgumentError for whatever `read_json` would refuse, and for objects that JSON cannot express.
     """
     try:
         data = json.dumps(value, allow_nan=False, indent=1).encode("ascii")
@@ -91,7 +91,7 @@ class OpenFile:
 
 @contextmanager
 def opened(path: str | os.PathLike[str], *, name: str, max_bytes: int) -> Iterator[OpenFile]:
-    """Open a regular file of at most `max_bytes`; `name` begins the message when that or what is done with it fails."""
+    """Open a regular file of at most `max_bytes`; messages begin with `name` if opening or reading it fails."""
     try:
         if not Path(path).is_file():
             raise CheckpointError(f"{name} is not a file; check the path")

@@ -1,8 +1,8 @@
 """Files of models and of training states: one kind of .npz, plain arrays and JSON, nothing unpickled.
 
-save, load               a model; `preparation_of` its file: what raw arrays go through before it
+save, load               a model; `preparation_of` reads the preparation of raw arrays that is stored with it
 save_state, load_state   a state of a training; `fit(checkpoint=folder)` keeps the last ones in a folder
-recording                all trainings of a run, those inside of methods too
+recording                all trainings of a run, including those inside methods
 """
 
 from l0ref.checkpoint.model import load, preparation_of, save

@@ -1,6 +1,6 @@
 """A folder with the last states of a training, newest last: step-0000000120.npz, step-0000000180.npz.
 
-A file is written as a whole before an older one goes, so a kill, a full disk or a power cut leaves a sound one.
+A file is written as a whole before an older one is removed, so a kill, a full disk or a power cut leaves a sound one.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ class FolderKeeper:
     def __init__(self, folder: Path, every: float, *, identity: str | None = None) -> None:
         self.folder, self.every, self.identity = folder, every, identity
         self._last = time.monotonic()
-        self._place = (-1, -1)  # step and epoch of the last one; closing an epoch raises the epoch alone
+        self._place = (-1, -1)  # step and epoch of the last state kept; closing an epoch raises only the epoch
         self._kept: list[Path] = []
 
     def go_on(self, found: Saved) -> None:
-        """Take a state of the folder for the last one that is sound."""
+        """Continue after `found`, the newest sound state of the folder."""
         self._place = (found.state.step, found.state.epoch)
         self._kept = [Path(found.path)]
 
     def is_due(self) -> bool:
-        """Return whether the minutes are over, or the clock went back; where epochs are counted, never within one."""
+        """Return whether the interval in minutes is over, or the clock went back; False if epochs are counted."""
         return isinstance(self.every, float) and not 0 <= time.monotonic() - self._last < 60 * self.every
 
     def close_epoch(self, trainer: Trainer, state: TrainingState) -> None:
-        """Keep the state after an epoch where epochs or minutes are over, and always after the last."""
+        """Keep the state after an epoch if the interval is over, and always after the last epoch."""
         is_round = not isinstance(self.every, float) and len(state.history) % self.every == 0
         if is_round or self.is_due() or trainer.has_ended(state):
             self.keep(trainer, state)
 
     def keep(self, trainer: Trainer, state: TrainingState) -> None:
-        """Write the state, then remove the oldest ones; where the disk refuses, say so, and let training go on.
+        """Write the state, then remove older ones; if the disk refuses, warn, and let training continue.
 
-        A state before the last one written, or one that is not finite, is left out.
+        A state that is not newer than the last one written, or not finite, is skipped.
         """
         place, path = (state.step, state.epoch), self.folder / f"step-{state.step:010}.npz"
         if place <= self._place or state.first_bad() is not None:
@@ -64,13 +64,13 @@ class FolderKeeper:
                     old.unlink()
         except OSError as error:
             told = f"checkpoint={os.fspath(self.folder)!r} was not written: {error.strerror}"
-            warnings.warn(f"{told}; training goes on, and an earlier state is kept", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{told}; training continues, and an earlier state is kept", RuntimeWarning, stacklevel=2)
         self._last = time.monotonic()
 
 
 @contextmanager
 def held(folder: str | os.PathLike[str], *, every: float) -> Iterator[tuple[FolderKeeper, Saved]]:
-    """Lock a folder with the states of a training; return its keeper and the newest sound state."""
+    """Lock a folder with the states of a training; yield its keeper and the newest sound state."""
     with keeping(folder, every=every, begin=False) as keeper:
         assert keeper is not None
         found = newest(folder)
@@ -118,9 +118,9 @@ def checked_every(every: float) -> float:
 
 
 def newest(folder: str | os.PathLike[str], *, recipe: Recipe | None = None) -> Saved:
-    """Return the newest sound state in a folder; every damaged one that is newer is warned of.
+    """Return the newest sound state in a folder; warn of every newer one, which is damaged.
 
-    recipe  that of a training in a `recording`, whose files hold its identity in the place of its recipe
+    recipe  that of a training in a `recording`, whose files hold its identity instead of its recipe
     """
     reasons: list[str] = []
     for path in reversed(states(Path(folder))):

@@ -1,9 +1,9 @@
-"""The identity of a training: one SHA-256 of all that decides it, so that a state is never taken for one of another.
+"""The identity of a training: one SHA-256 of everything that decides it, so that no state is used for another training.
 
     numbers, text, arrays, lists, dicts    their bits, with type and shape
     records                                class, and the fields by which they compare equal
     data sets                              `checkpoint.state.checksum`
-    functions                              module, name, defaults and what they close over; a partial's arguments
+    functions                              module, name, defaults and closed-over values; a partial's arguments
 
 The code of a function is not part of it.
 """
@@ -48,7 +48,7 @@ def digest(value: Any) -> str:
 
 
 def _parts(value: Any, above: tuple[int, ...]) -> Iterator[bytes]:
-    """The bytes of a value; where it contains itself, of its type alone."""
+    """The bytes of a value; inside itself, only those of its type."""
     kind = value if isinstance(value, type) else type(value)
     yield f"{kind.__module__}.{kind.__qualname__}".encode()
     if isinstance(value, PLAIN):
@@ -65,7 +65,7 @@ def _parts(value: Any, above: tuple[int, ...]) -> Iterator[bytes]:
 
 
 def _inside(value: Any) -> Iterator[Any]:
-    """What a value is made of."""
+    """The parts of a value."""
     if isinstance(value, Mapping):
         yield [len(value), *(part for item in value.items() for part in item)]
     elif isinstance(value, list | tuple):
@@ -91,5 +91,5 @@ def _inside(value: Any) -> Iterator[Any]:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # of a variable that has no value yet
+    except ValueError:  # a variable that has no value yet
         return "empty"

@@ -27,7 +27,7 @@ from l0ref.sparse import BlockPattern, Pattern
 KIND = "l0ref model"
 VERSION = 1
 MASK, INDPTR, INDICES = "_mask", "_indptr", "_indices"
-# what a manifest of wrong types, lengths, depths and sizes can lead to
+# the errors that a manifest of wrong types, lengths, depths or sizes can cause
 UNSOUND = (
     L0RefError, LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError,
 )  # fmt: skip
@@ -38,7 +38,7 @@ def save(
 ) -> None:
     """Write a model to `path`; the same model gives the same bytes, unless `compress` deflates them.
 
-    preparation  what raw arrays go through before this network, which `preparation_of` reads back
+    preparation  the conversion of raw arrays for this network, which `preparation_of` reads back
     """
     if not isinstance(model, Model):
         raise ArgumentError(f"model is {type(model).__name__}, expected Model; pass .model of what compact returned")
@@ -49,13 +49,13 @@ def save(
 
 
 def preparation_of(path: str | os.PathLike[str]) -> Preparation | None:
-    """Return what raw arrays go through before the network of a file; None where the file does not say."""
+    """Return the conversion of raw arrays for the network of a file; None if the file has none."""
     told = read_npz(path)[1].get("preparation")
     return None if told is None else Preparation.from_json(told)
 
 
 def described(model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a manifest says of a model, and the arrays of its file."""
+    """Return the manifest entries of a model, and the arrays of its file."""
     masks = {key + MASK: mask for key, mask in model.masks.items()}
     manifest = {
         "architecture": model.architecture_json(),
@@ -86,7 +86,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 
 def rebuilt(manifest: Mapping[str, Any], arrays: dict[str, Any]) -> Model:
-    """Return the model that `described` described; an unsound one raises one of `UNSOUND`."""
+    """Return the model from the output of `described`; unsound input raises one of `UNSOUND`."""
     stored = manifest.get("patterns", {}).items()
     patterns = {key: _pattern(arrays, key, told) for key, told in stored}
     architecture, input_shape = architecture_from_json(manifest["architecture"], patterns=patterns)
@@ -100,19 +100,19 @@ def rebuilt(manifest: Mapping[str, Any], arrays: dict[str, Any]) -> Model:
 
 
 def _check_sizes(architecture: Sequence[Layer], arrays: Mapping[str, Any], patterns: Mapping[str, Any]) -> None:
-    """Refuse a dense layer that declares other weights than the file holds, before Model makes as many."""
+    """Refuse a dense layer that declares another number of weights than the file holds, before Model allocates them."""
     most = max(sum(array.size for array in arrays.values()), 2**16)
     for layer in leaves(architecture):
         for name, value in vars(layer).items():
             if isinstance(value, int) and value > most:
-                raise ShapeError(f"{name}={value} of a layer is more than the file has numbers for")
+                raise ShapeError(f"{name}={value} of a layer exceeds the number of entries in the file")
         for key, (_, size) in layer.weights().items():
             if key not in patterns and key in arrays and arrays[key].size != size:
                 raise ShapeError(f"params[{key!r}] has shape {arrays[key].shape}, its layer declares {size} weights")
 
 
 def _described(pattern: Any) -> dict[str, Any]:
-    """What the manifest says of a pattern: its shape, and the size of its tiles if it stores tiles."""
+    """The manifest entry of a pattern: its shape, and the size of its tiles if it stores tiles."""
     blocksize = list(pattern.blocksize) if isinstance(pattern, BlockPattern) else None
     return {"shape": list(pattern.shape), "blocksize": blocksize}
 

@@ -1,12 +1,12 @@
-"""Nested values as JSON and arrays, and back: a value is itself, or an object with one key that says its kind.
+"""Nested values as JSON and arrays, and back: a value stands for itself, or is an object whose one key is its kind.
 
     None, bool, int, str, finite float    themselves
-    {"float": "inf"}                      a float JSON has no form for
+    {"float": "inf"}                      a float that JSON cannot express
     {"list": [...]}, {"tuple": [...]}, {"dict": {...}}
     {"array": name}, {"scalar": name}     an array of the file, a NumPy number
     {"Adam": {field: value, ...}}         a record of settings: recipe, penalty, optimiser, schedule or surrogate
 
-Nothing is made but these; a record's class is looked up among those that are registered, never imported by name.
+Nothing else is constructed; the class of a record is looked up in the registries, never imported by name.
 """
 
 from __future__ import annotations

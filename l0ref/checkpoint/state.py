@@ -1,13 +1,13 @@
 """The state of a training as a file: the package's one kind of .npz, plain arrays and JSON, nothing unpickled.
 
-    model.*, best.*     the model of the moment and the best one so far, as in `checkpoint.model`
+    model.*, best.*     the current model and the best one so far, as in `checkpoint.model`
     slots.NAME.*        the optimiser's memory
     carried.*           arrays that hooks carry
     manifest            all numbers of the state; and of the training: recipe, seed, phase, checksums of the data,
                         environment; shape, dtype and SHA-256 of every array
 
-The same state of the same training gives the same bytes. A weight that its mask removes is exactly 0, as written
-and as read.
+The same state of the same training gives the same bytes. A weight that its mask removes is exactly 0, both when
+written and when read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NUMBERS = ("step", "steps", "epoch", "batch")
 
 @dataclass(frozen=True)
 class Saved:
-    """A state read from `path`, the model it is a state of, and what the file says of the training as a whole."""
+    """A state read from `path`, its model, and the facts about the training as a whole that the file holds."""
 
     path: str
     state: TrainingState
@@ -53,7 +53,7 @@ class Saved:
     run: dict[str, Any]
 
     def trainer(self, data: Dataset, *, validation: Dataset | None = None, **options: Any) -> Trainer:
-        """Return the trainer that goes on from this state; other data, or hooks where there were none, are refused."""
+        """Return the trainer that continues from this state; refuse other data, and hooks that are missing or new."""
         for name, given in {"data": data, "validation": validation}.items():
             if checksum(given) != self.run[name]:
                 told = "no samples" if given is None else f"{given!r}"
@@ -78,7 +78,7 @@ def save_state(
 ) -> None:
     """Write a state of a training to `path`, atomically.
 
-    identity  of a training in a `recording`, which stands in the place of the recipe: penalties of methods are no
+    identity  of a training in a `recording`; it replaces the recipe, since the penalties of methods are not
               registered settings
     """
     check_kind("state", state, TrainingState)
@@ -129,7 +129,7 @@ def load_state(path: str | os.PathLike[str], *, recipe: Recipe | None = None) ->
 
 
 def described_run(trainer: Trainer) -> dict[str, Any]:
-    """Return what does not change in a training, beside its recipe."""
+    """Return the facts about a training that do not change, except its recipe."""
     return {
         "seed": int(trainer.seed),
         "first_epoch": int(trainer.first_epoch),
@@ -145,11 +145,11 @@ def described_run(trainer: Trainer) -> dict[str, Any]:
 
 
 def _told(value: Any) -> str | None:
-    """What a file says of a transform or a teacher: a function by its name, a value by its fields."""
+    """The description of a transform or a teacher in a file: a function by its name, a value by its fields."""
     return None if value is None else getattr(value, "__qualname__", None) or repr(value)
 
 
-_digests: dict[int, tuple[Dataset, str]] = {}  # of the last data sets, which are immutable
+_digests: dict[int, tuple[Dataset, str]] = {}  # checksums of the latest data sets, which are immutable
 
 
 def checksum(data: Dataset | None) -> str | None:
@@ -168,7 +168,7 @@ def checksum(data: Dataset | None) -> str | None:
 
 
 def _environment() -> dict[str, Any]:
-    """What the last bits may depend on."""
+    """The parts of the environment on which the last bits of a result may depend."""
     found = environment()
     parts = {key: found[key] for key in ("l0ref", "platform", "processor")}
     return parts | {key: found["packages"][key] for key in ("numpy", "numba")} | {"backend": current_backend()}
@@ -180,7 +180,7 @@ def _state(manifest: dict[str, Any], arrays: dict[str, Array], recipe: Recipe) -
     told = manifest["slots"]
     slots = {slot: {key: arrays[f"slots.{slot}.{key}"] for key in keys} for slot, keys in told["names"].items()}
     if slots.keys() != recipe.optimizer.init(model.params).slots.keys():
-        raise CheckpointError(f"slots are {', '.join(slots) or 'none'}, other than those of {recipe.optimizer!r}")
+        raise CheckpointError(f"slots are {', '.join(slots) or 'none'}, not those of {recipe.optimizer!r}")
     for slot, part in slots.items():
         check_like(model.params, part, f"slots[{slot!r}]")
     dropout = unpacked(manifest["dropout"], arrays)
