@@ -586,9 +586,7 @@ def test_optimisers_that_cannot_be_read_are_refused_in_one_sentence(case):
 def test_state_that_does_not_fit_a_module_is_refused():
     model = nn.mlp((4, 3), seed=0)
     state = Adam().init(model.params)
-    with pytest.raises(
-        ValueError, match=r"^params has '0.bias', state.slots\['m'\] does not; give both the same keys"
-    ):
+    with pytest.raises(ValueError, match=r"^params has '0.bias', state.slots\['m'\] does not; give both the same keys"):
         optimizer_to_torch(Adam(), state, tnn.Sequential(fc(4, 3)))
     with pytest.raises(ArgumentError, match=r"^state has the slots \['m', 'v'\], expected \['v'\]; make it with this"):
         optimizer_to_torch(SGD(momentum=0.9), state, to_torch(model))

@@ -315,7 +315,7 @@ OTHER = {"w": np.ones((3, 2))}
          r"^state has the slots \[\], expected \['m', 'v'\]; make it with this optimiser's init\(\)$"),
         (lambda: SGD().step(W, W, Adam().init(W)), ArgumentError, r"^state has the slots \['m', 'v'\], expected \[\]"),
         (lambda: Adam().step(W, W, Adam().init(OTHER)), ShapeError, r"^state\.slots\['m'\]\['w'\] has shape \(3, 2\)"),
-        (lambda: Adam().step(W, W, Adam().init({})), ArgumentError, r"^params has 'w' and state\.slots\['m'\] has not"),
+        (lambda: Adam().step(W, W, Adam().init({})), ArgumentError, r"^params has 'w', state\.slots\['m'\] does not"),
         (lambda: SGD().step(W, W, State(), masks={"x": np.ones(1, bool)}), ArgumentError,
          r"^masks has 'x', which is not a parameter; choose from "),
         (lambda: SGD().step(W, W, State(), masks={"w": np.ones((2, 3))}), ShapeError,

@@ -240,7 +240,7 @@ WRONG: list[tuple[str, Callable[[], Any], type[L0RefError], str]] = [
     ("spmv matrix", lambda: sparse.spmv(V, X.T, pattern=P), ShapeError, r"x has shape \(4, 5\), expected \(4,\): the"),
     ("spmv number", lambda: sparse.spmv(V, 1.0, pattern=P), ShapeError, r"x has shape \(\), expected \(4,\)"),
     ("spmm values", lambda: sparse.spmm(T, X.T, pattern=P), ShapeError,
-     r"values has shape \(2, 2, 2\), expected \(3,\): what the pattern stores; take them with pattern.gather\(w\)"),
+     r"values has shape \(2, 2, 2\), expected \(3,\), the entries that the pattern stores; take them with pattern"),
     ("spmm block values", lambda: sparse.spmm(V, X.T, pattern=B), ShapeError,
      r"values has shape \(3,\), expected \(2, 2, 2\)"),
     ("spmm matrix as pattern", lambda: sparse.spmm(V, X.T, pattern=CSR(P, V)), ArgumentError,  # type: ignore[arg-type]
@@ -249,7 +249,7 @@ WRONG: list[tuple[str, Callable[[], Any], type[L0RefError], str]] = [
     ("spmm half", lambda: sparse.spmm(V, X.T.astype(np.float16), pattern=P), DTypeError, r"data has dtype float16"),
     ("spmm mixed", lambda: sparse.spmm(V, X.T.astype(np.float32), pattern=P), DTypeError, r"SpMM: mixed dtypes float"),
     ("sddmm a", lambda: sparse.sddmm(X, X.T, pattern=P), ShapeError,
-     r"a has shape \(5, 4\), expected \(3, N\): the pattern has shape \(3, 4\); transpose what is given as"),
+     r"a has shape \(5, 4\), expected \(3, N\): the pattern has shape \(3, 4\); transpose activations given"),
     ("sddmm b", lambda: sparse.sddmm(np.ones((3, 5)), X, pattern=P), ShapeError, r"b has shape \(5, 4\), expected \(4"),
     ("sddmm samples", lambda: sparse.sddmm(np.ones((3, 2)), X.T, pattern=P), ShapeError,
      r"b has shape \(4, 5\), expected \(4, 2\): as many samples as a of shape \(3, 2\); take both from the same batch"),

@@ -359,7 +359,7 @@ HOLLOW = np.array([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]])
         (
             lambda: CSR.from_dense(np.eye(3), np.eye(2, 3) > 0),
             ShapeError,
-            r"^mask has shape \(2, 3\), expected \(3, 3\): one verdict for each entry$",
+            r"^mask has shape \(2, 3\), expected \(3, 3\): True or False for each entry$",
         ),
         (lambda: Pattern.from_mask(np.eye(3)), DTypeError, r"^mask has dtype float64, expected bool"),
         (

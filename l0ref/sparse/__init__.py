@@ -1,4 +1,4 @@
-"""Sparse weights: what a pruned layer keeps, stored and multiplied without its zeros.
+"""Sparse weights: the weights that a pruned layer keeps, stored and multiplied without its zeros.
 
     Pattern, BlockPattern    which entries, or tiles, of a matrix are stored; immutable, and checked when made
     CSR, BCSR                a pattern and its values: a sparse matrix as a value

@@ -21,10 +21,10 @@ class BCSR(Stored):
     """A sparse matrix of M rows and D columns, stored in tiles of b_r x b_c entries, in canonical form; immutable.
 
         pattern  which tiles are stored
-        values   (tiles, b_r, b_c) float32 or float64, finite; no tile is zero throughout, the padding of a tile
-                 at the edge is 0
+        values   (tiles, b_r, b_c) float32 or float64, finite; every tile has a non-zero entry, the padding of a
+                 tile at the edge is 0
 
-    One index serves b_r b_c entries, and a product reads them side by side. Single zeros within a tile are stored.
+    One index serves b_r b_c entries, and a product reads them contiguously. Single zeros within a tile are stored.
     The product with a dense vector or matrix is ``w @ x``.
 
     >>> import numpy as np
@@ -55,7 +55,7 @@ class BCSR(Stored):
 
     @classmethod
     def from_dense(cls, w: Any, mask: Any = None, *, blocksize: int | Pair) -> BCSR:
-        """Return the tiles of a dense matrix with an entry that is not zero.
+        """Return a dense matrix as the tiles of it that have a non-zero entry.
 
         mask       bool, like `w`; an entry where it is False counts as zero
         blocksize  (b_r, b_c), or one number for both

@@ -24,8 +24,8 @@ class BlockPattern:
         blocksize  (b_r, b_c)
 
     Tiles begin at the upper left corner. Where b_r does not divide M, or b_c not D, the tiles at the lower or right
-    edge reach beyond the matrix. Values are whole tiles, (tiles, b_r, b_c), and what is beyond the edge is padding:
-    0, read by no product, with gradient exactly 0, so that training leaves it 0.
+    edge reach beyond the matrix. Values are whole tiles, (tiles, b_r, b_c), and their entries beyond the edge are
+    padding: 0, read by no product, with gradient exactly 0, so that training leaves them 0.
 
     >>> import numpy as np
     >>> mask = np.zeros((5, 6), bool)
@@ -51,7 +51,7 @@ class BlockPattern:
 
     @classmethod
     def from_mask(cls, mask: Any, *, blocksize: int | Pair) -> BlockPattern:
-        """Return the pattern of the tiles with a True in them."""
+        """Return the pattern of the tiles that contain a True."""
         keep, size = mask_matrix("mask", mask), pair("blocksize", blocksize, least=1)
         return cls(Pattern.from_mask(tiled(keep, size).any(axis=(2, 3))), (keep.shape[0], keep.shape[1]), size)
 
@@ -81,12 +81,12 @@ class BlockPattern:
 
     @property
     def nnz(self) -> int:
-        """Number of stored entries, zeros within the tiles included, padding not."""
+        """Number of stored entries, including zeros within the tiles, without padding."""
         return int((self._tile_rows() * self._tile_columns()).sum())
 
     @property
     def density(self) -> float:
-        """Stored entries over all entries; 1 if there are none, of which none is left out."""
+        """Stored entries over all entries; 1 for a matrix without entries."""
         return density(self.nnz, self.shape)
 
     @property
@@ -100,7 +100,7 @@ class BlockPattern:
 
     @property
     def transpose_order(self) -> NDArray[np.int32]:
-        """Where the transpose finds its tiles: ``values[pattern.transpose_order].swapaxes(1, 2)``."""
+        """Order of the tiles in the transpose, whose values are ``values[pattern.transpose_order].swapaxes(1, 2)``."""
         return self.tiles.transpose_order
 
     def padding(self) -> NDArray[np.bool_]:

@@ -1,13 +1,13 @@
-"""The three products every sparse operation is made of, in NumPy, row by row: read these first.
+"""The three products of which every sparse operation is made, in NumPy, row by row: read these first.
 
     product                  y[m, n] = sum_d w[m, d] x[d, n]        SpMM           forward
     transposed_product       x[d, n] = sum_m w[m, d] y[m, n]        SpMM with W^T  gradient of the input
     sampled_product          w[m, d] = sum_n y[m, n] x[d, n]        SDDMM          gradient of the stored entries
 
-The sums run over stored entries, and the last product is made of those alone. Axis letters: m features out, d features
-in, n samples. W is given by a pattern and its values; of a BlockPattern, m and d are split into a tile and a place in
-it, and what lies beyond the edge of the matrix counts as 0, whatever the values hold there. No dense W is ever made:
-besides inputs and result, the most memory taken is that of one row's share of x, and of tiles one copy of all inputs.
+The sums run over stored entries, and the last product is computed at these alone. Axis letters: m features out, d
+features in, n samples. W is given by a pattern and its values; with a BlockPattern, m and d are split into a tile and a
+place in it, and values beyond the edge of the matrix count as 0, whatever they are. No dense W is ever made: besides
+inputs and result, memory is needed for the rows of x that one row of W reads, with tiles for a copy of all inputs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def transposed_product(pattern: AnyPattern, values: Array, y: Array) -> Array:
         return _block_transposed_product(pattern, _inside(pattern, values), y)
     x = np.zeros((pattern.shape[1], y.shape[1]), y.dtype)
     for m, row in _rows(pattern):
-        x[pattern.indices[row]] += values[row, None] * y[m]  # no column comes twice in a row
+        x[pattern.indices[row]] += values[row, None] * y[m]  # no column occurs twice in a row
     return x
 
 
@@ -84,7 +84,7 @@ def _block_sampled_product(pattern: BlockPattern, y: Array, x: Array) -> Array:
     w = np.empty(pattern.values_shape, y.dtype)
     for i, row in _rows(pattern.tiles):
         w[row] = y_tiles[i] @ x_tiles[pattern.indices[row]].swapaxes(1, 2)  # rn, pnc -> prc
-    return _inside(pattern, w)  # beyond the edge 0 met what may be infinite
+    return _inside(pattern, w)  # beyond the edge 0 may have been multiplied by infinity
 
 
 def _inside(pattern: BlockPattern, values: Array) -> Array:

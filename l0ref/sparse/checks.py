@@ -1,4 +1,4 @@
-"""Argument checks of this package, and the wording of their messages."""
+"""Argument checks of `l0ref.sparse`, and the wording of their messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def matrix_shape(value: Any) -> Pair:
 
 
 def whole_numbers(name: str, value: Any) -> NDArray[np.int64]:
-    """Return one axis of whole numbers as a fresh int64 array; of none, whatever their type, as [] has float64."""
+    """Return one axis of whole numbers as a fresh int64 array; an empty one may have any dtype, as [] is float64."""
     array = as_array(name, value)
     if array.size and array.dtype.kind not in "iu":
         raise DTypeError(f"{name} has dtype {array.dtype}, expected whole numbers; convert with .astype(np.int32)")
@@ -43,19 +43,19 @@ def dense_matrix(name: str, value: Any) -> Array:
 
 
 def kept_matrix(w: Any, mask: Any) -> Array:
-    """Return a float matrix `w`, zero where a bool `mask` like it, if there is one, is False."""
+    """Return a float matrix `w`, zero where the bool `mask` of the same shape, if given, is False."""
     dense = dense_matrix("w", w)
     return dense if mask is None else masked(dense, mask_matrix("mask", mask, shape=dense.shape))
 
 
 def mask_matrix(name: str, value: Any, *, shape: tuple[int, ...] | None = None) -> Array:
-    """Return a matrix of bool; of the given shape, if there is one."""
+    """Return a matrix of bool, of this shape if one is given."""
     array = as_array(name, value)
     if array.dtype != np.bool_:
         raise DTypeError(f"{name} has dtype {array.dtype}, expected bool, True = keep; compare the weights with != 0")
     _two_axes(name, array)
     if shape is not None and array.shape != shape:
-        raise ShapeError(f"{name} has shape {array.shape}, expected {shape}: one verdict for each entry")
+        raise ShapeError(f"{name} has shape {array.shape}, expected {shape}: True or False for each entry")
     return array
 
 
@@ -76,7 +76,7 @@ def is_pattern(name: str, value: Any, kind: type[Any], *, made_by: str) -> None:
 
 
 def frozen(array: Array, dtype: Any) -> Array:
-    """Return a contiguous copy of this type that nothing can write."""
+    """Return a contiguous, read-only copy of this dtype."""
     copy = np.array(array, dtype=dtype, order="C")
     copy.flags.writeable = False
     return copy

@@ -1,4 +1,4 @@
-"""Convolution with a sparse kernel: each stored weight adds one shifted image to one output, and nothing else is done.
+"""Convolution with a sparse kernel: each stored weight adds one shifted image, times the weight, to one output.
 
 The axis letters n c f h w p q r s are those of `l0ref.ops.windows`.
 """
@@ -77,7 +77,7 @@ class SparseConv2d(Op):
 
 @dataclass(frozen=True)
 class _Kernel:
-    """The stored weights of a kernel, and where each finds its pixels."""
+    """The stored weights of a kernel, and the pixels that each of them multiplies."""
 
     pattern: Pattern
     shape: Shape
@@ -141,7 +141,7 @@ def sparse_conv2d(
 def check_conv2d(
     x: Array, values: Array, bias: Array | None, *, pattern: Pattern, kernel_shape: Shape, windows: Windows, groups: int
 ) -> None:
-    """Refuse inputs that do not fit each other; a twin, whose kernels trust their shapes, calls it too."""
+    """Refuse inputs that do not fit each other; twins, whose kernels do not check shapes, call this too."""
     check_images(x.shape)
     is_pattern("pattern", pattern, Pattern, made_by="Pattern.from_mask(kernel.reshape(F, -1) != 0)")
     check_values(pattern, values)

@@ -46,13 +46,13 @@ class CSR(Stored):
 
     @classmethod
     def from_dense(cls, w: Any, mask: Any = None) -> CSR:
-        """Return the entries of a dense matrix that are not zero and, with a `mask` like it, where that is True."""
+        """Return a dense matrix as its non-zero entries; with a `mask` of its shape, as those where that is True."""
         dense = kept_matrix(w, mask)
         stored = dense != 0
         return cls(Pattern.from_mask(stored), dense[stored])
 
     def transpose(self) -> CSR:
-        """Return W^T; the order it is sorted by is kept in the pattern."""
+        """Return W^T; the pattern keeps the order of its values, so that they are sorted once."""
         return CSR(self.pattern.transpose(), self.values[self.pattern.transpose_order])
 
     @property

@@ -95,7 +95,7 @@ def block_sparse_linear(input: Any, values: Any, bias: Any = None, *, pattern: B
 
 
 def check_linear(x: Array, values: Array, bias: Array | None, *, pattern: AnyPattern, kind: type[AnyPattern]) -> None:
-    """Refuse inputs that do not fit the pattern; a twin, whose kernels trust their shapes, calls it too."""
+    """Refuse inputs that do not fit the pattern; twins, whose kernels do not check shapes, call this too."""
     made_by = "Pattern.from_mask(w != 0)" if kind is Pattern else "BlockPattern.from_mask(w != 0, blocksize=...)"
     is_pattern("pattern", pattern, kind, made_by=made_by)
     check_values(pattern, values)

@@ -22,7 +22,7 @@ class SpMM(Op):
 
     Shapes   values like the pattern's, x (D, N) -> y (M, N); transposed: x (M, N) -> y (D, N)
     VJP      x_bar = W^T y_bar    w_bar[m,d] = sum_n y_bar[m,n] x[d,n] at the stored entries alone
-             transposed: x_bar = W y_bar, and x and y_bar change places in w_bar
+             transposed: x_bar = W y_bar, and in w_bar x and y_bar are exchanged
     """
 
     @staticmethod
@@ -44,7 +44,7 @@ class SpMV(Op):
 
     Shapes   values like the pattern's, x (D,) -> y (M,); transposed: x (M,) -> y (D,)
     VJP      x_bar = W^T y_bar    w_bar[m,d] = y_bar[m] x[d] at the stored entries alone
-             transposed: x_bar = W y_bar, and x and y_bar change places in w_bar
+             transposed: x_bar = W y_bar, and in w_bar x and y_bar are exchanged
     """
 
     @staticmethod
@@ -64,7 +64,7 @@ class SDDMM(Op):
 
     Shapes   a (M, N), b (D, N) -> w like the pattern's values; padding is 0
     VJP      with W_bar the sparse matrix of w_bar: a_bar = W_bar b    b_bar = W_bar^T a
-    Departs  from the usual form in that b is not given transposed: activations of one feature lie side by side
+    Departs  from the usual form in that b is not given transposed: activations of one feature are contiguous
     """
 
     @staticmethod
@@ -94,11 +94,11 @@ def sddmm(a: Any, b: Any, *, pattern: AnyPattern) -> Tensor:
 
 
 def times(pattern: AnyPattern, values: Array, x: Any) -> Array:
-    """Return W x or W X as an array: what ``w @ x`` is, off the tape.
+    """Return W x or W X as an array, off the tape: the value of ``w @ x``.
 
-    values  as a CSR or BCSR holds them: the compiled function trusts their shape
+    values  as a CSR or BCSR holds them: the compiled function does not check their shape
 
-    Whatever does not fit is refused by the operation, in its words.
+    An x that does not fit is passed to the operation, which refuses it with its own message.
     """
     dense = float_array("x", x)
     quick = compiled("times")
@@ -118,7 +118,7 @@ def check_pattern(pattern: Any) -> None:
 
 
 def check_product(values: Array, x: Array, *, pattern: AnyPattern, transposed: bool, ndim: int) -> None:
-    """Refuse values and x that do not fit the pattern; a twin, whose kernels trust their shapes, calls it too."""
+    """Refuse values and x that do not fit the pattern; twins, whose kernels do not check shapes, call this too."""
     check_pattern(pattern)
     check_values(pattern, values)
     (m, d), form = pattern.shape, {1: "({},)", 2: "({}, N)"}[ndim]
@@ -131,13 +131,13 @@ def check_product(values: Array, x: Array, *, pattern: AnyPattern, transposed: b
 
 
 def check_sampled(a: Array, b: Array, *, pattern: AnyPattern) -> None:
-    """Refuse factors that do not fit the pattern; a twin calls it too."""
+    """Refuse factors that do not fit the pattern; the twin calls this too."""
     check_pattern(pattern)
     for name, factor, rows in (("a", a, pattern.shape[0]), ("b", b, pattern.shape[1])):
         if factor.ndim != 2 or factor.shape[0] != rows:
             raise ShapeError(
                 f"{name} has shape {factor.shape}, expected ({rows}, N): the pattern has shape {pattern.shape}; "
-                "transpose what is given as (N, features)"
+                "transpose activations given as (N, features)"
             )
     if a.shape[1] != b.shape[1]:
         raise ShapeError(

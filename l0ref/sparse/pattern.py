@@ -24,12 +24,12 @@ class Pattern:
         indices  (nnz,)    column of each entry, strictly rising within a row; uint16 if D <= 65,536, else int32
         shape    (M, D)
 
-    Half as wide an index makes a float32 entry 6 bytes instead of 8, and there is that much less to read: a product
-    with one vector was measured at 0.7 times what it takes with int32, one with 128 vectors at the same.
+    The narrower index makes a float32 entry 6 bytes instead of 8. In measurements a product with one vector took 0.7
+    of the time it takes with int32, a product with 128 vectors the same time.
 
-    Given arrays of any whole numbers, construction checks every rule and keeps copies that cannot be written, so
-    that whoever holds a Pattern may use its indices unchecked. What nnz values belong to the entries is not part of
-    it: values change when a network trains, its pattern does not, and layers and matrices share one pattern.
+    Given arrays of any whole numbers, construction checks every rule and keeps read-only copies, so that the indices
+    of a Pattern may be used unchecked. The nnz values of the entries are not part of it: they change when a network
+    trains, its pattern does not, and layers and matrices share one pattern.
 
     >>> import numpy as np
     >>> Pattern.from_mask(np.array([[True, False, True], [False, False, False]])).indices.tolist()
@@ -69,12 +69,12 @@ class Pattern:
 
     @property
     def density(self) -> float:
-        """Stored entries over all entries; 1 if there are none, of which none is left out."""
+        """Stored entries over all entries; 1 for a matrix without entries."""
         return density(self.nnz, self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of `indptr` and `indices`; the transpose, made when it is first asked for, is not among them."""
+        """Bytes of `indptr` and `indices`; the transpose, made on first use, is not counted."""
         return self.indptr.nbytes + self.indices.nbytes
 
     @property
@@ -93,15 +93,15 @@ class Pattern:
 
     @property
     def transpose_order(self) -> NDArray[np.int32]:
-        """Where the transpose finds its values: those of W^T are ``values[pattern.transpose_order]``.
+        """Order of the values in the transpose: those of W^T are ``values[pattern.transpose_order]``.
 
-        Sorted once and kept, so that new values are transposed by one gather.
+        Computed once and kept, so that new values are transposed by one gather.
         """
         return self._transpose[1]
 
     @cached_property
     def _transpose(self) -> tuple[Pattern, NDArray[np.int32]]:
-        order = np.argsort(self.indices, kind="stable")  # by column; within one by row, as stored
+        order = np.argsort(self.indices, kind="stable")  # by column; within a column by row, as stored
         counts = np.bincount(self.indices, minlength=self.shape[1])
         indptr = np.concatenate([[0], counts.cumsum(dtype=np.int64)])
         return Pattern(indptr, self.rows[order], self.shape[::-1]), frozen(order, np.int32)
@@ -117,7 +117,7 @@ class Pattern:
         return Pattern(before[self.indptr], self.indices[chosen], self.shape)
 
     def gather(self, w: Any) -> Array:
-        """Return the stored entries of a dense matrix, (M, D) -> (nnz,), zeros among them too."""
+        """Return the stored entries of a dense matrix, (M, D) -> (nnz,), zeros included."""
         dense = dense_matrix("w", w)
         if dense.shape != self.shape:
             raise ShapeError(f"w has shape {dense.shape}, expected {self.shape}, that of the pattern")
@@ -131,7 +131,7 @@ class Pattern:
         dense[self.rows, self.indices] = stored
         return dense
 
-    def __reduce__(self) -> Any:  # copies and what is unpickled are checked and read-only, too
+    def __reduce__(self) -> Any:  # copies and unpickled objects are checked and read-only, too
         return Pattern, (self.indptr, self.indices, self.shape)
 
     def __repr__(self) -> str:
@@ -148,7 +148,7 @@ def check_values(pattern: Any, values: Array) -> None:
     """Refuse values of another shape than the pattern's."""
     if values.shape != pattern.values_shape:
         raise ShapeError(
-            f"values has shape {values.shape}, expected {pattern.values_shape}: what the pattern stores; "
+            f"values has shape {values.shape}, expected {pattern.values_shape}, the entries that the pattern stores; "
             "take them with pattern.gather(w)"
         )
 
@@ -180,7 +180,7 @@ def _check_columns(indptr: NDArray[np.int64], indices: NDArray[np.int64], column
     if low < 0 or high >= columns:
         raise ArgumentError(
             f"indices holds the column {low if low < 0 else high}, outside [0, {columns}); count columns from 0, "
-            "or give the matrix as many as it has"
+            "or give the shape of the whole matrix"
         )
     rises = np.diff(indices) > 0
     starts = indptr[1:-1]
@@ -189,6 +189,6 @@ def _check_columns(indptr: NDArray[np.int64], indices: NDArray[np.int64], column
     if stuck.size:
         i = int(np.searchsorted(indptr, stuck[0] + 1, side="right")) - 1
         raise ArgumentError(
-            f"indices of row {i} do not rise strictly; sort every row by column and add up what repeats "
+            f"indices of row {i} do not rise strictly; sort every row by column and add up repeated entries "
             "(in SciPy: sum_duplicates)"
         )

@@ -1,4 +1,4 @@
-"""What the sparse matrices have in common: a pattern, and a value for each of its stored entries."""
+"""The common base of the sparse matrices: a pattern, and a value for each of its stored entries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Stored:
         """Return a matrix of the same pattern with other values."""
         return type(self)(self.pattern, values)
 
-    __array_ufunc__ = None  # so that `array @ w` is an error, not an array of objects
+    __array_ufunc__ = None  # so that `array @ w` is an error and not an array of objects
 
     def __matmul__(self, x: Array) -> Array:
         return times(self.pattern, self.values, x)
@@ -57,7 +57,7 @@ class Stored:
 
     @property
     def nnz(self) -> int:
-        """Number of stored entries, zeros within the tiles included, padding not."""
+        """Number of stored entries, including zeros within the tiles, without padding."""
         return int(self.pattern.nnz)
 
     @property
@@ -70,5 +70,5 @@ class Stored:
         """Bytes of values, columns and row starts."""
         return int(self.values.nbytes + self.pattern.nbytes)
 
-    def __reduce__(self) -> Any:  # copies and what is unpickled are checked and read-only, too
+    def __reduce__(self) -> Any:  # copies and unpickled objects are checked and read-only, too
         return type(self), (self.pattern, self.values)

@@ -1,4 +1,4 @@
-"""What training leaves behind: one row per epoch, the same columns in every row."""
+"""The history of a training: one row per epoch, the same columns in every row."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class History:
     rows         one dict per finished epoch; columns:
                  phase, epoch (from 1), seconds; lr and strength (of the l0 term) at the epoch's last step;
                  loss = loss_data + loss_l0 + loss_l2, where loss_data is the mean over the epoch's
-                 samples as they were seen and the penalty terms are those of the epoch's last weights;
-                 val_loss, val_acc1 (None without validation data);
+                 samples, each before its step, and the penalty terms are those of the epoch's last weights;
+                 val_loss, val_acc1 (None without validation data, val_acc1 NaN for a regression);
                  below_threshold: share of weights with |w| < threshold; sparsity: share of exact zeros,
                  and the same for every weight array as "sparsity:<name>"
     stopped      "finished" or "early" (validation did not improve for `patience` epochs)
-    best_epoch   the epoch the returned model is from
-    carried      what the hooks carried in the state, at the end
+    best_epoch   the epoch of the returned model; `seconds` of training up to the last finished epoch
+    carried      the values that hooks carry in the state, at the end
     runs         "runs on the compiled chain", or "runs on the tape because ..."
     """
 

@@ -43,7 +43,7 @@ class Keeper(Protocol):
     """Keeps states of a training on disk."""
 
     def is_due(self) -> bool:
-        """Return whether a state within an epoch is to be kept now."""
+        """Return whether a state within an epoch should be kept now."""
 
     def keep(self, trainer: Trainer, state: TrainingState) -> None:
         """Keep this state."""
@@ -54,7 +54,7 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class Trainer:
-    """What does not change in one `fit`, and the functions that turn its state into the next."""
+    """The fixed inputs of one `fit`, and the functions that turn its state into the next."""
 
     recipe: Recipe
     model: Model
@@ -88,7 +88,7 @@ class Trainer:
         self.check_last_batch()
 
     def check_last_batch(self) -> None:
-        """Refuse what leaves no batch, and a last batch of one sample where a layer cannot train on that."""
+        """Refuse settings that leave no batch, or a last batch of one sample that a layer cannot train on."""
         size, n = self.recipe.batch_size, len(self.data)
         if self.samples == 0:
             raise ArgumentError(
@@ -110,7 +110,7 @@ class Trainer:
         return n - n % self.recipe.batch_size if self.recipe.drop_last else n
 
     def check_monitor(self) -> None:
-        """Refuse a recipe that reads a monitor which is not there, or the wrong way round."""
+        """Refuse a recipe that needs validation data where there are none, or a schedule with the wrong `mode`."""
         recipe = self.recipe
         if self.validation is None and (recipe.select == "best" or recipe.patience is not None):
             wish = "select='best'" if recipe.select == "best" else f"patience={recipe.patience}"
@@ -130,7 +130,7 @@ class Trainer:
         )
 
     def run(self, state: TrainingState, bar: Progress | None = None) -> TrainingState:
-        """Go on from `state` to the end: through the last epoch, or until `patience` runs out."""
+        """Train from `state` to the end: through the last epoch, or until `patience` runs out."""
         if self.keeper is None and (record := OPEN.get()) is not None:
             return record.run(self, state, bar)
         good, begin = state, time.perf_counter() - state.history.seconds
@@ -163,7 +163,7 @@ class Trainer:
         return model, dataclasses.replace(history, best_epoch=self.first_epoch + len(history) - 1)
 
     def run_epoch(self, state: TrainingState) -> tuple[TrainingState, dict[str, Any]]:
-        """Take the steps that are left of the epoch: the state after them and the epoch's row of the history."""
+        """Take the remaining steps of the epoch; return the state after them and the epoch's row of the history."""
         r, steps = self.recipe, state.steps
         n, seed, epoch = len(self.data), self.seed, state.epoch
         numbers = orders(n, batch_size=r.batch_size, seed=seed, epoch=epoch, drop_last=r.drop_last)
@@ -174,7 +174,7 @@ class Trainer:
             before, strength = strength, r.warmup(step, steps=steps)
             if strength != before:
                 pull = r.penalty.pull(self.factors, strength=strength)
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what overflows is caught below
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # overflows are caught below
                 loss = self.steps.take(order, lr=rate(step), pull=pull)
             if not math.isfinite(loss):
                 raise self.diverged(self.steps.state(), "the loss", f"is {loss}")
@@ -201,22 +201,22 @@ class Trainer:
         return lambda step: r.optimizer.lr * r.schedule(step, steps=state.steps, history=past)
 
     def hook_after_step(self) -> None:
-        """Call `after_step` with the state of this moment, and go on from what it returns."""
+        """Call `after_step` with the current state, and continue from the state that it returns."""
         now = self.steps.lent()
         changed = self.called(self.after_step, now)
         if changed is not now:
             return self.steps.begin(changed)
-        del now, changed  # so that what the hook has kept is all that is still held
+        del now, changed  # so that only arrays that the hook has kept are still referenced
         return self.steps.take_back()
 
     @cached_property
     def steps(self) -> Steps:
-        """What takes the steps."""
+        """The object that takes the steps."""
         return steps_for(self.task, batch_size=self.recipe.batch_size)
 
     @property
     def task(self) -> Task:
-        """What every step needs to know."""
+        """The fixed inputs of every step."""
         r, feed = self.recipe, Feed(self.data, self.seed, self.batch, self.teacher)
         return Task(self.model, self.data, r.optimizer, r.label_smoothing, self.seed, feed)
 

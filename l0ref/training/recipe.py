@@ -1,4 +1,4 @@
-"""The one record of how a network is trained."""
+"""The one record of the settings of a training."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MONITORS = {"val_loss": 1.0, "val_acc1": -1.0}  # sign that makes smaller better
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one phase trains: the settings of `fit`, which explains them, without model, data and seed.
+    """The settings of one phase of training, without model, data and seed; `fit` explains them.
 
     `fit` keeps the learning rate constant by default. A recipe anneals it to a hundredth: with a constant rate the
-    weights hover around zero at a distance of about lr, and a cut through that cloud is arbitrary.
+    weights hover around zero at a distance of about lr, and a threshold within that cloud is arbitrary.
     """
 
     epochs: int

@@ -1,4 +1,4 @@
-"""The state of a training: everything that decides how it goes on, as one value."""
+"""The state of a training: everything that decides how it continues, as one value."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from l0ref.validate import Array, fitting_masks
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A value: a step makes a new one. Hooks receive it and may return a changed copy.
+    """An immutable value: a step makes a new one. Hooks receive it and may return a changed copy.
 
-    Together with what `fit` was given it determines all that follows: training that goes on from a state, after any
-    step, ends with the same bits as the training the state is from. No array of a state is written later, and
-    those that `after_step` is given cannot be written at all.
+    Together with the arguments of `fit` it determines the rest of the training: a training continued from a state,
+    after any step, ends with the same bits as the training the state is from. No array of a state is written later.
+    On a compiled chain, parameters and slots given to `after_step` are read-only.
 
     params, masks, buffers   as in the Model
     slots                    the optimiser's memory
     step, steps              optimiser steps done in this fit, and how many it will do
-    epoch, batch             number of the epoch of the next step, from 1, and batches of it that are done
+    epoch, batch             number of the epoch of the next step, from 1, and number of its batches that are done
     loss_sum                 sum of the data loss over the samples of those batches
-    dropout                  state of the bit generator that drives dropout, plain numbers by name; None where the
-                             epoch has drawn nothing
+    dropout                  state of the bit generator that drives dropout, plain numbers by name; None: the one at
+                             the beginning of the epoch
     history                  the finished epochs
     best                     with select="best", the model of the best epoch so far
     carried                  numbers and arrays by name, for hooks to carry from step to step
@@ -52,7 +52,7 @@ class TrainingState:
     carried: Mapping[str, Any] = field(default_factory=dict)
 
     def with_masks(self, masks: Mapping[str, Array]) -> TrainingState:
-        """Return the state under other masks, the weights they remove set to zero at once."""
+        """Return the state under other masks, with the weights that they remove set to zero."""
         fitting_masks(masks, self.params)
         params = dict(self.params) | {k: masked(self.params[k], m) for k, m in masks.items()}
         return dataclasses.replace(self, masks=dict(masks), params=params)
@@ -64,7 +64,7 @@ class TrainingState:
                 raise ArgumentError(f"state.params[{key!r}] is not 0 where its mask removes it; use state.with_masks")
 
     def model(self, like: Model) -> Model:
-        """Return the model of this moment, with the architecture of `like`."""
+        """Return the current model, with the architecture of `like`."""
         return like.replace(params=self.params, masks=self.masks, buffers=self.buffers)
 
     def first_bad(self) -> str | None:
