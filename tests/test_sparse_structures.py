@@ -329,7 +329,11 @@ HOLLOW = np.array([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]])
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
-        (lambda: CSR(THREE, np.ones(4)), ShapeError, r"^values has shape \(4,\), expected \(3,\): what the pattern st"),
+        (
+            lambda: CSR(THREE, np.ones(4)),
+            ShapeError,
+            r"^values has shape \(4,\), expected \(3,\), the entries that the",
+        ),
         (lambda: CSR(THREE, np.ones((3, 1))), ShapeError, r"^values has shape \(3, 1\), expected \(3,\)"),
         (lambda: CSR(THREE, np.ones(3, int)), DTypeError, r"^values has dtype int64, expected float32 or float64; con"),
         (lambda: CSR(THREE, np.ones(3, np.float16)), DTypeError, r"^values has dtype float16, expected float32"),
