@@ -321,7 +321,7 @@ def test_the_command_on_own_data_and_network(tmp_path: Path, capsys: pytest.Capt
         (["--data", "math:pi", "--model", "mlp:2-2"], "data='math:pi' failed with TypeError"),
         (["--data", "builtins:list", "--model", "mlp:2-2"], "returned list; return Splits"),
         (["--data", "FILE", "--model", "mlp:2-2", "--split", "0.5,0.5"], "must be three shares above 0"),
-        (["--data", "FILE", "--model", "mlp:2-2", "--label", "a"], "label=.a. is for .csv files"),
+        (["--data", "FILE", "--model", "mlp:2-2", "--label", "a"], "label='a' is for .csv files"),
         (["--data", "digits", "--layout", "nhwc"], "layout='nhwc' is for data of your own"),
     ],
 )
