@@ -98,7 +98,7 @@ def test_every_rule_keeps_earlier_masks_and_the_least(rng: np.random.Generator) 
     ("budget", "said"),
     [
         ("even", r"^budget='even' is not one of 'magnitude', 'proportional', 'equal_change'"),
-        ("fc1:3", r"^budget='fc1:3' must give one number for each layer, as in fc1/fc2/fc3 with :300$"),
+        ("fc1:3", r"^budget='fc1:3' must give one number for each layer, as in fc1:300/fc2:300/fc3:300$"),
         ("fc1:3/fc2:1/fc3:2/fc3:2", r"^budget='fc1:3/fc2:1/fc3:2/fc3:2' must give one number for each layer"),
         (
             "fc1:3/fc2:x/fc3:2",

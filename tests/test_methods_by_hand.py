@@ -551,6 +551,9 @@ def test_vip_is_that_of_singular_vectors_on_the_pooled_outputs() -> None:
     np.testing.assert_allclose(vip(x, absent, components=2), by_svd(x, labels, 2), rtol=1e-6)
 
 
+BY_TAYLOR: dict[str, Any] = {"taylor": {}, "filter_criteria": {"criterion": "taylor"}}
+
+
 def test_criteria_of_tied_filters_are_means_and_layers_lose_alike() -> None:
     model, run = residual_images(), METHODS["filter_criteria"].run
     rows = [model.params[f"{name}.weight"].reshape(6, -1) for name in ("stem", "b")]
@@ -560,6 +563,9 @@ def test_criteria_of_tied_filters_are_means_and_layers_lose_alike() -> None:
     taylor = METHODS["taylor"].run(model, IMAGES, amount=0.4, seed=0, absolute="sample").record["scores"]
     ours = run(model, IMAGES, amount=0.4, seed=0, criterion="taylor").record["scores"]
     assert all(np.array_equal(taylor[axis], s) for axis, s in ours.items())
+    steep = model.replace(params={**model.params, "stem.weight": 30 * model.params["stem.weight"]})
+    masks = [METHODS[name].run(steep, IMAGES, amount=0.4, seed=0, **how).model.masks for name, how in BY_TAYLOR.items()]
+    assert all(np.array_equal(masks[0][key], masks[1][key]) for key in steep.weights)  # layers divided by their norm
     uneven = model.replace(params={**model.params, "a.weight": 100 * model.params["a.weight"]})
     gone = [
         [int((~m.mask(f"{name}.weight").reshape(n, -1).any(axis=1)).sum()) for name, n in (("stem", 6), ("a", 5))]

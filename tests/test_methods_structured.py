@@ -141,6 +141,15 @@ def test_shared_weights_have_few_values_and_each_the_nearest() -> None:
         run("weight_sharing", model, 0.5, clusters=0)
 
 
+def test_the_first_centres_lie_between_the_weights_even_if_all_have_one_sign() -> None:
+    w = np.array([10.0, 11.0, 20.0, 21.0, 30.0, 31.0], np.float32)
+    model = nn.mlp((6, 1), seed=0)
+    for sign in (1, -1):
+        signed = model.replace(params={**model.params, model.weights[0]: sign * w[None]})
+        (book,) = run("weight_sharing", signed, 0.0, clusters=3).record["codebook"].values()
+        np.testing.assert_allclose(book, np.sort(sign * np.array([10.5, 20.5, 30.5])))
+
+
 def test_units_leave_in_order_as_many_as_the_budget_allows() -> None:
     model = networks()["mlp"][0]  # 12-10-8-3
     scores = {"fc1": np.arange(10.0), "fc2": np.arange(8.0) + 100}

@@ -171,7 +171,7 @@ def test_the_drop_in_accuracy_is_a_limit() -> None:
     assert gone(bound) < gone(free)
     with pytest.raises(ArgumentError, match=r"data is NoneType, expected Splits"):
         METHODS["on_the_fly"].run(model, None, amount=0.9, seed=0, drop=0.05)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match=r"drop=0.05 goes with scope='global'"):
+    with pytest.raises(ArgumentError, match=r"drop=0.05 needs scope='global'"):
         METHODS["on_the_fly"].run(model, DATA, amount=0.9, seed=0, drop=0.05, scope="layer")
 
 

@@ -1,7 +1,7 @@
-"""Published methods, one file each: what goes, and what becomes of the rest.
+"""Published pruning methods, one file each: which weights are removed, and how the others change.
 
-`METHODS` is the table of all of them; `Cut(method=...)` and `l0ref compress --method` name one. `l0ref methods` prints
-the table. Importing a file registers its methods.
+`METHODS` is the table of all methods; `Cut(method=...)` and `l0ref compress --method` select one. `l0ref methods`
+prints the table. Importing a file registers its methods.
 """
 
 from l0ref.methods import (  # noqa: F401

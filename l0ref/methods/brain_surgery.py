@@ -1,8 +1,8 @@
 """Optimal brain surgery: OBS on the loss of the network, L-OBS and ExactOBS on the output of each layer.
 
-    obs         cost w_q^2 / (2 [H^-1]_qq), elimination of each neuron with the H of its own weights
+    obs         cost w_q^2 / (2 [H^-1]_qq), step-by-step elimination in each neuron, with the H of its own weights
     l_obs       the same cost with H = mean [x; 1][x; 1]' of the layer, sorted once
-    exact_obs   the same H, eliminated step by step; rows of a layer compete by the rise of each step
+    exact_obs   the same H, step-by-step elimination; rows of a layer compete by the rise of each step
 
 Elimination is in `methods.elimination`, H in `methods.curvature`. Biases belong to H, are never pruned, and move.
 
@@ -36,11 +36,11 @@ def obs(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     samples: int = 1000, damping: float = 1e-3,
 ) -> Pruned:  # fmt: skip
-    """Eliminate weights of the least rise of the loss, while the others of the same neuron move.
+    """Eliminate the weights that raise the loss least, and move the other weights of the same neuron to compensate.
 
     samples  of the training set, drawn with `seed`
-    damping  added to H, times the mean of its diagonal
-    record   rises: by weight array, the predicted rise of the loss at the step each weight would go
+    damping  times the mean of the diagonal of H is added to that diagonal
+    record   rises: by weight array, the largest predicted rise of the loss up to the step that would remove the weight
 
     Departs from the paper: H has one block for each neuron, the Gauss-Newton matrix of its incoming weights.
     """
@@ -60,12 +60,12 @@ def exact_obs(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     samples: int = 1000, damping: float = 1e-3,
 ) -> Pruned:  # fmt: skip
-    """Eliminate weights of the least rise of the squared error of their layer's output.
+    """Eliminate the weights that raise the squared error of their layer's output least.
 
-    samples, damping  as of obs
-    record            rises: by weight array, the rise of the error at the step each weight would go
+    samples, damping  as in `obs`
+    record            rises: by weight array, the largest rise of the error up to the step that would remove the weight
 
-    Errors of different layers do not compare: with scope="global" every layer loses as many weights as magnitude
+    Errors of different layers are not comparable: with scope="global" every layer loses as many weights as magnitude
     pruning of the network takes from it.
     """
     hessians = _layer_hessians(model, data, samples, seed, damping)
@@ -83,13 +83,13 @@ def l_obs(
 ) -> Pruned:  # fmt: skip
     """Mask weights with the least w_q^2 / (2 [H^-1]_qq), scored once, and move the others.
 
-    samples, damping  as of obs
+    samples, damping  as in `obs`
     record            scores by weight array
 
-    Weights go in the order of their scores, each with the move -w_q / [H^-1]_qq H^-1_:q of the first H^-1, w_q as it
-    is by then. What has gone is set to 0 at the end, which is the same as after each move: nothing reads it in between.
-    Budgets of the layers are those of exact_obs.
-    Departs from the authors' code: H^-1 is damped and direct, not a recursion that begins with 10^6 I.
+    Weights are removed in the order of their scores, each with the move -w_q / [H^-1]_qq H^-1_:q of the initial H^-1
+    and the current w_q. Removed weights are set to 0 once, at the end: no move reads them, so the result is the same as
+    with a reset after each move. The budget of each layer is that of `exact_obs`.
+    Departs from the authors' code: H is damped and inverted directly; their recursion for H^-1 starts from 10^6 I.
     """
     hessians = _layer_hessians(model, data, samples, seed, damping)
     inverses = {row: a for row, (_, a) in _with_inverses(hessians)}
@@ -115,7 +115,7 @@ def l_obs(
 def _layer_hessians(
     model: Model, data: Splits, samples: int, seed: int, damping: float
 ) -> dict[tuple[str, int], Array]:
-    """The H of the layer for each of its rows, one array shared by all of them."""
+    """Return by (layer, row) the damped H; rows of one group share one array."""
     nonnegative("damping", damping)
     found = grams(model, calibration(model, data, samples=samples, seed=seed))
     shared = {key: damped(h, damping) for key, h in found.items()}
@@ -125,7 +125,7 @@ def _layer_hessians(
 
 
 def _with_inverses(hessians: Mapping[tuple[str, int], Array]) -> Iterator[tuple[tuple[str, int], tuple[Array, Array]]]:
-    """Yield (row, (H, H^-1)); rows after another that share one H share one inverse."""
+    """Yield (row, (H, H^-1)); consecutive rows with the same H share one inverse."""
     last, inverse = None, np.zeros((0, 0))
     for row, h in hessians.items():
         try:
@@ -136,7 +136,7 @@ def _with_inverses(hessians: Mapping[tuple[str, int], Array]) -> Iterator[tuple[
 
 
 def _rows(model: Model, name: str) -> Array:
-    """(F, K + 1) weights and, last, bias, 0 where the layer has none; float64."""
+    """Return (F, K + 1) weights and, in the last column, biases (0 if the layer has none), float64."""
     w = model.params[f"{name}.weight"]
     bias = model.params.get(f"{name}.bias", np.zeros(len(w)))
     return np.concatenate([w.reshape(len(w), -1), bias[:, None]], axis=1).astype(np.float64)
@@ -150,9 +150,9 @@ def _set_rows(params: dict[str, Array], model: Model, name: str, rows: Array) ->
 
 
 def _rises(model: Model, hessians: Mapping[tuple[str, int], Array]) -> dict[str, Array]:
-    """For each weight the largest rise of f up to the step at which its row's elimination takes it, in float64.
+    """Return for each weight the largest rise of f up to the step that removes it from its row, in float64.
 
-    Made non-decreasing along the path of a row, a ranking takes the first steps of every row.
+    This running maximum does not decrease along a row, so that a ranking of all rows takes the first steps of each.
     """
     found = {key: np.zeros(model.params[key].shape) for key in model.weights}
     for (name, f), (h, inverse) in _with_inverses(hessians):
@@ -176,7 +176,7 @@ def _moved(model: Model, pruned: Model, hessians: Mapping[tuple[str, int], Array
 
 
 def _masked_by_layer(model: Model, scores: Mapping[str, Array], amount: float, scope: str, min_keep: int) -> Model:
-    """Masks by scores that compare within a layer: each loses as many weights as magnitude pruning takes from it."""
+    """Prune by scores comparable within a layer only: each loses as many weights as magnitude pruning takes from it."""
     found = model
     for key, keep in magnitude_plan(model, amount=amount, scope=scope, min_keep=min_keep).items():
         drop = int((~keep).sum())

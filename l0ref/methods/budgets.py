@@ -1,13 +1,13 @@
-"""How many weights each layer keeps, for methods that go layer by layer.
+"""Budgets: how many weights each layer keeps, for layer-wise methods.
 
     magnitude      as many as magnitude pruning of the network leaves it
     proportional   the same fraction of every layer
-    equal_change   so that the outputs of all layers change alike, relative to their size: ||X W' + b - Z|| / ||Z||
-    fc1:300/...    in proportion to given numbers; counts that add up are met exactly
+    equal_change   all layers have the same relative change of their outputs: ||X W' + b - Z|| / ||Z||
+    fc1:300/...    in proportion to given numbers; numbers whose sum is the total are met exactly
 
-X are the inputs in the trained network, Z its pre-activations: layers are measured on their own, before any is pruned.
-The change is that of `solve` without swaps, at a few k, and between them linear in log k and log change; the points are
-moved twice to where the budget falls. Behind a cascade, or after swaps, the changes are no longer quite alike.
+X are the inputs of the layer in the trained network, Z its pre-activations: each layer is measured alone, before any is
+pruned. The change is measured for `solve` without swaps at a few k and interpolated, log change linear in log k; twice,
+a point is added where the budget falls. In a cascade, or after swaps, the changes are only approximately equal.
 
 Ref  The rules are ours [I]; how Phan et al. (ICDM 2020) divide a budget is unknown [U].
 """
@@ -29,15 +29,15 @@ from l0ref.validate import Array
 
 POINTS = (0.01, 0.03, 0.1, 0.3)  # of a layer's weights, where its curve is first measured
 MOVES = 2
-SMALLEST = 1e-6  # change of a layer that keeps all its weights
+SMALLEST = 1e-6  # least relative change, assigned to a layer that keeps all its weights
 
 
 def budget_plan(
     model: Model, x: Array, *, amount: float, scope: str, min_keep: int, budget: Budget
 ) -> dict[str, Array]:
-    """Return for each weight a mask of its largest entries, as many as the layer keeps.
+    """Return for each weight array a mask of its largest entries, as many as the layer keeps.
 
-    x  calibration samples, read by "equal_change"
+    x  calibration samples, used by "equal_change" only
     """
     plan = magnitude_plan(model, amount=amount, scope=scope, min_keep=min_keep)
     shares = named_shares(budget, plan, scope=scope)
@@ -74,7 +74,7 @@ def _weights_at(curves: list[_Curve], high: float, t: float) -> Array:
 
 
 class _Curve:
-    """The relative change of a layer's outputs by the number of weights it keeps, as far as it was measured."""
+    """The relative change of a layer's outputs as a function of the number of weights it keeps, at measured points."""
 
     def __init__(self, model: Model, key: str, x: Array, least: int, most: int) -> None:
         self.groups: list[tuple[Quadratic, Array]] = [
@@ -86,7 +86,7 @@ class _Curve:
             self.change(min(max(int(share * most), least), most))
 
     def change(self, k: int) -> float:
-        """Measure, or remember, the change with k weights; each group of a convolution keeps its largest."""
+        """Return the change with k weights, measured once; a group keeps as many as it has of the layer's k largest."""
         if k not in self.points:
             sizes = np.concatenate([size.ravel() for _, size in self.groups])
             owner = np.repeat(np.arange(len(self.groups)), [size.size for _, size in self.groups])
@@ -100,7 +100,7 @@ class _Curve:
         return self.points[k]
 
     def weights_at(self, change: float) -> float:
-        """Return the number of weights with which the outputs change so much, interpolated."""
+        """Return the interpolated number of weights at which the outputs change by `change`."""
         k = np.array(sorted(self.points), float)
         changes = np.minimum.accumulate([self.points[int(n)] for n in k])
         return float(np.exp(np.interp(-np.log(change), -np.log(changes), np.log(np.maximum(k, 1)))))

@@ -25,11 +25,11 @@ def random(
     min_keep: int = 0,
     budget: Budget | None = None,
 ) -> Pruned:
-    """Score every weight by uniform noise in [0, 1), a function of the seed; the lowest go.
+    """Score every weight by uniform noise in [0, 1), a function of the seed; remove the lowest.
 
     scope, min_keep  as in `masks.keep_mask`
-    budget           {"fc1": 300, "fc2": 100}, in text fc1:300/fc2:100: what the layers keep stands in this proportion,
-                     and counts that add up are met exactly; by default all weights are drawn from one urn
+    budget           {"fc1": 300, "fc2": 100}, in text fc1:300/fc2:100: the layers keep weights in this proportion, and
+                     numbers whose sum is the total are met exactly; by default `scope` alone divides the amount
     """
     scores = SCORES["random"](model, seed)
     if budget is None:

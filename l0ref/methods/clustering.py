@@ -1,13 +1,13 @@
-"""Clusters stand for their members: of units one of each cluster stays; of weights all members get one value.
+"""Clustering: one unit of each cluster is kept, or all weights of a cluster share one value.
 
-    kmeans_units      k-means on incoming weights and bias of the units of a layer; the member nearest a centre stays
-    weight_sharing    the smallest |w| go, and those left of each layer are rounded to the centres of their clusters
+    kmeans_units      k-means on incoming weights and bias of the units of a layer; the unit nearest each centre stays
+    weight_sharing    the smallest |w| go, and the weights left in each layer are rounded to their cluster centres
 
-k-means lowers sum_i min_c ||x_i - m_c||^2 by assigning, then averaging, until nothing changes; a cluster that loses
-all its members keeps its centre.
+k-means lowers sum_i min_c ||x_i - m_c||^2 by assigning, then averaging, until no assignment changes; a cluster that
+loses all its members keeps its centre.
 
-Ref  Han, Mao, Dally 2016 (arXiv 1510.00149) for shared weights, with centres that begin evenly between the smallest and
-     the largest weight; clusters of units are general knowledge of several papers [I].
+Ref  Han, Mao, Dally 2016 (arXiv 1510.00149) for shared weights, with initial centres evenly spaced from the smallest to
+     the largest weight; clustering of units is general knowledge of several papers [I].
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from l0ref.pruning.units import Unit, already_gone, prune_units, remove_in_order
 from l0ref.streams import stream
 from l0ref.validate import Array, count
 
-ROUNDS = 100  # at most; one that changes no assignment is the last
+ROUNDS = 100  # at most; a round that changes no assignment is the last
 
 
 def kmeans(x: Array, centres: Array, *, rounds: int = ROUNDS) -> tuple[Array, NDArray[np.intp]]:
-    """Return (centres (k, d), the cluster of each row of x (n, d)); among equally near centres the first.
+    """Return (centres (k, d), the cluster of each row of x (n, d)); ties go to the first of the nearest centres.
 
     >>> import numpy as np
     >>> centres, of = kmeans(np.array([[0.0], [1.0], [9.0]]), np.array([[0.0], [5.0]]))
@@ -58,10 +58,10 @@ def kmeans_units(
 ) -> Pruned:
     """Cluster the units of every layer, as many clusters as units may stay, and keep the one nearest to each centre.
 
-    record  clusters: the cluster of each unit, by layer; -1 for one that had gone before
+    record  clusters: the cluster of each unit, by layer; -1 for a unit removed before
 
-    Every layer keeps the same fraction of its units, the largest at which the amount is not exceeded. Centres begin at
-    units drawn with `seed`. What a removed unit did is lost; fine-tuning has to bring it back.
+    Every layer loses the same fraction of its units, the largest that does not exceed the amount. Centres start at
+    units drawn with `seed`. The outgoing weights of a removed unit are lost; only fine-tuning compensates for them.
     """
     gone = already_gone(model)
     even = {axis: np.where(each, 0.0, np.cumsum(~each) / each.size) for axis, each in gone.items()}
@@ -87,20 +87,21 @@ def weight_sharing(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     clusters: int = 32,
 ) -> Pruned:  # fmt: skip
-    """Mask the smallest |w|, and give the weights left of each layer one of `clusters` values.
+    """Mask the smallest |w|, and give each weight left in a layer one of `clusters` values.
 
     record  codebook: the values of each layer, ascending; distortion: sum of squared changes of the weights left
 
-    Departs from the paper: training after it moves weights apart again, as gradients of a cluster are not summed.
+    Departs from the paper: later training separates shared weights again, since gradients of a cluster are not summed.
     """
     pruned = prune_by(model, SCORES["magnitude"](model, None), amount=amount, scope=scope, min_keep=min_keep)
     params, codebook, distortion = dict(pruned.params), {}, {}
     for key, mask in pruned.masks.items():
         w = pruned.params[key][mask].astype(np.float64)[:, None]
-        start = np.linspace(w.min(initial=0.0), w.max(initial=0.0), count("clusters", clusters, least=1))
+        ends = (w.min(), w.max()) if w.size else (0.0, 0.0)
+        start = np.linspace(*ends, count("clusters", clusters, least=1))
         centres, of = kmeans(w, start[:, None])
         values = centres[of, 0].astype(model.dtype)
-        values[values == 0] = np.finfo(model.dtype).tiny  # a weight that stays is not counted among the zeros
+        values[values == 0] = np.finfo(model.dtype).tiny  # so that a kept weight does not count as a zero
         params[key] = params[key].copy()
         params[key][mask] = values
         codebook[key], distortion[key] = np.unique(values), float(np.square(values - w[:, 0]).sum())
@@ -108,7 +109,7 @@ def weight_sharing(
 
 
 def _squares(x: Array, centres: Array) -> Array:
-    """(n, k) squared distances."""
+    """Return (n, k) squared distances."""
     return np.stack([np.square(x - c).sum(axis=1) for c in centres], axis=1)
 
 
@@ -117,7 +118,7 @@ def _order(scores: Mapping[str, Array]) -> list[Unit]:
 
 
 def _spread_scores(distance: Array, of: NDArray[np.intp], even: Array) -> Array:
-    """Scores in which units go first that are not the nearest to their centre, the farthest of them first."""
+    """Return scores that remove the units farthest from their centre first, and the nearest of each cluster last."""
     own = distance[np.arange(len(of)), of]
     first = {int(np.flatnonzero(of == c)[own[of == c].argmin()]) for c in np.unique(of)}
     stays = np.array([i in first for i in range(len(of))])

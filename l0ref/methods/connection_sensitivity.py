@@ -1,7 +1,7 @@
 """Pruning before training, by one gradient: SNIP and GraSP.
 
-    snip     s = |w dL/dw| / sum |w dL/dw|          smallest go; the sum over all parameters, biases too
-    grasp    s = -w (H g),  g = dL/dw               largest go: what is left has the steepest descent
+    snip     s = |w dL/dw| / sum |w dL/dw|          smallest go; the sum is over all parameters, biases too
+    grasp    s = -w (H g),  g = dL/dw               largest go: the gradient of the weights left is largest
 
 L is the mean cross-entropy of some training samples. Both are meant for the network before its training (a pipeline
 with no epochs before the cut), and are defined for any network.
@@ -61,12 +61,12 @@ def grasp(
 ) -> Pruned:  # fmt: skip
     """Mask the weights with the largest -w (H g): those whose removal lowers the norm of the gradient least.
 
-    per_class    training samples of each class, drawn with `seed`; of a class with fewer, all
-    temperature  logits are divided by it
+    per_class    training samples of each class, drawn with `seed`; all samples of a class that has fewer
+    temperature  divides the logits
     record       scores: s by weight array
 
-    Departs from the authors' code: H g is a central difference of gradients in float64, and the samples are one batch,
-    not two halves whose gradients are added up.
+    Departs from the authors' code: H g is a central difference of gradients in float64, and the samples form one batch,
+    not two halves whose gradients are summed.
     """
     few = balanced(data.train, count("per_class", per_class, least=1), seed=seed)
     wide, few = model.astype(np.float64), Dataset(few.x.astype(np.float64), few.y, few.classes, few.name)

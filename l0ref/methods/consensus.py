@@ -1,10 +1,10 @@
-"""Weights pulled towards a target, and the multipliers that move it: what SLR and ADMM are made of.
+"""Weights pulled towards a target, and the multipliers that move the target: the parts that SLR and ADMM share.
 
     minimise f(W) + sum_n [Z_n has at most l_n non-zeros]  subject to W_n = Z_n
     L(W, Z, Lam) = f(W) + sum_n <Lam_n, W_n - Z_n> + rho/2 ||W_n - Z_n||^2
 
-Up to a constant the last two terms are rho/2 ||W - T||^2 with the target T = Z - Lam/rho: a penalty of the one training
-loop. Between two epochs the multipliers and Z change; how, `l0ref.methods.slr` explains.
+Up to a constant the last two terms are rho/2 ||W - T||^2 with the target T = Z - Lam/rho, an ordinary penalty for the
+training loop. The multipliers and Z are updated between two epochs, by the rules in `l0ref.methods.slr`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ STRUCTURES = ("element", "column", "filter")
 
 @dataclass(frozen=True)
 class ConsensusPull(Pull):
-    """rho/2 sum (w - target)^2, as a training step meets it."""
+    """rho/2 sum (w - target)^2, the form that a training step uses."""
 
     targets: Arrays = field(default_factory=dict)
     rho: float = 0.0
 
     def gradient(self, params: Arrays) -> dict[str, Array]:
-        """Return {key: rho (w - target)}, typed like the weights."""
+        """Return {key: rho (w - target)} in the dtype of the weights."""
         return {key: (self.rho * (params[key] - t)).astype(params[key].dtype) for key, t in self.targets.items()}
 
 
 @dataclass(frozen=True)
 class Consensus(Penalty):
-    """The penalty of the W-step; `targets` = Z - Lam/rho is rewritten between epochs, when it is read anew."""
+    """The penalty of the W-step; `targets` = Z - Lam/rho is updated between epochs and read when an epoch begins."""
 
     rho: float = 0.1
     targets: dict[str, Array] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class Consensus(Penalty):
         return dict.fromkeys(model.weights, 1.0)
 
     def pull(self, factors: Mapping[str, float], *, strength: float = 1.0) -> Pull:
-        """Return what an optimiser needs of it in the epoch that begins."""
+        """Return the penalty as the optimiser uses it in the epoch that begins."""
         return ConsensusPull(L1(), {}, 0.0, dict(self.targets), self.rho)
 
     def terms(self, params: Arrays, factors: Mapping[str, float]) -> PenaltyTerms:
-        """Return rho/2 ||w - target||^2 by weight array, in the place of the l2 term."""
+        """Return rho/2 ||w - target||^2 by weight array, as the l2 term."""
         gaps = gap(params, self.targets)
         return PenaltyTerms({}, {key: self.rho / 2 * float((d * d).sum(dtype=np.float64)) for key, d in gaps.items()})
 
@@ -67,7 +67,7 @@ class Consensus(Penalty):
 class Relaxation:
     """W, Z, the multipliers and the step size between two epochs; every change is recorded.
 
-    project   weights -> the nearest ones with as few non-zeros as allowed
+    project   weights -> the nearest weights within the budget of non-zeros
     loss      weights -> f
     """
 
@@ -87,27 +87,27 @@ class Relaxation:
         self.record: dict[str, list[Any]] = {name: [] for name in RECORDS}
 
     def carried(self) -> dict[str, Any]:
-        """What the state of the training carries: all that changes between epochs."""
+        """Return all that changes between epochs, for the state of the training."""
         return {name: getattr(self, name) for name in CHANGING} | {
             "record": {k: list(v) for k, v in self.record.items()}
         }
 
     def take_up(self, carried: Mapping[str, Any]) -> None:
-        """Go on from what a state carried; a state before the first update carries nothing."""
+        """Continue from the values that a state carried; a state before the first update carries nothing."""
         for name, value in carried.items():
             setattr(self, name, value)
 
     def targets(self) -> dict[str, Array]:
-        """Z - Lam/rho: where the quadratic of the next W-step has its middle."""
+        """Return Z - Lam/rho, the centre of the quadratic of the next W-step."""
         return {key: z - self.lam[key] / self.rho for key, z in self.z.items()}
 
     def lagrangian(self, w: Arrays, z: Arrays, f: float) -> float:
-        """L(W, Z, Lam)."""
+        """Return L(W, Z, Lam), given f(W)."""
         g = gap(w, z)
         return f + sum(float((self.lam[k] * d).sum() + self.rho / 2 * (d * d).sum()) for k, d in g.items())
 
     def after_epoch(self, w: Arrays) -> None:
-        """The multiplier update after the W-step, the Z-step, and the update after that."""
+        """Update the multipliers after the W-step, take the Z-step, and update the multipliers again."""
         before, f_before, f = self.w, self.loss(self.w), self.loss(w)
         self.w = {key: np.array(w[key], np.float64) for key in before}
         if not self.admm:
@@ -123,7 +123,7 @@ class Relaxation:
         self.record["loss"].append(f)
 
     def update(self, holds: bool) -> None:
-        """Lam + s g with s = alpha_k s ||g before|| / ||g||, if the condition holds and g is not 0."""
+        """Add s g to Lam, s = alpha_k s ||g before|| / ||g||, if the condition holds and neither g is 0."""
         g = gap(self.w, self.z)
         size = norm(g)
         self.record["conditions"].append(float(holds))
@@ -138,12 +138,12 @@ class Relaxation:
 
 
 def gap(w: Arrays, z: Arrays) -> dict[str, Array]:
-    """W - Z by weight array."""
+    """Return W - Z by weight array."""
     return {key: w[key] - z[key] for key in z}
 
 
 def norm(g: Arrays) -> float:
-    """The sum of the norms of the layers, not the root of the sum of squares."""
+    """Return the sum of the norms of the layers, not the root of the sum of squares."""
     return sum(float(np.sqrt((d * d).sum())) for d in g.values())
 
 
@@ -151,7 +151,7 @@ def kept(model: Model, w: Arrays, *, structure: str, amount: float, scope: str, 
     """Return the masks of the nearest weights within the budget: the largest magnitudes, columns or filters.
 
     structure  "element": single weights, an exact number; "column" and "filter": columns and rows of the matrix
-               (out, rest) by their norm, in every layer as many as take no more weights than its amount
+               (out, rest), those of smallest norm, in every layer as many as its amount of weights allows
     """
     if choose("structure", structure, STRUCTURES) == "element":
         scores = {key: np.abs(w[key]) for key in model.weights}
@@ -174,7 +174,7 @@ def _groups(alive: Mask, w: Array, by_row: bool, amount: float, min_keep: int) -
 
 
 def projection(model: Model, **how: Any) -> Callable[[Arrays], dict[str, Array]]:
-    """Return the map to the nearest weights within the budget; what is masked in `model` stays 0."""
+    """Return the map to the nearest weights within the budget; weights masked in `model` stay 0."""
 
     def project(w: Arrays) -> dict[str, Array]:
         masks = kept(model, w, **how)

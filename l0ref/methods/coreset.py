@@ -1,13 +1,14 @@
-"""Coresets of neurons: keep a sample of each hidden layer, and reweight what it passes on.
+"""Coresets of neurons: keep a sample of the units of each hidden layer, and reweight their outgoing weights.
 
     s_i   = max_k |q_ki| |phi(beta ||p_i||)|     sensitivity of unit i: p_i its incoming weights and bias, q_ki the
                                                  weights that read it, phi the activation behind it, beta a bound of
                                                  ||(x, 1)||
     pr_i  = s_i / sum_j s_j
-    draw units with replacement until as many distinct ones are found as are to stay; c_i counts, m draws
-    u_ki  = q_ki c_i / (m pr_i)                  of units drawn; the others go
+    draw units with replacement until as many distinct units are drawn as are to stay: c_i draws of unit i, m in all
+    u_ki  = q_ki c_i / (m pr_i)                  new outgoing weights of a drawn unit; the other units go
 
-Layers go from the top down, so that q of a layer is what the layer above has kept. Only weights and beta are read.
+Layers are processed from the last to the first, so that q holds the weights left after the layer above was pruned. Only
+weights and beta are read.
 
 Facts    For a fixed m the sum is unbiased for every input, E[sum_i u_ki phi_i] = sum_i q_ki phi_i, with variance
          (sum_i (q_ki phi_i)^2 / pr_i - f_k^2) / m; the error falls as m^-1/2. For ReLU pr does not depend on beta. The
@@ -15,8 +16,8 @@ Facts    For a fixed m the sum is unbiased for every input, E[sum_i u_ki phi_i] 
 Ref      Mussay, Osadchy, Braverman, Zhou, Feldman, ICLR 2020 (arXiv 1907.04018), and the released code: draws until a
          number of distinct units is found; the baselines "uniform" and "norm".
 Departs  Convolutions are ours [I]: p_i is the filter, and q_ki every weight that reads the channel. At most 200 n draws
-         are made for n units; those never drawn go, the least likely first. How the authors share a budget among layers
-         is unknown [U]: here every layer loses the same share of its units.
+         are made for n units; if too few are drawn, the likeliest of the others stay. How the authors share a budget
+         among layers is unknown [U]: here every layer loses the same share of its units.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from l0ref.validate import Array, choose, positive
 
 SAMPLING = ("coreset", "uniform", "norm")
 PARTS = 1000  # how finely the common share of units is searched
-DRAWS = 200  # for each unit, at most
+DRAWS = 200  # at most, times the number of units
 
 
 @method(
@@ -59,7 +60,7 @@ def coreset(
     amount    of weights, at most; every layer loses the same share of its units, whatever `scope`
     radius    beta, the bound of the norm of a layer's input with a 1 appended
     sampling  "coreset"; or the baselines "uniform" (any unit, no reweighting) and "norm" (the largest ||p_i||)
-    record    by axis: probabilities pr_i, counts c_i, draws m; units {layer: indices that went}
+    record    by axis: probabilities pr_i, counts c_i, draws m; units {layer: indices of removed units}
     """
     choose("sampling", sampling, SAMPLING)
     positive("radius", radius)
@@ -82,14 +83,14 @@ def coreset(
 def sampled(
     model: Model, share: float, *, seed: int, radius: float = 1.0, sampling: str = "coreset"
 ) -> tuple[Model, dict[str, Any]]:
-    """Return the network without a share of the units of every hidden layer, and what was drawn."""
+    """Return the network without a share of the units of every hidden layer, and the record of `coreset`."""
     axes = coupled_axes(model)
     record: dict[str, Any] = {"probabilities": {}, "counts": {}, "draws": {}, "units": {}}
     for number, axis in reversed(list(enumerate(free_axes(model)))):
         n = axes.sizes[axis]
         gone = min(int(share * n), n - 1)
         pr = probabilities(model, axes, axis, radius=radius, sampling=sampling)
-        if gone <= np.count_nonzero(pr == 0):  # as many have no use already
+        if gone <= np.count_nonzero(pr == 0):  # at least as many units have no effect already
             continue
         rng = stream(seed, "prune", number)
         counts, draws = draw(pr, n - gone, rng) if sampling != "norm" else (largest(pr, n - gone), 0)
@@ -103,7 +104,7 @@ def sampled(
 
 
 def probabilities(model: Model, axes: Axes, axis: str, *, radius: float = 1.0, sampling: str = "coreset") -> Array:
-    """Return pr_i of the units of an axis; all equal where every sensitivity is 0."""
+    """Return pr_i of the units of an axis; all equal if every sensitivity is 0."""
     n, s = axes.sizes[axis], np.zeros(axes.sizes[axis])
     if sampling == "uniform":
         return np.full(n, 1 / n)
@@ -120,10 +121,10 @@ def probabilities(model: Model, axes: Axes, axis: str, *, radius: float = 1.0, s
 
 
 def draw(pr: Array, distinct: int, rng: np.random.Generator) -> tuple[Array, int]:
-    """Draw with replacement until `distinct` units were seen; return how often each was drawn, and the draws made."""
+    """Draw with replacement until `distinct` units were seen; return the count of each unit and the number of draws."""
     order = rng.choice(pr.size, size=DRAWS * pr.size, p=pr)
     _, first = np.unique(order, return_index=True)
-    if first.size < distinct:  # some are too unlikely to be seen: the likeliest of them stay, counted once
+    if first.size < distinct:  # some units are too unlikely to be drawn: the likeliest of them stay, counted once
         counts = np.bincount(order, minlength=pr.size)
         rest = np.flatnonzero(counts == 0)
         counts[rest[np.argsort(-pr[rest], kind="stable")][: distinct - first.size]] = 1
@@ -148,14 +149,14 @@ def reweighted(model: Model, axes: Axes, axis: str, factor: Array) -> Model:
 
 
 def _read(model: Model, axes: Axes, axis: str) -> Mapping[str, Array]:
-    """The weights that read an axis, by array, as (outputs, units, weights per unit), in float64."""
+    """Return the weights that read an axis, by array, as (outputs, units, weights per unit), in float64."""
     arrays = {f"{name}.weight": model.params[f"{name}.weight"] for name in axes.readers(axis)}
     n = axes.sizes[axis]
     return {key: w.astype(np.float64).reshape(len(w), n, prod(w.shape[1:]) // n) for key, w in arrays.items()}
 
 
 def _phi(model: Model, name: str, x: Array) -> Array:
-    """The activation behind a layer, at x; x itself where there is none before the next layer with weights."""
+    """Return the activation behind a layer, at x; x itself if there is none before the next layer with weights."""
     layers = list(leaves(model.architecture))
     place = next(i for i, layer in enumerate(layers) if layer.name == name)
     for layer in layers[place + 1 :]:

@@ -2,10 +2,10 @@
 
     H_f = 1/N sum_n sum_c g_nc g_nc'       g_nc = sum_p delta_ncfp [x_np; 1]
 
-x_np is what the row of weights meets at place p (one place in a Linear layer), 1 is the bias, and delta_nc the
-derivative of the logits, multiplied by column c of S_n, with respect to the pre-activation; S S' = diag(p) - p p' is
-the Hessian of the cross-entropy in the logits, S = diag(sqrt p) - p sqrt(p)'. A network of ReLUs is piecewise linear
-in the weights of one layer, so there H_f is the Hessian itself, but at kinks.
+x_np is the input that a row of weights is multiplied by at place p (one place in a Linear layer), 1 the input of the
+bias, and delta_nc the derivative of the logits, multiplied by column c of S_n, with respect to the pre-activation;
+S S' = diag(p) - p p' is the Hessian of the cross-entropy in the logits, S = diag(sqrt p) - p sqrt(p)'. A network of
+ReLUs is piecewise linear in the weights of one layer, so its H_f is the Hessian itself, except at kinks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from l0ref.validate import Array
 
 
 def columns(layer: Linear | Conv2d, x: Array, group: int | None = None) -> Array:
-    """Return [x; 1] as (N, P, K + 1): what a row of K weights and its bias meet, for each sample and place."""
+    """Return [x; 1] as (N, P, K + 1): the inputs of a row of K weights and its bias, for each sample and place."""
     rows = patches(layer, x, group=group)
     return np.append(rows, np.ones_like(rows[:, :1]), axis=1).reshape(len(x), -1, rows.shape[1] + 1)
 
@@ -63,7 +63,7 @@ def slopes(model: Model, data: Dataset) -> dict[tuple[str, int], tuple[Array, Ar
 
 
 def hessian_diagonals(model: Model, data: Dataset) -> dict[str, Array]:
-    """Return by layer the diagonal of every H_f, (F, K + 1)."""
+    """Return by layer the diagonals of all H_f, (F, K + 1)."""
     found: dict[str, list[Array]] = {}
     for (name, _), (cols, delta) in slopes(model, data).items():
         if cols.shape[1] == 1:
@@ -86,6 +86,6 @@ def neuron_hessians(model: Model, data: Dataset) -> Iterator[tuple[str, int, Arr
 
 
 def _gradients(cols: Array, delta: Array) -> Iterator[Array]:
-    """For every f, the g_nc as rows (N C, K + 1)."""
+    """Yield for every f the g_nc as rows (N C, K + 1)."""
     for f in range(delta.shape[2]):
         yield (delta[:, :, f] @ cols).reshape(-1, cols.shape[2])

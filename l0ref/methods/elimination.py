@@ -1,13 +1,13 @@
-"""Weights of one neuron eliminated one after the other, the others moving to make up for it (OBS).
+"""Weights of one neuron eliminated one at a time, while the others move to compensate (OBS).
 
-    f(w) = 1/2 (w - w0)' H (w - w0),   A = H^-1 over the weights that are left
+    f(w) = 1/2 (w - w0)' H (w - w0),   A = (H_SS)^-1, S the weights that are left
 
     cost of q    w_q^2 / (2 A_qq)                       the rise of f when w_q becomes 0 and the others move
     move         w <- w - w_q / A_qq A_:q
-    downdate     A <- A - A_:q A_q: / A_qq              row and column q become 0: q has gone
+    downdate     A <- A - A_:q A_q: / A_qq              row and column q become 0: q is removed
 
-What is left after any number of steps is the minimum of f over its support, so it can be had at once:
-w_S = w0_S + H_SS^-1 H_SN w0_N.
+After any number of steps w is the minimum of f over its support S, so it can also be computed directly, with N the
+removed weights: w_S = w0_S + H_SS^-1 H_SN w0_N.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from l0ref.validate import Array
 
 
 def damped(h: Array, damping: float) -> Array:
-    """Return H + damping * mean(diag H) I; the identity where H is 0, so that nothing is divided by 0."""
+    """Return H + damping * mean(diag H) I; the identity if H is 0, so that nothing is divided by 0."""
     level = float(np.trace(h)) / len(h)
     return h + np.eye(len(h)) * (damping * level if level > 0 else 1.0)
 
@@ -31,8 +31,8 @@ def path(
     """Return (the order in which weights go, the rise of f at each step), cheapest first at every step.
 
     h        (K, K), positive definite        w  (K) weights
-    gone     (K) those that went before: they go at no cost, and are not in the order
-    fixed    this many at the end, biases, never go
+    gone     (K) weights removed before: they are eliminated first, and are not in the order
+    fixed    the number of entries at the end, biases, that are never eliminated
     inverse  H^-1, for callers that have it
     """
     a, w = np.linalg.inv(h) if inverse is None else inverse, w.astype(np.float64).copy()
@@ -43,7 +43,7 @@ def path(
 
 
 def eliminate(a: Array, w: Array, names: NDArray[np.intp], last: int) -> tuple[NDArray[np.intp], Array]:
-    """Return the names of weights in the order they go, and the rise at each step; a name from `last` on stays."""
+    """Return the names of weights in their order of removal, and the rise at each step; names from `last` on stay."""
     order, rises = [], []
     alive = np.ones(len(w), bool)
     while (free := alive & (names < last)).any():
@@ -57,7 +57,7 @@ def eliminate(a: Array, w: Array, names: NDArray[np.intp], last: int) -> tuple[N
 
 
 def moved(h: Array, w: Array, keep: NDArray[np.bool_]) -> Array:
-    """Return the minimum of f over weights that are 0 where `keep` is False."""
+    """Return the minimiser of f among weights that are 0 where `keep` is False."""
     out = np.where(keep, w, 0.0)
     if keep.any() and not keep.all():
         out[keep] += np.linalg.solve(h[np.ix_(keep, keep)], h[np.ix_(keep, ~keep)] @ w[~keep])

@@ -1,23 +1,24 @@
-"""Five criteria side by side, as a comparison of pruning techniques for CNNs had them.
+"""The five criteria of a published comparison of pruning techniques for CNNs.
 
     unit     l2 norm of the incoming weights of a unit
     l1       sum |w| of a filter, over the whole network or within a layer
     taylor   |a dL/da|, see `unit_criteria.taylor`
     vip      importance of a filter for the label, by partial least squares (below)
-    weight   the k % smallest |w| of each layer: `magnitude` with scope="layer", a method of its own here
+    weight   the k % smallest |w| of each layer: not here, but the method `magnitude` with scope="layer"
 
 VIP: X has a column for each unit of all layers, the maximum (or mean) of its output over the image; Y is one-hot; both
-are standardised. NIPALS finds components a = 1 ... h:
+are standardised. NIPALS finds components a = 1 ... h from E = X, F = Y:
 
-    w = E^T u / ||E^T u||,  t = E w,  q = F^T t / t^T t,  u = F q / q^T q,  repeated until t stays
+    w = E^T u / ||E^T u||,  t = E w,  q = F^T t / t^T t,  u = F q / q^T q,  repeated until t converges
     p = E^T t / t^T t,  E <- E - t p^T,  F <- F - t q^T
     S_a = (t_a^T t_a)(q_a^T q_a),     VIP_j^2 = n_columns sum_a S_a w_ja^2 / sum_a S_a
 
-so that the VIP_j^2 add up to the number of columns; a usual limit is VIP >= 1.
+so that the VIP_j^2 sum to the number of columns; a common threshold is VIP >= 1.
 
 Ref      Rahul, Dahiya, Singh, Chawla 2020 (IJEAT 9(4)); its tables were not read [U]. VIP: the code of Jordao et al.
-Departs  The definitions of unit and weight are those of a widely repeated exercise [I]. An amount of weights goes, not
-         all below a score at a percentage; one pass, to be repeated with `rounds`.
+Departs  The definitions of unit and weight are those of a widely repeated exercise [I]. Units of linear layers have a
+         column of X, too. An amount of weights goes, not all filters below a percentile of the scores; one pass, to be
+         repeated with `rounds`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 from l0ref.data import Splits
 from l0ref.methods.global_filters import l1
 from l0ref.methods.registry import Pruned, calibration, method
-from l0ref.methods.unit_criteria import taylor_scores
+from l0ref.methods.unit_criteria import normalised, taylor_scores
 from l0ref.nn import Model
 from l0ref.pruning.axes import coupled_axes
 from l0ref.pruning.trace import trace
@@ -38,7 +39,7 @@ from l0ref.validate import Array, choose, count
 
 CRITERIA = ("vip", "unit", "l1", "taylor")
 POOLS: dict[str, Callable[..., Array]] = {"max": np.max, "mean": np.mean}
-TURNS = 500  # of NIPALS for one component, at most
+TURNS = 500  # iterations of NIPALS for one component, at most
 
 
 @method(
@@ -51,11 +52,11 @@ def filter_criteria(
 ) -> Pruned:  # fmt: skip
     """Remove the units of lowest score by one of the criteria.
 
-    scope       "global" compares scores over the network, "layer" places within a layer
+    scope       "global" compares scores over the network, "layer" ranks within a layer
     criterion   "vip", "unit", "l1" or "taylor"
-    samples     of the training set, drawn with `seed`; the criteria of weights read none
-    components  of partial least squares; pool: what of a unit's output enters X, "max" or "mean" over the image
-    record      scores {axis: number per unit}
+    samples     of the training set, drawn with `seed`; "unit" and "l1" read none
+    components  of partial least squares; pool: how a unit's output is reduced over the image, "max" or "mean"
+    record      scores {axis: number per unit}; of "taylor" before each layer is divided by its l2 norm
     """
     if choose("criterion", criterion, CRITERIA) == "vip":
         scores = vip_scores(model, data, samples=samples, seed=seed, components=components, pool=pool)
@@ -63,12 +64,13 @@ def filter_criteria(
         scores = taylor_scores(model, data, samples=samples, seed=seed, absolute="sample")
     else:
         scores = weight_scores(model, criterion)
-    order = places(scores) if scope == "layer" else scores
+    even = normalised(scores) if criterion == "taylor" else scores
+    order = places(scores) if scope == "layer" else even
     return Pruned(prune_units(model, order, amount=amount, scope=scope, min_keep=min_keep), {"scores": scores})
 
 
 def weight_scores(model: Model, criterion: str) -> dict[str, Array]:
-    """Return the l2 norm ("unit") or the l1 norm of the incoming weights; the mean over layers that write one axis."""
+    """Return the l2 ("unit") or l1 norm of incoming weights by unit, the mean over layers that write one axis."""
     axes, found = coupled_axes(model), {}
     for axis, size in free_axes(model).items():
         rows = [model.params[f"{name}.weight"].reshape(size, -1).astype(np.float64) for name in axes.writers(axis)]
@@ -104,7 +106,7 @@ def vip(x: Array, y: Array, *, components: int) -> Array:
 
 
 def nipals(e: Array, f: Array, *, components: int) -> tuple[Array, Array]:
-    """Return (w_a as columns, S_a) of partial least squares of two standardised matrices; fewer where one runs out."""
+    """Return (w_a as columns, S_a) of partial least squares of two standardised matrices; fewer if E'F becomes 0."""
     weights: list[Array] = []
     strength: list[float] = []
     for _ in range(min(count("components", components, least=1), *e.shape)):
@@ -132,7 +134,7 @@ def _columns(weights: list[Array], rows: int) -> Array:
 
 
 def _standard(a: Array) -> Array:
-    """Columns with mean 0 and sample standard deviation 1; constant ones are 0."""
+    """Return the columns with mean 0 and sample standard deviation 1; constant columns become 0."""
     centred = a - a.mean(axis=0)
     size = centred.std(axis=0, ddof=1) if len(a) > 1 else np.zeros(a.shape[1])
     varies = size > 1e-12 * np.abs(a).max(axis=0, initial=1e-300)

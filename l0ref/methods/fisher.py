@@ -1,17 +1,17 @@
-"""Magnitude times a root of the Fisher diagonal: large weights stay, and of equal ones those the loss feels.
+"""Magnitude times a root of the Fisher diagonal: of weights of equal size, those with more effect on the loss stay.
 
     s_i = |w_i| F_i^(1/4)        F_i = mean_n (d log p(y_n | x_n) / d w_i)^2        y_n drawn from p(. | x_n)
 
-p(. | x) is softmax of the logits. F is the diagonal of the Fisher information: exact squares of each sample's gradient,
-not of a batch's. A row f of weights meets columns x_np at places p (one place in a Linear layer) and gets cotangents
-delta_nfp:
+p(. | x) is softmax of the logits. F is the diagonal of the Fisher information, from the exact square of each sample's
+gradient, not of a batch's. A row f of weights is multiplied by columns x_np at places p (one place in a Linear layer),
+and its outputs have cotangents delta_nfp:
 
     F_fk = mean_n (sum_p delta_nfp x_npk)^2        Linear: mean_n delta_nf^2 x_nk^2
 
-An exponent of 1/2 is w^2 F under a root, the order of optimal brain damage with F for the curvature; 0 is magnitude.
+The exponent 1/2 gives the root of w^2 F, the order of optimal brain damage with F as the curvature; 0 gives magnitude.
 
 Ref      ours: 1/4 was the best of the exponents and scores tried on LeNet-300-100 beyond 100x, and as good as |w| at
-         100x. F in the place of second derivatives: general knowledge [I].
+         100x. F in place of second derivatives: general knowledge [I].
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from l0ref.pruning.trace import trace, weighted_layers
 from l0ref.streams import stream
 from l0ref.validate import Array, nonnegative
 
-CHUNK = 64  # samples at a time: of each, a convolution needs the gradient of its kernel
+CHUNK = 64  # samples at a time: a convolution holds the gradient of its kernel for each of them
 
 
 @method(
@@ -41,7 +41,7 @@ def fisher(
 ) -> Pruned:  # fmt: skip
     """Mask the smallest |w| F^power; see the text of the module.
 
-    samples  of the training set, drawn with `seed`, as are their labels from the model
+    samples  of the training set, drawn with `seed`, and their labels from the model, too
     power    of F, 0 or greater
     record   scores: s; fisher: F, both by weight array
     """
@@ -56,7 +56,7 @@ def fisher(
 
 
 def fisher_diagonal(model: Model, data: Dataset, *, rng: np.random.Generator) -> dict[str, Array]:
-    """Return F, float64 and shaped like each weight array, over all samples; their labels are drawn with `rng`."""
+    """Return F over all samples, by weight array and in its shape, float64; labels are drawn with `rng`."""
     layers, total = weighted_layers(model), {key: np.zeros(model.params[key].shape) for key in model.weights}
     for found in trace(model, data.x, chunk=CHUNK):
         bars = found.gradients(drawn(found.logits.data, rng))

@@ -1,11 +1,11 @@
-"""FPGM: units near the geometric median of their layer go, because the others can stand in for them.
+"""FPGM: units near the geometric median of their layer are removed, because the others can replace them.
 
     s_i = sum_j ||f_i - f_j||        f_i incoming weights and bias of unit i, as a vector
 
 The smallest s go, the same fraction of every layer.
 
 Ref      He, Liu, Wang, Hu, Yang 2019 (arXiv 1811.00250); the formula is general knowledge of the paper [I].
-Departs  Neurons are units, too, not only filters; the bias counts; widths that a residual sum makes one are one vector.
+Departs  Neurons are units, too, not only filters; the bias counts; units that a residual sum couples form one vector.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from l0ref.validate import Array
 def fpgm(model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0) -> Pruned:
     """Remove the units nearest to the geometric median of their layer; see the text of the module.
 
-    record  scores: s by layer, over the units that had not gone before; 0 for those that had
+    record  scores: s by layer, the sum over units not removed before; 0 for a unit removed before
     """
     scores = {}
     for axis, gone in already_gone(model).items():

@@ -2,10 +2,10 @@
 
     score of a unit   mean |w| over its incoming weights: the l1 norm of the filter over its number of weights
     cut               all units of all layers but the last, sorted once; the lowest go; every layer keeps one
-    then              the network is made physically smaller (`pruning.shrink`) and trained on; repeat (`rounds`)
+    then              the network is made physically smaller (`pruning.shrink`) and fine-tuned; repeat (`rounds`)
 
-A raw l1 sum would rank filters by their size: one of 4,608 weights beats one of 64 whatever its weights are. Dividing
-by the fan-in makes layers comparable; a filter beside a copy of itself scores as it did alone.
+A raw l1 sum would mainly rank filters by their size, one of 4,608 weights above one of 64. Dividing by the fan-in makes
+layers comparable; a filter concatenated with a copy of itself keeps its score.
 
 Ref      Salama, Ostapenko, Klein, Nabi 2019 (arXiv 1912.00200). Its text was not read: norms relative to the rest of
          the network, one global threshold and no study of single layers are from its abstract.
@@ -43,8 +43,8 @@ def global_filters(
 
     scope   "global" compares scores over the network; "layer" within each axis
     norm    "mean": |w| averaged over the incoming weights; "sum": the raw l1 norm, to see the difference
-    pool    of layers whose outputs are added, "mean" or "sum" of their scores
-    record  scores {axis: number per unit}; units {layer: indices that went}
+    pool    how scores of layers whose outputs are added are combined: "mean" or "sum"
+    record  scores {axis: number per unit}; units {layer: indices of removed units}
     """
     choose("norm", norm, NORMS)
     scores = unit_scores(model, norm=norm, pool=pool)
@@ -64,7 +64,7 @@ def unit_scores(model: Model, *, norm: str, pool: str) -> dict[str, Array]:
 
 
 def l1(w: Array, norm: str) -> Array:
-    """The l1 norm of each row, or that over the number of its entries, in float64.
+    """Return the l1 norm of each row ("sum"), or the norm over the number of entries ("mean"), in float64.
 
     >>> l1(np.array([[1.0, -3.0]]), "mean").tolist(), l1(np.array([[1.0, -3.0]]), "sum").tolist()
     ([2.0], [4.0])

@@ -1,20 +1,20 @@
-"""Hard concrete gates: the expected number of open gates is a smooth function that training can pull down.
+"""Hard concrete gates: the expected number of open gates is a smooth function that training can lower.
 
     u ~ uniform (0, 1)                                  one for each gate and step
     s = sigmoid((log u - log(1 - u) + log_alpha) / beta)
     z = min(1, max(0, s (zeta - gamma) + gamma))        the gate; a layer computes with w z
     P(z != 0) = sigmoid(log_alpha - beta log(-gamma / zeta))
-    penalty   lam sum over gates of (weights behind it) P(z != 0)
+    penalty   lam sum over gates of (weights that the gate multiplies) P(z != 0)
     in use    z = min(1, max(0, sigmoid(log_alpha) (zeta - gamma) + gamma))
 
 gamma < 0 < 1 < zeta stretch s beyond [0, 1], so that z is 0 or 1 with positive probability.
 
 Ref      Louizos, Welling, Kingma, ICLR 2018 (arXiv 1712.01312) and the authors' code: beta = 2/3, gamma = -0.1,
-         zeta = 1.1, gates first at a drop rate of 0.5 with noise of 0.01. The text was not read again for this file
-         [I].
-Departs  Gates of units stand on outputs, the authors' on inputs. The penalty is not divided by the number of samples;
-         lam is per weight. At the end gates are ranked by log_alpha and an exact amount goes, so that runs compare;
-         `open` tells what is not 0 by itself. What stays is w z.
+         zeta = 1.1, initial drop rate 0.5 with noise of 0.01. The text was not read again for this file [I].
+Departs  Gates of units multiply outputs, the authors' the inputs of linear layers and the feature maps of convolutions.
+         log_alpha is not clipped. The penalty is not divided by the number of samples; lam is per weight. At the end
+         gates are ranked by log_alpha and an exact amount goes, so that runs are comparable; `open` counts the weights
+         whose gate is not 0 before that. Weights that stay become w z.
 """
 
 from __future__ import annotations
@@ -48,27 +48,27 @@ EDGE = 1e-6  # uniform numbers stay this far inside (0, 1)
 
 
 def gate(log_alpha: Tensor, u: Array | None) -> Tensor:
-    """z for uniform numbers u, or as in use for None."""
+    """Return z for uniform numbers u; for None the z in use, without noise."""
     noise = 0.0 if u is None else (np.log(u) - np.log1p(-u)).astype(log_alpha.dtype)
     s = ops.sigmoid((log_alpha + noise) / BETA if u is not None else log_alpha)
     return ops.clip(s * (ZETA - GAMMA) + GAMMA, 0.0, 1.0)
 
 
 def open_probability(log_alpha: Tensor) -> Tensor:
-    """P(z != 0)."""
+    """Return P(z != 0)."""
     return ops.sigmoid(log_alpha - SHIFT)
 
 
 @dataclass(frozen=True)
 class Gated(Reparameterised):
-    """A layer that computes with w z; `<name>.log_alpha` has a gate for each weight, or for each output."""
+    """A layer that computes with w z; `<name>.log_alpha` has one entry for each weight, or for each output."""
 
     by_unit: bool = False
     drop_rate: float = 0.5
     seed: int = 0
 
     def extra(self, *, dtype: Any) -> dict[str, Array]:
-        """log_alpha, at the drop rate."""
+        """Return log_alpha = log((1 - d) / d) plus noise, d the drop rate."""
         rng = stream(0, "init")
         weight = self.inner.parameters(rng=rng, dtype=dtype)[self.key]
         shape = (weight.shape[0], *[1] * (weight.ndim - 1)) if self.by_unit else weight.shape
@@ -78,14 +78,14 @@ class Gated(Reparameterised):
         }
 
     def effective(self, w: Tensor, params: Mapping[str, Tensor], *, rng: np.random.Generator | None) -> Tensor:
-        """W z, with fresh noise while training."""
+        """Return w z, with fresh noise while training."""
         log_alpha = params[f"{self.name}.log_alpha"]
         u = None if rng is None else np.clip(rng.random(log_alpha.shape), EDGE, 1 - EDGE)
         return w * gate(log_alpha, u)
 
 
 def expected_l0(tensors: Mapping[str, Tensor], *, lam: float, behind: Mapping[str, float]) -> Tensor:
-    """Lam sum of (weights behind a gate) P(z != 0)."""
+    """Return lam sum over gates of (weights that the gate multiplies) P(z != 0)."""
     total = Tensor(np.zeros((), next(iter(tensors.values())).dtype))
     for key, log_alpha in tensors.items():
         total = total + ops.sum(open_probability(log_alpha)) * (lam * behind[key])
@@ -131,10 +131,10 @@ def hard_concrete(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     epochs: int = 10, lr: float = 1e-3, lam: float = 1e-5, drop_rate: float = 0.5, feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
-    """Train with a gate on every weight; then those with the smallest log_alpha go.
+    """Train with a gate on every weight, then remove the weights with the smallest log_alpha.
 
     epochs, lr  of Adam
-    lam         price of an open gate, in units of the loss; drop_rate: share of closed gates before training
+    lam         penalty for each open gate, in units of the loss; drop_rate: d of the first log_alpha, log((1 - d) / d)
     record      open: weights whose gate is not 0 in use; expected: the expected number of non-zeros; log_alpha
     """
     found, logs, record = gated(
@@ -151,9 +151,9 @@ def hard_concrete_units(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     epochs: int = 10, lr: float = 1e-3, lam: float = 1e-5, drop_rate: float = 0.5, feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
-    """Train with a gate on every unit; then those with the smallest log_alpha go, whole, and can be shrunk away.
+    """Train with a gate on every unit, then remove whole units, those with the smallest log_alpha.
 
-    Options and record as in `hard_concrete`; layers that write one axis share the mean of their log_alpha.
+    Options and record as in `hard_concrete`; layers that write one axis are ranked by the mean of their log_alpha.
     """
     found, logs, record = gated(
         model, data, seed=seed, by_unit=True, epochs=epochs, lr=lr, lam=lam, drop_rate=drop_rate, feed=feed

@@ -1,16 +1,17 @@
-"""Layer by layer under an l0 constraint, in the spirit of Phan, Nguyen, Nguyen, Kalagnanam (ICDM 2020).
+"""Layer-wise pruning under an l0 constraint, in the spirit of Phan, Nguyen, Nguyen, Kalagnanam (ICDM 2020).
 
     min over W, b of   1/2n ||sigma(X W' + b) - Y||_F^2     subject to at most k non-zeros in W, or in each row of W
 
-X enters the layer, Y left it before pruning. Two of the paper's models, as far as its abstract tells them [U]:
+X is the input of the layer, Y its output in the trained network. The paper has two models, of which only the abstract
+is known [U]:
 
     any activation    the support from the linear problem, ||X W' + b - Z||, Z before the activation, by
                       `layerwise.solve`; then Gauss-Newton steps through sigma on that support
-    ReLU              samples with y > 0 are fitted, those with y = 0 must stay at 0 ("hard") or are charged for what is
-                      above it ("soft"); by branch and bound, or by cutting planes for layers of few inputs
+    ReLU              samples with y > 0 are fitted; at those with y = 0 the pre-activation must not exceed 0 ("hard")
+                      or is penalised above 0 ("soft"); by branch and bound, or by cutting planes for few inputs
 
-Objectives, constraints, cuts and budgets of the paper are unknown [U]; those here are ours [I], and so are the driver
-(cascade: the inputs are those of the pruned network, the answers those of the trained one) and the ridge.
+Objectives, constraints, cuts and budgets of the paper are unknown [U]; those here are ours [I], and so are the ridge
+and the driver (cascade: inputs from the pruned network, target outputs from the trained one).
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from l0ref.nn import Layer, Model
 from l0ref.nn.activations import ReLU
 from l0ref.validate import Array, choose, count, nonnegative
 
-GAIN = 1e-10  # of the error: a Gauss-Newton step that lowers it by less is the last
-SAMPLES = 8192  # at a time in a Gauss-Newton step: an image of a convolution is hundreds
-STIFF = 1e6  # gamma of the ReLU forms, over the mean square of an input: the ridge is small beside it
+GAIN = 1e-10  # of the error: a Gauss-Newton step that lowers it by less is not taken, and ends the steps
+SAMPLES = 8192  # rows at a time in a Gauss-Newton step: one image of a convolution gives hundreds
+STIFF = 1e6  # gamma of the ReLU forms times the mean over inputs of sum x^2: the ridge 1 / gamma is small beside that
 
 
 @method(
@@ -51,16 +52,16 @@ def l0_constrained(
     samples: int = 3000, ridge: float = 1e-3, scheme: str = "cascade", newton: int = 5, form: str = "linear",
     budget: Budget = "magnitude", proof: str = "bounds", nodes: int = 500,
 ) -> Pruned:  # fmt: skip
-    """Keep in each layer the weights that together answer most like the layer did; see the text of the module.
+    """Keep in each layer the weights that best reproduce the layer's outputs; see the text of the module.
 
     budget   how the weights that stay are divided among layers, with scope="global": see `methods.budgets`
     samples  of the training set, drawn with `seed`
-    ridge    of the linear problem, pulling to the trained weights, see `Quadratic`
+    ridge    of the linear problem, towards the trained weights, see `Quadratic`
     scheme   "cascade", or "parallel": every layer sees the inputs of the trained network
     newton   Gauss-Newton steps at most, each taken only if it lowers the error behind the activation
     form     "linear" for every activation, or "soft" and "hard" in layers followed by a ReLU: neuron by neuron, each
              with as many weights as magnitude pruning of the layer leaves it
-    proof    of these: "bounds", branch and bound, or "cuts", cutting planes (extra `exact`, at most 16 inputs)
+    proof    of "soft" and "hard": "bounds", branch and bound, or "cuts", cutting planes (extra `exact`, to 16 inputs)
     nodes    of branch and bound for each neuron, at most; then the best support found is taken
     record   gap: by layer with a ReLU form, the largest (upper - lower) / upper of its neurons
              error: by layer, ||X W' + b - Z|| / ||Z||; activated: ||sigma(X W' + b) - Y|| / ||Y||
@@ -96,7 +97,7 @@ def l0_constrained(
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """A layer, or one group of its rows: inputs x (N, P), wanted pre-activations z (N, M), the activation behind."""
+    """A layer, or one group of its rows: inputs x (N, P), target pre-activations z (N, M), the activation behind it."""
 
     model: Model
     key: str
@@ -115,7 +116,7 @@ class _Task:
         return self.key.removesuffix("weight") + "bias" in self.model.params
 
     def solved(self, plan: Array, *, ridge: float, seed: int) -> Array:
-        """Weights of the linear problem: of the whole layer, or row by row where weights had gone before."""
+        """Return weights of the linear problem: for the whole layer, or row by row if some were removed before."""
         before = self.model.mask(self.key)[self.rows].reshape(len(plan), -1)
         layer = Quadratic.from_samples(self.x, self.z, ridge=ridge, weights=self.trained)
         if before.all():
@@ -124,7 +125,7 @@ class _Task:
         return np.stack([solve(layer.row(i).within(before[i]), int(k), seed=seed).weights for i, k in enumerate(each)])
 
     def proven(self, plan: Array, form: str, search: Callable[..., Certificate]) -> tuple[Array, Array, float]:
-        """Weights and biases of every neuron, and the largest gap; the bias is one more input, in every support."""
+        """Return weights and biases of all neurons, and the largest gap; the bias is an input in every support."""
         apart, w, b = 0.0, np.zeros(self.trained.shape), np.zeros(len(self.trained))
         keep, always = plan.reshape(len(plan), -1), int(self.has_bias)
         before = self.model.mask(self.key)[self.rows].reshape(keep.shape)
@@ -148,7 +149,7 @@ class _Task:
         return y.data, grad(y, [t], y_bar=np.ones_like(z))[0]
 
     def misses(self, w: Array, b: Array) -> list[float]:
-        """||X W' + b - Z||^2, ||Z||^2, and both behind the activation."""
+        """Return ||X W' + b - Z||^2, ||Z||^2, and both behind the activation."""
         z = self.x @ w.reshape(self.trained.shape).T + b
         behind, wanted = self.act(z)[0], self.act(self.z)[0]
         return [float(np.square(a).sum()) for a in (z - self.z, self.z, behind - wanted, wanted)]

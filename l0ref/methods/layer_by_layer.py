@@ -1,10 +1,10 @@
-"""A network layer by layer: each layer gets few weights that answer its samples as the trained one does.
+"""Layer-wise pruning of a network: few weights per layer, fitted to the outputs of the trained layer on samples.
 
     parallel  every layer sees the inputs of the trained network
-    cascade   every layer sees the inputs that the layers pruned before it leave, and aims at the trained answers
+    cascade   every layer sees the outputs of the layers pruned before it, and is fitted to the trained outputs
 
-What happens to a layer is a function of its `Quadratic`: `solve`, or a repair. Biases are the best for the new weights.
-Below: what other methods that go layer by layer share, budgets, samples, and masks of an exact size.
+A layer is pruned or repaired by a function of its `Quadratic`: `solve`, or one of `layerwise.repair`. The biases are
+optimal for the new weights. Layer-wise methods share the other functions: samples, budgets, masks of an exact size.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from l0ref.pruning.score import SCORES
 from l0ref.pruning.trace import CHUNK, trace
 from l0ref.validate import Array, choose, count
 
-Fit = Callable[[Quadratic, str, slice], tuple[Array, Array]]  # of a layer, its key, rows -> weights (M, P), mask
+Fit = Callable[[Quadratic, str, slice], tuple[Array, Array]]  # layer, its key, its rows -> weights (M, P), mask
 
 
 def samples_of(
     model: Model, key: str, x: Array, *, inputs: Model | None = None, chunk: int = CHUNK, group: int | None = None
 ) -> Iterator[tuple[Array, Array]]:
-    """Yield rows that enter a layer, (N, P), and its pre-activations, (N, M), for a few of the samples x at a time.
+    """Yield the input rows of a layer, (N, P), and its pre-activations, (N, M), for `chunk` of the samples x at a time.
 
-    inputs  another network, of the same architecture, whose signals enter the layer; its own if None
+    inputs  another network of the same architecture, from which the inputs are taken; None: `model`
     group   of a convolution that has groups
     """
     layer, name = layer_of(model, key), key.removesuffix(".weight")
@@ -47,7 +47,7 @@ def samples_of(
 
 
 def layer_quadratic(model: Model, key: str, x: Array, *, ridge: float = 1e-3, **options: Any) -> Quadratic:
-    """Return the quadratic of one layer of `model`, the ridge towards its weights; `options` as in `samples_of`."""
+    """Return the quadratic of one layer of `model`, its ridge towards the weights; `options` as in `samples_of`."""
     layer = layer_of(model, key)
     rows = dict(groups_of(layer))[options.get("group")]
     weight = model.params[f"{layer.name}.weight"][rows]
@@ -59,16 +59,16 @@ def layer_quadratic(model: Model, key: str, x: Array, *, ridge: float = 1e-3, **
 def inputs_and_answers(
     now: Model, trained: Model, key: str, x: Array, *, group: int | None = None
 ) -> tuple[Array, Array]:
-    """Return what enters a layer of `now`, (N, P), and its pre-activations in `trained`, (N, M), as float64 rows."""
+    """Return the inputs of a layer in `now`, (N, P), and its pre-activations in `trained`, (N, M), as float64 rows."""
     parts = zip(*samples_of(trained, key, x, inputs=None if now is trained else now, group=group), strict=True)
     inputs, wanted = (np.concatenate(part).astype(np.float64) for part in parts)
     return inputs, wanted
 
 
 def prune_layers(model: Model, x: Array, keep: Mapping[str, int], *, driver: str = "cascade", seed: int = 0) -> Model:
-    """Return the model with at most keep[key] weights in each layer named, fitted to samples x; others as they are.
+    """Return the model with at most keep[key] weights in each layer named, fitted to samples x; others do not change.
 
-    keep    of a convolution with groups, each group keeps as many as magnitude pruning of the layer leaves it
+    keep    by weight array; each group of a convolution keeps as many as magnitude pruning of the layer leaves it
     driver  "parallel" or "cascade"
 
     >>> from l0ref import data, nn
@@ -93,7 +93,7 @@ def prune_layers(model: Model, x: Array, keep: Mapping[str, int], *, driver: str
 
 
 def repaired(pruned: Model, trained: Model, x: Array, *, how: str = "least_squares", driver: str = "cascade") -> Model:
-    """Return the pruned model with what stays of every layer repaired towards the trained answers to samples x.
+    """Return the pruned model with the remaining weights repaired, layer by layer, to fit the trained outputs on x.
 
     how     "least_squares", "obs", "bias_and_scale", "reweighting" or "none": see `layerwise.repair`
     driver  "parallel" or "cascade"
@@ -109,7 +109,7 @@ def repaired(pruned: Model, trained: Model, x: Array, *, how: str = "least_squar
 
 
 def _in_turn(model: Model, keys: Sequence[str], x: Array, driver: str, fit: Fit) -> Model:
-    """Return the model with the weights and masks that `fit` finds, one layer after the other, and the best biases."""
+    """Return the model with the weights and masks that `fit` finds, one layer after another, and optimal biases."""
     cascade, done = choose("driver", driver, ("parallel", "cascade")) == "cascade", model
     for key in keys:
         found = []
@@ -122,7 +122,7 @@ def _in_turn(model: Model, keys: Sequence[str], x: Array, driver: str, fit: Fit)
 
 
 def with_layer(model: Model, key: str, weights: Array, biases: Array, mask: Array) -> Model:
-    """Return the model with other weights, mask and, where it has one, bias in a layer, in its shape and type."""
+    """Return the model with new weights, mask and, if the layer has one, bias, in the shape and dtype of the layer."""
     shape, bias = model.params[key].shape, key.replace(".weight", ".bias")
     params = {**model.params, key: weights.reshape(shape).astype(model.dtype)}
     if bias in params:
@@ -131,7 +131,7 @@ def with_layer(model: Model, key: str, weights: Array, biases: Array, mask: Arra
 
 
 def magnitude_plan(model: Model, *, amount: float, scope: str, min_keep: int) -> dict[str, Array]:
-    """Return the masks of magnitude pruning: how many weights each layer, and each row, keeps."""
+    """Return the masks of magnitude pruning, which say how many weights each layer, and each row, keeps."""
     pruned = prune_by(model, SCORES["magnitude"](model, None), amount=amount, scope=scope, min_keep=min_keep)
     return {key: pruned.masks[key] for key in model.weights}
 
@@ -147,7 +147,7 @@ def activation_behind(layers: Sequence[Layer], key: str) -> Layer | None:
 
 
 def exact_mask(weights: Array, plan: Array, model: Model, key: str) -> Array:
-    """Return a mask of as many weights as `plan` keeps: the largest found, then, if too few, the largest trained."""
+    """Return a mask of as many weights as `plan` keeps: the largest of `weights`, then the largest trained ones."""
     alive, trained = model.mask(key), np.abs(model.params[key])
     order = np.lexsort((-trained.ravel(), -np.abs(weights).ravel(), ~alive.ravel()))
     mask = np.zeros(plan.size, bool)

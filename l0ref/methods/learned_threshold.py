@@ -1,9 +1,9 @@
-"""Automated pruning: one threshold a layer, learnt with the weights by backpropagation.
+"""Automated pruning: one threshold per layer, learnt with the weights by backpropagation.
 
     v(w, t) = relu(w - t) + t s(beta (w - t)) - relu(-w - t) - t s(beta (-w - t)),    s the logistic function, t >= 0
 
-A layer computes with v(w, t) instead of w. Away from |w| = t by some 1/beta it is the hard threshold: w if |w| > t,
-else 0. With p = s(beta (w - t)), n = s(beta (-w - t)):
+A layer computes with v(w, t) instead of w. A few 1/beta away from |w| = t, v is close to the hard threshold: w if
+|w| > t, else 0. With p = s(beta (w - t)), n = s(beta (-w - t)):
 
     dv/dw = [w > t] + [w < -t] + beta t (p (1 - p) + n (1 - n))
     dv/dt = -[w > t] + [w < -t] + p - n - beta t (p (1 - p) - n (1 - n))
@@ -11,16 +11,16 @@ else 0. With p = s(beta (w - t)), n = s(beta (-w - t)):
 v is odd in w, v(w, 0) = w, v(0, t) = 0, v(t, t) is about t / 2. The asymmetric form has one threshold for each sign.
 Without a regulariser nothing pulls t up:
 
-    exp     lam sum_l exp(-t_l)                count   lam mean(p + n), the smooth share that stays
+    exp     lam sum_l exp(-t_l)                count   lam sum_l mean_l(p + n), the smooth share that stays
     l1      lam sum |v(w, t)|                  and always l2 sum w^2
 
-Kink     at |w| = t the slopes of relu are 0 and 1; we take 0, as `ops.relu` does
+Kink     at |w| = t the one-sided slopes of relu are 0 and 1; we take 0, as `ops.relu` does
 Ref      Manessi, Rozza, Bianco, Napoletano, Schettini 2018 (arXiv 1712.01721); v and its gradients as two independent
          sources give them. The paper's regulariser, beta, first t and learning rates are unknown [U]; "exp" is what a
          later method uses, the others are ours [I].
-Departs  At the end weights are ranked by |w| / t of their layer and an exact amount goes, so that runs compare;
-         `learnt` tells what the thresholds alone would remove. v is composed of the tape's operations, which give
-         both slopes.
+Departs  At the end weights are ranked by |w| / t of their layer and an exact amount goes, so that runs are comparable;
+         `learnt` counts the weights that the thresholds alone would remove. v is composed of operations of the tape,
+         which computes both derivatives.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ REGULARISERS = ("exp", "count", "l1")
 
 
 def thresholded(w: Tensor, up: Tensor, down: Tensor, *, beta: float) -> Tensor:
-    """v(w, t) with the threshold `up` for positive and `down` for negative weights; see the text of the module."""
+    """Return v(w, t) with threshold `up` for positive and `down` for negative weights; see the text of the module."""
     high, low = w - up, -w - down
     return ops.relu(high) + up * ops.sigmoid(beta * high) - ops.relu(low) - down * ops.sigmoid(beta * low)
 
@@ -57,7 +57,7 @@ def thresholded(w: Tensor, up: Tensor, down: Tensor, *, beta: float) -> Tensor:
 class Thresholded(Reparameterised):
     """A layer that computes with v(w, t).
 
-    `<name>.threshold` holds t / rate, one entry or, asymmetric, those for positive and for negative weights: under
+    `<name>.threshold` holds t / rate: one entry or, if asymmetric, one for positive and one for negative weights. Under
     Adam, which moves every parameter by about lr, t moves `rate` times as far.
     """
 
@@ -67,17 +67,17 @@ class Thresholded(Reparameterised):
     asymmetric: bool = False
 
     def extra(self, *, dtype: Any) -> dict[str, Array]:
-        """The threshold over its rate."""
+        """Return the threshold over its rate."""
         return {f"{self.name}.threshold": np.full(2 if self.asymmetric else 1, self.first / self.rate, dtype)}
 
     def effective(self, w: Tensor, params: Mapping[str, Tensor], *, rng: np.random.Generator | None) -> Tensor:
-        """v(w, t)."""
+        """Return v(w, t)."""
         up, down = ends(params[f"{self.name}.threshold"], self.rate)
         return thresholded(w, up, down, beta=self.beta)
 
 
 def ends(stored: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-    """The two thresholds as tensors of one entry."""
+    """Return the thresholds for positive and for negative weights as tensors of one entry."""
     t = stored * rate
     first = ops.sum(t * np.eye(t.size, dtype=t.dtype)[0], axis=0, keepdims=True)
     last = ops.sum(t * np.eye(t.size, dtype=t.dtype)[-1], axis=0, keepdims=True)
@@ -85,7 +85,7 @@ def ends(stored: Tensor, rate: float) -> tuple[Tensor, Tensor]:
 
 
 def regulariser(tensors: Mapping[str, Tensor], *, kind: str, lam: float, beta: float, rate: float) -> Tensor:
-    """The chosen pull on the thresholds, over all layers."""
+    """Return the chosen regulariser, summed over layers; "exp" takes the mean of two thresholds of one layer."""
     total = Tensor(np.zeros((), next(iter(tensors.values())).dtype))
     for key, stored in tensors.items():
         if not key.endswith(".threshold"):
@@ -111,14 +111,14 @@ def learned_threshold(
     epochs: int = 10, lr: float = 1e-3, rate: float = 1.0, beta: float = 200.0, first: float = 0.01,
     lam: float = 0.1, l2: float = 1e-5, regulariser_kind: str = "exp", asymmetric: bool = False, feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
-    """Train weights and thresholds together, then cut by |w| / t.
+    """Train weights and thresholds together, then prune by |w| / t.
 
-    epochs, lr       of Adam; rate: how many times as far thresholds move
+    epochs, lr       of Adam; rate: factor by which thresholds move faster than weights
     beta             sharpness, in 1 / weight; beta t should reach 20 or so
     first            t before training, in units of a weight
-    lam, l2          weights of the regulariser and of the squares
-    regulariser_kind "exp", "count" or "l1"; asymmetric: a threshold for each sign
-    record           thresholds {weight: t at the end}; learnt: the weights with |w| <= t
+    lam, l2          strengths of the regulariser and of sum w^2
+    regulariser_kind "exp", "count" or "l1"; asymmetric: one threshold for each sign
+    record           thresholds {weight array: t at the end}; learnt: the number of weights with |w| <= t
     """
     choose("regulariser_kind", regulariser_kind, REGULARISERS)
     make = partial(
@@ -147,13 +147,13 @@ def _made(layer: Linear | Conv2d, **settings: Any) -> Thresholded:
 
 
 def stay_positive(state: TrainingState) -> TrainingState | None:
-    """Put thresholds that a step has made negative back to 0."""
+    """Set thresholds that a step has made negative to 0."""
     low = {k: np.maximum(p, 0) for k, p in state.params.items() if k.endswith(".threshold") and (p < 0).any()}
     return dataclasses.replace(state, params={**state.params, **low}) if low else None
 
 
 def relative(w: Array, t: Array) -> Array:
-    """|w| over the threshold of its sign, in float64; at threshold 0, the largest float where w is not 0."""
+    """Return |w| over the threshold of its sign, in float64; at threshold 0 the largest float, or 0 where w is 0."""
     limit = np.where(w >= 0, t[0], t[-1]).astype(np.float64)
     with np.errstate(divide="ignore", over="ignore"):
         ratio = np.divide(np.abs(w), limit, out=np.where(w == 0, 0.0, np.inf), where=limit > 0)

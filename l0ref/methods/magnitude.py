@@ -3,15 +3,15 @@
     magnitude             |w|, one ranking over the network                       (class-blind)
     class_uniform         |w|, the same fraction of every layer                   (class-uniform)
     class_distribution    |w| / std(w of the layer), one ranking                  (class-distribution)
-    han                   the same with a quality factor a layer, and dropout rescaled
-    lottery               |w|, and what stays goes back to its initial value
+    han                   the same with a quality factor per layer, and dropout rescaled
+    lottery               |w|, and the remaining weights are reset to their initial values
 
 A rule "|w| < q std(w of the layer)" with one q for all layers is a ranking of |w| / std: q is the value at which the
-amount is met, so it need not be searched. std is the root of the mean square about the mean, over weights not yet
-pruned.
+amount is met, so it need not be searched. std is the standard deviation with divisor n, over the n weights of the layer
+not yet pruned.
 
 Ref  Han, Pool, Tran, Dally 2015 (arXiv 1506.02626); See, Luong, Manning 2016 (arXiv 1606.09274); Frankle, Carbin 2019
-     (arXiv 1803.03635). The papers were not read again for this file: what follows is general knowledge of them [I].
+     (arXiv 1803.03635). The papers were not read again for this file, which is general knowledge of them [I].
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ SEE, HAN, FRANKLE = "See, Luong, Manning 2016", "Han, Pool, Tran, Dally 2015", "
 def magnitude(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0
 ) -> Pruned:
-    """Mask the smallest |w|: class-blind pruning, and the rule of the main job.
+    """Mask the smallest |w|: class-blind pruning, and the default method of `l0ref compress`.
 
     scope, min_keep  as in `masks.keep_mask`
     record           threshold: the smallest |w| that stays, by layer
 
-    Departs from the paper: an exact count goes, not what is below a threshold.
+    Departs from the paper: an exact count goes, not all weights below a threshold.
     """
     pruned = prune_by(model, SCORES["magnitude"](model, None), amount=amount, scope=scope, min_keep=min_keep)
     return Pruned(pruned, {"threshold": _smallest_kept(pruned)})
@@ -52,7 +52,7 @@ def magnitude(
 def class_uniform(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0
 ) -> Pruned:
-    """Mask the same fraction of every layer, its smallest |w|: score is the place of |w| in its layer, from 0 to 1.
+    """Mask the same fraction of every layer, its smallest |w|: the score is the rank of |w| in its layer, from 0 to 1.
 
     scope   "global" meets the amount over the network exactly; "layer" rounds it in every layer
     record  threshold: the smallest |w| that stays, by layer
@@ -66,7 +66,7 @@ def class_uniform(
 def class_distribution(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0
 ) -> Pruned:
-    """Mask what is smallest beside its layer: score |w| / std(w of the layer).
+    """Mask the weights that are smallest relative to their layer: score |w| / std(w of the layer).
 
     record  std by layer; quality: the smallest score that stays, the paper's lambda
     """
@@ -80,12 +80,12 @@ def han(
 ) -> Pruned:  # fmt: skip
     """Mask |w| < q s_l std(w of layer l), and rescale dropout by the root of the share of connections that stay.
 
-    sensitivity  s_l by weight array, 1 where not named; q is what meets the amount
+    sensitivity  s_l by weight array, 1 where not named; q follows from the amount
     record       std by layer; quality: q
 
-    A Dropout layer behind layer l gets p sqrt(C_after / C_before), C the weights of l that are not masked, so that
-    in several rounds the factors multiply to the root of all that was kept. The retraining between rounds is the
-    pipeline's (`rounds`).
+    A Dropout layer behind layer l gets p sqrt(C_after / C_before), C the number of weights of l that are not masked, so
+    that over several rounds the factors multiply to the root of the total kept share. The pipeline retrains between
+    rounds (`rounds`).
     """
     factors = dict(sensitivity or {})
     for key, value in factors.items():
@@ -101,13 +101,13 @@ def lottery(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     initial: Model | None = None,
 ) -> Pruned:  # fmt: skip
-    """Mask the smallest |w| and set all other parameters, biases too, back to where training began.
+    """Mask the smallest |w| and reset all other parameters, biases too, to their values before training.
 
-    initial  the network before training; None: the one `Model.init` draws with `seed`, which is where the pipeline
-             began if its network was made with the same seed, as `l0ref compress` does
+    initial  the network before training; None: the one that `Model.init` draws with `seed`, which is the network that
+             the pipeline started from if it was made with the same seed, as `l0ref compress` does
     record   threshold: the smallest trained |w| that stays, by layer
 
-    With rounds=1 this is one-shot, with more of them iterative pruning; fine-tuning trains the ticket.
+    With rounds=1 this is one-shot pruning, with more rounds iterative pruning; fine-tuning trains the ticket.
     """
     start = initial
     if start is None:
@@ -134,7 +134,7 @@ def _std(w: Array) -> float:
 
 
 def places(size: Array, alive: Array) -> Array:
-    """The place of every entry among those of its layer, from 0 to below 1; what has gone comes first."""
+    """Return the rank of every entry within its layer, from 0 to below 1; entries pruned before come first."""
     order = np.lexsort((size.ravel(), alive.ravel()))
     place = np.empty(size.size)
     place[order] = (np.arange(size.size) + 0.5) / max(size.size, 1)
@@ -142,9 +142,9 @@ def places(size: Array, alive: Array) -> Array:
 
 
 def _rescaled(layers: tuple[Layer, ...], before: Model, after: Model, share: float) -> tuple[tuple[Layer, ...], float]:
-    """The layers with every Dropout rescaled, and the root of the share of the last weights, `share` if none are here.
+    """Return the layers with rescaled Dropout, and sqrt(C_after / C_before) of the last weights; else `share`.
 
-    A residual block is gone through along its body; a shortcut begins with the share in front of the block.
+    A residual block passes on the factor of its body; its shortcut starts with the factor in front of the block.
     """
     found: list[Layer] = []
     for layer in layers:

@@ -1,13 +1,13 @@
 """Structured pruning by pivoting: reorder units so that large weights gather in tiles, then prune whole tiles.
 
     energy   sum of w^2 over the tiles that stay, over all layers
-    repeat   stay: the tiles of largest norm, as many as the budget allows
-             for each hidden axis: swap the two units whose exchange raises the energy there most, until none does
+    repeat   keep the tiles of largest norm, as many as the budget allows
+             for each hidden axis: swap the two units whose exchange raises the energy most, until no swap raises it
     prune    the other tiles
 
-Both steps can only raise the energy, so it never falls below that of tiles without pivoting. A hidden axis is the rows
-of one weight and the columns of the next: the order of a layer's inputs is absorbed by the layer before, and costs
-nothing in use. The columns of the first weight and the rows of the last stay where they are.
+The best order found is taken, so the energy is never below that of tiles without pivoting. A hidden axis is the rows of
+one weight and the columns of the next: the order of a layer's inputs is absorbed by the layer before, and costs nothing
+at inference. The columns of the first weight and the rows of the last are not reordered.
 
 Ref      Sredojevic, Cheng, Supic, Naous, Stojanovic 2017 (arXiv 1712.01084): pivoting rows and columns so that what
          survives is dense blocks, of single layers and of the network as a whole. Its text was not read.
@@ -46,14 +46,14 @@ def matrix_pivoting(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     blocksize: int | tuple[int, int] = 4, turns: int = 10,
 ) -> Pruned:  # fmt: skip
-    """Mask whole tiles of the network in its best order; the result stands in the order of before.
+    """Mask whole tiles of the network in the best order found; the result has the original order of units.
 
-    `permute(result, record["orders"])` is the same function with its weights in tiles, to be stored as such.
+    `permute(result, record["orders"])` is the same function with the kept weights in whole tiles, ready to be stored.
 
     amount     of weights, at most: whole tiles go
     scope      "global" compares tiles over the network; "layer" within each layer
     blocksize  (rows, columns) of a tile, or one number for both
-    turns      of choosing tiles and swapping units, at most; 0 prunes without pivoting
+    turns      repetitions of choosing tiles and swapping units, at most; 0 prunes without pivoting
     record     orders {layer: new order of its units}; energy: share of all w^2 that stays, for 0, 1, ... turns;
                bound: the share that as many single weights could keep
     """
@@ -81,7 +81,7 @@ def matrix_pivoting(
 def tile_masks(
     model: Model, *, amount: float, scope: str, min_keep: int, blocksize: tuple[int, int]
 ) -> dict[str, Mask]:
-    """Return the masks of tiles of largest norm after as many went as take no more weights than asked."""
+    """Return the masks after the tiles of least norm went, as many as the amount of weights allows."""
     masks = {key: model.mask(key) for key in model.weights}
     for keys in [list(masks)] if scope == "global" else [[key] for key in masks]:
         asked = drop_count(amount, sum(model.sizes[key] for key in keys), "entries", "")
@@ -90,7 +90,7 @@ def tile_masks(
 
 
 def _fewest(model: Model, keys: list[str], asked: int, min_keep: int, blocksize: tuple[int, int]) -> dict[str, Mask]:
-    """The masks of some layers, by bisection over the number of tiles that go."""
+    """Return the masks of some layers, by bisection over the number of tiles that go."""
     scores, alive = {k: model.params[k] for k in keys}, {k: model.mask(k) for k in keys}
     tiles = [grid((w.shape[0], w.size // max(w.shape[0], 1)), blocksize) for w in scores.values()]
     gone = [_gone_tiles(alive[k], blocksize) for k in keys]
@@ -114,10 +114,10 @@ def _fewest(model: Model, keys: list[str], asked: int, min_keep: int, blocksize:
 
 
 def better_order(model: Model, axes: Axes, axis: str, stay: Masks) -> Array:
-    """Return an order of the units of an axis in which the places that `stay` hold no less energy, by best swaps.
+    """Return an order of the units of an axis that keeps at least as much energy in the tiles of `stay`, by best swaps.
 
-    gain[i, p] is the energy of unit i in the places of `stay` if it stood at place p; a swap of the units at p and q
-    raises the sum by gain[i, q] + gain[j, p] - gain[i, p] - gain[j, q].
+    gain[i, p] is the energy that unit i keeps at place p; swapping unit i at place p with unit j at place q raises the
+    energy by gain[i, q] + gain[j, p] - gain[i, p] - gain[j, q].
     """
     n = axes.sizes[axis]
     gain = np.zeros((n, n))
@@ -132,7 +132,7 @@ def better_order(model: Model, axes: Axes, axis: str, stay: Masks) -> Array:
             gain += np.einsum("rit,rpt->ip", *(a.reshape(-1, n, parts) for a in (squares, keep)), optimize=True)
     order = np.arange(n)
     for _ in range(4 * n):
-        at = gain[order]  # at[p, q]: the unit at place p, if it stood at q
+        at = gain[order]  # at[p, q]: the energy that the unit now at place p keeps at q
         here = np.diagonal(at)
         rise = at + at.T - here[:, None] - here[None, :]
         p, q = divmod(int(rise.argmax()), n) if n else (0, 0)
@@ -150,7 +150,7 @@ def kept_energy(model: Model, masks: Masks) -> float:
 
 
 def bound(model: Model, masks: Masks) -> float:
-    """Return the share of the squared weights that as many single weights can keep, wherever they stand."""
+    """Return the share of the squared weights that as many single weights can keep, wherever they are."""
     squares = np.sort(np.concatenate([model.params[k].astype(np.float64).ravel() ** 2 for k in masks] or [np.zeros(0)]))
     kept = sum(int(m.sum()) for m in masks.values())
     return float(squares[squares.size - kept :].sum() / squares.sum()) if squares.any() else 1.0

@@ -1,13 +1,13 @@
-"""Data-free merging: two units with nearly the same incoming weights become one, which takes both outgoing weights.
+"""Data-free merging: two units with nearly equal incoming weights become one, with the sum of their outgoing weights.
 
-    s_ij = mean(a_j^2) ||f_i - f_j||^2       f incoming weights and bias, a outgoing weights, taken over all readers
+    s_ij = mean(a_j^2) ||f_i - f_j||^2       f incoming weights and bias, a outgoing weights to all readers
 
-The pair of least s is merged: the outgoing weights of j are added to those of i, and j is removed. That changes
-a_i, so s is taken again, and so on. Merging two units with equal incoming weights changes no output.
+The pair of least s is merged: the outgoing weights of j are added to those of i, and j is removed. That changes a_i, so
+s is computed again before the next merge. Merging two units with equal incoming weights changes no output.
 
 Ref      Srinivas, Babu 2015 (arXiv 1507.06149): the idea; the formula is general knowledge of the paper [I].
-Departs  Filters are merged like neurons. Layers follow one order, by s made non-decreasing within a layer. Only units
-         written by one layer and not normalised are merged: another scale behind equal weights is another unit.
+Departs  Filters are merged like neurons. Merges of all layers are ordered by s, made non-decreasing within a layer.
+         Only units written by one layer and not normalised are merged: normalisation may scale equal units differently.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def data_free(
 ) -> Pruned:
     """Merge the most similar units; see the text of the module.
 
-    record  merges: by layer, pairs (unit that went, unit that took its outgoing weights), in their order;
-            saliency: s of each, in the order of all
+    record  merges: by layer, pairs (removed unit, unit that received its outgoing weights), in order;
+            saliency: the largest s of its layer up to each merge, in the order of all merges
     """
     axes = coupled_axes(model)
     merges: list[Merge] = []
@@ -73,14 +73,14 @@ def _readers(axes: Axes, axis: str) -> list[str]:
 
 
 def _outgoing(model: Model, axes: Axes, axis: str) -> Array:
-    """(units, outgoing weights) of all layers that read an axis."""
+    """Return (units, outgoing weights) over all layers that read an axis."""
     size = axes.sizes[axis]
     parts = [model.params[key].reshape(len(model.params[key]), size, -1) for key in _readers(axes, axis)]
     return np.concatenate([np.moveaxis(w, 1, 0).reshape(size, -1) for w in parts], axis=1).astype(np.float64)
 
 
 def _path(model: Model, axes: Axes, axis: str) -> Iterator[tuple[float, int, int]]:
-    """Merges (saliency, j, i) of one layer until a single unit is left, the best first."""
+    """Yield merges (saliency, j, i) of one layer, each time the best one, until a single unit is left."""
     apart = np.square(distances(unit_vectors(model, axis)))
     out = _outgoing(model, axes, axis)
     left = ~already_gone(model)[axis]
@@ -94,7 +94,7 @@ def _path(model: Model, axes: Axes, axis: str) -> Iterator[tuple[float, int, int
 
 
 def _summed(model: Model, axes: Axes, merges: list[Merge]) -> Model:
-    """The model with outgoing weights added up; weights of a pruned entry stay pruned."""
+    """Return the model with the outgoing weights of merged units summed; masked weights stay 0."""
     params = {key: p.copy(order="C") for key, p in model.params.items()}
     for _, axis, j, i in merges:
         for key in _readers(axes, axis):

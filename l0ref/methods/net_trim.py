@@ -1,16 +1,16 @@
-"""Net-Trim: the sparsest weights, by the sum of |.|, that answer like the layer did.
+"""Net-Trim: the weights of least l1 norm whose outputs stay close to those of the trained layer.
 
     parallel   every layer on the signals of the trained network, V = 0, eps = g ||Y||
-    cascade    from the second layer on the inputs are those of the network as trimmed so far, and the constraints give
-               way so that the trained weights still fit: V = X^ W, eps^2 = gamma sum over O of ((X^ W) - Y)^2
+    cascade    from the second layer on the inputs X^ come from the network trimmed so far, and the constraints are
+               relaxed so that the trained weights stay feasible: V = X^ W, eps^2 = gamma sum over O of ((X^ W) - Y)^2
 
-The program of one layer is in `layerwise.trim`. Behind the last layer, and behind any that no ReLU follows, there is no
+The program of one layer is in `layerwise.trim`. For the last layer, and any layer that no ReLU follows, there is no
 inequality: Y is the output before the activation, and all of it is fitted.
 
 Ref      Aghasi, Abdi, Nguyen, Romberg 2017 and 2020; constants after the authors' code.
 Departs  eps is bisected until about the wanted number of weights is left, and the count is then met exactly by |U|.
-         Earlier masks are kept by leaving their weights out afterwards. The refit by least squares is ours: it cuts the
-         error of a layer 1.5 to 2.5 times (measured, LeNet-300-100), as a sum of |.| shrinks what it keeps.
+         Weights masked before are masked again afterwards. The refit by least squares is ours: it lowers the error of a
+         layer by a factor of 1.5 to 2.5 (measured, LeNet-300-100), because the l1 norm shrinks the weights it keeps.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ def net_trim(
     budget      "magnitude", "proportional", "equal_change", or numbers by layer: see `methods.budgets`
     samples     of the training set, drawn with `seed`
     scheme      "cascade" or "parallel"
-    gamma       slack of the cascade's smallest eps, 1 or more
-    risk        multiplies the smallest eps of the last layer in a cascade; below 1 the trained weights need not fit any
-                more. The authors' spirals have 0.35
-    rho, iterations, relaxation, solver   of `layerwise.trim`; "cg" sees a convolution as an operator and leaves its
-                bias as it was
-    searches    bisections of eps in each layer, between that of the trained weights and ||Y||
-    lam         if above 0, the regularised form of 2017 with this weight, which is bisected instead of eps
+    gamma       slack: eps^2 is searched from gamma times the squared error of the trained weights; 1 or more
+    risk        multiplies the smallest eps of the last layer in a cascade; below 1 the trained weights may be
+                infeasible. The authors use 0.35 for their spirals
+    rho, iterations, relaxation, solver   of `layerwise.trim`; "cg" treats a convolution as an operator and keeps its
+                bias
+    searches    bisections of eps in each layer, between sqrt(gamma) times the error of the trained weights and ||Y||
+    lam         if above 0, the regularised form of 2017 with this lam, bisected from lam / 1000 to 1000 lam
     refit       least squares on the support afterwards
     record      by layer: epsilon (or lam), nonzeros of U before the count is met, the last residual of the splitting,
-                and error, ||X U - Z|| / ||Z|| before the activation, as left
+                and error, ||X U - Z|| / ||Z|| before the activation, of the final weights
     """
     choose("scheme", scheme, ("cascade", "parallel"))
     few = calibration(model, data, samples=samples, seed=seed)
@@ -97,9 +97,9 @@ def net_trim(
 
 
 class _Layer:
-    """One layer, or one group of its rows: x (P, N) what enters it in `now`, z (P, M) what it answered in `model`.
+    """One layer, or one group of its rows: x (P, N) its inputs in `now`, z (P, M) its pre-activations in `model`.
 
-    With a bias, the program has a column of ones beside x. A convolution as an operator has none: its bias stays.
+    With a bias, the program has a column of ones beside x. A convolution as an operator has none and keeps its bias.
     """
 
     def __init__(self, model: Model, now: Model, key: str, images: Array, group: int | None, *, slack: bool) -> None:
@@ -118,13 +118,13 @@ class _Layer:
         self.most = max(float(np.linalg.norm(np.where(self.active, self.y, 0.0))), self.least)
 
     def refitted(self, support: Array) -> tuple[Array, Array]:
-        """Return weights and biases of least squares on a support; without a bias in the layer, biases of 0."""
+        """Return the least-squares weights and biases on a support; biases of 0 if the layer has none."""
         layer = Quadratic.from_samples(self.x, self.z, weights=self.weights)
         w = layer.refit(support)
         return w, layer.bias(w) if self.has_bias else np.zeros(len(w))
 
     def program(self, solver: str) -> tuple[Array | Operator, Array]:
-        """Return what multiplies U, and what is not of U: the trained bias beside a convolution solved by "cg"."""
+        """Return the matrix or operator of the program, and the fixed bias: of a convolution solved by "cg", else 0."""
         layer = layer_of(self.place[0], self.place[1])
         if solver == "direct" or not isinstance(layer, Conv2d):
             return np.concatenate([self.x, np.ones((len(self.x), int(self.has_bias)))], axis=1), np.zeros(1)
@@ -138,9 +138,9 @@ class _Layer:
     def searched(
         self, keep: int, *, gamma: float, risk: float, lam: float, searches: int, solver: str, **options: Any
     ) -> tuple[Array, float, float]:
-        """Return, of all U that were tried, the one with about `keep` non-zeros, its eps or lam, its residual.
+        """Return the U with about `keep` non-zeros, biases included, the nearest tried; its eps or lam; its residual.
 
-        The last row of U is the bias.
+        The last row of U is the bias, if the layer has one.
         """
         a, offset = self.program(choose("solver", solver, SOLVERS))
         root = np.sqrt(gamma)

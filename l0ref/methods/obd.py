@@ -2,11 +2,11 @@
 
     s = h_qq w_q^2 / 2        h the diagonal of the Hessian of the loss; nothing moves
 
-At a minimum of the loss the gradient is 0, and s is the rise of the loss to second order when w_q alone goes. h is in
-`methods.curvature`.
+At a minimum of the loss the gradient is 0, and s is the rise of the loss, to second order, when w_q alone is removed. h
+is computed in `methods.curvature`.
 
 Ref      LeCun, Denker, Solla 1990.
-Departs  h is the diagonal of the Gauss-Newton matrix, not of the paper's recursion for h.
+Departs  h is the diagonal of the Gauss-Newton matrix, not the result of the paper's recursion.
 """
 
 from __future__ import annotations

@@ -7,14 +7,13 @@
     w goes where |w| < T_l.  Scales: "absolute" (1), "span" (max |w|), "std" (std w), "quantile" (the same share of
     every layer)
 
-T is the one knob. `amount` sets it so that exactly as many weights go as asked: a rule |w| < T s_l with one T is a
-ranking of |w| / s_l. `drop` sets it by bisection instead: the largest cut, up to `amount`, that costs no more accuracy.
+T is the only free number. `amount` sets it so that exactly that many weights go: a rule |w| < T s_l with one T is a
+ranking of |w| / s_l. `drop` finds it by bisection: the largest cut, up to `amount`, that loses at most that accuracy.
 
-Ref      Ashouri, Abdelrahman, Dos Remedios 2018 (arXiv 1811.04199): three methods that need no knowledge of the model,
-         no retraining, and a largest allowed loss of accuracy (5 points of top-5). The names are given; that the
-         formulas are these is inferred [I] from the names, which describe threshold against depth, and so is the
-         bisection [I].
-Departs  An exact count goes instead of all below a threshold; what the published code does at ties is unknown [U].
+Ref      Ashouri, Abdelrahman, Dos Remedios 2018 (arXiv 1811.04199): three methods that are independent of the model,
+         without retraining, at a limited loss of accuracy (5 points of top-5). The names are given; the formulas are
+         inferred [I] from the names, which describe the threshold as a function of depth, and so is the bisection [I].
+Departs  An exact count goes instead of all weights below a threshold; the rule of the paper at ties is unknown [U].
 """
 
 from __future__ import annotations
@@ -46,19 +45,19 @@ def on_the_fly(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     rule: str = "relative", scale: str = "quantile", slope: float = 2.0, drop: float | None = None,
 ) -> Pruned:  # fmt: skip
-    """Mask what is below the threshold of its layer; no gradient is taken, and without `drop` no sample is read.
+    """Mask the weights below the threshold of their layer; no gradient is taken, and without `drop` no sample is read.
 
     rule     "flat", "triangular" or "relative"
     scale    of "relative": "quantile", "absolute", "span" or "std"
     slope    of "triangular": threshold of the last layer over that of the first, > 0; 1 is flat
-    drop     None, or the most accuracy that may go, as a share (0.05 is five points of top-1), on validation data;
+    drop     None, or the largest loss of accuracy on validation data, as a share (0.05 is five points of top-1);
              `amount` is then a limit
     record   thresholds: the smallest |w| that stays, by layer; knob: T, the smallest |w| / s_l that stays
     """
     scores = thresholded(model, rule=rule, scale=scale, slope=slope)
     options: dict[str, Any] = {"scope": scope, "min_keep": min_keep}
     if drop is not None and scope != "global":
-        raise ArgumentError(f"drop={drop!r} goes with scope='global', not {scope!r}; the rule sets layers apart")
+        raise ArgumentError(f"drop={drop!r} needs scope='global', not {scope!r}: the rule divides the cut among layers")
     if drop is not None:
         amount = _largest(model, data, scores, amount, between("drop", drop, 0.0, 1.0), options)
     pruned = prune_by(model, scores, amount=amount, **options)
@@ -69,7 +68,7 @@ def on_the_fly(
 
 
 def thresholded(model: Model, *, rule: str, scale: str = "quantile", slope: float = 2.0) -> dict[str, Array]:
-    """Return |w| / s_l of every weight, s_l the factor of the rule in layer l; for quantiles the place in the layer."""
+    """Return |w| / s_l of every weight, s_l the factor of the rule in layer l; for quantiles the rank in the layer."""
     choose("rule", rule, RULES)
     choose("scale", scale, SCALES)
     positive("slope", slope)
@@ -93,7 +92,7 @@ def thresholded(model: Model, *, rule: str, scale: str = "quantile", slope: floa
 def _largest(
     model: Model, data: Splits, scores: dict[str, Array], amount: float, drop: float, options: dict[str, Any]
 ) -> int:
-    """The largest count, up to `amount`, that costs no more than `drop` of validation accuracy."""
+    """Return the largest count, up to `amount`, that costs no more than `drop` of validation accuracy."""
     check_calibration(model, data)
     if not len(data.validation):
         raise ArgumentError(f"drop={drop!r} is measured on data.validation, which is empty; give at least one sample")

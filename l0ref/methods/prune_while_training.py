@@ -1,20 +1,20 @@
-"""Pruning filters while training: units go at events within the one run, and are cut out of the arrays at once.
+"""Pruning filters while training: units are removed at events within one run, and their arrays become smaller at once.
 
     events     after the epochs start, start + every, ... up to stop
     share      of the budget gone after event e of E:
                linear e/E,   geometric (1 - (1 - a)^(e/E)) / a,   cubic 1 - (1 - e/E)^3,    a the fraction to remove
-    criterion  l1: sum |w| of the filter;  activation: mean over samples and positions of what its ReLU puts out;
-               random: uniform among what is left
-    saving     1 - sum_e c(e) / (E c(0) + 10 c(E)),  c(e) multiply-adds of a sample in epoch e: against training,
-               pruning, and 10 epochs of fine-tuning
+    criterion  l1: sum |w| of the filter;  activation: mean over samples and positions of the output of its activation;
+               random: uniform among the units left
+    saving     1 - sum_e c(e) / (n c(first) + 10 c(final)) over n epochs,  c multiply-adds per sample: relative to
+               training, pruning, and 10 epochs of fine-tuning
 
-Removed filters stay removed: weights, bias, momentum and batch normalisation are no longer there.
+Removed filters stay removed: their weights, biases, momentum and batch normalisation no longer exist.
 
 Ref      Roy, Panda, Srinivasan, Raghunathan 2020 (arXiv 2003.02800): criteria, and 41 % fewer computations than
          training, pruning and 10 epochs of retraining, from its abstract.
 Departs  First epoch, interval, shares and learning rates are unknown [U]; this parameterisation and the formula of the
-         saving are ours [I]. Units of linear layers go as filters do. Scores are compared within a layer, as a share of
-         its units.
+         saving are ours [I]. Units of linear layers are removed like filters. Units are ranked within their layer, and
+         the ranks, as a share of its units, compared over layers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from l0ref.validate import Array, choose, count, positive
 
 SHAPES = ("linear", "geometric", "cubic")
 CRITERIA = ("l1", "activation", "random")
-RETRAINING = 10  # epochs of fine-tuning that the paper compares with
+RETRAINING = 10  # epochs of fine-tuning in the paper's comparison
 
 
 @method(
@@ -54,14 +54,14 @@ def prune_while_training(
     epochs: int = 10, lr: float = 0.05, start: int = 1, every: int = 1, stop: int | None = None,
     shape: str = "cubic", criterion: str = "l1", samples: int = 500, feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
-    """Train, and remove units after some of the epochs; their arrays are cut at once.
+    """Train, and remove units after some of the epochs; their arrays become smaller at once.
 
-    epochs, lr          of SGD with momentum 0.9, annealed
-    start, every, stop  epochs after which units go, 1 the first; stop: the middle of training by default
+    epochs, lr          of SGD with momentum 0.9 and a cosine schedule
+    start, every, stop  epochs after which units go, counted from 1; stop: the middle of training by default
     shape, criterion    out of "linear", "geometric", "cubic" and "l1", "activation", "random"
     samples             of the training set, for the mean activation
-    record              events {epoch: share of the budget}, units {epoch: {layer: those that went, as numbered before
-                        the first event}}, cost (multiply-adds of a sample, by epoch), saving
+    record              events {epoch: share of the budget}, units {epoch: {layer: removed units, as numbered before
+                        the first event}}, cost (multiply-adds per sample, by epoch), saving
     """
     choose("criterion", criterion, CRITERIA)
     asked = drop_count(amount, model.size, "entries", "")
@@ -109,7 +109,7 @@ def event_shares(shape: str, events: int, amount: float, size: int) -> list[floa
 
 
 def event(model: Model, few: Dataset, budget: int, *, min_keep: int, criterion: str, seed: int, number: int) -> Surgery:
-    """Return the cut that removes the lowest units, as many as `budget` weights of the model as it stands allow."""
+    """Return the cut that removes the lowest units, as many as `budget` weights of the current model allow."""
     scores = unit_scores(model, few, criterion=criterion, seed=seed, number=number)
     order = ranked_units(places(scores))
     units = remove_in_order(model, order, amount=max(budget, 0), min_keep=min_keep)[1] if budget > 0 else []
@@ -141,7 +141,7 @@ def mean_activations(model: Model, x: Array) -> dict[str, Array]:
 
 
 def cut_state(cut: Surgery, state: TrainingState) -> TrainingState:
-    """The state of training on the smaller network: parameters, statistics and the optimiser's memory are cut alike."""
+    """Return the training state for the smaller network: parameters, buffers and optimiser slots are cut alike."""
     slots = {name: cut.arrays(arrays) for name, arrays in state.slots.slots.items()}
     m = cut.model
     return dataclasses.replace(
@@ -150,7 +150,7 @@ def cut_state(cut: Surgery, state: TrainingState) -> TrainingState:
 
 
 def put_back(model: Model, small: Model, kept: dict[str, Array]) -> Model:
-    """The small network in the arrays of the whole one, its removed units masked."""
+    """Return the small network in arrays of the original shapes, with its removed units masked."""
     params = {key: np.zeros_like(p) for key, p in model.params.items()}
     buffers = {key: np.array(b) for key, b in model.buffers.items()}
     masks = {key: np.zeros(model.params[key].shape, bool) for key in model.weights}

@@ -1,19 +1,19 @@
-"""The registry of methods: what each one is, and the one way to run it.
+"""The registry of methods: a description of each, and the one way to run it.
 
     @method("magnitude", paper="...", kind="score", reads=("weights",))
     def magnitude(model, data, *, amount, seed, **options) -> Pruned
 
-kind    score       ranks single weights and masks the lowest; what stays keeps its value
+kind    score       ranks single weights and masks the lowest
         layerwise   solves a problem of each layer, and may change the weights that stay
         structured  removes whole units (neurons, filters); grain="unit"
-        training    removes while it trains; takes `feed`, and trains on augmented samples or beside a teacher by it
+        training    trains and prunes; takes `feed`, through which it trains on augmented samples or with a teacher
 amount  a float is the fraction of all weights that is gone afterwards, an int the count, weights that were gone before
         included. A method of single weights meets it exactly: floor(amount n + 0.5) of n weights, or of each layer with
         scope="layer". A method of units removes at most that number: one unit more would be too many. Either way
         `record["removed"]` is the exact count.
 
 scope   whether the amount is of the whole network ("global") or of each layer by itself ("layer"); every method has it,
-        and `min_keep`, the weights that every layer keeps at least
+        and `min_keep`, the least number of weights that every layer keeps
 
 Every run is checked before work starts (a budget that leaves a layer empty, data that are missing or not finite,
 options the method does not have), timed, and measured by `l0ref.metrics`.
@@ -43,21 +43,21 @@ from l0ref.validate import Array, choose, count
 KINDS = ("score", "layerwise", "structured", "training")
 READS = ("weights", "activations", "gradients", "training")
 COMMON = ("asked", "removed", "metrics")  # what every record has
-Feed = Mapping[str, Any]  # arguments `batch` and `teacher` of `fit`, as far as the job has them
+Feed = Mapping[str, Any]  # arguments `batch` and `teacher` of `fit`, those that are given
 NO_FEED: Feed = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What a method leaves.
+    """The result of a method.
 
-    model    with the masks of what went
+    model    with masks of the removed weights
     record   every intermediate quantity a reader may want to plot, by name, and
-             asked    weights that were to go
-             removed  weights that are gone
+             asked    number of weights to remove
+             removed  number of weights removed
              metrics  `metrics.of(model)`
     seconds  wall-clock time
-    epochs   passes over the training set the method spent
+    epochs   passes of the method over the training set
     """
 
     model: Model
@@ -71,14 +71,14 @@ class Method:
     """One published method.
 
     name      as in `Cut(method=...)`
-    function  what runs
+    function  (model, data, *, amount, seed, **options) -> Pruned
     paper     authors and year
     kind      one of KINDS
-    reads     what it looks at, out of READS
+    reads     what it reads, out of READS
     grain     "weight" or "unit": what is removed
-    records   names its record has beyond those of every method
-    marks     "[I]" where something is inferred, "[U]" where something of the paper is unknown
-    random    whether another seed gives another result
+    records   names in its record beyond those of every method
+    marks     "[I]" if something is inferred, "[U]" if something of the paper is unknown
+    random    whether the result depends on the seed
     """
 
     name: str
@@ -106,7 +106,7 @@ class Method:
                 raise ArgumentError(f"{name}={value!r} is not an option of method={self.name!r}; {have}")
 
     def check_budget(self, model: Model, *, amount: float, **options: Any) -> int:
-        """Return how many weights are asked to go; refuse what would leave some layer without a weight."""
+        """Return how many weights are to be removed; refuse an amount that would leave a layer without a weight."""
         options = self.options | options
         scope = choose("scope", options["scope"], ("global", "layer"))
         least = count("min_keep", options["min_keep"])
@@ -122,8 +122,8 @@ class Method:
     ) -> Pruned:
         """Check, prune, time and measure; `model` is not changed.
 
-        data  needed by methods that read more than weights: its training set
-        feed  for methods that train: the arguments `batch` and `teacher` of `fit`; others have no training to feed
+        data  its training set is needed by methods that read more than weights
+        feed  the arguments `batch` and `teacher` of `fit`, for methods that train; other methods ignore it
         """
         self.check_options(options)
         asked = self.check_budget(model, amount=amount, **options)
@@ -172,14 +172,14 @@ def method(
 
 
 def measured(model: Model, asked: int | None = None) -> Pruned:
-    """Return a pruned model with what every record holds; by default the number removed is the number asked for."""
+    """Return a pruned model with the entries of every record; by default the number asked for is the number removed."""
     removed = metrics.pruned_count(model)
     asked = removed if asked is None else asked
     return Pruned(model, {"asked": asked, "removed": removed, "metrics": metrics.of(model)})
 
 
 def check_calibration(model: Model, data: Splits) -> None:
-    """Refuse data a method cannot read: none, no sample, entries that are not finite, samples of another shape."""
+    """Refuse data a method cannot read: no Splits, no samples, entries that are not finite, or the wrong shape."""
     if not isinstance(data, Splits):
         raise ArgumentError(f"data is {type(data).__name__}, expected Splits; methods calibrate on data.train")
     if not len(data.train):

@@ -1,6 +1,6 @@
-"""A method run once with given options on a network of 18 weights, so that a wrong value is known before any training.
+"""A method run once with given options on a network of 20 weights, so that a wrong value is found before any training.
 
-Each method checks its options where it reads them, which in a pipeline is after the training before the cut.
+Each method checks its options where it reads them, which in a pipeline is after the first training.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ ARCHITECTURE = (Conv2d("conv1", 1, 2, 2), ReLU("relu1"), Flatten("flatten"), Lin
 
 
 def rehearse(method: Method, options: Mapping[str, Any]) -> bool:
-    """Refuse a value of an option that the method refuses; return whether the rest of the rehearsal went well.
+    """Refuse a value of an option that the method refuses; return whether the run succeeded.
 
-    If it did not, that may be due to the small network. A budget that names layers is left out, as they are those of
-    another network. Whole numbers above their defaults are lowered to them: epochs
-    and iterations cost time, and have no upper bound.
+    Any other failure may be due to the small network. A budget that names layers is left out, since it names those of
+    another network. Whole numbers above their defaults are lowered to the defaults: epochs and iterations cost time,
+    and have no upper bound.
     """
     defaults = method.options
     few = {k: min(v, defaults[k]) if _whole(v) and _whole(defaults[k]) else v for k, v in options.items()}

@@ -1,11 +1,11 @@
-"""Training in other weights: a layer computes with v(w, extra parameters) instead of w, on the tape.
+"""Reparameterised training: a layer computes with v(w, extra parameters) instead of w, on the tape.
 
     wrapped    the network with each layer of weights wrapped, and the extra parameters beside its own
-    unwrapped  the network as it was, with the weights it is given
-    Priced     a penalty written with operations of the tape, whose gradient is taken by the tape
+    unwrapped  the original layers, with the trained parameters or given weights
+    Priced     a penalty written with operations of the tape, which also computes its gradient
 
-So methods that learn thresholds or gates train in the one loop, as any network does; chains do not know these layers,
-and training runs on the tape.
+Methods that learn thresholds or gates thus use the ordinary training loop. Compiled chains do not support these layers,
+so they train on the tape.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Value = Callable[[Mapping[str, Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class Reparameterised(Layer):
-    """A layer that computes with `effective` weights; a subclass gives those, and which parameters they need."""
+    """A layer that computes with `effective` weights; a subclass defines these and the parameters they need."""
 
     inner: Layer
 
     def extra(self, *, dtype: Any) -> dict[str, Array]:
-        """Parameters beside those of the inner layer, by full name."""
+        """Return the parameters beyond those of the inner layer, by full name."""
         raise NotImplementedError(f"layer {type(self).__name__} must define extra")
 
     def effective(self, w: Tensor, params: Mapping[str, Tensor], *, rng: np.random.Generator | None) -> Tensor:
-        """The weights to compute with; `rng` is None outside of training."""
+        """Return the weights to compute with; `rng` is None outside of training."""
         raise NotImplementedError(f"layer {type(self).__name__} must define effective")
 
     @property
@@ -49,7 +49,7 @@ class Reparameterised(Layer):
         return f"{self.name}.weight"
 
     def parameters(self, *, rng: np.random.Generator, dtype: Any) -> dict[str, Array]:
-        """Those of the inner layer and the extra ones."""
+        """Return the parameters of the inner layer and the extra ones."""
         return self.inner.parameters(rng=rng, dtype=dtype) | self.extra(dtype=dtype)
 
     def forward(
@@ -61,39 +61,39 @@ class Reparameterised(Layer):
         return self.inner.forward(x, {**params, self.key: v}, buffers, training=training, rng=rng)
 
     def output_shape(self, shape: Shape) -> Shape:
-        """That of the inner layer."""
+        """Return the output shape of the inner layer."""
         try:
             return self.inner.output_shape(shape)
         except ShapeError as error:
             raise ShapeError(str(error).replace(type(self.inner).__name__, type(self).__name__, 1)) from None
 
     def weights(self) -> dict[str, Weight]:
-        """Those of the inner layer."""
+        """Return the weights of the inner layer."""
         return self.inner.weights()
 
 
 def wrapped(model: Model, make: Callable[[Linear | Conv2d], Reparameterised]) -> Model:
-    """Return the network with `make(layer)` in the place of every layer of weights."""
+    """Return the network with `make(layer)` in place of every Linear and Conv2d layer."""
     layers = mapped(model.architecture, lambda layer: make(layer) if isinstance(layer, Linear | Conv2d) else layer)
     extra = {k: v for part in _parts(layers) for k, v in part.extra(dtype=model.dtype).items()}
     return Model(layers, model.input_shape, {**model.params, **extra}, model.masks, model.buffers)
 
 
 def unwrapped(model: Model, trained: Model, weights: Mapping[str, Array]) -> Model:
-    """Return `model` with what `trained` learnt, and with these weights."""
+    """Return `model` with the parameters and buffers of `trained`, and with the weights given."""
     params = {key: trained.params[key] for key in model.params}
     return model.replace(params={**params, **weights}, buffers=trained.buffers)
 
 
 @dataclass(frozen=True)
 class PricedPull(Pull):
-    """A value on the tape plus l2 sum w^2, as a training step meets it."""
+    """A value on the tape plus l2 sum w^2, the form that a training step uses."""
 
     value: Value | None = None
     keys: tuple[str, ...] = ()
 
     def gradient(self, params: Mapping[str, Array]) -> dict[str, Array]:
-        """Return {key: d value / d params[key] + 2 l2 w}, the latter for weights."""
+        """Return {key: d value / d params[key] + 2 l2 w}, the second term for weights only."""
         tensors = {key: Tensor(params[key]) for key in self.keys}
         total = self.value(tensors) if self.value else Tensor(np.zeros((), next(iter(tensors.values())).dtype))
         for tensor in tensors.values():
@@ -107,8 +107,8 @@ class PricedPull(Pull):
 class Priced(Penalty):
     """A penalty whose value is a function of tensors, by name of the parameter.
 
-    value  {key: tensor} -> a tensor of one entry
-    keys   the parameters it reads, weights among them if l2 is to pull those
+    value_of  {key: tensor} -> a tensor of one entry
+    keys      the parameters it reads; weights must be among them for l2 to act on them
     """
 
     value_of: Value | None = None
@@ -119,11 +119,11 @@ class Priced(Penalty):
         return dict.fromkeys(model.weights, 1.0)
 
     def pull(self, factors: Mapping[str, float], *, strength: float = 1.0) -> Pull:
-        """Return what an optimiser needs of it in one step."""
+        """Return the penalty as an optimiser uses it in one step."""
         return PricedPull(L1(), {}, self.l2, self.value_of, self.keys)
 
     def terms(self, params: Mapping[str, Array], factors: Mapping[str, float]) -> PenaltyTerms:
-        """Return the value, in the place of the l0 term, and l2 sum w^2."""
+        """Return the value, as the l0 term, and l2 sum w^2."""
         value = float(self.value_of({k: Tensor(params[k]) for k in self.keys})) if self.value_of else 0.0
         squares = {k: self.l2 * float(np.square(params[k], dtype=np.float64).sum()) for k in factors if self.l2}
         return PenaltyTerms({"value": value}, squares)

@@ -1,9 +1,9 @@
-"""How many weights each layer keeps of those that stay: a total divided in proportion to one number a layer.
+"""How many weights each layer keeps: a total divided in proportion to one number per layer.
 
-    k_l = least_l, share_l t or most_l, whichever is in the middle, with t such that the sum is the total
+    k_l = min(max(share_l t, least_l), most_l)      with t such that the sum is the total
 
-Fractions are rounded down, and what is left goes one by one to the largest remainders. So counts that add up to the
-total are met exactly.
+The k_l are rounded down, and the rest of the total goes one by one to the largest remainders. Shares that are whole
+numbers and sum to the total are therefore met exactly.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def named_shares(budget: Budget, keys: Iterable[str], *, scope: str = "global") 
     found = {name.strip().removesuffix(".weight"): _number(budget, value) for name, value in pairs}
     names = [key.removesuffix(".weight") for key in keys]
     if set(found) != set(names) or len(found) != len(pairs):
-        raise ArgumentError(f"budget={budget!r} must give one number for each layer, as in {'/'.join(names)} with :300")
+        raise ArgumentError(f"budget={budget!r} must give one number for each layer, as in {':300/'.join(names)}:300")
     return {f"{name}.weight": found[name] for name in names}
 
 
@@ -48,7 +48,7 @@ def _number(budget: Budget, value: float | str) -> float:
 
 
 def divided(total: int, wanted: Callable[[float], Array], least: Array, most: Array) -> list[int]:
-    """Return whole numbers that add up to `total`, near wanted(t) between `least` and `most`.
+    """Return whole numbers that sum to `total`, near wanted(t) between `least` and `most`, for the t that fits.
 
     wanted  increasing in t in [0, 1], from at most `least` to at least `most`
     """
@@ -66,6 +66,6 @@ def divided(total: int, wanted: Callable[[float], Array], least: Array, most: Ar
 
 
 def in_proportion(total: int, shares: Sequence[float], least: Array, most: Array) -> list[int]:
-    """Return whole numbers that add up to `total`, in proportion to `shares` as far as `least` and `most` allow."""
+    """Return whole numbers that sum to `total`, in proportion to `shares` as far as `least` and `most` allow."""
     each = np.asarray(shares, float)
     return divided(total, lambda t: each * t / (1 - t) * total / each.sum() if t < 1 else most, least, most)

@@ -1,4 +1,4 @@
-"""Weight pruning by surrogate Lagrangian relaxation, and the ADMM it is compared with.
+"""Weight pruning by surrogate Lagrangian relaxation, and by the ADMM it is compared with.
 
     minimise f(W) + sum_n [Z_n has at most l_n non-zeros]  subject to W_n = Z_n
     L(W, Z, Lam) = f(W) + sum_n <Lam_n, W_n - Z_n> + rho/2 ||W_n - Z_n||^2
@@ -9,7 +9,7 @@
     Z-step  Z' = proj(W' + Lam/rho): the largest magnitudes, an exact number of them
             condition 2:  L(W', Z', Lam) <= L(W', Z, Lam), which an exact projection always meets
     after either step, if its condition holds:
-            s <- alpha_k s ||g before|| / ||g||,  Lam <- Lam + s g,  k <- k + 1,   g = W - Z of the moment
+            s <- alpha_k s ||g before|| / ||g||,  Lam <- Lam + s g,  k <- k + 1,   g = the current W - Z
             alpha_k = 1 - 1 / (M k^(1 - 1/k^r)); norms are summed over layers
     end     W <- proj(W)
 
@@ -19,9 +19,9 @@ By construction s_k ||g_k|| = alpha_k s_(k-1) ||g_(k-1)||. rho is relative to th
 
 Ref      Zhou, Bragin, Gurevin, Pepin, Miao, Ding 2023 (arXiv 2304.04120), and the first author's code: its constants
          M = 300, r = 0.1, s0 = 0.01, rho = 0.1 are the defaults. Tables of the paper were not read [U].
-Departs  f in the conditions is the loss on fixed samples at the weights of the moment; the code compares means of
-         epochs, keeps a reference where it means the former weights, and starts both "former" values from 0 [I]. The
-         budget is met over the network, or by layer with scope="layer".
+Departs  f in the conditions is the loss on fixed samples at the current weights. The authors' code compares mean losses
+         of epochs, stores a reference to the live weights as the previous ones, and starts the previous W and Z from 0
+         [I]. The budget is met over the network, or by layer with scope="layer".
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def relaxed(
     model: Model, data: Splits, *, seed: int, how: Mapping[str, Any], epochs: int, lr: float, rho: float, samples: int,
     feed: Feed, **rule: Any,
 ) -> Pruned:  # fmt: skip
-    """Train by SLR or ADMM and cut at the end; `rule` are the settings of a `Relaxation`, `how` those of `kept`."""
+    """Train by SLR or ADMM and prune at the end; `rule` has the settings of `Relaxation`, `how` those of `kept`."""
     sample = calibration(model, data, samples=samples, seed=seed)
 
     def loss(w: Mapping[str, Array]) -> float:
         arrays = {key: v.astype(model.dtype) for key, v in w.items()}
         return metrics.evaluate(now.replace(params={**now.params, **arrays}), sample).loss
 
-    now = model  # its biases go with the weights that `loss` is asked for
+    now = model  # `loss` evaluates the weights it is given with the biases of this model
     start = {key: np.array(model.params[key], np.float64) for key in model.weights}
     dual = Relaxation(positive("rho", rho), projection(model, **how), loss, start, **rule)
     penalty = Consensus(rho=dual.rho, targets=dual.targets())
@@ -88,14 +88,14 @@ def slr(
     structure: str = "element", epochs: int = 10, lr: float = 0.01, rho: float = 0.1, big_m: float = 300.0,
     r: float = 0.1, step: float = 0.01, samples: int = 1000, feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
-    """Train towards weights of which few are not 0, by surrogate Lagrangian relaxation; then cut.
+    """Train towards sparse weights by surrogate Lagrangian relaxation, then prune.
 
     structure        "element", or with scope="layer" "column" or "filter" of the weight as a matrix (out, rest)
-    epochs, lr       of SGD with Nesterov momentum 0.5, annealed; the paper trains for 100
+    epochs, lr       of SGD with Nesterov momentum 0.5 and a cosine schedule; the authors' code trains for 100 epochs
     rho              weight of the quadratic; big_m, r, step are M, r and s0 of the step rule
-    samples          of the training set on which f is measured in condition 1
-    record           after each epoch: residual (sum of ||W - Z||), loss f; at each update: steps s, alphas,
-                     conditions (1 held, 0 did not)
+    samples          of the training set on which f is measured in the conditions
+    record           after each epoch: residual (sum of ||W - Z||), loss f; at each half step: conditions (1 held, 0 did
+                     not); at each update: steps s, alphas
     """
     how = {"structure": structure, "amount": amount, "scope": scope, "min_keep": min_keep}
     rule = {"big_m": positive("big_m", big_m), "r": positive("r", r), "step": positive("step", step)}
@@ -108,7 +108,7 @@ def admm(
     structure: str = "element", epochs: int = 10, lr: float = 0.01, rho: float = 0.1, samples: int = 1000,
     feed: Feed = NO_FEED,
 ) -> Pruned:  # fmt: skip
-    """Train towards weights of which few are not 0, by the alternating direction method of multipliers; then cut.
+    """Train towards sparse weights by the alternating direction method of multipliers, then prune.
 
     options and record as in `slr`; steps, alphas and conditions are empty
     """

@@ -1,11 +1,11 @@
-"""ThiNet: units whose joint absence changes least what the next layer adds up; the others are scaled to make up for it.
+"""ThiNet: remove the units whose joint removal changes the next layer's outputs least; scale the others to compensate.
 
-    x_ij    what unit j contributes to sampled output i of the layer that reads it
-    T       units removed: greedily the one that keeps  sum_i (sum_{j in T} x_ij)^2  smallest
+    x_ij    contribution of unit j to sampled output i of the layer that reads it
+    T       removed units, chosen greedily: each time the one that keeps  sum_i (sum_{j in T} x_ij)^2  smallest
     scale   argmin_v sum_i (sum_all x_ij - sum_{j not in T} v_j x_ij)^2, multiplied into the outgoing weights
 
 Ref      Luo, Wu, Lin 2017 (arXiv 1707.06342), as general knowledge of the paper [I].
-Departs  Layers lose the same fraction of their units. Of several readers all are sampled, and scaled alike.
+Departs  Layers lose the same fraction of their units. Of several readers all are sampled, and share one scale.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def thinet(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
     samples: int = 1000, outputs: int = 10,
 ) -> Pruned:  # fmt: skip
-    """Remove the units the next layer misses least; see the text of the module.
+    """Remove the units whose removal changes the next layer's outputs least; see the text of the module.
 
     samples  of the training set, drawn with `seed`
-    outputs  values of the reading layer sampled from each of them
-    record   order: by layer, the units in the order in which they would go; scale: of each unit, 0 where it has gone
+    outputs  outputs of each reading layer that are drawn, with replacement, per sample on average
+    record   order: by layer, the units in their order of removal; scale: of each unit, 0 for a removed one
     """
     few = calibration(model, data, samples=samples, seed=seed)
     squares = contributions(model, few, outputs=count("outputs", outputs, least=1), seed=seed)
@@ -74,7 +74,7 @@ def contributions(model: Model, data: Dataset, *, outputs: int, seed: int) -> di
 
 
 def greedy(q: Array, gone: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return all units, those in `gone` first, then each time the one that keeps 1'Q_TT 1 of those removed smallest."""
+    """Return all units: those in `gone`, then each time the one that keeps 1'Q_TT 1 of the removed set T smallest."""
     taken, order = gone.copy(), [int(j) for j in np.flatnonzero(gone)]
     joint = 2 * q[:, taken].sum(axis=1)
     while not taken.all():
@@ -86,7 +86,7 @@ def greedy(q: Array, gone: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 
 def scales(q: Array, left: NDArray[np.bool_]) -> Array:
-    """Return argmin_v (1 - v)'Q(1 - v) with v = 0 outside of `left`, as close to 1 as Q leaves open."""
+    """Return argmin_v (1 - v)'Q(1 - v) with v = 0 outside of `left`; of several minimisers the one nearest to 1."""
     v = left.astype(np.float64)
     if left.any() and not left.all():
         missing = q[np.ix_(left, ~left)].sum(axis=1)

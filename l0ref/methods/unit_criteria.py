@@ -1,4 +1,4 @@
-"""Three numbers for a unit: how often it is silent, what its output is worth, what reads it.
+"""Three scores of a unit: how often its output is 0, its effect on the loss, and the importance of its readers.
 
     apoz     share of exact zeros of its output over samples and places; the largest go
     taylor   |a dL/da|, averaged over places and samples, over the l2 norm of its layer; the smallest go
@@ -39,7 +39,7 @@ def apoz(
     samples  of the training set, drawn with `seed`
     record   scores: share of zeros by layer
 
-    Departs from the paper: a fixed amount goes, not what lies more than a standard deviation above the mean.
+    Departs from the paper: a fixed amount goes, not the units more than a standard deviation above the mean.
     """
     few = calibration(model, data, samples=samples, seed=seed)
     zeros = {axis: np.zeros(size) for axis, size in free_axes(model).items()}
@@ -62,13 +62,18 @@ def taylor(
     """Remove the units with the least |a dL/da|, one ranking over all layers after each was divided by its l2 norm.
 
     samples   of the training set, drawn with `seed`
-    absolute  where the absolute value is taken: of the mean over places of each "sample", or of the mean over all of
-              it, "sum", the derivative of a gate. Both conventions are in use [I]
-    record    scores: before they are divided, by layer
+    absolute  "sample": the mean over samples of |mean over places|; "sum": |mean over samples and places|, the
+              derivative with respect to a gate. Both conventions are in use [I]
+    record    scores: by layer, before the division
     """
     scores = taylor_scores(model, data, samples=samples, seed=seed, absolute=absolute)
-    even = {axis: s / (float(np.sqrt(np.square(s).sum())) or 1.0) for axis, s in scores.items()}
+    even = normalised(scores)
     return Pruned(prune_units(model, even, amount=amount, scope=scope, min_keep=min_keep), {"scores": scores})
+
+
+def normalised(scores: dict[str, Array]) -> dict[str, Array]:
+    """Return the scores of each layer over their l2 norm; scores that are all 0 stay 0."""
+    return {axis: s / (float(np.sqrt(np.square(s).sum())) or 1.0) for axis, s in scores.items()}
 
 
 def taylor_scores(model: Model, data: Splits, *, samples: int, seed: int, absolute: str) -> dict[str, Array]:
@@ -90,11 +95,11 @@ def taylor_scores(model: Model, data: Splits, *, samples: int, seed: int, absolu
     marks="[I]",
 )  # fmt: skip
 def nisp(model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0) -> Pruned:
-    """Remove the units whose importance, carried back from the outputs, is least; every layer the same fraction.
+    """Remove the units of least importance, propagated back from the outputs; every layer loses the same fraction.
 
     record  scores: importance by layer
 
-    Departs from the paper: every output of the network begins with 1, not with a rank of features of the last layer.
+    Departs from the paper: every output of the network starts from 1, not from a feature ranking of the last layer.
     """
     axes = coupled_axes(model)
     scores = {axis: np.zeros(size) for axis, size in axes.sizes.items()}
@@ -111,5 +116,5 @@ def nisp(model: Model, data: Splits, *, amount: float, seed: int, scope: str = "
 
 
 def _by_unit(a: Array) -> Array:
-    """Outputs (N, units) or (N, units, H, W) as (N, units, places)."""
+    """Return outputs (N, units) or (N, units, H, W) as (N, units, places)."""
     return a.reshape(*a.shape[:2], -1)

@@ -1,11 +1,11 @@
-"""Wanda: |w| times the size of what it is multiplied by, compared within the weights of one output.
+"""Wanda: |w| times the norm of the input it multiplies, compared among the weights of one output.
 
-    s_ij = |w_ij| ||x_j||_2          x_j input j over all samples (and places, of a convolution)
+    s_ij = |w_ij| ||x_j||_2          x_j input j over all samples (and all places of a convolution)
 
 The smallest s of every row go, the same fraction of each row.
 
 Ref      Sun, Liu, Bair, Kolter 2023 (arXiv 2306.11695), as general knowledge of the paper [I].
-Departs  The amount is met exactly: where a fraction of a weight remains, rows give one more in their order. The paper
+Departs  The amount is met exactly: if it is not a whole number per row, the first rows lose one weight more. The paper
          has no repair.
 """
 
@@ -35,7 +35,7 @@ def wanda(
     """Mask the smallest |w_ij| ||x_j|| of every row; see the text of the module.
 
     samples  of the training set, drawn with `seed`
-    repair   what the weights that stay do about it, layer by layer in a cascade: a name out of `layerwise.repair`
+    repair   correction of the remaining weights, layer by layer in a cascade: a name out of `layerwise.repair`
     record   scores: s by weight array
     """
     choose("repair", repair, REPAIRS)
@@ -48,9 +48,9 @@ def wanda(
 
 
 def input_squares(model: Model, data: Dataset) -> dict[str, Array]:
-    """Return, shaped like each weight array, the sum over samples and places of the square of what it meets.
+    """Return for each weight the sum over samples and places of the square of its input, in the shape of the array.
 
-    That is the derivative of sum(layer(x^2)) with respect to the weight, so that groups and strides need no care.
+    This is the derivative of sum(layer(x^2)) with respect to the weight, which handles groups and strides as well.
     """
     layers, total = weighted_layers(model), {key: np.zeros_like(model.params[key]) for key in model.weights}
     for found in trace(model, data.x):
@@ -63,7 +63,7 @@ def input_squares(model: Model, data: Dataset) -> dict[str, Array]:
 
 
 def _places(scores: Array, alive: Array) -> Array:
-    """The place of every entry within its row, from 0 to below 1; what has gone comes first."""
+    """Return the rank of every entry within its row, from 0 to below 1; entries pruned before come first."""
     rows, left = scores.reshape(len(scores), -1), alive.reshape(len(scores), -1)
     order = np.lexsort((rows, left), axis=1)
     place = np.empty(rows.shape)
