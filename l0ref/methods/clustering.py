@@ -97,8 +97,8 @@ def weight_sharing(
     params, codebook, distortion = dict(pruned.params), {}, {}
     for key, mask in pruned.masks.items():
         w = pruned.params[key][mask].astype(np.float64)[:, None]
-        ends = (w.min(), w.max()) if w.size else (0.0, 0.0)
-        start = np.linspace(*ends, count("clusters", clusters, least=1))
+        low, high = (float(w.min()), float(w.max())) if w.size else (0.0, 0.0)
+        start = np.linspace(low, high, count("clusters", clusters, least=1))
         centres, of = kmeans(w, start[:, None])
         values = centres[of, 0].astype(model.dtype)
         values[values == 0] = np.finfo(model.dtype).tiny  # so that a kept weight does not count as a zero
