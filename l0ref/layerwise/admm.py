@@ -1,12 +1,12 @@
-"""A first support for all neurons together: alternating directions with a hard threshold and a growing weight.
+"""A first support for all neurons together: alternating directions with a hard threshold and a growing penalty.
 
 With variables scaled by sqrt(G_jj), so that C = G / (d d') has a diagonal of ones:
 
     W <- (Q + rho D - U) (C + rho I)^-1     D <- H_k(W + U / rho)     U <- U + rho (W - D)
 
-H_k keeps the k largest magnitudes, of every row or of all rows together. rho grows, the faster the more of the support
-still changes, and the steps end when it stands still. One eigendecomposition of C serves all steps. All is done in
-float32, with Q over its largest entry: a support is looked for, which later stages improve on in float64.
+H_k keeps the k largest magnitudes, of every row or of all rows together. rho grows faster while more of the support
+still changes, and the steps end when the support no longer changes. One eigendecomposition of C serves all steps. The
+steps run in float32, with Q divided by its largest entry; later stages improve the support in float64.
 
 Ref  The scheme is that of ALPS (Meng et al., NeurIPS 2024) [I]; the schedule of rho was found by trial.
 """
@@ -22,7 +22,7 @@ from l0ref.layerwise.quadratic import Quadratic
 from l0ref.validate import Array
 
 Mask = NDArray[np.bool_]
-START, EVERY, STEPS, STILL = 0.1, 3, 200, 3  # rho at first; steps between two looks; the most; looks without a change
+START, EVERY, STEPS, STILL = 0.1, 3, 200, 3  # first rho; steps between checks; most steps; unchanged checks that end it
 
 
 def largest_of_rows(scores: Array, k: NDArray[np.intp]) -> Mask:
@@ -41,9 +41,9 @@ def largest_of_all(scores: Array, k: int) -> Mask:
 
 
 def admm_support(layer: Quadratic, keep: Callable[[Array], Mask]) -> tuple[Mask, list[int]]:
-    """Return the support where the steps end, and how many of its entries had changed at every look.
+    """Return the support where the steps end, and the number of its entries that had changed at every check.
 
-    keep  H_k: scores (M, p), none below 0, to the mask of those that stay
+    keep  H_k: scores (M, p), none negative -> the mask of the scores that stay
     """
     if not layer.moments.size:
         return np.zeros(layer.moments.shape, bool), []

@@ -1,8 +1,8 @@
-"""How good is a support? Branch and bound: a bound below, the best support found above, until they meet or time ends.
+"""Branch and bound for the best support: a lower bound, and the best support found, until they meet or time ends.
 
-The node of smallest bound is split at the input that the relaxation is least sure of: once forced in, once out. Where
-few supports are left, all are tried. What `certify` returns is true whenever it stops, at the limit or at Ctrl-C: a
-node in hand stays in the bound.
+The node of smallest bound is split at the most fractional input of its relaxation: once forced in, once out. Where few
+supports are left, all are tried. The bounds that `certify` returns are valid whenever it stops, at the limit or at
+Ctrl-C: a node that is being split stays in the bound.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from l0ref.layerwise.quadratic import Quadratic, budget
 from l0ref.layerwise.search import Solution, solve
 from l0ref.validate import Array, choose, positive
 
-GAP = 1e-6  # part of the best f by which a bound may stay below it and count as a proof
-STEPS, FIRST_STEPS = 25, 200  # systems of a node, and of the first one
+GAP = 1e-6  # relative gap between lower and upper bound that counts as a proof
+STEPS, FIRST_STEPS = 25, 200  # linear systems per node at most, and for the root
 KICKS = 100  # for the first incumbent
 EVERY = 1.0  # seconds between two lines of progress
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is known of the smallest f of a neuron with k weights: lower <= f <= upper.
+    """Bounds of the smallest f of a neuron with k weights: lower <= f <= upper.
 
-    proven  upper is the smallest, within `GAP` of it
-    nodes   nodes that were split
+    proven  upper is the smallest f, to the relative gap `GAP`
+    nodes   number of nodes that were split
     record  weights, support: of `upper`; seconds, lower, upper: both bounds over time; root: the first bound;
             interrupted: whether it was stopped by Ctrl-C
     """
@@ -59,9 +59,9 @@ def certify(
     """Bound the smallest f of one neuron with `k` weights, from both sides.
 
     layer      of one output, such as `Quadratic.row(i)`, with a ridge
-    k          at most all inputs, constant ones included, which get no weight
-    incumbent  a support to begin with, or weights or a solution that have it; None: that of `solve` with kicks
-    time_limit  seconds; the node in hand is finished
+    k          at most the number of inputs, constant ones included, which get no weight
+    incumbent  a support to start from, or weights or a solution with that support; None: that of `solve` with kicks
+    time_limit  seconds; the node being split at the limit is finished
     progress   "lines": both bounds every second on standard error; "auto": if that is a terminal; "none"
 
     >>> import numpy as np
@@ -90,9 +90,9 @@ def certify(
 
 
 class Problem:
-    """What the search asks of a problem: a split of its quadratic part, bounds of nodes, and values of supports.
+    """The problem as the search uses it: a split of its quadratic part, bounds of nodes, and values of supports.
 
-    `leaves` supports or fewer are all tried, where that costs less than to bound and split.
+    A node with `leaves` supports or fewer is enumerated, which costs less than to bound and split it.
     """
 
     leaves = 64
@@ -103,7 +103,7 @@ class Problem:
     def bound(
         self, g: Groups, forced: NDArray[np.bool_], free: NDArray[np.bool_], k: int, *, steps: int, enough: float
     ) -> float:
-        """Return a bound of the supports with all of `forced` and k - forced of `free`; see `relax`."""
+        """Return a bound of the supports of k inputs: all of `forced`, the others from `free`; see `relax`."""
         return relax(self.split, g, forced, free, k, steps=steps, enough=enough)
 
 
@@ -117,9 +117,9 @@ class _Node:
 
 
 class Search:
-    """The open nodes, the incumbent, and the smallest bound of what was left aside.
+    """The open nodes, the incumbent, and the smallest bound of the nodes that were closed.
 
-    k, support  weights that stay, and a support to begin with, inputs that are `forced` in included
+    k, support  number of weights, and a support to start from, both with the inputs that are `forced` in
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Search:
 
     @property
     def lower(self) -> float:
-        """The smallest bound of all that is open or was left aside, or the best value where that is smaller."""
+        """The smallest bound of all open and closed nodes, or the best value if that is smaller."""
         return min(self.upper, self.closed, self.open[0].bound if self.open else np.inf)
 
     @property
@@ -144,7 +144,7 @@ class Search:
         return self.upper * (1 - GAP)
 
     def run(self, time_limit: float, *, most: float = np.inf, progress: str = "none") -> Certificate:
-        """Split nodes until the bounds meet, time ends, `most` have been split, or somebody stops it."""
+        """Split nodes until the bounds meet, time ends, `most` have been split, or Ctrl-C."""
         show = choose("progress", progress, ("auto", "lines", "none"))
         lines = show == "lines" or (show == "auto" and sys.stderr.isatty())
         positive("time_limit", time_limit)
@@ -163,7 +163,7 @@ class Search:
                     told = now
                     bounds = f"{self.lower:.6g} .. {self.upper:.6g}"
                     sys.stderr.write(f"certify  {now:.0f} s  {self.nodes} nodes  {bounds}\n")
-                in_hand = self.open[0]  # named before it is taken: an interrupt may come between the two
+                in_hand = self.open[0]  # assigned before the pop: an interrupt may come between the two
                 heapq.heappop(self.open)
                 self._branch(in_hand)
                 in_hand = None
@@ -185,7 +185,7 @@ class Search:
             self.trace.append((now, self.lower, self.upper))
 
     def _branch(self, node: _Node) -> None:
-        """Try the support that the relaxation of a node prefers, and open its two halves."""
+        """Try the support that the relaxation of a node prefers, and bound its two halves."""
         g, free = node.groups, np.flatnonzero(node.free)
         size = np.abs(g.w[free]) * self.size[free]
         size = size / max(float(size.max(initial=0.0)), 1e-300)
@@ -203,7 +203,7 @@ class Search:
     def _meet(
         self, forced: NDArray[np.bool_], free: NDArray[np.bool_], g: Groups, above: float, steps: int = STEPS
     ) -> None:
-        """Take up a part of the tree: try all of it if that is little, else bound it, and open or close it."""
+        """Handle a node: try all its supports if they are few, else bound it and open or close it."""
         names = np.flatnonzero(free)
         room = min(self.k - int(forced.sum()), names.size)
         if math.comb(names.size, room) <= self.problem.leaves:

@@ -1,12 +1,12 @@
 """Cutting planes: the best k weights of one neuron, proven, for few inputs and the three forms of `neuron`.
 
-Each support s0 that was tried gives a cut t >= c(s0) + dc(s0)'(s - s0) that no support lies below, as c is convex. The
-master problem, min t under all cuts and sum s <= k, is a small mixed-integer linear program (HiGHS by SciPy, extra
-`exact`); its optimum is a lower bound, to HiGHS's tolerance, the best c(s) so far an upper one, and they meet.
+Each support s0 that was tried gives a cut t >= c(s0) + dc(s0)'(s - s0), which holds at every support since c is convex.
+The master problem, min t under all cuts and sum s <= k, is a small mixed-integer linear program (HiGHS through SciPy,
+extra `exact`); its optimum is a lower bound, to HiGHS's tolerance, the best c(s) so far an upper one, until they meet.
 
 Ref      Bertsimas, Van Parys (arXiv 1709.10029) for the linear form. That Phan et al. (ICDM 2020) solve their ReLU
          model by cutting planes is known from the abstract; its objective and cuts are unknown [U], these are ours [I].
-         Inputs of trained layers correlate: beyond some 16 of them the lower bound hardly rises; see `relu`.
+         Inputs of trained layers are correlated: beyond about 16 inputs the lower bound hardly rises; see `relu`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from l0ref.layerwise.neuron import Neuron, Value
 from l0ref.layerwise.quadratic import budget
 from l0ref.validate import Array, count
 
-MOST = 16  # inputs: beyond, the bound does not close in any time
-GAP = 1e-9  # part of the upper bound by which the lower may stay below it and count as a proof
+MOST = 16  # inputs: with more of them the bounds do not meet in reasonable time
+GAP = 1e-9  # relative gap between the bounds that counts as a proof
 Support = NDArray[np.bool_]
 
 
 def cutting_planes(neuron: Neuron, k: int, *, always: int = 0, rounds: int = 2000) -> Certificate:
     """Return the best support of at most `k` inputs, and the proof: bounds that meet.
 
-    The record has weights and support (p), and lower and upper after each cut; `nodes` counts the cuts.
+    The record has weights and support (p + always), and lower and upper after each cut; `nodes` counts the cuts.
 
-    always  this many of the last inputs are in every support and not counted: 1 for a bias as a column of ones
-    rounds  cuts at most; then the bounds returned are true and apart
+    always  number of inputs, the last ones, that are in every support and not counted: 1 for a bias, a column of ones
+    rounds  cuts at most; if they run out, the returned bounds are valid but do not meet
     """
     p = neuron.A.shape[1] - always
     if p > MOST:
@@ -61,11 +61,11 @@ def cutting_planes(neuron: Neuron, k: int, *, always: int = 0, rounds: int = 200
 def _cut(neuron: Neuron, s: Support, found: Value) -> tuple[Array, float]:
     """Return (slope, level) of t >= level + slope's.
 
-    With any j outside of s chosen, a slope of -(the largest value of the cut) makes it say t >= 0 already; a steeper
-    one says no more, and would drown all others in rounding.
+    A slope of -level already lowers the cut to t >= 0 once that j is chosen; a steeper one adds nothing, since t >= 0
+    anyway, and makes the other slopes vanish in rounding. So slopes outside of s are clipped at -level.
     """
     slope = -neuron.gamma / 2 * np.square(found.r)
-    level = found.c - float(slope @ s)  # the largest value: all of s dropped, nothing chosen
+    level = found.c - float(slope @ s)  # the largest value of the cut, at s = 0
     return np.where(s, slope, np.maximum(slope, -level)), level
 
 

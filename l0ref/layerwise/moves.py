@@ -1,4 +1,4 @@
-"""Beyond one neuron's best swap: entries exchanged between neurons, and kicks out of a minimum of one-swap moves."""
+"""Moves beyond the best swap of one neuron: entries exchanged between neurons, and kicks out of one-swap minima."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from l0ref.layerwise.tableau import (
 from l0ref.validate import Array
 
 ROUNDS = 20  # of exchanges at most
-WORTH = 1e-6  # part by which a gain must exceed a cost
-MOST_DROPPED = 6  # members that a kick takes out
-FINER = 1e-9  # gain of a swap after a kick
+WORTH = 1e-6  # relative excess of a gain over a cost that justifies an exchange
+MOST_DROPPED = 6  # members that a kick removes at most
+FINER = 1e-9  # least relative gain of a swap after a kick
 
 
 def swaps(
     layer: Quadratic, support: Mask, rows: Iterable[int], *, limit: int, gain: float
 ) -> tuple[Mask, dict[int, Array]]:
-    """Return the support with the best swaps made in these rows, and the changes of f by each."""
+    """Return the support after the best swaps in these rows, and the change of f by each swap, by row."""
     support, changes = support.copy(), {}
     for i in rows:
         if support[i].any():
@@ -43,7 +43,7 @@ def exchange(layer: Quadratic, support: Mask, *, limit: int, gain: float) -> tup
     """Move entries from rows that lose least to rows that gain most, swap in both, until no pair gains.
 
     Every round pairs the largest gain of an addition with the smallest cost of a removal, the second largest with the
-    second smallest, each row once. Returns the support and how many entries each round moved; the total stays.
+    second smallest, each row once. Returns the support, of the same total, and how many entries each round moved.
     """
     support, moved = support.copy(), []
     m = len(support)
@@ -89,8 +89,8 @@ def _paired(gains: Array, costs: Array) -> list[int]:
 def kicks(layer: Quadratic, i: int, support: Mask, *, tries: int, rng: np.random.Generator) -> tuple[Mask, int]:
     """Return the support of row i after `tries` kicks, and how many of them found a better one.
 
-    A kick takes 1 to 6 random members out and one random input in, refills with the best and swaps; the result stays
-    if f is lower. One-swap minima are not optima: on small layers kicks come within 2 % of them as a rule.
+    A kick drops 1 to 6 random members, adds one random input, fills up with the best inputs and swaps; it is accepted
+    if f is lower. One-swap minima are not optima: on small layers kicks usually end within 2 % of the best f known.
     """
     gram, q = layer.gram, layer.moments[i]
     search = compiled("swap_search") or swap_search

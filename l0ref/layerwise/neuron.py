@@ -1,17 +1,17 @@
-"""One neuron with few inputs and three kinds of answer: the least objective of a support, by its dual.
+"""One neuron with few inputs, in three forms: the least objective of a support, by its dual.
 
     min over w, ||w||_0 <= k of   1/2 ||y - A w||^2 + loss(B w) + 1/(2 gamma) ||w||^2
 
     linear   A all samples, no B                              the neuron before its activation
-    soft     A samples with y > 0, B the others               loss = 1/2 ||max(0, B w)||^2, what a ReLU answers there
-    hard     the same                                         B w <= 0, as a ReLU must be silent there
+    soft     A samples with y > 0, B the others               loss = 1/2 ||max(0, B w)||^2, the squared ReLU outputs
+    hard     the same                                         B w <= 0, so that the ReLU outputs are 0
 
-Over supports s in {0, 1}^p the minimum c(s) is convex once it is written by its dual,
+Over supports s in {0, 1}^p the minimum c(s) is convex when it is written by its dual,
 
     c(s) = max over a, mu >= 0 of  a'y - 1/2 ||a||^2 [- 1/2 ||mu||^2 if soft] - gamma/2 sum_j s_j r_j^2
     r = A'a - B'mu,   dc/ds_j = -gamma/2 r_j^2 for every j,   w_j = gamma s_j r_j
 
-`cuts` and `relu` search the best support, with a proof.
+`cuts` and `relu` find the best support, with a proof.
 
 Ref  Bertsimas, Van Parys (arXiv 1709.10029) for the linear form; the ReLU forms are ours [I].
 """
@@ -30,7 +30,7 @@ FORMS = ("linear", "soft", "hard")
 
 @dataclass(frozen=True)
 class Value:
-    """c(s) with the weights that attain it, and the r of the text above."""
+    """c(s) with the weights that attain it, and r; see the text of the module."""
 
     c: float
     weights: Array
@@ -49,14 +49,14 @@ class Neuron:
 
     @classmethod
     def of(cls, X: Array, y: Array, *, gamma: float, form: str) -> Neuron:
-        """Return the problem of inputs X (N, p) and answers y (N); a ReLU's answers are 0 or more."""
+        """Return the problem of inputs X (N, p) and target outputs y (N), behind the ReLU in "soft" and "hard"."""
         choose("form", form, FORMS)
         X, y = float_array("X", X).astype(np.float64), float_array("y", y).astype(np.float64)
         on = np.ones(len(y), bool) if form == "linear" else y > 0
         return cls(X[on], y[on], X[~on], positive("gamma", gamma), form)
 
     def value(self, support: Array) -> Value:
-        """Return c(s); s may be a support, or numbers in [0, 1] that stand for columns scaled by sqrt(s)."""
+        """Return c(s) of a support, or of numbers s in [0, 1], which scale the columns by sqrt(s)."""
         s = np.asarray(support, np.float64)
         root, live = np.sqrt(s), s > 0
         A, B = self.A[:, live] * root[live], self.B[:, live] * root[live]
@@ -68,7 +68,7 @@ class Neuron:
         return Value(float(c), w, self.A.T @ a - self.B.T @ mu)
 
     def _soft(self, A: Array, B: Array) -> tuple[Array, Array]:
-        """Newton's method on the samples with B v > 0; each step is exact once they stand."""
+        """Newton's method on the samples with B v > 0; exact once this set no longer changes."""
         ridge, q = np.eye(A.shape[1]) / self.gamma, A.T @ self.y
         over = np.zeros(len(B), bool)
         for _ in range(len(B) + 50):
@@ -79,7 +79,7 @@ class Neuron:
         return v, np.maximum(B @ v, 0.0)
 
     def _hard(self, A: Array, B: Array) -> tuple[Array, Array]:
-        """The multipliers of B v <= 0 by non-negative least squares, then v."""
+        """Compute the multipliers of B v <= 0 by non-negative least squares, then v."""
         H, q = np.eye(A.shape[1]) / self.gamma + A.T @ A, A.T @ self.y
         if not len(B) or not len(q):
             return np.linalg.solve(H, q), np.zeros(len(B))

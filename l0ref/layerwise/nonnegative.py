@@ -1,8 +1,8 @@
-"""Least squares over numbers that are not negative, by active sets.
+"""Non-negative least squares, by active sets.
 
     minimise ||F c - b||^2   subject to   c >= 0
 
-At the minimum the gradient is 0 where c > 0, and nowhere else would a larger c_j lower the error: F'(b - F c) <= 0.
+At the minimum F'(b - F c), the negative gradient over 2, is 0 where c > 0 and <= 0 elsewhere.
 
 Ref  Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23.
 """
@@ -13,14 +13,14 @@ import numpy as np
 
 from l0ref.validate import Array
 
-ROUNDING = 1e-13  # of the largest |F'||b|: a smaller slope counts as 0
+ROUNDING = 1e-13  # times the largest entry of |F'||b|: a smaller slope counts as 0
 
 
 def nonnegative_least_squares(F: Array, b: Array) -> Array:
-    """Return argmin over c >= 0 of ||F c - b||^2, F (m, n) and b (m); where several exist, one of them."""
+    """Return argmin over c >= 0 of ||F c - b||^2, F (m, n) and b (m); if there are several, one of them."""
     n = F.shape[1]
     c, blocked = np.zeros(n), np.zeros(n, bool)
-    inside = np.full(n, n <= len(F))  # begin with all that can be independent: few of them leave again as a rule
+    inside = np.full(n, n <= len(F))  # start with all columns if they can be independent: usually few leave the set
     c = _feasible(F, b, c, inside)
     least = ROUNDING * float((np.abs(F).T @ np.abs(b)).max(initial=0.0))
     for _ in range(10 * n):
@@ -30,14 +30,14 @@ def nonnegative_least_squares(F: Array, b: Array) -> Array:
             break
         inside[j] = True
         after = _feasible(F, b, c, inside)
-        blocked[j] = not inside[j]  # rounding took it out at once: no use to try it again from here
+        blocked[j] = not inside[j]  # rounding removed it at once: do not try it again from this c
         if inside[j]:
             c, blocked = after, np.zeros(n, bool)
     return c
 
 
 def _feasible(F: Array, b: Array, c: Array, inside: Array) -> Array:
-    """Go from c towards least squares on the set `inside`, and leave out of the set what becomes 0 on the way."""
+    """Move from c to least squares on the set `inside`, and remove entries from the set that become 0 on the way."""
     while inside.any():
         z = np.zeros_like(c)
         z[inside] = np.linalg.lstsq(F[:, inside], b, rcond=None)[0]

@@ -1,9 +1,9 @@
-"""What a layer does to its weights: the rows they are multiplied by, and for convolutions a map with its adjoint.
+"""A layer as a linear map of its weights: the rows they are multiplied by, and for convolutions a map and its adjoint.
 
-    z = W x + b        x  what enters the layer        z  its output, before batch normalisation and activation
+    z = W x + b        x  the input of the layer        z  its output, before batch normalisation and activation
 
-A convolution is the same for every position of its output: `patches` gives its x as rows, one for each sample and
-position, and `Operator` multiplies by them without making them.
+A convolution has the same W at every position of its output: `patches` gives its x as rows, one for each sample and
+position, and `Operator` multiplies by these rows without storing them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def patches(layer: Linear | Conv2d, x: Array, *, group: int | None = None) -> Ar
 
 
 def answers(layer: Linear | Conv2d, z: Array, *, group: int | None = None) -> Array:
-    """Return outputs, or gradients, as rows that belong to those of `patches`: (N P Q, F / groups)."""
+    """Return outputs, or gradients, as rows in the order of `patches`: (N P Q, F / groups)."""
     if isinstance(layer, Linear):
         return z
     part = z[:, _channels(layer, layer.out_channels, group)]
@@ -61,7 +61,7 @@ def answers(layer: Linear | Conv2d, z: Array, *, group: int | None = None) -> Ar
 
 @dataclass(frozen=True)
 class Operator:
-    """A convolution as a map of its weights, for inputs x that stand fixed: X U without the matrix X of patches.
+    """A convolution as a linear map of its weights, for fixed inputs x: X U without the matrix X of patches.
 
     U (K, M) holds the weights in columns, X U (P, M) a row for each sample and position. Groups are allowed: column m
     meets the inputs of its own group. <X U, Z> = <U, adjoint(Z)> for all U and Z.
@@ -83,7 +83,7 @@ class Operator:
         return grad(out, [w], y_bar=image)[0].reshape(m, -1).T
 
     def squares(self) -> Array:
-        """Return what the diagonal of X'X is for each column, (K, M)."""
+        """Return the diagonal of X'X for each column, (K, M)."""
         power = Operator(self.layer, np.square(self.x))
         return power.adjoint(np.ones(self._tape(None)[1].shape, self.x.dtype))
 

@@ -1,26 +1,26 @@
-"""A lower bound of f over all supports of k inputs, some forced in and some out.
+"""A lower bound of f over all supports of k inputs, some inputs forced in and some out.
 
 G is split, G = M + D with D diagonal and positive and M positive semi-definite. For any weights w,
 
     min f >= e - w'M w - sum_in v_i^2 / d_i - sum of the r largest v_i^2 / d_i over free i,     v = q - M w,
 
-with r = k - (number forced in) and w = 0 on what is forced out: M stands for its least value over all vectors, linear
-in the support, and D keeps the price of being in the support. So no error of the search for w can make the bound false.
-The best w solves the perspective relaxation
+with r = k - (number forced in) and w = 0 on inputs forced out: the part of M is replaced by its tangent at w, and the
+part of D gives each input of the support its price. Thus no error in the search for w can make the bound invalid. The
+best w solves the perspective relaxation
 
     min over w, z   w'M w - 2 q'w + sum_i d_i w_i^2 / z_i        0 <= z <= 1, sum of free z <= r
 
-whose conditions, with s = sign(w) and a threshold tau, make three groups of the free inputs:
+whose optimality conditions, with s = sign(w) and a threshold tau, divide the free inputs into three groups:
 
     z = 1        |w_i| sqrt(d_i) >= tau       row i:  (M w)_i + d_i w_i = q_i
     0 < z < 1    |w_i| sqrt(d_i) < tau        row i:  (M w)_i + tau s_i sqrt(d_i) = q_i
     z = 0        w_i = 0, |v_i| <= tau sqrt(d_i)    one row more: sum_frac s_i sqrt(d_i) w_i = tau (r - number at 1)
 
-Rows are solved and groups are formed anew until nothing changes, a few systems from where a similar problem ended.
+Solving and regrouping alternate until nothing changes, which takes few systems from the groups of a similar problem.
 
 Ref  The bound was derived here [I]; the relaxation is the perspective reformulation (Frangioni and Gentile 2006), and
      the split that of Zheng, Sun and Li (2014). Departs: D = t / [G^-1]_ii instead of a semi-definite program, which
-     raises the bound at the root but not the number of nodes.
+     raised the bound at the root but did not lower the number of nodes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from l0ref.layerwise.quadratic import is_independent
 from l0ref.validate import Array
 
 AT_ONE, FRACTIONAL, AT_ZERO = 2, 1, 0
-SAFE = 1 - 1e-9  # of the split, so that M stays positive semi-definite in floating point
-MARGIN = 1e-12  # part of e by which a bound is lowered, for rounding
+SAFE = 1 - 1e-9  # factor of D, so that M stays positive semi-definite in floating point
+MARGIN = 1e-12  # a bound is lowered by this times e, for rounding
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Split:
         return cls(gram - np.diag(d), d, q, energy)
 
     def bound(self, w: Array, forced: NDArray[np.bool_], free: NDArray[np.bool_], r: int) -> tuple[float, Array]:
-        """Return the bound that w gives, and v; w is read where an input is forced in or free."""
+        """Return the bound that w gives, and v; w counts as 0 for an input forced out."""
         w = np.where(forced | free, w, 0.0)
         Mw = self.M @ w
         v = self.q - Mw
@@ -73,7 +73,7 @@ class Split:
 
 @dataclass
 class Groups:
-    """Where the search for the best w stands: what is at 1, between, at 0; signs; w; z."""
+    """State of the search for the best w: the group of each input (z at 1, between, at 0), its sign, w and z."""
 
     group: NDArray[np.int8]
     sign: Array
@@ -82,7 +82,7 @@ class Groups:
 
     @classmethod
     def start(cls, split: Split) -> Groups:
-        """Begin with everything between 0 and 1, at the dense optimum."""
+        """Start with all inputs between 0 and 1, at the dense optimum."""
         w = np.linalg.solve(split.M + np.diag(split.d), split.q)
         return cls(np.full(w.size, FRACTIONAL, np.int8), np.where(w >= 0, 1.0, -1.0), w, np.zeros(w.size))
 
@@ -94,7 +94,7 @@ class Groups:
 def relax(
     split: Split, g: Groups, forced: NDArray[np.bool_], free: NDArray[np.bool_], k: int, *, steps: int, enough: float
 ) -> float:
-    """Return the best bound found, and leave in `g` where it was; stop early at `enough`, or after `steps` systems."""
+    """Return the best bound found and leave its w and z in `g`; stop early at `enough`, or after `steps` systems."""
     r, best, idle = k - int(forced.sum()), -np.inf, 0
     root = np.sqrt(split.d)
     g.group[forced], g.group[~(forced | free)] = AT_ONE, AT_ZERO
@@ -116,7 +116,7 @@ def relax(
 
 
 def _within_budget(g: Groups, free: NDArray[np.bool_], size: Array, w: Array, r: int) -> int:
-    """Keep at most r free inputs at 1, one less if others are between; return how many shares are left for those."""
+    """Keep at most r free inputs at 1, one less if others are between; return the sum of z left for the latter."""
     ones = np.flatnonzero(free & (g.group == AT_ONE))
     between = bool((free & (g.group == FRACTIONAL)).any())
     if ones.size > r or (between and ones.size == r):
@@ -132,7 +132,7 @@ def _within_budget(g: Groups, free: NDArray[np.bool_], size: Array, w: Array, r:
 def _system(
     split: Split, g: Groups, forced: NDArray[np.bool_], free: NDArray[np.bool_], root: Array, left: int
 ) -> tuple[Array, float]:
-    """Solve the rows of the groups; return w and tau, -1 where nothing is between 0 and 1."""
+    """Solve the rows of the groups; return w and tau, -1 if no input is between 0 and 1."""
     used = np.flatnonzero((forced | free) & (g.group != AT_ZERO))
     between = g.group[used] == FRACTIONAL
     w = np.zeros(split.q.size)
@@ -148,7 +148,7 @@ def _system(
 
 
 def _regroup(g: Groups, free: NDArray[np.bool_], size: Array, w: Array, slack: Array, tau: float, left: int) -> bool:
-    """Form the groups anew from |w| sqrt(d), from v / sqrt(d) and from tau; return whether anything changed."""
+    """Regroup by |w| sqrt(d), v / sqrt(d) and tau; return whether anything changed."""
     one, zero = free & (g.group == AT_ONE), free & (g.group == AT_ZERO)
     between = free & (g.group == FRACTIONAL)
     if not between.any():

@@ -1,11 +1,11 @@
-"""The l0-constrained problem of one layer as a quadratic: all that its samples are needed for.
+"""The l0-constrained problem of one layer as a quadratic, which replaces the samples.
 
     min over W, b of   sum_i ||y_i - X w_i - b_i||^2 + lam ||w_i - v_i||^2      with few non-zeros in W
 
-    X (N, P)  what enters the layer       y_i (N)  what neuron i should answer, before its activation
+    X (N, P)  inputs of the layer         y_i (N)  target outputs of neuron i, before its activation
     w_i (P)   row i of W, (M, P)          v_i      its trained weights, or 0
 
-For any W the best bias is b_i = mean(y_i) - w_i' mean(X), so that centred X and y leave W alone:
+For any W the best bias is b_i = mean(y_i) - w_i' mean(X), so that with centred X and y only W remains:
 
     f_i(w) = w'G w - 2 q_i'w + e_i      G = Xc'Xc + lam I,  q_i = Xc'yc_i + lam v_i,  e_i = ||yc_i||^2 + lam ||v_i||^2
 
@@ -26,9 +26,9 @@ from l0ref.errors import ArgumentError, ShapeError
 from l0ref.layerwise.sums import Sums
 from l0ref.validate import Array, count, float_array, nonnegative
 
-CONSTANT = 1e-9  # an input, or an output, with less than this part of the largest variance among them is constant
-ROUNDING = 8  # and so is one whose deviation is this often what rounding makes of its root mean square, or less
-DEPENDENT = 1e-11  # an input of which others leave less than this part unexplained adds nothing to them
+CONSTANT = 1e-9  # an input (output) with at most this fraction of the largest input (output) variance is constant
+ROUNDING = 8  # so is one whose standard deviation is at most this times the rounding error of its root mean square
+DEPENDENT = 1e-11  # an input is dependent on others if at most this fraction of its square is not explained by them
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Quadratic:
     """The quadratic of one layer; see the text of the module. Make it with `from_samples` or `from_chunks`.
 
     gram     (p, p) G over the p live inputs, float64 whatever the samples are
-    moments  (M, p) q          energy  (M) e          trained  (M, p) v, zero where there are none
-    live     (p) which of the P inputs vary; the others are worth nothing, as the bias does what they do
-    lam      the ridge: `ridge` times the mean of the diagonal of Xc'Xc
+    moments  (M, p) q          energy  (M) e          trained  (M, p) v, zero if no weights were given
+    live     (p) indices of the inputs that vary; a constant input adds nothing to the bias
+    lam      the ridge: `ridge` times the mean of the diagonal of Xc'Xc over the live inputs
     x_mean (P), y_mean (M), y_square   of the samples: means, and the sum of all y^2
-    varies   (M) which outputs vary; the others are left to the bias, with q = v = e = 0
-    single   y had one axis; then weights and supports have one, too
+    varies   (M) which outputs vary; a constant output is left to the bias, with q = v = e = 0
+    single   y had one axis; then weights and supports have one axis, too
     dtype    of the samples, and of weights that are returned
 
-    Constant are inputs and outputs below `CONSTANT` of the largest variance, or within `ROUNDING` times the rounding of
-    their values and of sums over them. Methods take and return weights of all P inputs; `narrow` and `widen` go to the
-    live ones and back.
+    Inputs and outputs are constant if their variance is at most `CONSTANT` times the largest one, or their deviation at
+    most `ROUNDING` times the rounding error of their values and of sums over them. Methods take and return weights of
+    all P inputs; `narrow` and `widen` convert to the live inputs and back.
 
     >>> import numpy as np
     >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 0.0]])
@@ -71,10 +71,10 @@ class Quadratic:
 
     @classmethod
     def from_samples(cls, X: Array, y: Array, *, ridge: float = 1e-3, weights: Array | None = None) -> Self:
-        """Return the quadratic of samples X (N, P) and answers y (N, M) or (N).
+        """Return the quadratic of samples X (N, P) and target outputs y (N, M) or (N).
 
-        ridge    lam over the mean of the diagonal of Xc'Xc. Without one, inputs that hardly vary get huge weights
-        weights  (M, P) or (P): what the ridge pulls to; 0 if None
+        ridge    lam over the mean of the diagonal of Xc'Xc. With ridge=0, inputs that hardly vary get huge weights
+        weights  (M, P) or (P), towards which the ridge pulls; None: 0
         """
         return cls.from_chunks([(X, y)], ridge=ridge, weights=weights)
 
@@ -82,7 +82,7 @@ class Quadratic:
     def from_chunks(
         cls, chunks: Iterable[tuple[Array, Array]], *, ridge: float = 1e-3, weights: Array | None = None
     ) -> Self:
-        """Return the same from pairs (X, y), a few samples at a time, of which only sums are kept."""
+        """Return the same from pairs (X, y), a few samples at a time; only sums over them are kept."""
         nonnegative("ridge", ridge)
         sums = Sums(chunks)
         xx, xy, yy = sums.centred()
@@ -100,7 +100,7 @@ class Quadratic:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Outputs and inputs, the constant ones included: the shape of W."""
+        """Numbers of outputs and inputs, the constant ones included: the shape of W."""
         return len(self.moments), len(self.x_mean)
 
     def row(self, i: int) -> Self:
@@ -110,13 +110,13 @@ class Quadratic:
         return replace(self, **parts, single=True)
 
     def within(self, allowed: NDArray[np.bool_]) -> Self:
-        """Return the problem in which only the `allowed` (P) of the inputs may get a weight."""
+        """Return the problem in which only inputs in the mask `allowed` (P) may get a weight."""
         s = allowed[self.live]
         gram = np.ascontiguousarray(self.gram[np.ix_(s, s)])
         return replace(self, gram=gram, moments=self.moments[:, s], trained=self.trained[:, s], live=self.live[s])
 
     def narrow(self, weights: Array) -> Array:
-        """Return weights, a support or scores of all inputs, (M, P) or (P), as (M, p) of the live ones."""
+        """Return weights, a support or scores of all inputs, (M, P) or (P), restricted to the live inputs, (M, p)."""
         rows = np.asarray(weights)
         expected = self.shape[1:] if self.single else self.shape
         if rows.shape != expected:
@@ -124,22 +124,22 @@ class Quadratic:
         return rows.reshape(self.shape)[:, self.live]
 
     def widen(self, rows: Array) -> Array:
-        """Return (M, p) of the live inputs as an array of all of them, 0 or False elsewhere."""
+        """Return an array of the live inputs, (M, p), extended to all inputs by 0 or False."""
         full = np.zeros(self.shape, bool if rows.dtype == np.bool_ else self.dtype)
         full[:, self.live] = rows
         return full[0] if self.single else full
 
     def objective(self, weights: Array) -> Any:
-        """Return f of every neuron, (M), or of the only one, as a number: squared error and ridge."""
+        """Return f of every neuron, (M), or a number for a single one: squared error and ridge."""
         return self._shaped(self._squares(self.narrow(weights)))
 
     def error(self, weights: Array) -> Any:
-        """Return the squared error of every neuron, the best bias taken, without the ridge."""
+        """Return the squared error of every neuron with its best bias, without the ridge."""
         w = self.narrow(weights).astype(np.float64)
         return self._shaped(np.maximum(self._squares(w) - self.lam * np.square(w - self.trained).sum(axis=1), 0.0))
 
     def relative_error(self, weights: Array) -> float:
-        """Return ||Y - XW' - b||_F / ||Y||_F, Y with its mean; 0 if Y is 0."""
+        """Return ||Y - XW' - b||_F / ||Y||_F, Y not centred; 0 if Y is 0."""
         total = float(np.sum(self.error(weights)))
         return float(np.sqrt(total / self.y_square)) if self.y_square else 0.0
 
@@ -151,12 +151,12 @@ class Quadratic:
     def refit(self, support: Array) -> Array:
         """Return the weights that minimise f where `support` is True, 0 elsewhere; constant inputs get 0.
 
-        Where the columns of a support depend on each other, it is the shortest of the many minimisers.
+        If the columns of a support are linearly dependent, it is the minimiser of least norm.
         """
         return self.widen(self.refit_live(self.narrow(support)))
 
     def refit_live(self, support: Array) -> Array:
-        """Return the same, (M, p) to (M, p) in float64."""
+        """Return the same for the live inputs, (M, p) to (M, p), in float64."""
         w = np.zeros(support.shape)
         for i, mask in enumerate(support):
             s = np.flatnonzero(mask)
@@ -173,14 +173,14 @@ class Quadratic:
 
 
 def budget(name: str, k: int, most: int, of: str) -> int:
-    """Return k, a number of weights to keep, if it is a whole number of at most `most`, all those `of` something."""
+    """Return k, a number of weights to keep; refuse one that is not whole or exceeds `most`, the inputs of `of`."""
     if count(name, k) > most:
         raise ArgumentError(f"{name}={k} is more than the {most} inputs of {of}; keep at most {most}")
     return int(k)
 
 
 def least_squares(gram: Array, q: Array) -> Array:
-    """Return argmin w'G w - 2 q'w for a G (k, k) that may be singular: then the shortest one."""
+    """Return argmin w'G w - 2 q'w for G (k, k); if G is singular, the minimiser of least norm."""
     if not q.size:
         return q.copy()
     if is_independent(gram):
@@ -189,7 +189,7 @@ def least_squares(gram: Array, q: Array) -> Array:
 
 
 def is_independent(gram: Array) -> bool:
-    """Return whether each column has a part, larger than `DEPENDENT`, that those before it do not explain."""
+    """Return whether each column has a share, above `DEPENDENT`, that the columns before it do not explain."""
     try:
         pivots = np.square(np.diag(np.linalg.cholesky(gram)))
     except np.linalg.LinAlgError:

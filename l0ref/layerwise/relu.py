@@ -4,11 +4,11 @@ For multipliers mu >= 0 and any weights w,
 
     1/2 ||max(0, B w)||^2 >= mu'B w - 1/2 ||mu||^2    (soft)        0 >= mu'B w  wherever B w <= 0    (hard)
 
-so that with mu fixed c is bounded by a quadratic of w, whose matrix A'A + I / gamma is split as in `perspective`: true
-for any mu and w. The best pair solves the perspective relaxation of the form itself. Its w is found by active
-sets: the quadratic with the samples T = {B w > 0} added to those that are fitted is relaxed, and T formed anew from its
-w, until it stands; then mu = max(0, B w). In the hard form the rows of B are scaled by a large number, a penalty, which
-comes close to the constraint and never above it.
+so that with mu fixed c is bounded by a quadratic of w, whose matrix A'A + I / gamma is split as in `perspective`. The
+bound is valid for any mu and w. The best pair solves the perspective relaxation of the form itself. Its w is found by
+active sets: the quadratic with the samples T = {B w > 0} added to the fitted ones is relaxed, and T updated from its w,
+until T does not change; then mu = max(0, B w). In the hard form the rows of B are scaled by a large number, a penalty,
+whose value approaches that of the constraint from below.
 
 Ref  Derived here [I]; how Phan et al. (ICDM 2020) bound their ReLU model beyond cutting planes is unknown [U].
 """
@@ -26,8 +26,8 @@ from l0ref.layerwise.perspective import MARGIN, Groups, Split, relax
 from l0ref.layerwise.quadratic import budget
 from l0ref.validate import Array, count
 
-ROUNDS = 10  # of forming T, at most, for each penalty
-PENALTIES = (1e3, 1e5)  # of the hard form, over the curvature of the fitted samples
+ROUNDS = 10  # updates of T, at most, for each penalty
+PENALTIES = (1e3, 1e5)  # of the hard form, relative to the curvature of the fitted samples
 
 
 def prove(
@@ -36,8 +36,8 @@ def prove(
 ) -> Certificate:  # fmt: skip
     """Bound the smallest c of a support of at most `k` inputs, from both sides; see `certify`, whose record it has.
 
-    always      this many of the last inputs are in every support and not counted: 1 for a bias as a column of ones
-    time_limit  seconds; the node in hand is finished
+    always      number of inputs, the last ones, in every support and not counted: 1 for a bias as a column of ones
+    time_limit  seconds; the node being split at the limit is finished
     nodes       that are split at most; None: as many as time allows. Unlike seconds, the same on every machine
 
     >>> import numpy as np
@@ -60,7 +60,7 @@ def prove(
 
 
 class Relu(Problem):
-    """Bounds and values of a neuron, for the search. A bound costs as much as many values: more supports are tried."""
+    """Bounds and values of a neuron, for the search. A bound costs as much as many values, so `leaves` is larger."""
 
     leaves = 400
 
@@ -70,7 +70,7 @@ class Relu(Problem):
         gram = (A.T @ A + np.eye(p) / neuron.gamma) / 2
         power = float(np.square(neuron.B).sum()) or 1.0
         stiff = [t * float(np.trace(gram)) / power for t in PENALTIES] if neuron.form == "hard" else [0.5]
-        self.scaled = [neuron.B * np.sqrt(t) for t in stiff]  # so that what is added to w'G w is ||max(0, B w)||^2
+        self.scaled = [neuron.B * np.sqrt(t) for t in stiff]  # so that the term added to w'G w is ||max(0, B w)||^2
         super().__init__(Split.of(gram, A.T @ y / 2, self.energy), lambda support: neuron.value(support).c)
 
     def bound(
@@ -95,7 +95,7 @@ class Relu(Problem):
     def bound_of(
         self, w: Array, Bt: Array, mu: Array, forced: NDArray[np.bool_], free: NDArray[np.bool_], k: int
     ) -> float:
-        """Return the bound that weights w and multipliers mu >= 0 of the rows B, given as B', make."""
+        """Return the bound given by weights w and multipliers mu >= 0 of the rows of B; Bt is B'."""
         energy = self.energy - (float(mu @ mu) if self.neuron.form == "soft" else 0.0)
         split = dataclasses.replace(self.split, q=self.split.q - Bt @ mu, energy=energy)
         return split.bound(w, forced, free, k - int(forced.sum()))[0] - MARGIN * self.energy

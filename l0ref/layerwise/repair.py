@@ -1,13 +1,13 @@
-"""What the weights that stay do about those that went: five repairs of one layer, on the quadratic of its samples.
+"""Five repairs of a pruned layer, from its quadratic: how the weights left, S, compensate for the removed ones, N.
 
-    none            w_S = v_S                                         the trained weights as they were
-    least_squares   w_S = G_SS^-1 q_S                                 the best there is on the support
-    obs             w_S = v_S + G_SS^-1 G_SN v_N                      Optimal Brain Surgeon's shift of those that stay
-    bias_and_scale  w_S = c v_S, c = q_S'v_S / v_S'G_SS v_S           one number for each neuron, and the bias
-    reweighting     w_S = c_S v_S, c >= 0 of least error              a factor for each weight: signs stay
+    none            w_S = v_S                                         the trained weights, unchanged
+    least_squares   w_S = G_SS^-1 q_S                                 the optimum on the support
+    obs             w_S = v_S + G_SS^-1 G_SN v_N                      the shift of Optimal Brain Surgeon
+    bias_and_scale  w_S = c v_S, c = q_S'v_S / v_S'G_SS v_S           one factor for each neuron, and the bias
+    reweighting     w_S = c_S v_S, c >= 0 of least error              one factor for each weight, so that signs stay
 
-`obs` is `least_squares` where the targets are the layer's own answers, q = G v, as without a cascade. All take the best
-bias afterwards, `Quadratic.bias`, but `none`, which goes with the trained one.
+`obs` equals `least_squares` if the targets are the layer's own outputs, q = G v, as without a cascade. All use the best
+bias afterwards, `Quadratic.bias`, except `none`, which keeps the trained bias.
 
 Ref  Hassibi and Stork 1993 (OBS, the shift for a group of weights); the others are folklore [I].
 """
@@ -25,7 +25,7 @@ from l0ref.validate import Array, choose
 
 
 def repair(layer: Quadratic, support: Array, *, how: str = "least_squares") -> Array:
-    """Return the weights (M, P) of a support after a repair by name, 0 elsewhere; see the text of the module.
+    """Return the weights (M, P) on a support after the repair `how`, 0 elsewhere; see the text of the module.
 
     layer  made with the trained weights, `Quadratic.from_samples(..., weights=...)`
     """

@@ -1,4 +1,4 @@
-"""Few weights that answer like the layer did: a support by alternating directions, then by exact moves, then refitted.
+"""Few weights that reproduce the outputs of a layer: a support by alternating directions, exact moves, then a refit.
 
 The cardinality-constrained layer problem is that of Phan et al. (ICDM 2020) for a general activation in its linear
 form [I]: the paper's text was not available, and the solver is ours.
@@ -19,21 +19,21 @@ from l0ref.layerwise.quadratic import Quadratic, budget
 from l0ref.streams import stream
 from l0ref.validate import Array, choose, count
 
-GAIN = 1e-7  # of what a support explains: a smaller gain is not worth a swap
+GAIN = 1e-7  # least gain of a swap, relative to w'q_S, the part of e that the support explains
 SMALL = 128  # live inputs up to which kicks are worth their time
-KICKS = 20  # unless told otherwise, for such layers
+KICKS = 20  # default for such layers
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What `solve` found.
+    """The result of `solve`.
 
-    weights    (M, P), or (P) for one neuron, in the type of the samples; `Quadratic.bias` gives the biases
-    support    where a weight is kept, of the same shape
+    weights    (M, P), or (P) for one neuron, in the dtype of the samples; `Quadratic.bias` gives the biases
+    support    mask of the kept weights, of the same shape
     objective  f summed over the neurons: squared error and ridge
-    record     changed: entries of the support that changed, at every look at the first stage; admm, swapped, exchanged,
-               kicked: f after each stage; swaps: {neuron: change of f by every swap}; moved: entries that went from row
-               to row, by round; won: kicks that found a better support, by neuron
+    record     changed: entries of the support that changed, at every check of the first stage; admm, swapped,
+               exchanged, kicked: f after each stage; swaps: {neuron: change of f by every swap}; moved: entries moved
+               between rows, by round; won: kicks that found a better support, by neuron
     """
 
     weights: Array
@@ -55,8 +55,8 @@ def solve(
 
     k       weights that stay. scope="neuron": of each neuron, one number or one for each; scope="layer": of all neurons
             together. At most all inputs, constant ones included; constant inputs and outputs then get no weight
-    tries   kicks for each neuron; None: 20 where at most 128 inputs vary, else none
-    limit   swaps of each neuron at most
+    tries   kicks for each neuron; None: 20 if at most 128 inputs vary, else none
+    limit   swaps of each neuron at most, in the second stage and in each round of exchanges
     seed    of the kicks; without them nothing is random
 
     Stages: the support of `admm_support`; the best swap of every neuron, until none gains; with scope="layer" entries
@@ -93,7 +93,7 @@ def solve(
 
 
 def _keep(layer: Quadratic, k: Any, scope: str) -> Any:
-    """The hard threshold of a budget, constant outputs left out."""
+    """Return the hard threshold of a budget, without the constant outputs."""
     rows, p = layer.moments.shape
     if scope == "layer":
         every = layer.shape[0] * layer.shape[1]
@@ -107,5 +107,5 @@ def _keep(layer: Quadratic, k: Any, scope: str) -> Any:
 
 
 def _value(layer: Quadratic, support: Mask) -> float:
-    """f at its minimum over a support, where it is e - q'w."""
+    """Return f at its minimum over a support, e - q'w summed over the neurons."""
     return float(np.maximum(layer.energy - (layer.moments * layer.refit_live(support)).sum(axis=1), 0.0).sum())

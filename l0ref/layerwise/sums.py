@@ -1,4 +1,4 @@
-"""What the quadratic of a layer needs of its samples, added up a chunk at a time."""
+"""The sums over samples that the quadratic of a layer needs, computed in chunks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from l0ref.validate import Array, float_array, same_dtype
 
 
 class Sums:
-    """Sums over chunks, of samples less the mean of the first chunk: what is large in all of them cancels early.
+    """Sums over chunks of samples minus the mean of the first chunk, which avoids cancellation of a large common mean.
 
-    n         samples        single, dtype  whether y has one axis; the type of the samples
+    n         samples        single, dtype  whether y has one axis; the dtype of the samples
     x_mean    (P)            y_mean         (M)
     x_square  (P)            y_square       (M), sums of x^2 and of y^2
     """

@@ -1,14 +1,14 @@
-"""All that a support S of one neuron needs for its moves to be priced, each with the refit that follows it.
+"""The tableau of a support S of one neuron, from which each move is priced, its refit included.
 
     A = G_SS^-1 (k, k)       B = G_NS A (n, k)          N  the inputs that are not in S
-    w = A q_S (k)            r = q_N - G_NS w (n)       s_i = G_ii - B_i'G_Si (n), what S leaves of input i
+    w = A q_S (k)            r = q_N - G_NS w (n)       s_i = G_ii - B_i'G_Si (n), the Schur complement of input i
 
     drop j       costs     w_j^2 / A_jj
     add i        gains     r_i^2 / s_i
     swap j -> i  changes f by   w_j^2 / A_jj - (r_i + B_ij w_j / A_jj)^2 / (s_i + B_ij^2 / A_jj)
 
-The prices are exact: the second term of a swap is the gain of i after j has gone. All k n swaps are priced in O(k n),
-and a move updates the tableau in O(k n), too.
+The prices are exact: the second term of a swap is the gain of i after j was dropped. All k n swaps are priced in
+O(k n), and a move updates the tableau in O(k n), too, plus O(k^2) for A.
 
 Ref  The sweep operator (Goodnight 1979) and the exchange of two variables in regression (Miller 2002); the closed form
      of a swap was derived here and is tested against refits.
@@ -29,7 +29,7 @@ Index = NDArray[np.intp]
 
 
 class Tableau(NamedTuple):
-    """The parts above, `inside` and `outside` being S and N; see the text of the module."""
+    """The arrays of the text of the module; `inside` is S, `outside` is N."""
 
     inside: Index
     outside: Index
@@ -40,14 +40,14 @@ class Tableau(NamedTuple):
     s: Array
 
     def support(self) -> NDArray[np.bool_]:
-        """S as a mask over the live inputs."""
+        """Return S as a mask over the live inputs."""
         mask = np.zeros(self.inside.size + self.outside.size, bool)
         mask[self.inside] = True
         return mask
 
 
 def tableau(gram: Array, q: Array, support: Array) -> Tableau:
-    """Return the tableau of a support, a mask; inputs that others of it explain are left out of it."""
+    """Return the tableau of a support, a mask; inputs that depend linearly on others of the support are left out."""
     S, N = _split(gram, support)
     A = np.linalg.inv(gram[np.ix_(S, S)]) if S.size else np.zeros((0, 0))
     A = (A + A.T) / 2
@@ -70,20 +70,20 @@ def _split(gram: Array, support: Array) -> tuple[Index, Index]:
 
 
 def drop_costs(t: Tableau) -> Array:
-    """Return what f rises by when a member goes (k)."""
+    """Return the rise of f when a member is dropped, (k)."""
     return np.asarray(t.w**2 / np.diag(t.A))
 
 
 def add_gains(gram: Array, t: Tableau) -> Array:
-    """Return what f falls by when an input joins (n); -1 for one that the members explain."""
+    """Return the fall of f when an input is added, (n); -1 for an input that depends on the members."""
     free = t.s > DEPENDENT * np.diag(gram)[t.outside]
     return np.asarray(np.divide(t.r**2, t.s, out=np.full(t.s.shape, -1.0), where=free))
 
 
 def swap_changes(gram: Array, t: Tableau, dependent: float = DEPENDENT) -> Array:
-    """Return the change of f when member j gives way to input i, [i, j]; infinite where i would be explained."""
+    """Return the change of f when member j is replaced by input i, [i, j]; infinite if i depends on the others."""
     d = np.diag(t.A)
-    left = t.s[:, None] + t.B**2 / d  # of input i, by the members without j
+    left = t.s[:, None] + t.B**2 / d  # Schur complement of input i, for the members without j
     free = left > dependent * np.diag(gram)[t.outside][:, None]
     gains = np.divide((t.r[:, None] + t.B * (t.w / d)) ** 2, left, out=np.full(left.shape, -np.inf), where=free)
     return np.asarray(t.w**2 / d - gains)
@@ -108,7 +108,7 @@ def added(gram: Array, t: Tableau, i: int) -> Tableau:
     """Return the tableau with the input at position i of `outside`, which becomes the last of `inside`."""
     keep = np.arange(t.outside.size) != i
     b, s, g = t.B[i], t.s[i], t.r[i] / t.s[i]
-    column = (gram[t.outside, t.outside[i]] - t.B @ gram[t.inside, t.outside[i]])[keep]  # what S leaves of G
+    column = (gram[t.outside, t.outside[i]] - t.B @ gram[t.inside, t.outside[i]])[keep]  # of the Schur complement
     return Tableau(
         np.append(t.inside, t.outside[i]),
         t.outside[keep],
@@ -121,7 +121,7 @@ def added(gram: Array, t: Tableau, i: int) -> Tableau:
 
 
 def filled(gram: Array, t: Tableau, k: int) -> Tableau:
-    """Return the tableau with the input of largest gain added, until there are k members or nothing to be gained."""
+    """Return the tableau with the input of largest gain added, repeatedly, until it has k members or none is left."""
     while t.inside.size < k and t.outside.size:
         gains = add_gains(gram, t)
         if gains.max() < 0:
@@ -131,9 +131,9 @@ def filled(gram: Array, t: Tableau, k: int) -> Tableau:
 
 
 def swap_search(gram: Array, t: Any, *, limit: int, gain: float, dependent: float = DEPENDENT) -> tuple[Tableau, Array]:
-    """Take the best of all swaps until none lowers f by more than `gain` of what the support explains, w'q_S.
+    """Make the best of all swaps until none lowers f by more than `gain` times w'q_S of the first support.
 
-    Returns the last tableau and the change of f by every swap; at most `limit` of them are made.
+    Returns the last tableau and the change of f by every swap; at most `limit` swaps are made.
     """
     t = Tableau(*t)
     changes: list[float] = []
@@ -149,9 +149,9 @@ def swap_search(gram: Array, t: Any, *, limit: int, gain: float, dependent: floa
 
 
 def improved(gram: Array, q: Array, support: Array, *, limit: int, gain: float) -> tuple[NDArray[np.bool_], Array]:
-    """Return the support after the swaps of `swap_search`, from a tableau computed afresh, and their changes.
+    """Return the support after the swaps of `swap_search`, and their changes of f.
 
-    After swaps the tableau is computed again, until it offers none, so that no error is carried along.
+    After swaps the tableau is recomputed and searched again, until it offers none, so that no error accumulates.
     """
     search = compiled("swap_search") or swap_search
     t, every = tableau(gram, q, support), np.zeros(0)

@@ -3,9 +3,9 @@
     minimise sum |U|   subject to   sum over O of ((X U)_pm - Y_pm)^2 <= eps^2,   (X U)_pm <= V_pm outside of O
 
 X (P, N) inputs, with a last column of ones if there is a bias, or a convolution as the operator U -> X U; Y (P, M)
-wanted outputs, O = {Y > 0} behind a ReLU, or all entries in a last layer. One eps couples the M neurons. Three copies
-of the unknown: W1 = X W3 carries the constraints, W2 = W3 the sum of |.|, W3 joins them; U1, U2 are scaled multipliers,
-and everything begins at 0.
+target outputs, O = {Y > 0} behind a ReLU, or all entries in a last layer. One eps couples the M neurons. The unknown
+has three copies: W1 = X W3 carries the constraints, W2 = W3 the l1 norm, W3 links them; U1, U2 are scaled multipliers,
+and everything starts at 0.
 
     W1  in O: Y + min(1, eps / ||(Z - Y)_O||) (Z - Y),  outside: min(Z, V),   with Z = X W3 - U1
     W2  soft(W3 - U2, 1 / rho)
@@ -14,11 +14,12 @@ and everything begins at 0.
 
 X, Y, V and eps are divided by 0.3 sqrt(max X'X) first. W2 is returned: it is exactly sparse. The regularised form of
 2017 replaces the ball by (1 / lam) sum over O of ((X U) - Y)^2: then W1 in O is (Z + t Y) / (1 + t), t = 2 / (lam rho).
-With over-relaxation a, W3 and the multipliers see a W1 + (1 - a) X W3 and a W2 + (1 - a) W3, W3 that of the last step.
+With over-relaxation a, the updates of W3 and of the multipliers use a W1 + (1 - a) X W3 and a W2 + (1 - a) W3 in place
+of W1 and W2, with W3 of the step before.
 
 Ref      Aghasi, Abdi, Nguyen, Romberg 2017 and 2020; steps, scaling and constants after the authors' code.
-Departs  The regularised form runs on the same three copies, for all neurons at once; the authors' runs a general
-         quadratic program for each.
+Departs  The regularised form uses the same three copies, for all neurons at once; the authors solve a general quadratic
+         program for each neuron.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ STEPS = 10  # of conjugate gradients, as in the authors' solver for convolutions
 
 @dataclass(frozen=True)
 class Trimmed:
-    """U (N, M), exactly sparse, and what is left of the constraints between copies after each iteration, relative."""
+    """U (N, M), exactly sparse, and (||W1 - X W3|| + ||W2 - W3||) / ||Y|| after each iteration, as scaled above."""
 
     weights: Array
     residuals: tuple[float, ...]
@@ -55,11 +56,11 @@ def trim(
 
     active, ceiling     O (P, M), and V (P, M), read outside of O
     epsilon, lam        the radius of the ball, or the weight of the regularised form: one of the two
-    rho, iterations     100 and 300 to 500 in the authors' experiments
+    rho, iterations     the authors use rho = 100 (dense) or 1 (LeNet), and recommend 300 to 500 iterations
     relaxation          a, 1 to below 2; 1.8 in the authors' code of 2017, with rho = 5 and lam = 4
     tolerance           stop when W3 moves less than this, times its size N M
     solver              of W3: "direct", or "cg", ten steps of conjugate gradients that need no X'X; always "cg" for a
-                        convolution as an operator, which has no bias: take it off Y and V
+                        convolution as an operator, which has no bias: subtract it from Y and V before
     """
     a = _Matrix(X) if isinstance(X, np.ndarray) else X
     squares = a.squares()
@@ -86,7 +87,7 @@ def trim(
 
 
 class _Matrix:
-    """X as a map; columns that are 0 are left out of products, and what they would meet stays 0."""
+    """X as a map; columns of zeros are left out of the products, and contribute 0."""
 
     def __init__(self, X: Array) -> None:
         self.live, self.n = np.flatnonzero(X.any(axis=0)), X.shape[1]
@@ -125,7 +126,7 @@ def _pull(active: Mask, y: Array, v: Array, lam: float, rho: float) -> Callable[
 
 
 def _solver(a: _Matrix | Operator, scale: float, name: str) -> Callable[[Array], Array]:
-    """How (X'X / scale^2 + I) W = R is solved; a map without a matrix is solved by conjugate gradients."""
+    """Return the solver of (X'X / scale^2 + I) W = R: an inverse, or conjugate gradients if X is an operator."""
     if name == "direct" and isinstance(a, _Matrix):
         inverse, live = np.linalg.inv(a.x.T @ a.x / scale**2 + np.eye(a.live.size)), a.live
 
