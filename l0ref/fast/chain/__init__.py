@@ -1,10 +1,10 @@
-"""A network, layer after layer, as compiled stages that share their memory: what `fit` runs on.
+"""A network as compiled stages, layer after layer, that share their memory; `fit` runs on it.
 
-The tape of `l0ref.autodiff` makes fresh arrays at every step, and remembers how each was made. A chain does neither:
-all activations, gradients and tables are made once, and a training step is a few dozen kernels. It covers networks of
+The tape of `l0ref.autodiff` makes fresh arrays at every step and records how each was made. A chain does neither: all
+activations, gradients and tables are allocated once, and a training step is a few dozen kernels. It covers networks of
 dense and sparse convolutions and linear layers, batch normalisation, residual blocks, pooling, dropout and all
-activation functions, under a cross-entropy or a squared error; `build` says of any other why it runs on the tape. The
-tests hold both to the same numbers.
+activation functions, under a cross-entropy or a squared error; for any other network `build` gives the reason why it
+runs on the tape. Tests compare the results of both.
 """
 
 from l0ref.fast.chain.build import NotCovered, build

@@ -1,6 +1,6 @@
 """Stages without weights: sums of branches, dropout, and copies out of a frame.
 
-Parts without a kernel are NumPy functions on existing memory and give the bits of the truth.
+Parts without a kernel are NumPy functions on existing memory, bit for bit equal to the truth.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def flags_for(x: Array) -> Any:
 
 
 class SimpleStage:
-    """y, from x alone, and without weights; shapes are equal."""
+    """A stage without weights: y from x alone, of the same shape."""
 
     def __init__(self, x: Activation) -> None:
         self.x, self.y = x, x.like()
@@ -88,7 +88,7 @@ class SumStage:
 class DropoutStage(SimpleStage):
     """y = x keep, where each number of keep is 0 with probability p, else 1 / (1 - p), as the truth draws it.
 
-    rng  what draws; to be set before the first sample
+    rng  generator of the draws; to be set before the first sample
     """
 
     def __init__(self, x: Activation, p: float) -> None:

@@ -1,6 +1,6 @@
-"""Makes the chain of a network: layer by layer, each with the ReLU and the pooling that its stage takes along.
+"""Builds the chain of a network: layer by layer, each with the ReLU and the pooling that its stage includes.
 
-Layers are known by the names of their classes, which are unique: a subclass, which may do something else, has another.
+Layers are identified by their class names, which are unique: a subclass, which may do something else, has another.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from l0ref.fast.machine.target import lanes
 from l0ref.ops.windows import Windows
 from l0ref.validate import pair
 
-BUDGET = 32_000_000  # bytes of values that a chain for inference may have; it takes more samples in several goes
+BUDGET = 32_000_000  # bytes of values that a chain for inference may have; it takes more samples in several parts
 
 
 class NotCovered(Exception):
-    """Says why there is no chain, as the end of "runs on the tape because ..."."""
+    """The reason why there is no chain, as the end of "runs on the tape because ..."."""
 
 
 def build(
@@ -37,7 +37,7 @@ def build(
 ) -> Chain:
     """Return the chain of a network, or raise NotCovered.
 
-    training  with batch statistics and dropout; else batch normalisation is part of the product before it
+    training  with batch statistics and dropout; otherwise batch normalisation is folded into the product before it
     """
     wanted = capacity
     if not training:
@@ -48,7 +48,7 @@ def build(
 
 
 class _Builder:
-    """A chain in the making: the links so far."""
+    """A chain under construction: the links so far."""
 
     def __init__(self, input_shape: tuple[int, ...], blocks: int, dtype: Any, training: bool) -> None:
         self.input_shape, self.blocks, self.dtype, self.training = input_shape, blocks, dtype, training
@@ -72,7 +72,7 @@ class _Builder:
         return Chain(self.links, x, y, wanted)
 
     def _through(self, layers: Sequence[Any], x: Activation) -> Activation:
-        """The activation behind these layers."""
+        """Add the stages of these layers; return the last activation."""
         rest = list(layers)
         while rest:
             layer = rest.pop(0)
@@ -91,7 +91,7 @@ class _Builder:
         return y
 
     def _plain(self, x: Activation) -> Activation:
-        """X without a frame, now and later."""
+        """Return x, or a copy, without a frame, and fix it so."""
         if x.frame != (0, 0):
             x = self._added(SimpleStage(x))
         x.fix()
@@ -117,7 +117,7 @@ class _Builder:
         return self._weighted(layer, stage)
 
     def _after(self, layer: Any, x: Activation, rest: list[Any]) -> dict[str, Any]:
-        """What the stage of a convolution takes along."""
+        """The ReLU and the max-pool that the stage of a convolution includes, and its groups."""
         relu, pooled = _taken(rest, "ReLU"), _halved(rest, layer.output_shape(x.shape))
         return {"groups": layer.groups, "relu": relu, "pooled": pooled}
 
@@ -128,7 +128,7 @@ class _Builder:
         return self._added(stage, f"{layer.name}.weight", f"{layer.name}.bias" if layer.bias else "", norm)
 
     def _norm_of(self, rest: list[Any]) -> Norm | None:
-        """The batch normalisation that comes next, where it becomes part of a product."""
+        """The batch normalisation that comes next, if it is folded into a product."""
         if self.training or not rest or _kind(rest[0]) not in ("BatchNorm1d", "BatchNorm2d"):
             return None
         return _norm(rest.pop(0))

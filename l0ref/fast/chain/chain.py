@@ -1,4 +1,4 @@
-"""The chain itself: stages in a row, and the loss behind them."""
+"""The chain itself: a sequence of stages, and the loss after them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from l0ref.validate import Array
 
 
 class Stage(Protocol):
-    """A layer with weights, and what follows it up to the next one."""
+    """A layer, with the ReLU and the pooling that it includes."""
 
     x: Activation
     y: Activation
@@ -28,7 +28,7 @@ class Stage(Protocol):
 
 
 class Link(NamedTuple):
-    """A stage, the names of its two parameters, "" where there is none, and the normalisation that is part of them."""
+    """A stage, the names of its two parameters ("" for none), and the normalisation that is folded into them."""
 
     stage: Stage
     weight: str = ""
@@ -37,10 +37,10 @@ class Link(NamedTuple):
 
 
 class Chain:
-    """Stages in a row, for up to as many samples as the first activation has room for.
+    """A sequence of stages, for as many samples as the first activation has room for.
 
-    Parameters and gradients have the chain's dtype, gradients no gaps. A stage without bias gets zeros. `wanted` is how
-    many samples it was made for, of which `logits` takes `capacity` at a time.
+    Parameters and gradients have the chain's dtype; gradients are contiguous. A stage without bias gets zeros. `wanted`
+    is the number of samples it was made for, of which `logits` takes `capacity` at a time.
     """
 
     def __init__(self, links: Sequence[Link], x: Activation, y: Activation, wanted: int) -> None:
@@ -135,6 +135,6 @@ class Chain:
 
 
 def _flat(a: Array) -> Array:
-    """The numbers of an array, one after another: a copy if there are gaps between them."""
+    """The array, flat: a copy if it is not contiguous."""
     flat: Array = a.ravel()
     return flat

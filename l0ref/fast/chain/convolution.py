@@ -1,7 +1,7 @@
 """A convolution in a chain, with or without a ReLU and a 2 x 2 max-pool: y = pool(max(0, k * x + b)).
 
 Windows of 3 x 3 with many channels go through Winograd's tiles. Where stride is 1 the cotangent of x is itself a
-convolution, of the cotangent of z inside a frame of zeros, and writes each pixel once; else it is scattered.
+convolution, of the cotangent of z inside a frame of zeros, and writes each pixel once; otherwise it is scattered.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from l0ref.validate import Array
 class ConvolutionStage(ImageStage):
     """One layer; k is (F, C / groups, R, S), flat. Groups run one after another, each as a convolution of its own.
 
-    d  the cotangent of z, in its `bar`: z itself, or where a max-pool follows another activation, which has a frame
+    d  holds the cotangent of z in its `bar`: z itself, or another activation, with a frame, if a max-pool follows
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class ConvolutionStage(ImageStage):
             contract(d.bar[c:], turned[k:], self.zero, self.no_floor, x.bar[a:], *plan.value, **run)
 
     def _scatter(self, weight: Array, blocks: int) -> None:
-        """Add to windows of x that meet; what falls on padding is dropped."""
+        """Add to overlapping windows of x; drop the part on padding."""
         x, d = self.framed, self.d
         bars, tables = x.planes(blocks, bar=True), self._plan(x, d, self.padding, tiled=False).inputs
         bars[...] = 0
@@ -113,13 +113,13 @@ class ConvolutionStage(ImageStage):
         return {"steps": np.array([source.step, target.step]), "blocks": blocks, "lanes": source.lanes}
 
     def _slices(self, source: Activation, target: Activation) -> Iterator[tuple[int, int, int, int]]:
-        """Where each group begins in the first block of two activations, among filters and among weights."""
+        """Offsets of each group in the first block of two activations, among the filters and among the weights."""
         each = self.filters // self.groups
         for n in range(self.groups):
             yield n * source.step // self.groups, n * target.step // self.groups, n * each, n * each * self.taps
 
     def _plan(self, x: Activation, z: Activation, padding: Pair, *, tiled: bool) -> Any:
-        """The tables of a convolution from x to z, one of which has the cotangent where it goes back."""
+        """The tables of a convolution from x to z; in the backward direction, x or z holds a cotangent."""
         key, inset = (id(x), id(z), tiled), (x.frame[0] - padding[0], x.frame[1] - padding[1])
         if key not in self._plans:
             if tiled:

@@ -1,10 +1,10 @@
 """Kernels for sums of branches and their cotangents, number by number.
 
-A place of an activation is (numbers of a plane, numbers from one row of pixels to the next, numbers before the first),
-so that images may stand in frames, which are not touched; `geometry` is rows of an image, numbers of a row, and then
-the three numbers of each place.
+The place of an activation is (numbers of a plane, distance between rows of pixels, offset of the first row), so that
+images may have frames, which are not touched; `geometry` is rows of an image, numbers of a row, and then the three
+numbers of each place.
 
-Why they are fast: one pass over memory, by rows without gaps, which the compiler fills its vectors with.
+Why they are fast: one pass over memory, by contiguous rows, with which the compiler fills its vectors.
 """
 
 from __future__ import annotations

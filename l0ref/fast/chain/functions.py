@@ -1,7 +1,7 @@
 """Functions of single numbers as stages of a chain: y = f(x), and x_bar = y_bar f'(x).
 
-Each is a pair of NumPy calls in a row on existing memory, and gives the bits of its operation in `l0ref.ops`, where the
-formulas and the kinks are. Arguments: the layer, which has the constants; x and what is filled, y or x_bar; y_bar.
+Each is a sequence of NumPy calls on existing memory, bit for bit equal to its operation in `l0ref.ops`, where the
+formulas and the kinks are. Arguments: the layer, which holds the constants; x; the array to fill, y or x_bar; y_bar.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from l0ref.fast.machine.scratch import room
 from l0ref.ops.selection import limits
 from l0ref.validate import Array
 
-THRESHOLD = 20  # from which on `Softplus` is x itself
+THRESHOLD = 20  # above it `Softplus` is x itself
 
 
 class FunctionStage(SimpleStage):
@@ -118,7 +118,7 @@ def _bell(x: Array, x_bar: Array, y_bar: Array, *, rate: int, height: int) -> No
 
 
 def _falling(x: Array, rate: int) -> Array:
-    """Return t = e^(-rate |x|), in a room."""
+    """Return t = e^(-rate |x|), in reused memory."""
     t = np.abs(x, out=room("function", x.size, x.dtype).reshape(x.shape))
     t *= -rate
     return np.exp(t, out=t)

@@ -1,11 +1,11 @@
 """The steps between the products of a network whose activations are in blocks: ReLU, pooling, the loss.
 
-Axes: b blocks, f features or filters, p q places of an image, l lanes; a lane is a sample.
+Axes: b blocks, f features or filters, p q pixels of an image, l lanes; a lane is a sample.
 
-Why they are fast: the inner loop runs over the lanes, without gaps, so that the compiler fills its vectors whatever the
-size of the image; bias and ReLU are part of the product before; and since the largest of four numbers is positive
-exactly if the largest after a ReLU is, the backward pass gates a quarter of the numbers, before they are spread.
-Spreading them by four loops, each of which writes one array, takes half as long as by one loop.
+Why they are fast: the inner loop runs over the contiguous lanes, so that the compiler fills its vectors for any size of
+image; bias and ReLU are part of the preceding product; and since the largest of four numbers is positive exactly if the
+largest after a ReLU is, the backward pass gates a quarter of the numbers, before they are spread. Spreading them in
+four loops, each of which writes one array, takes half as long as in one loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from l0ref.fast.machine.policy import kernel, parallel_kernel
 def gate(y, y_bar, floor, b_bar, room):
     """y_bar[b,f,i] <- y_bar[b,f,i] where y > floor, else 0; b_bar[f] = sum_bi y_bar[b,f,i].
 
-    floor  array of one number: 0 for a ReLU, -inf for none, when all passes, behind NaN too
+    floor  array of one number: 0 for a ReLU, -inf for none, where every y_bar passes, also where y is NaN
     room   one number for each i
     """
     blocks, features, entries = y.shape
@@ -72,7 +72,7 @@ def pool_planes(z, y, winner, lanes, first, last):
 
 @parallel_kernel
 def pool(z, y, winner, lanes, threads):
-    """y[n,p,q,l] = largest of the four z[n,2p,2q,l] ... z[n,2p+1,2q+1,l]; winner says which, as a float: 0 1 / 2 3."""
+    """y[n,p,q,l] = largest of the four z[n,2p,2q,l] ... z[n,2p+1,2q+1,l]; winner: its place, a float, 0 1 / 2 3."""
     planes = y.shape[0]
     for n in prange(threads):
         pool_planes(z, y, winner, lanes, n * planes // threads, (n + 1) * planes // threads)
@@ -168,7 +168,7 @@ def squared_error_blocks(x, target, x_bar, losses):
 
 @kernel
 def soften_blocks(x, soft, temperature, weight, x_bar, losses):
-    """Mix what `cross_entropy_blocks` left with the loss against a teacher's probabilities soft[n,c] = q.
+    """Mix the result of `cross_entropy_blocks` with the loss against a teacher's probabilities soft[n,c] = q.
 
     losses[n] <- (1 - L) losses[n] + L T^2 sum_c q_c log(q_c / p_c)   with p = softmax(x[b,:,l] / T)
     x_bar     <- (1 - L) x_bar + L T (p - q) / count

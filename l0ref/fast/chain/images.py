@@ -16,14 +16,14 @@ from l0ref.validate import Array
 
 
 class ImageStage(ABC):
-    """One layer, y = pool(max(0, k * x + b)); the weights k and b (F) are given anew at every call, flat.
+    """One layer, y = pool(max(0, k * x + b)); the weights k and b (F) are passed to every call, flat.
 
     x, y    activations before and after; the cotangent of y is overwritten by `backward`
-    framed  x inside its padding; x itself where there is none, or where x may have a frame
+    framed  x inside its padding; x itself if there is none, or if x can have a frame
     z       the convolution, which is y itself where no max-pool follows
-    winner  which of its four pixels each number of y is, as `gates.pool` writes it
+    winner  the place of each number of y among its four pixels, as `gates.pool` writes it
 
-    A subclass has the products.
+    A subclass computes the products.
     """
 
     def __init__(self, x: Activation, filters: int, windows: Windows, *, relu: bool, pooled: bool) -> None:
@@ -69,7 +69,7 @@ class ImageStage(ABC):
         """Fill the cotangent of x from that of z."""
 
     def slopes(self, wants_x: bool) -> tuple[Activation, Pair]:
-        """Return where the cotangent of z is: an activation, and the corner of it where z begins."""
+        """Return the activation that holds the cotangent of z, and the corner of it where z begins."""
         return self.z, self.z.frame
 
     def _gate(self, blocks: int, bias_bar: Array, wants_x: bool) -> None:

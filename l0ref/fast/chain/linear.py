@@ -17,7 +17,7 @@ from l0ref.validate import Array
 
 
 class LinearStage:
-    """One layer; W (outputs, inputs) and b (outputs) are given anew at every call, flat.
+    """One layer; W (outputs, inputs) and b (outputs) are passed to every call, flat.
 
     x, y  activations before and after; the cotangent of y is overwritten by `backward`
     """
@@ -30,7 +30,7 @@ class LinearStage:
         self.room, self.spare = np.empty(x.lanes, x.dtype), np.empty(outputs, x.dtype)
         self.no_floor = np.array([-inf], x.dtype)
         self.inputs, self.outputs = x.entries, outputs
-        sizes = self.inputs, self.outputs, x.lanes  # and not the stage, which would then hold itself
+        sizes = self.inputs, self.outputs, x.lanes  # not the stage, to avoid a reference cycle
         self.forward_tables = cache(partial(_forward_tables, *sizes))
         self.inputs_tables = cache(partial(_inputs_tables, *sizes))
         self.weight_tables = cache(partial(_weight_tables, *sizes))
@@ -46,7 +46,7 @@ class LinearStage:
         shape = (-1, self.outputs, x.lanes)
         bias_bar = bias_bar if bias_bar.size else self.spare
         gates.gate(y.value.reshape(shape)[:blocks], y.bar.reshape(shape)[:blocks], self.floor, bias_bar, self.room)
-        if not x.is_data:  # whose rows were there first
+        if not x.is_data:  # samples have their rows from the start
             threads = threads_for(MOVE * count * self.inputs)
             layout.to_rows(x.value, x.rows, self.inputs, blocks, x.row_steps, x.lane_steps, threads)
         free = (self.zero, self.no_floor)

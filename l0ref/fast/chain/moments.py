@@ -1,6 +1,6 @@
 """Kernels of batch normalisation in blocks: statistics and result in one pass over memory, all cotangents in another.
 
-With z the numbers before, over all samples n and pixels of a channel, m of them:
+With z the m inputs of a channel, over all samples and pixels:
 
     mean = sum z / m     var = sum (z - mean)^2 / m     z_hat = (z - mean) / sqrt(var + eps)
     y = max(floor, weight z_hat + bias)
@@ -20,7 +20,7 @@ Arguments of the two parallel kernels:
     run       samples, pixels of an image, lanes, 1 where z_bar is wanted, else 0
 
 Why they are fast: a channel of all samples, half a megabyte where images are 32 x 32, is still in the second cache when
-it is read again. One thread has whole channels, so that no result depends on the number of threads.
+it is read again. Each channel belongs to one thread, so that no result depends on the number of threads.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from l0ref.fast.machine.policy import kernel, parallel_kernel
 
 @kernel
 def lane_moments(z, at, line, rows, size, consts, out, to, lanes):
-    """Of an image that begins at z[at]: means of the lanes, out[to ...], and sums of squares around them behind."""
+    """For an image that begins at z[at]: means of the lanes, out[to ...], then sums of squares around them."""
     none = filled(consts, (0,), (0,))
     total, squares = none, none
     for r in range(rows):
@@ -52,7 +52,7 @@ def lane_moments(z, at, line, rows, size, consts, out, to, lanes):
 
 @kernel
 def lane_sums(z, g, mean, consts, starts, lines, shape, out, to, lanes):
-    """Of an image: sums of g in each lane, out[to ...], and of g (z - mean) behind; mean is an array of one number."""
+    """For an image: sums of g in each lane, out[to ...], then of g (z - mean); mean is an array of one number."""
     (rows, size), none, middle = shape, filled(consts, (0,), (0,)), spread(mean, (0,))
     total, slope = none, none
     for r in range(rows):
@@ -66,7 +66,7 @@ def lane_sums(z, g, mean, consts, starts, lines, shape, out, to, lanes):
 
 @kernel
 def over_samples(out, part, count, lanes):
-    """Sum over samples of what stands first (part 0) or behind (1) for each block, in float64."""
+    """Sum over samples of the first (part 0) or the second (part 1) numbers of each block, in float64."""
     total = np.float64(0)
     for n in range(count):
         total += np.float64(out[(n // lanes * 2 + part) * lanes + n % lanes])
@@ -111,7 +111,7 @@ def normalized(z, y, params, found, consts, room, geometry, run, threads):
 
 @kernel
 def gated(z, y_bar, m, s, w, c, least):
-    """One row of y_bar: 0 where y, computed again by the same rounding, is not above the floor."""
+    """One row of y_bar: 0 where y, recomputed with the same rounding, is not above the floor."""
     none = y_bar.dtype.type(0)
     for i in range(y_bar.size):
         y_bar[i] = y_bar[i] if (z[i] - m) * s * w + c > least else none

@@ -16,7 +16,7 @@ from l0ref.validate import Array
 
 
 class Norm(NamedTuple):
-    """A batch normalisation: its name, which its arrays begin with, and its two numbers."""
+    """A batch normalisation: its name, the prefix of its arrays, and its two constants."""
 
     name: str
     momentum: float
@@ -42,7 +42,7 @@ class Norm(NamedTuple):
 
 
 class NormalizationStage:
-    """One layer in training; weight and bias are given anew at every call.
+    """One layer in training; weight and bias are passed to every call.
 
     x, y   activations before and after; the cotangent of y is overwritten by `backward`
     found  mean, biased variance and 1 / sqrt(variance + eps) of each channel of the last batch
@@ -57,7 +57,7 @@ class NormalizationStage:
         self.found = np.zeros(channels, x.dtype), np.zeros(channels, x.dtype), np.zeros(channels, x.dtype)
 
     def forward(self, weight: Array, bias: Array, *, count: int) -> None:
-        """Fill y for the first `count` samples, and what the batch is like."""
+        """Fill y for the first `count` samples, and `found`."""
         x, y, self.count, self.given = self.x, self.y, count, (weight, bias, self.floor)
         moments.normalized(x.value, y.value, self.given, self.found, *self._run(0))
 
@@ -79,7 +79,7 @@ class NormalizationStage:
 
 
 class AffineStage:
-    """A factor for each channel times x, plus a shift: by the running statistics, where no product is before it."""
+    """A factor for each channel times x, plus a shift: by the running statistics, if no product precedes it."""
 
     def __init__(self, x: Activation, *, relu: bool) -> None:
         self.x, self.y, self.floor = x, x.like(), 0.0 if relu else -inf

@@ -20,14 +20,14 @@ class Activation:
     """The array between two stages, for a number of blocks of samples.
 
     shape   of one sample: (channels, height, width)
-    frame   rows of zeros above and below each image, columns on either side; what writes an image leaves them alone
+    frame   rows of zeros above and below each image, columns on either side; writers of images do not touch them
     framed  the shape with its frame
     value   (blocks, *framed, lanes), flat
     bar     its cotangent, of the same shape
-    rows    the same numbers, a sample after another: (blocks lanes, entries), flat
-    is_data whether these are samples, whose cotangent nobody wants; they are fixed
+    rows    the same numbers, one sample after another: (blocks lanes, entries), flat
+    is_data whether these are samples, whose cotangent is not needed; they are fixed
 
-    Each array is made when it is first asked for, and begins with a line of the cache. Until then a frame may grow.
+    Each array is made on first use and begins with a line of the cache. Until then a frame may grow.
     """
 
     def __init__(self, shape: Shape, *, blocks: int, dtype: Any, frame: Pair = (0, 0), is_data: bool = False) -> None:
@@ -51,9 +51,9 @@ class Activation:
         return Activation(shape or self.shape, blocks=self.blocks, dtype=self.dtype, frame=frame)
 
     def geometry(self, *others: Activation) -> tuple[int, ...]:
-        """Return rows of an image, numbers of a row; and of each: numbers of a plane, of its rows, before its first.
+        """Return rows of an image, numbers of a row; and for each: numbers of a plane, of a row, offset of the first.
 
-        One flat tuple: kernels on several threads take no other. Where nobody has a frame, an image is one row.
+        A flat tuple, the only kind that kernels on several threads accept. Without any frames, an image is one row.
         """
         (_, height, width), every = self.shape, (self, *others)
         rows, numbers = height, width * self.lanes
@@ -66,7 +66,7 @@ class Activation:
         return (rows, numbers, *places)
 
     def framed_by(self, frame: Pair) -> Activation:
-        """Return this with a frame at least so wide; another one, to be filled from this, where it is fixed."""
+        """Return this with a frame at least this wide; if it is fixed, another one, to be filled from this."""
         wide = max(self.frame[0], frame[0]), max(self.frame[1], frame[1])
         if self.is_fixed and wide != self.frame:
             return self.like(frame=frame)
@@ -74,7 +74,7 @@ class Activation:
         return self
 
     def fix(self) -> None:
-        """Let the frame be what it is."""
+        """Fix the frame at its present size."""
         self.is_fixed = True
 
     @cached_property
@@ -117,23 +117,23 @@ class Activation:
 
 
 class Branch(Activation):
-    """The same values for another stage, with a cotangent of its own; or as features (shape, 1, 1), with the same."""
+    """The same values for another stage, with its own cotangent; or as features (entries, 1, 1), with the same one."""
 
     def __init__(self, origin: Activation, *, is_flat: bool = False) -> None:
         self.origin, self.is_flat = origin, is_flat
         self.shape = (origin.entries, 1, 1) if is_flat else origin.shape
 
     def __getattr__(self, name: str) -> Any:
-        """Attributes of its own are few; all others are those of the origin."""
+        """All other attributes are those of the origin."""
         return getattr(self.__dict__["origin"], name)
 
     def framed_by(self, frame: Pair) -> Activation:
-        """Return this with a frame at least so wide, or another activation, as the origin does."""
+        """Return this with a frame at least this wide, or another activation, as the origin does."""
         found = self.origin.framed_by(frame)
         return self if found is self.origin else found
 
     def fix(self) -> None:
-        """Let the frame be what it is."""
+        """Fix the frame at its present size."""
         self.origin.fix()
 
     @property

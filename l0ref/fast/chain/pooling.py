@@ -16,7 +16,7 @@ from l0ref.validate import Array
 
 
 class HalvingStage:
-    """y = the largest of adjacent windows of 2 x 2; x and y have no frames, and winner is as `gates.pool` writes it."""
+    """y = the largest of adjacent windows of 2 x 2; x and y have no frames; for winner see `gates.pool`."""
 
     def __init__(self, x: Activation) -> None:
         (channels, height, width), self.x = x.shape, x
@@ -67,7 +67,7 @@ class PoolStage:
 
     @cached_property
     def _tables(self) -> tuple[Table, Table]:
-        """Windows and steps, as the kernels read them; frames are known when samples come."""
+        """Windows and steps of the kernels; made on first use, when frames are final."""
         x, y, w = self.x, self.y, self.windows
         starts, counts, places = [], [], []
         for i in (0, 1):
@@ -89,7 +89,7 @@ class PoolStage:
 
 
 def shares(layer: Any, shape: Shape) -> Array:
-    """Return 1 / m of each window of an average pooling: its result for ones, which are as many as it has pixels."""
+    """Return 1 / m of each window of an average pooling: its result for an image of ones / its number of pixels."""
     image = shape[1], shape[2]
     pixels = layer.windows(shape).on_image(image).sum(axis=(4, 5))
     share: Array = layer.forward(np.ones((1, 1, *image)))[0].data / pixels

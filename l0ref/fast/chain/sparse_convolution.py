@@ -27,7 +27,7 @@ from l0ref.validate import Array
 class Phase(NamedTuple):
     """The pixels of x with the same remainders under the stride, and the weights that lie on them.
 
-    indptr, places, order  rows are channels; where the cotangent under each weight is, and which weight it is
+    indptr, places, order  rows are channels; offset of the cotangent under each weight, and number of the weight
     grid, first            see `sparse.grid`
     """
 
@@ -42,7 +42,7 @@ class SparseConvolutionStage(ImageStage):
     """One layer; k holds the stored entries of (F, C/groups, R, S), flat.
 
     The cotangent of x at a pixel sums over the windows that the pixel lies in. Where some of these lie outside of z,
-    there is a border of zeros around its cotangent; so every number is written once and none is added to.
+    its cotangent has a border of zeros; so every number is written once and none is accumulated.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class SparseConvolutionStage(ImageStage):
 
     @cached_property
     def _bordered(self) -> tuple[Activation, Pair]:
-        """The cotangent of z inside a border of zeros, the share of windows beyond z."""
+        """The cotangent of z inside a border of zeros, which stands for windows beyond z."""
         (_, *sizes), corner = self.z.shape, self._reach
         rows, columns = (max(a, n) + b for a, n, b in zip(self._cells, sizes, corner, strict=True))
         shape = (self.filters, rows, columns)
@@ -110,7 +110,7 @@ class SparseConvolutionStage(ImageStage):
 
     @property
     def _reach(self) -> Pair:
-        """Rows and columns of windows that a pixel lies in, but for the first."""
+        """Rows and columns of windows that a pixel lies in, minus one."""
         down, right = (
             (span - 1) // stride for span, stride in zip(self.windows.span, self.windows.stride, strict=True)
         )
@@ -118,7 +118,7 @@ class SparseConvolutionStage(ImageStage):
 
     @property
     def _cells(self) -> Pair:
-        """Rows and columns of places that the stride goes to, over the padded image."""
+        """Rows and columns of cells of the size of the stride, over the padded image."""
         down, right = (-(-n // stride) for n, stride in zip(self.framed.framed[1:], self.windows.stride, strict=True))
         return down, right
 

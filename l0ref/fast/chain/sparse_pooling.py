@@ -1,8 +1,8 @@
-"""Kernel for a convolution with a sparse weight and the 2 x 2 max-pool behind it, in one pass.
+"""Kernel for a convolution with a sparse weight and the 2 x 2 max-pool after it, in one pass.
 
 The arguments are those of `sparse.grid`.
 
-Why it is fast: two rows of the convolution are pooled while they are in the second cache. Written out whole, they would
+Why it is fast: two rows of the convolution are pooled while they are in the second cache. Written in full, they would
 go to memory and back, which took as long as the products of the first layer of LeNet-5, 24 x 24 pixels and 25 weights.
 """
 
@@ -38,7 +38,7 @@ def contract_pooled(x, w, b, floor, out, blocks, grid, steps, threads):
     """Fill y and winner as `gates.pool` does from the result of `sparse.grid.contract`, of which two rows are kept.
 
     out     y, winner, and room for these rows, for each row of the matrix and each thread
-    grid    has an even number of vectors in a row; its way from row to row of y is not read
+    grid    has an even number of vectors in a row; its distance between rows of y is not read
     steps   from one row of the matrix to the next: 2 rows of vectors
     """
     (y, winner, room), (count, _, _, _, _), (height, _, _, _, _, _) = out, blocks, grid

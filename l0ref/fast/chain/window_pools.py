@@ -1,15 +1,15 @@
-"""Kernels of pooling over windows of any kind in blocks: the largest number or the mean, and the cotangents.
+"""Kernels of pooling over any windows in blocks: the largest number or the mean, and the cotangents.
 
-    windows  (5, P Q): of each window, where its first pixel on the image and its result are in the first plane, rows
-             and columns of its pixels on the image, and which place of the window the first of them is
-    steps    numbers of a plane of x, and of y; from a pixel to the next one below in its window, and to the next one
-             beside; places in a row of a window; lanes
+    windows  (5, P Q): of each window, the offsets of its first pixel on the image and of its result in the first plane,
+             rows and columns of its pixels on the image, and the place of the first of them in the window
+    steps    numbers of a plane of x, and of y; distances from a pixel to the next one below, and beside, in its window;
+             places in a row of a window; lanes
     share    1 / m of each window, for the mean; empty for the largest
-    winner   which place of its window each number of y is, as a float, where y has the number
+    winner   the place in its window of each number of y, as a float, at the offset of the number
 
 Padding is never read, so it counts as minus infinity, or as zero. A tie goes to the first place in scan order.
 
-Why they are fast: the loop over lanes has no gaps; sums of a mean stay in a register.
+Why they are fast: the loop over lanes is contiguous; sums of a mean stay in a register.
 """
 
 from __future__ import annotations

@@ -64,14 +64,14 @@ def _vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
 
 
 def way(x: tuple[int, ...], k: tuple[int, ...], windows: Windows, dtype: Any) -> Direct | Winograd:
-    """Return the faster way of one convolution."""
+    """Return the faster algorithm of one convolution."""
     return filtered(x, k[0], windows, dtype) if winograd.pays(x, k, windows) else direct(x, k[0], windows, dtype)
 
 
 def gathers(x: tuple[int, ...], y: tuple[int, ...], windows: Windows) -> bool:
     """Whether x_bar is better gathered, pixel by pixel, from the windows that reach it, than scattered.
 
-    Gathering writes each pixel once, but goes through windows that reach beyond y, where there is nothing.
+    Gathering writes each pixel once, but also computes windows that reach beyond y, where all is 0.
     """
     inside = all(windows.padding[i] < windows.span[i] for i in (0, 1))
     return inside and windows.stride == (1, 1) and prod(x[2:]) <= WASTE * prod(y[2:])

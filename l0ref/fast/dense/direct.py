@@ -6,7 +6,7 @@
 
 Images are laid out in blocks (`images`) and the sums taken by the kernels of `contraction`, whose docstring says why
 they are fast. The layouts cost a read and a write of every pixel; a 3 x 3 convolution of 64 channels costs 576
-multiply-adds for each. The backward pass makes them again, which takes less time than allocating memory to keep them.
+multiply-adds for each. The backward pass repeats them, which takes less time than allocating memory to keep them.
 """
 
 from __future__ import annotations

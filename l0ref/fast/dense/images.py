@@ -1,7 +1,7 @@
 """Images (N, C, H, W) into blocks of `products.layout`, with a frame of zeros around each, and back.
 
 Why it is fast: a row of pixels of as many images as a vector has lanes is transposed inside the registers, so that
-laying out a batch costs little more than copying it. Without a frame all pixels of an image count as one row.
+laying out a batch costs little more than copying it. Without a frame all pixels of an image form one row.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def pixel_rows(blocks, x, rows, width, image_steps, lane_steps, sizes, block, co
 def to_blocks(x, blocks, rows, width, image_steps, lane_steps, sizes, count, threads):
     """Fill the inside of blocks from `count` images.
 
-    rows         where each row of pixels begins in the first image and in the first block, (2, rows)
+    rows         start of each row of pixels in the first image and in the first block, (2, rows)
     width        pixels of a row
     image_steps  offsets of the images of a block       lane_steps  offsets of as many pixels in it
     sizes        numbers of an image and of a block
@@ -83,7 +83,7 @@ def to_images(blocks, x, rows, width, image_steps, lane_steps, sizes, count, thr
 
 
 class Layout:
-    """Where the pixels of images (C, H, W) stand in blocks, each inside a frame of zeros.
+    """The layout of the pixels of images (C, H, W) in blocks, each image inside a frame of zeros.
 
     border  rows above and below, columns on either side
     beyond  further rows below, further columns on the right
@@ -114,7 +114,7 @@ class Layout:
 
     @contextmanager
     def room(self) -> Iterator[Array]:
-        """Lend memory for the blocks; its contents are undefined."""
+        """Yield memory for the blocks; its contents are undefined."""
         with scratch(self.blocks * self.step, self.dtype) as blocks:
             yield blocks
 

@@ -1,6 +1,6 @@
 """Compiled twins of `Matmul` and `Linear`.
 
-Why they are fast: see `products.matmul`, which multiplies where the truth asks BLAS.
+Why they are fast: see `products.matmul`, which multiplies where the truth calls BLAS.
 """
 
 from __future__ import annotations

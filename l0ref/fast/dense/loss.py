@@ -70,11 +70,11 @@ def weighted_rows(x, v, loss, slope):
 def cross_entropy_forward(
     x: Array, *, target: Any, label_smoothing: float, reduction: str, weight: Any = None, ignore_index: Any = None
 ) -> Any:
-    """Value of `l0ref.ops.loss.CrossEntropy`; what that refuses is left to it, message and all."""
+    """Value of `l0ref.ops.loss.CrossEntropy`; inputs that it refuses are left to it, with its messages."""
     if x.ndim != 2 or x.shape[1] == 0 or (reduction == "mean" and len(x) == 0):
         return NotImplemented
     loss, slope, divisor = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype), x.dtype.type(len(x))
-    counts: Array | None = None  # (N, 1) where some samples may not
+    counts: Array | None = None  # (N, 1): which samples count, if not all do
     array, rows = as_array("target", target), np.ascontiguousarray(x)
     if weight is None and ignore_index is None and not (array.ndim == 2 and array.dtype.kind == "f"):
         index = labels("target", array, shape=x.shape[:1], classes=x.shape[1])

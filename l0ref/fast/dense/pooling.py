@@ -1,9 +1,9 @@
-"""Compiled twin of `MaxPool2d`: one pass finds the largest pixel of every window and where it was.
+"""Compiled twin of `MaxPool2d`: one pass finds the largest pixel of every window and its place.
 
 Why it is fast: the truth compares every pixel of every window with the maximum, as arrays; here a window is read once,
-and one byte is kept of it, the place of the winner in the window. The backward pass reads that byte and adds
-one number to one pixel. Windows of 2 x 2 at stride 2, the usual ones, have a kernel without inner loops: with the
-distances known, the compiler handles many windows at once.
+and the place of the winner is kept, in one byte unless a window has over 256 places. The backward pass reads it and
+adds one number to one pixel. Windows of 2 x 2 at stride 2, the usual ones, have a kernel without inner loops: with
+known distances, the compiler handles many windows at once.
 
 A window with a NaN gives NaN, as in the truth; which of its pixels gets the cotangent is not specified.
 Axis letters as in `l0ref.ops.windows`; images and channels are one axis, of "planes".
@@ -80,7 +80,7 @@ def add_to_winners(y_bar, winner, places, stride, first, planes):
 
     places  distance of each place of a window from its first one, in a plane (N C, H W) laid out row by row
     stride  distance from a window to the next one below, and to the next one beside
-    first   where the first window begins: below 0 if there is padding
+    first   offset of the first window: below 0 if there is padding
     """
     (count, height, width), (down, right) = y_bar.shape, stride
     for n in range(count):

@@ -1,4 +1,4 @@
-"""Convolution by columns: images are unrolled into columns, and one matrix product does the rest.
+"""Convolution by columns: images are unrolled into columns, and one matrix product computes the outputs.
 
     y[f, (n p q)] = sum_(c r s) k[f, (c r s)] col[(c r s), (n p q)]
 
@@ -94,7 +94,7 @@ class Blocks:
 
     @property
     def grid(self) -> Pair:
-        """P and Q: how many windows fit below and beside each other."""
+        """P and Q: the numbers of windows below and beside each other."""
         height, width = (self.x[2 + i] + 2 * self.windows.padding[i] - self.windows.span[i] for i in (0, 1))
         return height // self.windows.stride[0] + 1, width // self.windows.stride[1] + 1
 

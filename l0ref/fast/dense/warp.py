@@ -14,12 +14,12 @@ from numba import prange
 from l0ref.fast.machine.policy import kernel, parallel_kernel, threads_for
 from l0ref.validate import Array
 
-PIXEL = 30  # multiply-adds that take as long as a pixel
+PIXEL = 30  # multiply-adds that take as long as one pixel
 
 
 @kernel
 def stretch(field, wide):
-    """wide[axis,i,q] = field[axis,i] between its places, at the q-th of `width` pixels."""
+    """wide[axis,i,q] = field[axis,i] interpolated linearly at the q-th of `width` pixels."""
     _, places, width = wide.shape
     step = (places - 1) / max(width - 1, 1)
     for q in range(width):
@@ -32,7 +32,7 @@ def stretch(field, wide):
 
 @kernel
 def places_of_row(start, slope, size, upper, lower, t, whole, part):
-    """The places of a row of pixels along one axis of the image, size pixels long: whole number and rest."""
+    """The places of a row of pixels along one axis of the image, `size` pixels long: integer part and remainder."""
     last, most = size - 1.0, max(size - 2, 0)
     for q in range(upper.size):
         at = min(max(start + slope * q + (1 - t) * upper[q] + t * lower[q], 0.0), last)

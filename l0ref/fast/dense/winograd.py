@@ -15,10 +15,10 @@ same equation: G^T [ sum over tiles of (A y_bar A^T) . (B^T d B) ] G. That of x 
 Why it is fast: a processor that does one fused multiply-add in every cycle is beaten only by doing fewer of them. The
 rest is in `winograd_tiles`.
 
-Rounding: A and B hold 0, 1 and -1, and G halves. m sums pixels before it multiplies, and outputs are differences of
-such sums; but a sum has as many terms as channels, and not 9 times as many. Measured in float32 on random images and
-weights, the root mean square error of y was 1.9 times that of direct sums for 1 channel, 0.6 to 0.8 times for 32 to
-128. An infinite pixel makes all outputs of its tiles undefined, also those it does not reach.
+Rounding: A and B hold 0, 1 and -1, and G halves. products are taken of sums of pixels, and outputs are differences of
+such products; but a sum has only as many terms as channels, not 9 times as many. Measured in float32 on random images
+and weights, the root mean square error of y was 1.9 times that of direct sums for 1 channel, 0.6 to 0.8 times for 32 to
+128. An infinite pixel makes all outputs of its tiles undefined, even those whose window does not contain it.
 
 Ref      Winograd, Arithmetic Complexity of Computations, 1980; Lavin, Gray, Fast Algorithms for Convolutional Neural
          Networks, CVPR 2016.
@@ -46,10 +46,10 @@ from l0ref.ops.windows import Windows
 from l0ref.validate import Array
 
 TILES = 8  # of a strip, for the cotangent of k: 1 MB of frequencies for 64 channels and filters, half of a second cache
-SHARES = 8  # sums of strips that are taken apart from each other, and then added: work for as many threads
-LEAST = 32  # channels, and filters, from which on it is faster than direct sums
-WASTE = 1.15  # outputs of whole tiles for each one that is wanted, up to which it is
-MANY = 128  # tiles of all blocks from which on the cotangent of k is faster, too
+SHARES = 8  # partial sums of strips, which are added at the end: work for as many threads
+LEAST = 32  # channels, and filters, from which it is faster than direct sums
+WASTE = 1.15  # outputs of whole tiles per output needed, up to which it is faster
+MANY = 128  # tiles of all blocks from which the cotangent of k is faster, too
 
 
 def frequencies(k: Array) -> Array:
@@ -130,7 +130,7 @@ class Tiles:
 
 
 class Winograd:
-    """One convolution of images laid out in blocks for each call, in whole tiles."""
+    """One convolution of images, laid out in blocks and padded to whole tiles at each call."""
 
     def __init__(self, x: tuple[int, ...], filters: int, windows: Windows, dtype: Any) -> None:
         (count, _, *image), padding = x, windows.padding

@@ -5,12 +5,12 @@
     tiles_out   y = A^T m A + b      2 x 2 outputs, for each filter
     slopes_in   d = A y_bar A^T      of a tile of 2 x 2 cotangents, for each filter
 
-Activations stand in blocks as in `dense.images`, and a number is a vector: as many samples as it has lanes. Frequency
-xi = 4 j + i stands for entry (i, j) of a tile; v and m hold frequencies by channels or filters by tiles.
+Activations are in blocks as in `dense.images`, and each number is a vector: as many samples as it has lanes. Frequency
+xi = 4 j + i is entry (i, j) of a tile; v and m hold frequencies by channels or filters by tiles.
 
 Why it is fast: COLUMNS tiles at a time go through all three steps of a convolution, so that v and m stay in the second
-cache; their transforms take one addition or two an entry. For the cotangent of k, more tiles at a time, so that sums
-over lanes are seldom taken.
+cache; their transforms take one or two additions per entry. For the cotangent of k more tiles are taken at a time, so
+that sums over lanes are rare.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def products(v, u, zero, m, rows, taps, height, step):
 
 @kernel
 def sides(starts, steps, images):
-    """Of x and of y: where tiles begin, the step from one block to the next, and the image."""
+    """For x and for y: starts of the tiles, the distance between blocks, and the image."""
     return (starts[0], steps[0], images[0]), (starts[1], steps[1], images[1])
 
 
@@ -154,9 +154,9 @@ def convolve(x, u, bias, y, room, tables, height, blocks, threads):
     u       frequencies of the weights, (16, filters, channels)
     bias    b, one zero, and the floor, one number: 0 for a ReLU, -inf for none
     room    v (threads, 16, channels, COLUMNS, lanes), and m (threads, 16, filters, COLUMNS, lanes)
-    tables  starts  where tiles begin in x and in y, (2, T); rows, taps: see `products`
-            steps   from one block to the next, in x and in y; images  of x and of y, (2, 4): see `tiles_in`
-    height  see `products`; a tuple within a tuple would not reach the threads
+    tables  starts  of the tiles in x and in y, (2, T); rows, taps: see `products`
+            steps   distances between blocks in x and in y; images  of x and of y, (2, 4): see `tiles_in`
+    height  see `products`; an argument of its own, as threads accept no tuple within a tuple
     """
     starts, (v, m) = tables[0], room
     strips = blocks * ((starts.shape[1] + COLUMNS - 1) // COLUMNS)
@@ -191,12 +191,12 @@ def correlate_strips(x, y, zero, sums, room, tables, parts, first, last):
 
 @parallel_kernel
 def correlate(x, y, zero, sums, room, tables, parts, shares, blocks, threads):
-    """Fill sums (shares, 16, ...): tiles of G-transformed weights' cotangents, as `products.contraction` writes them.
+    """Fill sums (shares, 16, ...): tiles of the cotangents of G k G^T, as `products.contraction` writes them.
 
     The strips are cut into `shares` parts, independently of the number of threads; one thread sums each.
 
     room    v (threads, 16, channels, tiles, lanes), and d (threads, 16, filters, tiles, lanes)
-    tables  starts   where tiles begin in x and in y, (2, T)
+    tables  starts   of the tiles in x and in y, (2, T)
             columns, rows, taps, parts   of a frequency of v and d: see `correlate` there
             steps, images   as in `convolve`
     """

@@ -1,6 +1,7 @@
 """Weights of one neuron eliminated one after the other: the compiled twin of `l0ref.methods.elimination.eliminate`.
 
-A is updated in place, row by row; what has gone is 0 in it, and is dropped from memory when it is a fifth of A.
+A copy of A is updated row by row; rows and columns of eliminated weights are 0 in it, and are removed when they are
+more than a fifth of it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from l0ref.validate import Array
 
 @kernel
 def cheapest(a, w, names, last, size):
-    """Return (position, cost) of the cheapest weight named below `last`; a name of -1 has gone. (-1, inf) if none."""
+    """Return (position, cost) of the cheapest weight named below `last`, (-1, inf) if none; name -1: eliminated."""
     best, least = -1, np.inf
     for i in range(size):
         if 0 <= names[i] < last:
@@ -26,7 +27,7 @@ def cheapest(a, w, names, last, size):
 
 @kernel
 def leave(a, w, q, size, row):
-    """The weight at position q goes: the others move, and its row and column become 0."""
+    """Eliminate the weight at position q: update the others, and set its row and column to 0."""
     d = 1.0 / a[q, q]
     f = w[q] * d
     for j in range(size):
@@ -65,7 +66,7 @@ def packed(a, w, names, size):
 
 @kernel
 def steps(a, w, names, last, order, rises, row):
-    """Fill order and rises; return how many weights went."""
+    """Fill order and rises; return the number of eliminated weights."""
     size, alive, done = w.size, w.size, 0
     while True:
         q, cost = cheapest(a, w, names, last, size)

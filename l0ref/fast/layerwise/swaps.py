@@ -1,4 +1,4 @@
-"""The best of all swaps, again and again, in place: the compiled twin of `l0ref.layerwise.tableau.swap_search`.
+"""The best of all swaps, repeated, in place: the compiled twin of `l0ref.layerwise.tableau.swap_search`.
 
 B is held transposed, (k, n), so that every inner loop runs over the many inputs outside the support, which are
 adjacent in memory. The input that leaves takes the place of the one that joins.
@@ -16,7 +16,7 @@ from l0ref.validate import Array
 
 @kernel
 def best_swap(A, B, w, r, s, least, row):
-    """Return (change of f, position of the member that goes, position of the input that joins) of the best swap."""
+    """Return (change of f, position of the leaving member, position of the joining input) of the best swap."""
     best, out, into = 0.0, -1, -1
     for j in range(w.size):
         d = 1.0 / A[j, j]
@@ -32,7 +32,7 @@ def best_swap(A, B, w, r, s, least, row):
 
 @kernel
 def leave(A, B, w, r, s, j, a):
-    """Member j goes; its row and column are left as they were, and a holds what was its column of A."""
+    """Remove member j. a becomes its former column of A; its row of A and B and its w are not updated."""
     d = 1.0 / A[j, j]
     f, b = w[j] * d, B[j]
     for m in range(w.size):
@@ -53,7 +53,7 @@ def leave(A, B, w, r, s, j, a):
 
 @kernel
 def enter(A, B, w, r, s, j, i, column, v):
-    """Input i takes the place of member j; column is what the other members leave of its column of G."""
+    """Input i takes the place of member j; column: its column of G after elimination of the other members."""
     t = 1.0 / s[i]
     g = r[i] * t
     for m in range(w.size):
@@ -81,7 +81,7 @@ def swap(G, places, parts, room, j, i):
     (S, N), (A, B, w, r, s), (_, a, v, column) = places, parts, room
     d, f = leave(A, B, w, r, s, j, a)
     gone, e = S[j], N[i]
-    cross = G[gone, e]  # what the others leave of the entry of G between the two
+    cross = G[gone, e]  # the entry of G between the two, after elimination of the other members
     for n in range(r.size):
         column[n] = G[e, N[n]]
     for m in range(w.size):
@@ -91,7 +91,7 @@ def swap(G, places, parts, room, j, i):
             for n in range(r.size):
                 column[n] -= g * B[m, n]
     t, g = enter(A, B, w, r, s, j, i, column, v)
-    for m in range(w.size):  # the place of i, where the one that left is now
+    for m in range(w.size):  # the position of i, which now belongs to the member that left
         B[m, i] = -a[m] * d - cross * t * v[m]
     B[j, i] = cross * t
     r[i], s[i] = f - cross * g, d - cross * cross * t
@@ -100,7 +100,7 @@ def swap(G, places, parts, room, j, i):
 
 @kernel
 def search(G, places, parts, least, limits, room, changes):
-    """Swap until none lowers f by more than `enough`, or `changes` is full; return how many were made.
+    """Swap until none lowers f by more than `enough`, or `changes` is full; return their number.
 
     limits  dependent, enough
     room    four arrays of the sizes of r, w, w and r, to be overwritten

@@ -1,4 +1,4 @@
-"""The words of `machine.lanes` for vectors whose numbers lie apart, and for a vector that is not full."""
+"""The operations of `machine.lanes` on vectors whose numbers are not adjacent, and on partly filled vectors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def width(_context: Any, x: Any) -> tuple[Any, Callable[..., Any]]:
 
 @word
 def part(_context: Any, x: Any, _at: Any, _count: Any) -> tuple[Any, Callable[..., Any]]:
-    """One load that touches no memory beyond the numbers asked for."""
+    """One load that touches no memory beyond the `count` numbers."""
     kind = Lanes(x.dtype)
 
     def code(context: Any, builder: Any, _signature: Any, args: Values) -> Any:
@@ -72,7 +72,7 @@ def total(_context: Any, a: Any) -> tuple[Any, Callable[..., Any]]:
 
 
 def _first(builder: Any, count: Any, lanes: int) -> Any:
-    """True in as many lanes as `count`, less than 2^31, says."""
+    """True in the first `count` lanes; count < 2^31."""
     kind = ir.VectorType(INDEX, lanes)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), builder.trunc(count, INDEX), ir.Constant(INDEX, 0))
     everywhere = builder.shuffle_vector(one, one, _places([0] * lanes))
@@ -80,7 +80,7 @@ def _first(builder: Any, count: Any, lanes: int) -> Any:
 
 
 def _masked(builder: Any, source: Any, kind: Any, mask: Any) -> Any:
-    """What stands at a pointer, or at a vector of them, and 0 where the mask is False."""
+    """The numbers at a pointer, or at a vector of pointers; 0 where the mask is False."""
     number, apart = kind.element, isinstance(source.type, ir.VectorType)
     bits = number.width if isinstance(number, ir.IntType) else 32 if isinstance(number, ir.FloatType) else 64
     of = f"v{kind.count}{'i' if isinstance(number, ir.IntType) else 'f'}{bits}"

@@ -1,7 +1,7 @@
 """Vectors of lanes: the operations with which kernels use the vector unit of the processor.
 
 A vector holds `lanes(dtype)` numbers and lives in one register. Kernels handle a few vectors at a time, as a tuple,
-and name places in a flat array by offsets, also as tuples. In the formulas l runs over the lanes:
+and address a flat array by offsets, also as tuples. In the formulas l runs over the lanes:
 
     load(x, at)               v_p[l] = x[at_p + l]                            one vector for each offset
     spread(w, at)             u_i[l] = w[at_i]                                one number in all lanes
@@ -9,26 +9,26 @@ and name places in a flat array by offsets, also as tuples. In the formulas l ru
     outer(a, v, u)            a_pi[l] + v_p[l] u_i[l]                         fused: rounded once
     at_least(a, w, i)         max(a_pi[l], w[i]); a NaN stays NaN
     store(y, columns, rows, a)     y[columns_p + rows_i + l] = a_pi[l]
-    increase(y, columns, rows, a)  y[columns_p + rows_i + l] += a_pi[l], one after another, so that places may meet
+    increase(y, columns, rows, a)  y[columns_p + rows_i + l] += a_pi[l], one after another, so that places may overlap
     plus(a, b), minus(a, b)   a_k[l] + b_k[l], a_k[l] - b_k[l]
     totals(a)                 t[k] = sum_l a_k[l]                             lanes of a give one vector of t
     transposed(a)             b_k[l] = a_l[k]                                 as many vectors as lanes
     part(x, at, count)        v[l] = x[at + l] for l < count, 0 beyond        one vector; reads nothing beyond
     gather(x, t, at, count)   v[l] = x[t[at + l]] for l < count, 0 beyond     the same; t holds whole numbers
     total(a)                  sum_l a_0[l]                                    a number, from one vector
-    width(x)                  how many lanes a vector of x has
+    width(x)                  number of lanes of a vector of x
     shift(at, by)             at_p + by
     pick(t, at)               t[at_p], an offset from a table of whole numbers
     at_most(at, most)         min(at_p, most)
 
-a_pi stands at place p len(rows) + i of its tuple.
+a_pi is entry p len(rows) + i of its tuple.
 
 Why it is fast: a matrix product is bound by the loads that feed it, and a compiler that vectorises a plain loop does
 not keep a tile of sums in registers. With tuples of vectors the sums are ordinary variables: a tile of 4 x 4 costs 8
 loads for 16 multiply-adds.
 
-With Numba's compiler off these are plain functions on NumPy arrays, which refuse places outside of the array: the
-tests run the kernels that way, too.
+With Numba's compiler off these are plain functions on NumPy arrays, which refuse offsets outside of the array; the
+tests run the kernels in this way, too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The vectors of `machine.lanes` for Numba's compiler: each function emits the LLVM instructions it stands for.
+"""The vectors of `machine.lanes` for Numba's compiler: each function emits the LLVM instructions of its operation.
 
-A vector is a value of its own Numba type, and so a variable that LLVM may keep in a register. Loads and stores ask for
-no alignment beyond that of one number.
+A vector is a value of a Numba type of its own, so that LLVM may keep it in a register. Loads and stores require no
+alignment beyond that of one number.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Lanes(types.Type):
 
     @property
     def ir(self) -> ir.VectorType:
-        """LLVM's type of the same."""
+        """LLVM's type of the vector."""
         return ir.VectorType(self.number, self.count)
 
     @property
@@ -42,7 +42,7 @@ class Lanes(types.Type):
 
     @property
     def suffix(self) -> str:
-        """How LLVM's functions on this type end."""
+        """Suffix of the names of LLVM's functions on this type."""
         return f"v{self.count}f{32 if self.dtype == types.float32 else 64}"
 
 
@@ -66,7 +66,7 @@ def _tuple(builder: Any, members: Values) -> Any:
 
 
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
-    """Where entry `at` of a flat array is."""
+    """Pointer to entry `at` of a flat array."""
     if kind.ndim != 1 or kind.layout != "C":
         raise TypingError(f"{kind} is not a flat array without gaps; take np.ascontiguousarray(a).reshape(-1)")
     return builder.gep(make_array(kind)(context, builder, array).data, [at])

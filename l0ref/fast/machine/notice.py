@@ -1,4 +1,4 @@
-"""A line in the log when a kernel is compiled for the first time: it names the cause of the wait, which occurs once.
+"""A line in the log when a kernel is first compiled, which explains the wait; it occurs once.
 
 It goes to the logger "l0ref.fast" as a warning, which Python prints unless the program has set up logging otherwise.
 """
@@ -22,7 +22,7 @@ class Notice(event.Listener):
         self.is_given = False
 
     def on_start(self, event: Any) -> None:
-        """A compilation begins, as the kernel was not found in the cache."""
+        """A compilation begins, since the kernel is not in the cache."""
         module = event.data["dispatcher"].py_func.__module__ or ""  # None of a function made by exec
         if not self.is_given and module.startswith(logger.name + "."):
             self.is_given = True

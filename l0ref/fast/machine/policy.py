@@ -1,29 +1,30 @@
-"""How kernels are compiled, and on how many threads they run: one policy for all of them.
+"""The compilation options of kernels and their number of threads: one policy for all of them.
 
 cache=True            a kernel is compiled when it is first called, for 0.1 to 3 seconds, and kept on disk
 nogil=True            other Python threads run meanwhile
-error_model="numpy"   x / 0 is infinite, as in NumPy; the check Python's rule needs keeps loops from being vectorised
+error_model="numpy"   x / 0 is infinite, as in NumPy; Python's check for it would prevent vectorised loops
 fastmath=False        sums keep their order, NaN stays NaN: fast mathematics may assume there is none
-no_cfunc_wrapper      no kernel is called from C, and the code for that is not compiled
+no_cfunc_wrapper      no wrapper for calls from C, which no kernel needs
 
 Two traps follow from the cache. A kernel loaded from it runs without bounds checks even under NUMBA_BOUNDSCHECK=1, so
-every such mode needs a NUMBA_CACHE_DIR of its own. And Numba looks only at the file a kernel stands in: it would not
-notice when another kernel, called from there, changes elsewhere. So kernels call only kernels of this package, and each
-carries the stamp of all files of the package. How files are checked, and what happens where none can be written, stands
-in `machine.storage`.
+every such mode needs a NUMBA_CACHE_DIR of its own. And Numba checks only the file that contains a kernel: it does not
+notice a change of a called kernel in another file. So kernels call only kernels of this package, and each carries the
+stamp of all files of the package. `machine.storage` describes how files are checked, and what happens where none can be
+written.
 
 Threads that wait for each other spin for a moment and then sleep (GOMP_SPINCOUNT, unless it is set). By default GNU's
-OpenMP lets them spin for milliseconds, and where another program uses one of the processors, they take the other from
-the thread they wait for: a training step of 2 ms then took 20 ms. The setting is for Numba's threads only. Waking a
-sleeping thread takes 24 microseconds (measured), which is what it saves in a job of twice that: see `threads_for_call`.
+OpenMP lets them spin for milliseconds, and where another program uses one of the processors, they keep the other from
+the thread they wait for: a training step of 2 ms then took 20 ms. The setting affects Numba's threads only. Waking a
+sleeping thread takes 24 microseconds (measured), which is what it saves in a job of twice that length: see
+`threads_for_call`.
 
-A number written in a call, f(x, 0), is a type of its own to Numba, for which f is compiled once more, and that takes as
-long as for any other: kernels call f(x, np.int64(0)) where others pass a variable.
+A literal number in a call, f(x, 0), has a type of its own in Numba, for which f is compiled once more, at full cost. So
+kernels call f(x, np.int64(0)) where others pass a variable.
 
 A parallel kernel is a loop over threads around a serial one, never the loop itself: inside `prange` the compiler does
-not vectorise. It is compiled twice, and a single thread does not use the pool: waking the pool takes longer than many
-small jobs. `machine.teams` says which processes and threads may not use the pool at all. BLAS gets no product for which
-it would start several threads, see `products.matmul`, so that there is one pool of threads, Numba's.
+not vectorise. It is compiled twice, and a single thread does not use the pool: many small jobs are shorter than waking
+it. `machine.teams` says which processes and threads may not use the pool at all. BLAS gets no product for which
+it would start several threads, see `products.matmul`, so that Numba's pool of threads is the only one.
 """
 
 from __future__ import annotations
@@ -46,22 +47,22 @@ from l0ref.fast.machine.teams import has_pool, run_on_pool
 from l0ref.validate import Array
 
 SPINS = 1500  # iterations for which a waiting thread spins before it sleeps: about 30 microseconds
-SERIAL = 700_000  # multiply-adds that one thread does in 12 microseconds: below, a second one does not help
-WAKING = 2_000_000  # and those in 35 microseconds, of which it saves as much as it costs to wake it
-MOVE = 10  # multiply-adds that take as long as to move a number
-LOADED = 3  # and as one whose vector comes from the second cache, as where weights are sparse
-AWAKE = 30e-6  # seconds that threads are awake after a kernel: somewhat less than SPINS take
+SERIAL = 700_000  # multiply-adds that one thread does in 12 microseconds: below, a second thread does not help
+WAKING = 2_000_000  # and in 35 microseconds, of which a second thread saves as much as waking it costs
+MOVE = 10  # multiply-adds that take as long as moving a number
+LOADED = 3  # and as one whose vector comes from the second cache, as with sparse weights
+AWAKE = 30e-6  # seconds for which threads stay awake after a kernel: somewhat less than SPINS iterations
 
-_last = 0.0  # when a job that was worth several threads last ended
-_was_worth = False  # whether the last job asked for was
-_followed = 0  # how many of them have followed one another at once
+_last = 0.0  # time at which a job that was worth several threads last ended
+_was_worth = False  # whether the last job was worth several threads
+_followed = 0  # number of such jobs that followed one another directly
 _work = 0  # multiply-adds of all jobs
 
 
 def load_openmp() -> None:
-    """Load GNU's OpenMP, if it is there, with SPINS in the environment: it looks there once, when it is loaded.
+    """Load GNU's OpenMP, if it is there, with SPINS in the environment, which it reads once, when it is loaded.
 
-    Numba finds it loaded. Other libraries bring their own, which are left with their settings.
+    Numba then uses the loaded one. OpenMP libraries of other packages keep their own settings.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         return
@@ -109,7 +110,7 @@ class OnThreads:
         self.alone = kernel(function)
         code, name = function.__code__, f"{function.__name__}_on_threads"
         copy = FunctionType(code, function.__globals__, name, function.__defaults__, function.__closure__)
-        copy.__qualname__ = name  # names its file in the cache, which could not tell one from the other
+        copy.__qualname__ = name  # names its file in the cache, so that the two differ
         self.together = kernel(copy, parallel=True)
 
     def __call__(self, *args: Any) -> Any:
@@ -121,13 +122,13 @@ class OnThreads:
 
 
 def parallel_kernel(function: Callable[..., Any]) -> Any:
-    """Compile a loop over as many threads as its last argument says, when it is first called with one or with more."""
+    """Compile a loop over threads, whose number is its last argument, on the first call with one, and with several."""
     settings: Any = numba.config
     return function if settings.DISABLE_JIT else OnThreads(function)
 
 
 def threads_for(work: int) -> int:
-    """Return one thread for few multiply-adds, else all that Numba may use: for a job with others around it."""
+    """Return one thread for few multiply-adds, else all that Numba may use: for a job among others."""
     global _was_worth, _work
     _work += work
     _was_worth = work > SERIAL and has_pool()
@@ -137,7 +138,7 @@ def threads_for(work: int) -> int:
 def threads_for_call(work: int) -> int:
     """Return the same for a call that stands alone; no result depends on it.
 
-    A job of medium size gets several threads if at least two others came directly before it: the threads are then
+    A job of medium size gets several threads if at least two others came directly before it: then the threads are
     awake, or worth waking.
     """
     global _followed

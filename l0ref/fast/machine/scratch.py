@@ -1,14 +1,13 @@
 """Memory that is allocated once and reused.
 
-    room      for the length of a call, by name: the next call with this name gets the same memory
-    Loan      for as long as it is referenced, then free for the next loan
+    room      valid until the next call with the same name, which gets the same memory
+    Loan      valid as long as it is referenced, then free for the next loan
     scratch   a loan for a `with` block
 
-All of it is flat and begins at a multiple of LINE bytes. Each thread keeps its own.
+All memory is flat and begins at a multiple of LINE bytes. Each thread has its own.
 
-Why it is fast: a fresh array of some megabytes is mapped page by page by the operating system, and cleared, each time;
-for a layout of a few images that takes longer than filling it. And a vector across two lines of the cache costs two
-loads.
+Why it is fast: the operating system maps and clears a fresh array of some megabytes page by page, each time; for a
+layout of a few images that takes longer than filling it. And a vector across two lines of the cache costs two loads.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from l0ref.fast.machine.target import BITS
 from l0ref.validate import Array
 
 LINE = 64  # bytes of a line of the cache
-KEPT = 4  # loans given back that a thread keeps: as many as a call uses at a time
+KEPT = 4  # returned loans that a thread keeps: as many as a call uses at a time
 
 _kept = threading.local()
 
@@ -54,7 +53,7 @@ class Loan:
         self.array: Array = self._memory[:size]
 
     def __del__(self) -> None:
-        memory = getattr(self, "_memory", None)  # None where it was too small
+        memory = getattr(self, "_memory", None)  # None if allocating it failed
         if memory is not None:
             free = _free(memory.dtype)
             insort(free, memory, key=len)
@@ -63,7 +62,7 @@ class Loan:
 
 @contextmanager
 def scratch(size: int, dtype: Any) -> Iterator[Array]:
-    """Lend `size` numbers with undefined contents."""
+    """Yield `size` numbers with undefined contents."""
     loan = Loan(size, dtype)
     yield loan.array
 
@@ -87,6 +86,6 @@ def _aligned(size: int, dtype: Any, *, fresh: Callable[..., Array] = np.empty) -
 
 
 def _free(dtype: np.dtype[Any]) -> list[Array]:
-    """Loans given back, the smallest first."""
+    """Returned loans, the smallest first."""
     free: list[Array] = _kept.__dict__.setdefault("free " + dtype.char, [])
     return free

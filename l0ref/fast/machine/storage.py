@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: files of Numba's cache, checked before their machine code is run.
+"""Storage of compiled kernels: files of Numba's cache, checked before their machine code is run.
 
 A file ends with the SHA-256 of the bytes before it. One that is damaged, cut short or without that ending counts as
 absent, and the kernel is compiled again. A folder that cannot be written, a full disk included, is not an error:
@@ -20,7 +20,7 @@ from numba.core.caching import IndexDataCacheFile
 
 logger = logging.getLogger("l0ref.fast")
 DIGEST = hashlib.sha256().digest_size
-NO_FOLDER = "no locator available"  # how Numba says that it found no folder it may write
+NO_FOLDER = "no locator available"  # Numba's message if it finds no writable folder
 
 _is_told = False
 
@@ -48,7 +48,7 @@ class CheckedFiles(IndexDataCacheFile):
 
 
 def has_folder() -> bool:
-    """Whether there is a folder to keep kernels in; without a home Numba would make one called "~" wherever it runs."""
+    """Whether there is a folder for kernels; without a home directory Numba would create "~" in the current folder."""
     named = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     return bool(named) or os.path.expanduser("~") != "~" or os.access(Path(__file__).parents[1], os.W_OK)
 
@@ -63,7 +63,7 @@ def is_sound(path: str) -> bool:
 
 
 def keep_checked(compiled: Any, stamp: Any) -> None:
-    """Let a dispatcher use checked files, stale when `stamp` is another, and go on where they cannot be written."""
+    """Let a dispatcher use checked files, stale if `stamp` differs; if they cannot be written, kernels are not kept."""
     cache: Any = getattr(compiled, "_cache", None)
     if cache is None:  # nothing is compiled
         return
@@ -89,7 +89,7 @@ def is_keeping() -> bool:
 
 
 def tell_not_kept(reason: str) -> None:
-    """Say once that kernels are not kept, why, and what to do about it."""
+    """Log once that kernels are not kept, the reason and the remedy."""
     global _is_told
     if not _is_told:
         _is_told = True

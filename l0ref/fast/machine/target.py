@@ -28,9 +28,9 @@ def vector_unit() -> tuple[int, int]:
 def gathers_fast() -> bool:
     """Whether the numbers of a vector are gathered by one instruction faster than one by one.
 
-    So it is on Intel's processors with 16-bit floats among their AVX-512, Sapphire Rapids and later (measured on one).
-    Earlier ones are slowed down by the remedy against "gather data sampling" [not measured], and on AMD's Zen 4 sixteen
-    single loads were faster.
+    True of Intel's processors whose AVX-512 has 16-bit floats, Sapphire Rapids and later (measured on one). Earlier
+    ones are slowed down by the mitigation of "gather data sampling" [not measured], and on AMD's Zen 4 sixteen single
+    loads were faster.
     """
     settings: Any = numba.config
     if settings.CPU_NAME:
@@ -56,7 +56,7 @@ def host() -> tuple[str, ...]:
 BITS, REGISTERS = vector_unit()
 GATHERS = gathers_fast()
 COLUMNS = 4  # vectors of a tile in `products.contraction`
-ROWS = 4 if REGISTERS == 32 else 2  # its numbers; ROWS x COLUMNS sums and the operands of two turns fit the registers
+ROWS = 4 if REGISTERS == 32 else 2  # rows of a tile, whose sums and the operands of a step fit the registers
 
 
 def lanes(dtype: Any) -> int:

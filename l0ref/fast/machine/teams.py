@@ -1,10 +1,10 @@
-"""Which processes and threads may use Numba's pool of threads, and when: where it is not safe, one thread computes.
+"""Which processes and threads may use Numba's pool of threads; where that is not safe, a single thread computes.
 
 fork       A process that was forked after its parent had started the pool has none of its threads. GNU's OpenMP ends
-           it when it asks for them (and a `multiprocessing.Pool` then waits for ever), so it computes on its own
-           thread. That changes no result. Processes that are spawned have pools of their own.
+           it when it uses the pool (and a `multiprocessing.Pool` then waits for ever), so it computes on its own
+           thread, with the same results. Processes that are spawned have pools of their own.
 workqueue  Numba's own pool, used where there is no OpenMP, as on macOS, ends the process when two threads use it at
-           once. There they take turns.
+           once. So they take turns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _is_lost = False
 
 
 def _forked() -> None:
-    """Note, in a forked process, whether the pool stayed behind."""
+    """Record, in a forked process, whether the pool was lost."""
     global _is_lost, _pool
     _is_lost = _is_lost or parallel._is_initialized
     _pool = Lock()  # a thread of the parent may have held it

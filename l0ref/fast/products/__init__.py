@@ -1,1 +1,1 @@
-"""Products of dense matrices and sums of products over tables of offsets: what layers and convolutions come down to."""
+"""Products of dense matrices, and sums of products over tables of offsets, of which layers and convolutions consist."""

@@ -1,12 +1,12 @@
-"""Two kernels that all products of a network come down to: sums of products, whose places stand in tables.
+"""Three kernels for all products of a network: sums of products, whose offsets are given by tables.
 
     contract    y[columns_p + rows_i + l]  =  max(floor, b_i + sum_t w[rows'_i + taps'_t] x[columns'_p + taps_t + l])
     scatter     the same without b and floor, added to y at those places
     correlate   g[i, t]  =  sum_p sum_l d[rows_i + columns_p + l] x[columns'_p + taps_t + l]
 
 l runs over the lanes of a vector, p over vectors of x ("columns"), i over rows of w, t over the terms of the sum
-("taps"). All arrays are flat; the tables give them their meaning. Activations stand in blocks of as many samples as a
-vector has lanes, the sample last. Then
+("taps"). All arrays are flat; the tables give them their meaning. Activations are in blocks of as many samples as a
+vector has lanes, with the sample as the last axis. Then
 
     linear, y = x W^T + b   columns: blocks of samples     rows: outputs          taps: inputs
     its x_bar = y_bar W     columns: blocks of samples     rows: inputs           taps: outputs
@@ -18,9 +18,9 @@ vector has lanes, the sample last. Then
 and stride, padding and dilation only change the numbers in the tables.
 
 Why it is fast: `height` x COLUMNS sums stay in registers while a tile runs through its taps, so that each number loaded
-is used four times or more; which height is best differs from one processor to another (`products.heights`). Since a
+is used four times or more; the best height depends on the processor (`products.heights`). Since a
 lane is a sample, every size of image fills the vectors. Nothing is unrolled into columns and nothing is copied. A tile
-at the edge repeats its last row or column, which is cheaper than a branch for it; `scatter`, where a place must count
+at the edge repeats its last row or column, which is cheaper than a branch; `scatter`, where each place must count
 once, takes single rows and columns there.
 
 Every sum is taken by one thread, in the order of the taps: the result does not depend on the number of threads.
@@ -47,14 +47,14 @@ from l0ref.fast.machine.lanes import (
 )
 from l0ref.fast.machine.policy import kernel, parallel_kernel
 
-# steps through a tile; ROWS of `scatter`, whose order of sums they decide, and of `correlate`
+# offsets within a tile; ROWS in `scatter`, where they determine the order of sums, and in `correlate`
 DOWN, ACROSS = tuple(range(ROWS)), tuple(range(COLUMNS))
 CHUNK = 64  # columns that `correlate` takes at a time: those of ROWS rows stay in the first cache
 
 
 @kernel
 def places_of(table, i, steps):
-    """Entries i + steps of a table, steps a tuple; its last entry again where it ends."""
+    """Entries i + steps of a table, steps a tuple; beyond the end of the table, its last entry."""
     return pick(table, at_most(shift(steps, i), table.size - 1))
 
 
@@ -121,7 +121,7 @@ def scatter_block(x, w, zero, y, tables, block):
 
 @parallel_kernel
 def scatter(x, w, zero, y, tables, blocks, threads):
-    """Add to y; arguments as in `contract`. The blocks of y must not meet: each belongs to one thread."""
+    """Add to y; arguments as in `contract`. The blocks of y must not overlap: each belongs to one thread."""
     for n in prange(threads):
         for block in range(n * blocks // threads, (n + 1) * blocks // threads):
             scatter_block(x, w, zero, y, tables, block)
@@ -129,7 +129,7 @@ def scatter(x, w, zero, y, tables, blocks, threads):
 
 @kernel
 def correlate_run(x, d, zero, sums, parts, tables, starts, run, first, last):
-    """Add what columns run[0] ... run[1] - 1, shifted by `starts` in x and in d, give to tiles first ... last - 1."""
+    """Add the terms of columns run[0] ... run[1] - 1, shifted by `starts` in x and d, to tiles first ... last - 1."""
     columns, rows, taps = tables
     across = (taps.size + COLUMNS - 1) // COLUMNS
     none = places_of(rows[1], 0, DOWN)
@@ -161,7 +161,7 @@ def correlate(x, d, zero, sums, parts, tables, blocks, threads):
 
     tables  columns  offsets in x and in d, (2, P)    rows   offsets in d, and zeros, (2, M)
             taps     offsets in x, (T)                steps  from one block to the next, in x and in d
-    parts   0, lanes, 2 lanes, ...: where the vectors of a tile's totals go
+    parts   0, lanes, 2 lanes, ...: offsets of the vectors of a tile's totals
     """
     rows, taps = tables[1], tables[2]
     tiles = ((taps.size + COLUMNS - 1) // COLUMNS) * ((rows.shape[1] + ROWS - 1) // ROWS)

@@ -1,19 +1,19 @@
-"""How many rows a tile of sums has: what was measured on this machine, and the choice by it.
+"""The number of rows of a tile of sums, chosen by times measured on this machine.
 
 A tile of h rows and COLUMNS columns of vectors costs h + COLUMNS loads for h COLUMNS multiply-adds. More rows need
 fewer loads, until the sums leave the registers; and 10 rows fill two tiles of 5, but three of 4. So for M rows
 
     height_for(M) = the h of least ceil(M / h) seconds_h
 
-where seconds_h is the time of one term of a tile. It is measured by `l0ref calibrate`, by `l0ref bench`, or by the
-first process that takes so many products that other tiles may repay the 3 seconds of compiling them (WORTH), for some
-milliseconds; until then DEFAULT holds. It is kept in the folder of the compiled kernels: one file for each processor,
-its features and number of threads. A file that cannot be read, or is of another version of these kernels, counts as
-absent; where nothing can be written, DEFAULT holds.
+or the h of least seconds_h / h, unless the former saves 5 %. seconds_h is the time of one term of a tile, measured by
+`l0ref calibrate`, by `l0ref bench`, or by the first process that takes so many products that other tiles may repay the
+3 seconds of compiling them (WORTH), for some milliseconds; until then DEFAULT holds. The times are kept in the folder
+of the compiled kernels: one file for each processor, its features and number of threads. A file that cannot be read, or
+is of another version of these kernels, counts as absent; where nothing can be written, DEFAULT holds.
 
-**No choice of h changes a bit of any result**: each sum is taken by one thread in the order of its terms.
+**The choice of h changes no bit of any result**: each sum is taken by one thread in the order of its terms.
 
-L0REF_TILE_ROWS=default, or =5, fixes the choice for a process, whatever is kept; nothing is measured then.
+L0REF_TILE_ROWS=default, or =5, fixes the choice for a process, regardless of kept files; nothing is measured then.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ logger = logging.getLogger("l0ref.fast")
 VARIABLE = "L0REF_TILE_ROWS"
 CANDIDATES = (4, 5, 6) if REGISTERS == 32 else (2, 3)
 TERMS, HEIGHT = 512, 60  # of the product that is timed: a vector of each of COLUMNS blocks times HEIGHT rows
-ROUNDS = 40  # in which the candidates take turns; the least time counts, which other programs disturb least
-WORTH = 3 * 10**11  # multiply-adds, some 5 seconds of products: a tenth of them is saved by the best tiles
-GAIN = 0.95  # of the time with the fastest tiles that another height must save: each is compiled for itself
+ROUNDS = 40  # in which the candidates alternate; the least time counts, which other programs disturb least
+WORTH = 3 * 10**11  # multiply-adds, some 5 seconds of products, of which the best tiles save a tenth
+GAIN = 0.95  # another height is used below this share of the time of the fastest tiles: each is compiled
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is chosen among.
+    """The heights to choose from, with their times.
 
-    seconds  of one term of a tile, for each height
-    by       default, L0REF_TILE_ROWS, probe or calibrate
+    seconds  {height: time of one term of a tile}
+    by       source of the times: default, L0REF_TILE_ROWS, probe or calibrate
     """
 
     seconds: dict[int, float]
@@ -63,13 +63,13 @@ DEFAULT, USUAL = Choice({ROWS: 1.0}), tuple(range(ROWS))
 
 
 def height_for(rows: int) -> tuple[int, ...]:
-    """Return 0, 1, ..., h - 1 for the tiles of so many rows, as the kernels read it."""
+    """Return 0, 1, ..., h - 1 with the height h for a product of `rows` rows, as the kernels read it."""
     return best_height(rows) if at_hand() is not None or work_so_far() >= WORTH else USUAL
 
 
 @lru_cache(maxsize=256)
 def best_height(rows: int) -> tuple[int, ...]:
-    """Return it by the choice of this process."""
+    """Return the same by the times of this process, which are measured if there are none."""
     seconds = chosen().seconds
     times = {h: -(-rows // h) * one for h, one in seconds.items()}
     fastest, best = min(seconds, key=lambda h: seconds[h] / h), min(times, key=times.__getitem__)
@@ -85,13 +85,13 @@ def chosen() -> Choice:
 
 @cache
 def at_hand() -> Choice | None:
-    """Return the choice that is asked for or kept, and DEFAULT where none can be kept; None: it is to be measured."""
+    """Return the requested or kept choice, DEFAULT if none can be kept; None: it is to be measured."""
     asked, path = os.environ.get(VARIABLE, ""), kept_at()
     return fixed(asked) if asked else DEFAULT if path is None else read(path)
 
 
 def probed(path: Path, *, by: str, rounds: int = ROUNDS) -> Choice:
-    """Measure, and keep the result if it can be."""
+    """Measure, and keep the result if possible."""
     choice = Choice(measured(rounds), by)
     at_hand.cache_clear()
     try:
@@ -122,7 +122,7 @@ def fixed(asked: str) -> Choice:
 
 
 def kept_at() -> Path | None:
-    """Return the file of this machine in the folder of the compiled kernels; None if there is none to be written."""
+    """Return the file of this machine in the folder of the compiled kernels; None if the folder is not writable."""
     folder = getattr(getattr(contraction.contract_tiles, "_cache", None), "cache_path", None)
     if folder is None or not os.access(folder, os.W_OK):
         return None
@@ -131,12 +131,12 @@ def kept_at() -> Path | None:
 
 
 def version() -> str:
-    """Return what a kept choice belongs to: the package and its kernels."""
+    """Return the version of the package and its kernels, to which a kept choice belongs."""
     return hashlib.sha256(repr((__version__, STAMP)).encode()).hexdigest()
 
 
 def read(path: Path) -> Choice | None:
-    """Return what is kept, or None if it cannot be used."""
+    """Return the kept choice, or None if it cannot be used."""
     try:
         found = read_json(path)
         seconds = {int(h): float(one) for h, one in found["seconds"].items()}
@@ -155,7 +155,7 @@ def keep(choice: Choice, path: Path) -> None:
 
 
 def measured(rounds: int = ROUNDS) -> dict[int, float]:
-    """Return the seconds of one term of a tile of each height: the least of so many rounds."""
+    """Return the seconds of one term of a tile of each height: the least of `rounds` rounds."""
     width = lanes(np.float32)
     x, w, y = (zeros(n * width, np.float32) for n in (COLUMNS * TERMS, HEIGHT * TERMS // width + 1, COLUMNS * HEIGHT))
     x += 1

@@ -3,7 +3,7 @@
     rows    (n, D), one sample after another, as in data sets
     blocks  (B, D, lanes), B = ceil(n / lanes): entry [b, d, l] is feature d of sample b lanes + l
 
-Lanes beyond the last sample hold zeros. All arrays are flat. `steps` is (0, s, 2 s, ...), one number a lane.
+Lanes beyond the last sample hold zeros. All arrays are flat. `steps` is (0, s, 2 s, ...), one number per lane.
 
 Why it is fast: lanes x lanes numbers at a time are transposed inside the registers.
 """
@@ -84,5 +84,5 @@ def to_rows(blocks, rows, size, count, row_steps, lane_steps, threads):
 
 @cache
 def steps_of(features: int, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the way to each row, and to each lane, of a block, as the kernels read them."""
+    """Return the offsets of the rows, and of the lanes, of a block, as the kernels read them."""
     return tuple(features * i for i in range(count)), tuple(count * i for i in range(count))

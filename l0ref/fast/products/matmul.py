@@ -3,7 +3,7 @@
     y[n, m] = sum_k a[n, k] b[k, m]
 
 The threads of BLAS spin for 26 ms after a product, and occupy the processors meanwhile. So BLAS computes only the
-products for which it takes one thread, and the larger ones are computed here, according to the layout of b in memory,
+products for which it uses one thread, and the larger ones are computed here, according to the layout of b in memory,
 and how often it is read:
 
     across   the rows of b are contiguous, as those of W in y_bar W: the lanes of a vector run over m
@@ -13,8 +13,8 @@ and how often it is read:
 Why it is fast: `height` x COLUMNS vectors of sums stay in registers, as in `products.contraction`. A thread goes
 through all rows of a with a few columns of b, which stay in the second cache meanwhile.
 
-Every sum is taken by one thread, in an order that the sizes and the layout decide: the result does not depend on the
-number of threads.
+Every sum is taken by one thread, in an order that depends on sizes and layout alone: the result does not depend on
+the number of threads.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from l0ref.fast.products.heights import height_for
 from l0ref.fast.products.layout import block_of_rows, steps_of
 from l0ref.validate import Array
 
-SMALL = 2**18  # multiply-adds up to which OpenBLAS takes one thread for a product of matrices
+SMALL = 2**18  # multiply-adds up to which OpenBLAS uses one thread for a product of matrices
 SMALL_VECTOR = 460_799  # the same of one with a vector, since version 0.3.27
 SMALL_DOT = 10_000  # and of two vectors
-# A turned b is read along k, not laid out in blocks, if sums have LONG terms, and a has fewer than FEW rows or the
+# A transposed b is read along k, not laid out in blocks, if sums have LONG terms, and a has fewer than FEW rows or the
 # columns of b are no more than THIN vectors, which would leave tiles half empty.
 LONG, FEW, THIN = 256, 16, 2
 ZERO = {dtype: np.zeros(1, dtype) for dtype in "fd"}
@@ -108,9 +108,9 @@ def along_part(a, b, zero, y, sums, parts, tables, sizes, first, last):
 def along(a, b, zero, y, sums, parts, tables, sizes, threads):
     """Fill y; all arrays are flat.
 
-    a, b    the matrices, and the rest of each row behind its last whole vector, padded with zeros
+    a, b    the matrices, and the rest of each row after its last whole vector, padded with zeros
     sums    room for the totals of one tile for each thread
-    parts   0, lanes, 2 lanes, ...: where the vectors of a tile's totals go
+    parts   0, lanes, 2 lanes, ...: offsets of the vectors of a tile's totals
     tables  rows     offsets in a, in its rests, in y, and zeros, (4, N)
             columns  offsets in b, in its rests, and in y, (3, M)
     sizes   numbers of a row in whole vectors; of a rest, which may be 0; of a vector
@@ -185,7 +185,7 @@ def _along(a: Array, b: Array, y: Array) -> None:
 
 
 def _with_rests(x: Array, width: int, name: str) -> tuple[Array, Array]:
-    """X, and the last entries of each row that fill no vector, with zeros behind them."""
+    """Return x, and the last entries of each row that fill no vector, with zeros after them."""
     rest = x.shape[1] % width
     if rest == 0:
         return flat(x), flat(x[:0])

@@ -36,9 +36,9 @@ def window_tables(
     """Return the tables of a convolution; weights are (F, C, R, S), flat.
 
     framed  (C, H, W) of an image inside its padding, or a wider frame
-    inset   rows and columns that the frame has beyond the padding, on either side
+    inset   rows and columns of the frame beyond the padding, on either side
     grid    rows P and columns Q of windows
-    target  rows and columns of y in its frame, and where y begins in it; y itself if None
+    target  rows and columns of y with its frame, and the start of y in it; None: y has no frame
     """
     (rows, cols), (down, beside), (above, before) = grid, windows.stride, inset
     (tall, wide), (top, left) = target or (grid, (0, 0))

@@ -1,7 +1,7 @@
-"""A batch of activations in blocks and back, for the products with sparse matrices.
+"""A batch of activations, into blocks and back, for the products with sparse matrices.
 
 Two layouts are read and written: samples by features, (N, D), that of layers, and features by samples, (D, N), that of
-matrix products. The blocks are those of `products.layout`, as many samples as a vector has lanes, with zeros behind
+matrix products. The blocks are those of `products.layout`, as many samples as a vector has lanes, with zeros after
 the last sample.
 """
 
@@ -23,10 +23,10 @@ Numbers = tuple[int, ...]
 Rows = tuple[tuple[Array, ...], tuple[Array, ...], Numbers, Numbers, Numbers, Numbers]
 
 CACHE = 2**20  # bytes that stay in the second cache while all rows of a matrix read them
-SELDOM = 60  # loads of a feature that stands there, up to which laying it out in blocks takes longer than it saves
-SELDOM_FAR = 15  # the same of one that does not: where samples are 512 or 1024, features drive each other out of it
+SELDOM = 60  # loads of a feature in that cache, up to which laying it out in blocks takes longer than it saves
+SELDOM_FAR = 15  # the same outside of it: with 512 or 1024 samples, features evict each other
 
-OFTEN, OFTEN_FAR = 12, 4  # loads of a feature, above which it may be better copied on the way, likewise
+OFTEN, OFTEN_FAR = 12, 4  # loads of a feature above which a copy for each group may pay, likewise
 
 
 @kernel
@@ -122,12 +122,12 @@ def from_blocks(blocks, x, tail, sizes, row_steps, lane_steps, units, threads):
 
 
 class Batch:
-    """Activations as the kernels read them; laid out in blocks when that is first asked for, and then kept.
+    """Activations as the kernels read them; laid out in blocks on first use, and then kept.
 
     x       (N, D) if `rows`, else (D, N), or (D,) for a single sample
     count   N
-    blocks  as many as N samples fill
-    stands  whether N samples of one feature are whole vectors as they stand
+    blocks  number of blocks of N samples
+    stands  whether the N samples of one feature are whole vectors in place
     laid    the blocks, once they are filled
     """
 
@@ -141,9 +141,9 @@ class Batch:
         self.laid: Loan | None = None
 
     def read(self, *, loads: float) -> tuple[Array, int, int]:
-        """Return numbers, and how far it is from one block and from one feature to the next.
+        """Return the numbers, and the distances between blocks and between features.
 
-        loads  how often a feature will be loaded; if that is seldom, features are left where they stand
+        loads  how often a feature will be loaded; if rarely, features are read in place
         """
         if self.stands and loads <= (SELDOM if self.x.nbytes <= CACHE else SELDOM_FAR):
             return flat(self.x), self.width, self.count
@@ -154,7 +154,7 @@ class Batch:
         return flat(loan.array), loan.array.size // self.blocks, self.width
 
     def is_better_copied(self, *, loads: float) -> bool:
-        """Whether whole vectors that stand are better copied on the way, see `sparse.columns`."""
+        """Whether a copy of each group of vectors pays, see `sparse.columns`."""
         if self.laid is not None or not is_often(loads, self.x.nbytes):
             return False
         return self.x.nbytes > CACHE or not fits_vectors(self.x)
@@ -164,7 +164,7 @@ class Batch:
         return self.laid or Loan(self.x.size // self.count * self.blocks * self.width, self.x.dtype)
 
     def on_the_way(self, blocks: Array, y: Array, out: Array) -> Rows:
-        """Return what `sparse.rows` reads beside the matrix, to fill y and, unless they are, the blocks.
+        """Return the arguments of `sparse.rows` other than the matrix, to fill y and, if they are empty, the blocks.
 
         out  room for the blocks of y
         """

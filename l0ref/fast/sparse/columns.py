@@ -2,13 +2,14 @@
 
 N fills whole vectors. Up to GROUP vectors of samples are copied, feature after feature, and multiplied:
 
-    x, y    flat, as they are
-    laid    memory for one group for each thread, which begins at a multiple of 64 bytes
+    x, y    flat
+    laid    memory for one group of each thread, aligned to 64 bytes
     sizes   N, vectors of a group, lanes
 
-Why it is fast: a NumPy array begins at any address, and a vector across two lines of the cache costs two loads, 3.1
-cycles for a multiply-add instead of 2.2 or, from a group that one thread copied for itself, 1.9. The copy takes as long
-as some five loads of each feature and saves a third of each, so that it pays from 13 loads on: see `is_often`.
+Why it is fast: a NumPy array begins at any address, and a vector across two lines of the cache costs two loads: 3.1
+cycles for a multiply-add, against 2.2 for an aligned array and 1.9 for a group that one thread has copied. The copy
+takes as long as some five loads of each feature and saves a third of each, so that it pays from 13 loads on: see
+`is_often`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compiled twin of `SparseConv2d`.
 
-Where maps are small and images many, blocks of as many images as a vector has lanes are convolved at a time, each pixel
-a vector; else one image after another, each vector a piece of a row of pixels: see `pixel_size`.
+Where maps are small and images many, a block of as many images as a vector has lanes is convolved at a time, each pixel
+a vector; otherwise one image after another, each vector a part of a row of pixels: see `pixel_size`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from l0ref.sparse.convolution import Shape, check_conv2d
 from l0ref.sparse.pattern import Pattern
 from l0ref.validate import Array
 
-WIDE = 20  # columns of windows from which on images are taken one by one
-MEMORY = 2**18  # numbers of planes that the cotangent of the weights lays out at a time: a megabyte of float32
+WIDE = 20  # columns of windows from which images are taken one by one
+MEMORY = 2**18  # numbers of planes laid out at a time for the cotangent of the weights: a megabyte of float32
 
 
 def sparse_conv2d_forward(
@@ -55,7 +55,7 @@ def sparse_conv2d_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
 
 
 def pixel_size(geometry: Geometry, images: int) -> int:
-    """Return the numbers of a pixel: the lanes of a vector, for blocks of images, or 1, for one image after another.
+    """Return the number of values of a pixel: the lanes of a vector, for blocks of images, or 1, for single images.
 
     A block fills its vectors for any size of map and costs two layouts; it does not pay when half of it is empty.
     A single image wastes the lanes between two rows of windows, and its vectors lie across cache lines.

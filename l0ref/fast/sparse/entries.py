@@ -1,33 +1,33 @@
 """Kernels for products with a sparse matrix: only its stored entries take part.
 
 The matrix is given as compressed sparse rows: row i has the entries k = indptr[i] ... indptr[i + 1] - 1, each with its
-value and its place, of which `width` numbers of x each lie one after another:
+value and its place in x; a place is `width` adjacent numbers of x:
 
     contract   y[to_p + i step + l]  =  max(floor, b_i + sum_k values_k x[at_p + places_k width + l])
     sample     g_k  =  sum_p sum_l d[to_p + i step + l] x[at_p + places_k width + l],   i the row of k
 
-l runs over the lanes of a vector, p over the vectors of a group. All arrays are flat. Of a linear layer the place of an
-entry is its column and a group is a few blocks of samples; of a convolution the place is the pixel under the weight and
+l runs over the lanes of a vector, p over the vectors of a group. All arrays are flat. In a linear layer the place of an
+entry is its column and a group is a few blocks of samples; in a convolution the place is the pixel under the weight and
 a group is a row of pixels. The cotangent of x is `contract` with the transposed matrix, that of the values `sample`.
 
-Why it is fast: the sums of a group stay in registers while an entry after another is read, and groups come first and
-rows within them, so that the numbers of x behind a group stay in the second cache while all rows use them. That cache
-bounds the speed: the 128 bytes under an entry and two blocks of samples take it 4 cycles, of 3.6 to 5 measured, since
-some are found in the first cache. What counted, for 300 x 784 weights and 128 samples:
+Why it is fast: the sums of a group stay in registers while its entries are read one by one; groups are the outer loop
+and rows the inner one, so that the numbers of x of a group stay in the second cache while all rows use them. That cache
+bounds the speed: it takes 4 cycles for the 128 bytes of an entry and two blocks of samples; 3.6 to 5 cycles were
+measured, as some of the bytes are in the first cache. Effects on the time, for 300 x 784 weights and 128 samples:
 
     x begins at a multiple of 64 bytes: a vector across two lines of the cache costs two loads       -30 %
-    a place is multiplied by `width`, not looked up in a table, which is driven out of the caches    -12 %
+    a place is multiplied by `width`, not looked up in a table, which is evicted from the caches     -12 %
     groups of 2 blocks instead of 4 or 8, which use less of the first cache                          -12 %
-    groups of 8 where blocks stand side by side: 512 bytes in a row, few of which lie across two lines  -20 %
-    loops in one function: where a kernel is called for each row, arrays are counted in and out      -30 %, few samples
+    groups of 8 where blocks are adjacent: 512 bytes in a row, few of which lie across two lines     -20 %
+    loops in one function: a call per row would count references of its arrays                     -30 %, few samples
 
 Two alternating sums per vector are not faster; neither is x packed as vectors of 32 or 64 samples.
 
-`sample` takes 8 blocks at a time in either case, keeps a vector of sums for each entry and adds up its lanes at the
-end, for as many entries at a time as there are lanes, whichever rows they belong to. To sum that many entries of one
-row side by side took 1.2 times as long with 39 entries in a row, twice as long with 3.
+`sample` always takes 8 blocks at a time, keeps a vector of sums for each entry and adds up its lanes at the end, for as
+many entries at a time as there are lanes, of any rows. Summing that many entries of one row side by side took 1.2 times
+as long with 39 entries in a row, twice as long with 3.
 
-No sum depends on the number of threads: each is taken by one of them, in the order of the entries or of the groups.
+No sum depends on the number of threads: one thread takes it, in the order of the entries or of the groups.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from numba import prange
 from l0ref.fast.machine.lanes import at_least, filled, load, outer, shift, spread, store, totals
 from l0ref.fast.machine.policy import kernel, parallel_kernel
 
-PAIR = 2  # blocks of samples that an entry is multiplied by at a time in `contract`, if they lie apart
-EIGHT = 8  # and if they stand side by side, and in `sample`
+PAIR = 2  # blocks of samples that `contract` multiplies by an entry at a time, if they are not adjacent
+EIGHT = 8  # and if they are adjacent, and in `sample`
 CHUNK = 128  # entries whose sums `sample` keeps at a time; 8 KB
 
 
 @kernel
 def share(indptr, groups, part, parts):
-    """Where part `part` of `parts` begins: group rows + row, so that all have about as many entries and rows."""
+    """Start of part `part` of `parts`, as group * rows + row; all parts have about as many entries and rows."""
     rows = indptr.size - 1
     whole = np.int64(indptr[rows]) + rows
     goal = groups * whole * part // parts
@@ -62,7 +62,7 @@ def share(indptr, groups, part, parts):
 
 @kernel
 def contract_rows(x, w, b, floor, y, at, to, steps, first, last):
-    """Rows first ... last - 1 of one group. steps: width of a place in x, way from one row of y to the next."""
+    """Rows first ... last - 1 of one group. steps: width of a place in x, distance from one row of y to the next."""
     (values, indptr, places), (width, next_row) = w, steps[:2]
     for i in range(first, last):
         sums = filled(b, (i,), at)
@@ -75,7 +75,7 @@ def contract_rows(x, w, b, floor, y, at, to, steps, first, last):
 def contract_vectors(x, w, b, floor, y, vectors, steps, first, last):
     """Rows first ... last - 1 of evenly spaced vectors.
 
-    vectors  how many; from one to the next in x and in y; where the first is in x and in y
+    vectors  their number; distances between them in x and in y; offsets of the first in x and in y
     """
     count, s, t, at, to = vectors
     v = 0
@@ -116,8 +116,8 @@ def contract(x, w, b, floor, y, blocks, steps, threads):
 
     w       values, indptr, places                          b  one number for each row
     floor   array of one number: 0 for a ReLU, -inf for none
-    blocks  how many, from one to the next in x and in y, and how many make a group
-    steps   width: numbers of a place in a block of x; from one row of y to the next
+    blocks  their number, distances between them in x and in y, and the blocks of a group
+    steps   width: numbers of a place in a block of x; distance from one row of y to the next
     """
     (_, indptr, _), (count, _, _, most) = w, blocks
     groups = (count + most - 1) // most
@@ -128,9 +128,9 @@ def contract(x, w, b, floor, y, blocks, steps, threads):
 
 @kernel
 def sample_rows(x, d, w, sums, at, to, steps, row, fresh):
-    """One group of the sums of some entries; return the last row they lie in, given the first one or one before.
+    """Add one group to the sums of some entries; return their last row, given their first row or an earlier one.
 
-    w      indptr, places, and the first of the entries and the end
+    w      indptr, places, and the range of the entries
     sums   a vector of zeros, then one for each entry
     steps  as in `contract`, and the lanes of a vector
     fresh  whether the sums begin with this group
@@ -154,7 +154,7 @@ def sample_rows(x, d, w, sums, at, to, steps, row, fresh):
 
 @kernel
 def write_totals(sums, g, lane_steps, first, last):
-    """Entries first ... last - 1 of g from their sums, of which the first vector is left out."""
+    """Entries first ... last - 1 of g from their sums, which follow one vector of zeros."""
     lanes = len(lane_steps)
     sums[(last - first + 1) * lanes : (last - first + lanes) * lanes] = 0
     for k in range(first, last, lanes):

@@ -1,7 +1,7 @@
 """Geometry of a convolution with a sparse kernel: the tables that `sparse.planes` reads.
 
-Axis letters as in `l0ref.ops.windows`. A and B are the rows and columns of a plane of x: P and Q, and as many more as
-windows reach beyond their first pixel.
+Axis letters as in `l0ref.ops.windows`. A and B are the rows and columns of a plane of x: P and Q plus the
+reach of a window beyond its first pixel.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ KEPT = 32  # convolutions whose tables are kept: those of a network's layers
 
 @dataclass(frozen=True)
 class Frame:
-    """How the pixels of images (C, H, W) stand in planes.
+    """The layout of the pixels of images (C, H, W) in planes.
 
-    Pixel (h, w) stands at ((h + border) // stride, the same with w) of the plane of its remainders, if that is inside
-    of the grid. Each channel has prod(stride) planes.
+    Pixel (h, w) is at ((h + border) // stride, the same with w) of the plane of its remainders, if that is inside
+    the grid. Each channel has prod(stride) planes.
 
         grid   rows and columns of a plane that hold pixels
         pitch  pixels from one row of a plane to the next
@@ -51,12 +51,12 @@ class Frame:
 
     @property
     def same(self) -> bool:
-        """Whether the planes are the images as they are."""
+        """Whether the planes equal the images."""
         whole = (self.stride, self.border, self.grid) == ((1, 1), (0, 0), self.image[1:])
         return whole and (self.pitch, self.plane) == (self.grid[1], prod(self.grid))
 
     def runs(self, unit: int) -> Table:
-        """Return where each row of pixels begins in an image and in the planes, and its length, (3, R).
+        """Return the start of each row of pixels in an image and in the planes, and its length, (3, R).
 
         unit  numbers of a pixel
         """
@@ -89,7 +89,7 @@ class Pass:
 
     unit   numbers of a pixel: 1, or the lanes of a vector
     grid   of vectors; see `sparse.grid`
-    order  where the weights are in the pattern, or None: in its order
+    order  positions of the weights in the pattern; None: in its order
     """
 
     source: Frame
@@ -111,7 +111,7 @@ class Pass:
     @cached_property
     def room(self) -> tuple[int, int, int]:
         """Numbers of the planes of both frames, of one unit, and of its images as a block, in whole vectors."""
-        vector = self.lanes  # one more behind the source: the last vector of a row of windows may reach beyond it
+        vector = self.lanes  # one more after the source: the last vector of a row of windows may reach beyond it
         source = self.source.planes * self.source.plane * self.unit + vector
         block = max(prod(self.source.image), prod(self.target.image)) * self.unit
         sizes = source, self.target.planes * self.target.plane * self.unit, block
@@ -201,7 +201,7 @@ class Geometry:
         return f, plane, top // down, left // right
 
     def _target(self, image: Shape, style: tuple[Pair, Pair], grid: Pair, pitch: int, unit: int) -> tuple[Frame, Grid]:
-        """Planes to be filled, from planes whose rows are `pitch` pixels apart, and the rows of vectors they take."""
+        """Planes to be filled, from planes whose rows are `pitch` pixels apart, and their grid of vectors."""
         (height, width), lanes = grid, self.lanes
         if unit == 1:  # all rows at once, with the gaps between them
             vectors = -(-((height - 1) * pitch + width) // lanes)
@@ -218,13 +218,13 @@ def passes(geometry: Geometry, unit: int) -> tuple[Pass, Pass]:
 
 
 def inside(phase: int, stride: int, border: int, size: int, most: int) -> range:
-    """Return which of `most` cells, `stride` pixels apart, of this phase, lie on `size` pixels behind a border."""
+    """Return the range of `most` cells of a phase, `stride` pixels apart, that lie on `size` pixels after a border."""
     first = max(0, -(-(border - phase) // stride))
     return range(first, max(first, min(most, (size - 1 + border - phase) // stride + 1)))
 
 
 def narrow(numbers: Table) -> NDArray[Any]:
-    """Return the same as int32 where that is wide enough: half as much to read. As read-only as those of patterns."""
+    """Return the numbers as int32 if they fit, which halves the bytes to read; read-only, as those of patterns."""
     narrowed: NDArray[Any] = numbers.astype(np.int32 if int(numbers.max(initial=0)) <= INT32_MAX else np.int64)
     narrowed.setflags(write=False)
     return narrowed

@@ -7,13 +7,13 @@ The matrix is given as in `sparse.entries`. With p counting the vectors of all r
 
 where at_p and to_p are evenly spaced along a row of vectors, from row to row, and from block to block:
 
-    grid    rows, vectors of a row; from one row to the next in x and in y (or d); from one vector to the next in them
-    steps   width: numbers of a place in x; from one row of the matrix to the next in y; lanes
-    blocks  how many; from one to the next in x and in y; where the first vector is in x and in y
+    grid    rows, vectors of a row; distances between rows in x and in y (or d); distances between vectors in both
+    steps   width: numbers of a place in x; distance between rows of the matrix in y; lanes
+    blocks  their number; distances between them in x and in y; offsets of the first vector in x and in y
 
-so a stride of the convolution is only the way from one vector of x to the next.
+so a stride of the convolution only changes the distance between vectors of x.
 
-Why it is fast: up to eight vectors of a row share each entry that is read, and their pixels lie side by side.
+Why it is fast: up to eight vectors of a row share each entry that is read, and their pixels are adjacent.
 """
 
 from __future__ import annotations
@@ -92,5 +92,5 @@ def sample(x, d, w, sums, g, lane_steps, blocks, grid, steps, threads):
 
 
 def sums_room(entries: int, lanes: int, threads: int) -> int:
-    """Numbers of the sums of `sample`: a vector for each entry, and what each thread needs around them."""
+    """Numbers of the sums of `sample`: a vector for each entry, and 1 + lanes more for each thread."""
     return (entries + (1 + lanes) * threads) * lanes

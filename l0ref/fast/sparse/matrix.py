@@ -1,12 +1,12 @@
-"""A sparse matrix times a batch, as compiled functions from which the twins of the sparse operations are built.
+"""A sparse matrix times a batch: the compiled functions of which the twins of the sparse operations are built.
 
     multiply             y[m, n] = b[m] + sum_d w[m, d] x[d, n]        over the stored entries
     multiply_transposed  x[d, n] = sum_m w[m, d] y[m, n]
     sample               g[m, d] = sum_n y[m, n] x[d, n]               at the stored entries
 
-Activations are a `Batch`. One that takes part in two products is laid out in blocks once. Features whose samples are
-whole vectors are written where they belong, and read where they stand if that is seldom; a single sample is left as it
-is. The values of a transposed matrix are gathered anew for each product, since they change while a network is trained.
+Activations are a `Batch`, which is laid out in blocks only once for several products. Features whose samples are whole
+vectors are written in place, and read in place if they are read rarely; a single sample is not laid out. The values of
+a transposed matrix are gathered for each product, since they change while a network is trained.
 """
 
 from __future__ import annotations
@@ -72,5 +72,5 @@ def sample(pattern: AnyPattern, y: Batch, x: Batch) -> Array:
 
 @lru_cache(maxsize=64)
 def no_bias(rows: int, dtype: Any) -> Array:
-    """Return zeros that cannot be written."""
+    """Return read-only zeros."""
     return flat(np.zeros(rows, dtype))

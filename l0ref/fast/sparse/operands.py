@@ -1,16 +1,16 @@
-"""The kernels for sparse matrices by what the matrix stores: single entries, or tiles. Both have the same uses.
+"""The kernels for sparse matrices of single entries and of tiles, as two classes with the same methods.
 
     multiply   y = W x + b for one sample            contract   the same for blocks of samples
     outer      g = d x^T at the entries           sample     the same, added up over blocks of samples
-    rows       contract for samples in rows, laid out on the way
-    columns    contract for samples in columns, copied on the way: of single entries
+    rows       contract for samples in rows, laid out group by group
+    columns    contract for samples in columns, copied group by group: only of single entries
     turned     the values of the transposed matrix   loads      how often a feature is loaded, on average
                                                      work       of a number of samples, in multiply-adds
                                                      group      blocks that are multiplied by at a time
 
-Activations are flat arrays, or blocks of `sparse.batch`. `blocks` says how many there are and how far it is
-from one to the next in x and in y (or d), `steps` how far from one feature to the next in x and in y (or d).
-The caller chooses the number of threads, from `work` and the products around this one.
+Activations are flat arrays, or blocks of `sparse.batch`. `blocks` holds their number and the distances between
+them in x and in y (or d), `steps` the distances between features in x and in y (or d).
+The caller chooses the number of threads, from `work` and the other work around this product.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from l0ref.sparse.pattern import Pattern
 from l0ref.validate import Array
 
 TIMES_VECTOR = sparse_vector.multiply_gathered if GATHERS else sparse_vector.multiply
-ALONE = 16  # multiply-adds with blocks of samples that take as long as one with a single sample
+ALONE = 16  # multiply-adds in blocks of samples that take as long as one with a single sample
 
 Blocks = tuple[int, int, int]
 Pair = tuple[int, int]
@@ -125,7 +125,7 @@ class Tiles:
 
     @property
     def loads(self) -> float:
-        """Entries of a column over the rows of a tile, which are multiplied by one load."""
+        """Entries of a column / rows of a tile, all of which use one load."""
         return prod(self.pattern.values_shape) / (self.pattern.blocksize[0] * max(self.pattern.shape[1], 1))
 
     def work(self, samples: int) -> int:
@@ -156,11 +156,11 @@ class Tiles:
         sparse_rows.multiply_tiles(batch, w, b, no_floor(b.dtype), *places, both, threads)
 
     def outer(self, d: Array, x: Array, g: Array) -> None:
-        """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
+        """Fill g, (tiles, b_r, b_c), flat and zero before; the padding of tiles is not written."""
         sparse_tiles.outer_at((self.pattern.indptr, self.pattern.indices), d, x, g, self.pattern.blocksize)
 
     def sample(self, d: Array, x: Array, g: Array, blocks: Blocks, steps: Pair, *, threads: int) -> None:
-        """Fill g, (tiles, b_r, b_c) flat and zero, but for the padding."""
+        """Fill g, (tiles, b_r, b_c), flat and zero before; the padding of tiles is not written."""
         w, width = (self.pattern.indptr, self.pattern.indices), lanes(x.dtype)
         columns = np.empty(threads * self.pattern.grid[1] * self.pattern.blocksize[1], np.int64)
         own = room("sums", threads * (ROWS**2 + width), x.dtype), columns

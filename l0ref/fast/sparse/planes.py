@@ -1,23 +1,23 @@
-"""Kernels that convolve images with a sparse kernel, by those of `sparse.entries`.
+"""Kernels that convolve images with a sparse kernel, built on those of `sparse.entries`.
 
-Images are taken one by one, or as many as a vector has lanes at a time: a unit. The pixels of a unit stand in planes,
-row after row, with a border of zeros, and a pixel is one number, or one for each image of the unit. Then the pixels
-under one weight, for all windows, lie as far from one another as the windows do, and a convolution is
+A unit is one image, or as many as a vector has lanes. The pixels of a unit are laid out in planes, row after row, with
+a border of zeros; a pixel is one number, or one for each image of the unit. Then the pixels under one weight, for all
+windows, are as far apart as the windows, and a convolution is
 
     y[f, t]  =  b_f + sum_k values_k x[place_k + t]
 
-with t running over the windows, row after row. With a stride each plane is split into as many as there are pixels from
-window to window, so that this holds for each of them.
+with t running over the windows, row after row. With a stride each plane is split into one plane for each
+remainder of the pixels under the stride, so that this holds for each of them.
 
-    runs    rows of pixels: where they begin in an image and in the planes, and how many pixels they have, (3, R)
-    sizes   of the images: numbers of one, numbers of a pixel, pixels from one of a plane to the next; whether the
-            planes are the images as they are, and whether they hold all their pixels; lanes
+    runs    rows of pixels: their starts in an image and in the planes, and their lengths in pixels, (3, R)
+    sizes   of the images: numbers of one, numbers of a pixel, distance in pixels between neighbours of a plane; whether
+            the planes equal the images, and whether they hold all their pixels; lanes
     grid    of vectors; see `grid`
     steps   numbers of a pixel; from one plane of y to the next; lanes
-    tables  runs of x and of y; the way to each row, and to each lane, of a block of x, of y, and of either
+    tables  runs of x and of y; offsets of the rows of a block of x, of a block of y, and of the lanes of either
     layout  sizes of x, sizes of y, four sizes of memory, grid and steps, one after another: see `sections`
 
-Why it is fast: what belongs to one unit fits the second cache, so the images are read once and the results written
+Why it is fast: the data of one unit fit the second cache, so the images are read once and the results written
 once; the rest is as in `entries`, with up to eight vectors of a row of windows for each weight.
 """
 
@@ -35,13 +35,13 @@ from l0ref.fast.sparse.grid import contract_row, sample_row
 
 @kernel
 def sections(layout):
-    """The parts of a layout, which is flat because a loop over threads takes no tuple of tuples."""
+    """The parts of a layout, which is flat because a loop over threads accepts no tuple of tuples."""
     return layout[:6], layout[6:12], layout[12:16], layout[16:22], layout[22:]
 
 
 @kernel
 def frame(images, planes, runs, sizes):
-    """Rows of pixels into planes."""
+    """Copy rows of pixels into planes."""
     _, unit, stride, _, _, lanes = sizes
     for r in range(runs.shape[1]):
         source, target, length = runs[0, r], runs[1, r], runs[2, r] * unit
@@ -73,7 +73,7 @@ def unframe(planes, images, runs, sizes):
 
 @kernel
 def lay(images, planes, spare, runs, sizes, row_steps, lane_steps, n):
-    """Unit n into planes. spare: room for a block and for its rows."""
+    """Copy unit n into planes. spare: room for a block and for its rows."""
     (block, tail), (size, unit, _, are_planes, _, _) = spare, sizes
     if unit == 1:
         frame(images[n * size : (n + 1) * size], planes, runs, sizes)
@@ -126,8 +126,8 @@ def convolve(x, w, bias, y, room, tables, numbers, layout, units, threads):
 
     w        values, indptr, places of the pixels under the weights
     bias     b, one number for each plane of y; floor, array of one number: 0 for a ReLU, -inf for none
-    room     for each thread; where in it what belongs to it ends: planes of x, planes of y, a block, its rows
-    numbers  0, 1, 2, ... as many as lanes
+    room     for each thread; four sizes of `layout` are the ends of its parts: planes of x, of y, a block, its rows
+    numbers  0, 1, 2, ..., one for each lane
     """
     size = room.size // threads
     for n in prange(threads):
@@ -145,7 +145,7 @@ def sample_planes(x, d, w, sums, grid, steps, row):
 
 @kernel
 def lay_both(x, d, room, tables, numbers, layout, thread, begin, first, last):
-    """Units first ... last - 1 of x and d into planes, which begin with those of unit `begin`."""
+    """Copy units first ... last - 1 of x and d into planes; the planes begin with unit `begin`."""
     x_sizes, d_sizes, (x_size, d_size, block, own_size), _, _ = sections(layout)
     x_runs, d_runs, x_table, d_table, lane_table = tables
     x_rows, d_rows, lane_steps = pick(x_table, numbers), pick(d_table, numbers), pick(lane_table, numbers)
@@ -178,7 +178,7 @@ def sample(x, d, w, g, room, tables, numbers, layout, units, threads):
     w      indptr, places
     room   for the planes of a few units of x, for those of d, for a block and its rows of each thread, and for
            (nnz + (1 + lanes) threads) lanes numbers; the first three have the sizes of `layout` for a unit, or thread
-    units  how many, and how many at a time
+    units  their number, and the number laid out at a time
     """
     (x_planes, d_planes, _, sums), (count, together), (_, _, _, _, lane_table) = room, units, tables
     lanes = len(numbers)

@@ -2,13 +2,13 @@
 
 Layout by `batch`, products by `entries` or `tiles`, and `batch` again, one group of blocks after another:
 
-    batch    x and y, flat, as they are
+    batch    x and y, flat
     blocks   memory for the blocks of x, of y, and for one block
-    x_steps, y_steps, lane_steps   to the rows of a block in x, in y, and to its lanes
+    x_steps, y_steps, lane_steps   offsets of the rows of a block in x and in y, and of its lanes
     sizes    N, D, M, and whether the blocks of x are filled
 
-Why it is fast: one thread lays out a group, multiplies it and brings it back, while it is in the second cache of that
-thread's processor; and there is one call instead of three, each of which took as long as the products of a small layer.
+Why it is fast: one thread lays out a group, multiplies it and copies the result back, while the group is in the second
+cache of its processor; and one call replaces three, each of which took as long as the products of a small layer.
 """
 
 from __future__ import annotations

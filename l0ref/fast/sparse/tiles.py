@@ -1,15 +1,17 @@
 """The kernels of `sparse.entries` and `vector` for a matrix stored in tiles of b_r x b_c entries.
 
-The tiles are given as the entries are there: rows of tiles, and for each tile a column of tiles; its values follow one
-another, row by row. Where the matrix ends within a tile, the rest of the tile is not read, and `sample` makes it zero.
+The tiles are given in the same way as entries: rows of tiles, and for each tile its column of tiles; its values are
+stored row by row. Where the matrix ends within a tile, the rest of the tile is not read, and `sample` does not write
+it.
 
     sizes  (M, D) of the matrix, (b_r, b_c) of a tile
-    steps  from one feature to the next: in x and in y
+    steps  distances between features in x and in y
 
-Why it is fast: ROWS rows of a tile use the same vectors of x, and a group of blocks the same entries, so that a number
-loaded is used four times, and the second cache no longer bounds the speed: 1.2 to 1.4 cycles for the multiply-add of a
-vector, of which the processor does one a cycle. With a single sample and tiles of one column and as many rows as fill
-vectors, the sums of these rows are vectors, and x is read one number for a tile: nothing is gathered.
+Why it is fast: ROWS rows of a tile use the same vectors of x, and a group of blocks the same entries, so that each
+number loaded is used four times, and the second cache no longer bounds the speed: 1.2 to 1.4 cycles for the
+multiply-add of a vector, of which the processor does one a cycle. For a single sample and tiles of one column whose
+rows fill whole vectors, the sums of these rows are vectors, and one number of x is read for each tile: nothing is
+gathered.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ from l0ref.fast.machine.target import REGISTERS
 from l0ref.fast.sparse.entries import share
 
 ROWS = 4  # rows, and in `sample` columns too, of a tile that are taken at a time
-GROUP = 4 if REGISTERS == 32 else 2  # blocks of samples that a tile is multiplied by at a time
+GROUP = 4 if REGISTERS == 32 else 2  # blocks of samples that are multiplied by a tile at a time
 
 
 @kernel
 def contract_rows(x, w, b, floor, y, starts, rows, sizes, first, last):
     """Rows of tiles first ... last - 1 of one group, ROWS rows of a tile at a time, or the rows left over one by one.
 
-    starts  where the blocks of the group begin in x and in y
-    rows    of a few rows: their numbers, where they are in a tile and in y
+    starts  offsets of the blocks of the group in x and in y
+    rows    of a few rows: their numbers, and their offsets in a tile and in y
     sizes   M, D, b_r, b_c and the steps
     """
     (values, indptr, columns), (at, to) = w, starts
@@ -85,7 +87,7 @@ def contract(x, w, b, floor, y, blocks, sizes, threads):
 
     w       values, indptr, columns of tiles      b  one number for each row      sizes  M, D, b_r, b_c and the steps
     floor   array of one number: 0 for a ReLU, -inf for none
-    blocks  how many, and from one to the next in x and in y
+    blocks  their number, and the distances between them in x and in y
     """
     (_, indptr, _), (number, _, _) = w, blocks
     groups = (number + GROUP - 1) // GROUP
@@ -96,7 +98,7 @@ def contract(x, w, b, floor, y, blocks, sizes, threads):
 
 @kernel
 def stored_columns(w, places, i, sizes):
-    """Fill places with where the stored columns of a row of tiles are in x, tile after tile; return their number."""
+    """Fill places with the offsets in x of the stored columns of a row of tiles, in order; return their number."""
     indptr, columns = w
     _, most, _, wide, width, _ = sizes
     j = 0
@@ -109,7 +111,7 @@ def stored_columns(w, places, i, sizes):
 
 @kernel
 def write_tiles(totals_, g, places, at, first, sizes):
-    """ROWS x ROWS totals into g, where it is not padding.
+    """Write ROWS x ROWS totals into g, except into padding.
 
     places  of the stored columns of these tiles, of which the last one repeats where the matrix ends
     at      row within the tiles, rows left, first of the columns, columns left
@@ -154,8 +156,8 @@ def sample(x, d, w, room, g, parts, blocks, sizes, threads):
     """Fill g, which is zero; blocks and sizes as in `contract`, with d for y.
 
     w      indptr, columns of tiles
-    room   `TOTALS` numbers and a vector for each thread; whole numbers, for the columns of a row of tiles
-    parts  lanes, 2 lanes, ...: where the vectors of ROWS x ROWS totals go
+    room   ROWS x ROWS numbers and a vector for each thread; whole numbers, for the columns of a row of tiles
+    parts  lanes, 2 lanes, ...: offsets of the vectors of ROWS x ROWS totals
     """
     (sums, places), (indptr, _) = room, w
     here, there = sums.size // threads, places.size // threads

@@ -1,7 +1,7 @@
 """Compiled `l0ref.sparse.matmul.times`: the product ``w @ x`` of a sparse matrix and an array.
 
-Why it is fast: the product of a small layer takes the processor 3 microseconds, and Python takes as long to decide
-how to call it. That depends on the pattern and on the shape of x alone, and is kept.
+Why it is fast: the product of a small layer takes the processor 3 microseconds, and Python takes as long to choose the
+kernel and its arguments. The choice depends on the pattern and on shape and dtype of x alone, and is cached.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def times(pattern: AnyPattern, values: Array, x: Array) -> Array:
     return _product_of(pattern, x.shape, x.dtype)(values, x)
 
 
-@lru_cache(maxsize=64)  # patterns are kept alive meanwhile
+@lru_cache(maxsize=64)  # keeps the patterns alive
 def _product_of(pattern: AnyPattern, shape: tuple[int, ...], dtype: Any) -> Product:
-    """Return how values and such an x are multiplied."""
+    """Return the function that multiplies values and an x of this shape and dtype."""
     matrix, width = operand(pattern), lanes(dtype)
     if len(shape) == 1:
         return _with_vector(pattern, dtype)
@@ -41,7 +41,7 @@ def _product_of(pattern: AnyPattern, shape: tuple[int, ...], dtype: Any) -> Prod
 
 
 def prepared(pattern: AnyPattern, values: Array) -> Callable[[Array, Array], None]:
-    """Return a function of (x, y) that fills y, (M,), with W x for an x, (D,), without gaps; it asks for nothing."""
+    """Return a function of (x, y) that fills y, (M,), with W x for a contiguous x, (D,); it checks nothing."""
     matrix, b = operand(pattern), no_bias(pattern.shape[0], values.dtype)
     return matrix.prepared(values, b)
 

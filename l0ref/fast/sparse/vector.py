@@ -8,9 +8,9 @@ column and of x, and these loads bound the speed, unless the memory does.
 
 Why it is fast: where the processor gathers a vector of x with one instruction faster than number by number (`GATHERS`
 of `machine.target`), a row is summed in the lanes of one vector, 4 entries a nanosecond, as fast as one thread reads
-them from the third cache. Else four sums run side by side, since an addition is ready four cycles after it began: 1.7
-entries a nanosecond on the same processor. Places are unsigned there: a signed one might count from the end, as in
-NumPy, and asking that of each entry took 1.6 times as long.
+them from the third cache. Otherwise four sums run side by side, since an addition takes four cycles: 1.7 entries a
+nanosecond on the same processor. Places are unsigned there: a signed one could count from the end, as in NumPy, and
+the test for it in each entry took 1.6 times as long.
 
 The two differ in the order of a sum, so in its last digits, by no more than `nnz eps sum_k |values_k x_k|` of a row.
 Which one runs depends on the processor alone.

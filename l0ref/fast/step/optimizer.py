@@ -1,9 +1,9 @@
 """Compiled steps of the optimisers, with the signatures of the plain ones in `l0ref.optim`.
 
-Why they are fast: the plain Adam step makes a dozen arrays of the size of w and goes to memory for each; here each
-entry is read once, taken through the whole formula in registers, and written once, several entries at a time. The
+Why they are fast: the plain Adam step makes a dozen arrays of the size of w, each in memory; here each entry is read
+once, taken through the whole formula in registers, and written once, several entries at a time. The
 arithmetic is that of the plain step, in the same order and rounded to the type of w after each operation, so that the
-results are equal bit for bit. Hyper-parameters travel in one small array of the type of w, for the same reason.
+results are equal bit for bit. Hyper-parameters are passed in one small array of the type of w, for the same reason.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def adamw_step(
     weight_decay: float,
     t: int,
 ) -> tuple[Array, Array, Array]:
-    """As `l0ref.optim.adamw_step`: the decay stands beside the gradient, not inside it."""
+    """As `l0ref.optim.adamw_step`: the decay is applied to w, not added to the gradient."""
     rates = adam_rates(w.dtype, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, t=t)
     inputs = (*_flat(w, g, m, v), rates)
     out = [np.empty(w.shape, w.dtype) for _ in range(3)]
@@ -126,5 +126,5 @@ def limits(dtype: Any) -> tuple[float, float]:
 
 
 def _flat(*arrays: Array) -> list[Array]:
-    """The arrays with one axis: views where they have no gaps."""
+    """The arrays with one axis: views where they are contiguous."""
     return [a.reshape(-1) for a in arrays]

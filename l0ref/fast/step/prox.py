@@ -2,15 +2,15 @@
 
     x = 0                      where t beta^2 e^(-beta |z|) > 1/e: there is no stationary point but 0
     x - |z| + t beta e^(-beta x) = 0      else, its larger root, by Newton's method from x = |z|, where the left side is
-                               positive and convex: it comes down to the root without passing it
+                               positive and convex: the iterates fall to the root without passing it
     x = 0                      where the root is no better than 0
 
 t is price times a step, which is one number for all entries, or Adam's lr / (sqrt(v_hat) + eps) for each.
 
-Why it is fast: with tau = t beta^2, one turn leaves an error below tau^3 / 2 of 1 / beta, a second one below
-tau^7 / 8, a third one below tau^15 / 128. Training takes steps with tau far below EASY, so that up to three turns do,
-without a branch, on many entries at a time: part after part, each small enough for the first cache. The few other
-entries are done one by one. In float64 one turn more leaves nothing of an error, however small w is beside 1 / beta.
+Why it is fast: with tau = t beta^2, one iteration leaves an error below tau^3 / 2 of 1 / beta, a second one below
+tau^7 / 8, a third one below tau^15 / 128. Training takes steps with tau far below EASY, so that up to three iterations
+suffice, without a branch, on many entries at a time: part after part, each small enough for the first cache. The few
+other entries are done one by one. In float64 one more iteration removes the error, however small w is beside 1 / beta.
 
 All of it is computed in float64 and rounded once, as `Laplace.prox` does.
 """
@@ -28,11 +28,11 @@ from l0ref.fast.step.penalty import decay64, series_of
 from l0ref.surrogates.base import checked_steps
 from l0ref.validate import Array, float_array
 
-EASY = 0.1  # tau up to which three turns of Newton's method do
-TWO, ONE = 2e-3, 2e-6  # tau up to which two turns do, and one
-TURNS = 100  # for the others: near a double root, which loses against 0, the method is slow
+EASY = 0.1  # tau up to which three iterations of Newton's method suffice
+TWO, ONE = 2e-3, 2e-6  # tau up to which two iterations suffice, and one
+TURNS = 100  # at most, for the others: near a double root, which is worse than 0, the method is slow
 PART = 2048  # entries taken at a time
-OPERATIONS = 100  # what an entry costs, in multiply-adds
+OPERATIONS = 100  # cost of an entry, in multiply-adds
 
 
 @kernel
@@ -52,13 +52,13 @@ def prox_entry(a, t, beta):
         x -= step
     if x <= 0:
         return 0.0
-    gain = -t * math.expm1(-beta * x) + 0.5 * (x - a) * (x - a)  # what x costs; 0 costs a^2 / 2
+    gain = -t * math.expm1(-beta * x) + 0.5 * (x - a) * (x - a)  # objective at x; at 0 it is a^2 / 2
     return x if gain < 0.5 * a * a else 0.0
 
 
 @kernel
 def turn(x, z, t, beta, series):
-    """One turn of Newton's method on every entry."""
+    """One iteration of Newton's method on every entry."""
     for i in range(z.size):
         e = decay64(beta * x[i], series)
         pull = t[i] * beta * e
@@ -71,7 +71,7 @@ def prox_of_part(w, t, x, beta, series):
     """The prox of some entries; x is room for as many numbers."""
     largest = 0.0
     for i in range(w.size):
-        x[i] = min(abs(np.float64(w[i])), 1e300)  # an infinite entry stays as it is, below
+        x[i] = min(abs(np.float64(w[i])), 1e300)  # infinite entries are kept below
         largest = max(largest, t[i])
     tau = largest * beta * beta
     turns = 1 if tau <= ONE else 2 if tau <= TWO else 3
@@ -126,7 +126,7 @@ def prox_by_steps(w, steps, beta, series, room, threads):
 
 @parallel_kernel
 def prox_all(w, v, rates, series, room, threads):
-    """w <- prox(w), in place, 0 where that is below the least weight.
+    """w <- prox(w), in place, then 0 where |w| is below the least weight.
 
     v  Adam's, or empty    rates  beta, price, lr, 1 - beta2^t, eps, least w    room  (threads, 2, PART) numbers
     """

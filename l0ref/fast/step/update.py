@@ -4,12 +4,12 @@
     (w, m, v) <- step of Adam, AdamW or SGD with momentum          `step.optimizer`
     w, m, v <- 0 where the mask says so
 
-Why it is fast: apart, these passes read w three times and write g once in between; here every array is read and written
-once, and no memory is allocated. The entries are those of the steps that are not in place, so that the results are
-equal bit for bit.
+Why it is fast: separate passes would read w three times and write g once in between; here every array is read and
+written once, and no memory is allocated. The formulas of an entry are those of the steps that are not in place, so that
+the results are equal bit for bit.
 
 All parameters of a network stand one after another in one array, cut into segments at `bounds`; each segment has a
-price, the same l2 holds for all that have one. Threads take equal parts of the whole.
+price; all penalised segments have the same l2. Threads take equal parts of the whole.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from l0ref.fast.step.optimizer import adam_entry, adam_rates, momentum_entry, mo
 from l0ref.fast.step.penalty import decay, pull_entry, series_of
 from l0ref.validate import Array
 
-PART = 4096  # entries between two looks at the mask: they are still in the first cache
-OPERATIONS = 40  # what an entry costs, in multiply-adds
+PART = 4096  # entries updated before the mask is applied to them: they are still in the first cache
+OPERATIONS = 40  # cost of an entry, in multiply-adds
 
 
 @dataclass(eq=False)
 class Flat:
-    """All parameters of a network one after another, and what a step needs beside them.
+    """All parameters of a network one after another, and the other arrays of a step.
 
     w, g    parameters, and gradients of the data loss, which a step overwrites
     slots   the optimiser's memory, in the order of its slot names
     keep    bool, False where a weight is pruned; empty if nothing is
-    bounds  where the segments begin, and the end of the last
-    pulls   for each segment beta, price beta, 2 l2; zeros where nothing pulls
+    bounds  starts of the segments, and the end of the last
+    pulls   for each segment beta, price beta, 2 l2; zeros without a penalty
     """
 
     w: Array
@@ -131,7 +131,7 @@ def momentum_part(w, g, v, keep, pull, rates, nesterov, first, last):
 def adam_update(w, g, m, v, keep, pull, rates, threads):
     """A step of Adam or AdamW on everything. keep: bool, or empty; g is overwritten.
 
-    pull    bounds  where segments begin, and the end of the last
+    pull    bounds  starts of the segments, and the end of the last
             pulls   for each segment beta, price beta, 2 l2       series  of `penalty.decay`
     rates   of `optimizer.adam_all`
     """
