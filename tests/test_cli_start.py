@@ -87,7 +87,7 @@ def test_no_home_is_needed_where_no_file_of_it_is(
     assert "L0REF_COSTS" in capsys.readouterr().out
     assert known_costs() is None
     assert data.load("digits").name == "digits"
-    with pytest.raises(ConfigError, match=r"^no home folder is known to keep the cost model in; set L0REF_COSTS to a"):
+    with pytest.raises(ConfigError, match=r"^no home folder is known for the cost model; set L0REF_COSTS to a"):
         costs_file()
     with pytest.raises(DataError, match=r"^no data_dir and no L0REF_DATA_DIR, and a home folder that is not known; na"):
         data.load("mnist")

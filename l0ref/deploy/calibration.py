@@ -17,15 +17,15 @@ from l0ref.nn.compiled import FEW
 from l0ref.validate import Array, count
 
 DENSITIES = (0.5, 0.2, 0.05, 0.01)
-BATCHES = (1, 16, 128)  # of few samples, and of more
-TURN = 1e-3  # seconds of back-to-back passes of one layer, as in use: the first finds cold caches and sleeping threads
+BATCHES = (1, 16, 128)  # below and above FEW samples
+TURN = 1e-3  # seconds of back-to-back passes of one layer, since the first has cold caches and sleeping threads
 LINEAR = ((64, 100), (300, 100), (784, 300), (800, 500))  # inputs, outputs
 CONV = ((1, 28, 20, 5), (20, 12, 50, 5), (16, 14, 32, 3))  # channels, height and width, filters, kernel
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One layer as measured: what the cost model sees of it, and the seconds of one forward pass."""
+    """The measurement of one layer: the inputs of the cost model, and the seconds of one forward pass."""
 
     kind: str
     few: bool
@@ -38,16 +38,16 @@ class Sample:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """What `costs.terms` reads."""
+        """Arguments of `costs.terms`."""
         return {"uses": self.uses, "rows": self.rows, "size": self.size, "nnz": self.nnz}
 
     @property
     def terms(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What coefficients are multiplied by, dense and sparse."""
+        """Factors of the coefficients, dense and sparse."""
         return terms(self.kind, **self.sizes)
 
     def errors(self, line: Line) -> tuple[float, float]:
-        """How far a Line is off, dense and sparse, relative to what was measured."""
+        """Return the relative errors of a Line, dense and sparse."""
         dense, sparse = line.seconds(self.kind, **self.sizes)
         return abs(dense - self.dense) / self.dense, abs(sparse - self.sparse) / self.sparse
 
@@ -55,7 +55,7 @@ class Sample:
 def calibrate(*, seed: int = 0, rounds: int = 9) -> Costs:
     """Return the cost model of this machine; takes some seconds, and needs an idle machine.
 
-    rounds  timed passes of each layer, dense and sparse alternately; their medians are used
+    rounds  timed runs of each layer, about `TURN` seconds each, dense and sparse alternately; their medians are used
     """
     count("rounds", rounds, least=1)
     samples = list(_samples(np.random.default_rng(seed), rounds))
@@ -72,7 +72,7 @@ def _fitted(samples: Sequence[Sample], kind: str, *, few: bool) -> Line:
 
 
 def fit_line(terms: Sequence[Sequence[float]], seconds: Sequence[float]) -> list[float]:
-    """Return coefficients c >= 0 that make sum ((terms c - t) / t)^2 small: least squares, with negative ones left out.
+    """Return coefficients c >= 0 with a small sum ((terms c - t) / t)^2: least squares, without the negative ones.
 
     >>> [round(c, 6) for c in fit_line([(1, 0), (1, 2), (1, 4)], [3.0, 4.0, 5.0])]
     [3.0, 0.5]

@@ -1,10 +1,10 @@
-"""`compact`: a pruned model without its zeros, layer by layer, where that pays.
+"""`compact`: a pruned model without its zeros, in the layers where that is smaller and faster.
 
-A masked network is as large and as slow as the network it came from: its zeros are stored and multiplied. Here each
-weight array is stored as compressed sparse rows instead, if that is smaller and predicted to be faster on this
-machine. Otherwise the layer stays as it is, and the reason is recorded.
+A masked network is as large and as slow as the dense network: its zeros are stored and multiplied. Here each weight
+array is stored as compressed sparse rows instead, if that is smaller and predicted to be faster on this machine.
+Otherwise the layer does not change, and the reason is recorded.
 
-    bytes     values, and indices of 2 or 4 bytes, against all entries
+    bytes     values and indices of 2 or 4 bytes, compared with all entries
     seconds   from a cost model that `l0ref calibrate` fits on the machine at hand: `Costs`. Without one, only
               bytes decide, and the reason says so
 """
@@ -33,9 +33,9 @@ class Choice:
 
     name             of the weight
     form             "dense" or "sparse"
-    why              in words
-    density          stored entries over all entries, were it sparse
-    bytes_dense, bytes_sparse   of the weight in either form
+    why              the reason, in words
+    density          entries that the sparse form stores, over all entries
+    bytes_dense, bytes_sparse   of the weight in each form
     seconds_dense, seconds_sparse   predicted for one batch; None without a cost model
     """
 
@@ -51,13 +51,13 @@ class Choice:
 
 @dataclass(frozen=True, repr=False)
 class CompactModel:
-    """A model with sparse layers, and how each weight array was decided on."""
+    """A model with sparse layers, and the choice for each weight array."""
 
     model: Model
     choices: tuple[Choice, ...]
 
     def __repr__(self) -> str:
-        """The table of the model, and a line for each choice, as far as a screen holds them."""
+        """Return the table of the model and a line for each choice, cut to one screen."""
         return screen("\n".join([repr(self.model), *(f"{c.name} {c.form}: {c.why}" for c in self.choices)]))
 
     def _repr_html_(self) -> str:
@@ -65,13 +65,13 @@ class CompactModel:
 
 
 def compact(model: Model, *, costs: Costs | None = None, batch_size: int = 128) -> CompactModel:
-    """Return the model with a sparse layer for each weight array that gains from it; the outputs are the same.
+    """Return the model with a sparse layer for each weight array that gains from it.
 
-    model       pruned: its masks, or else its zeros, say what is not stored. Masks are not needed afterwards
-    costs       the cost model of this machine; None: the smaller form wins
-    batch_size  samples per batch that the predictions are for
+    model       pruned: entries that are masked or, without a mask, 0 are not stored. The sparse layers need no masks
+    costs       the cost model of this machine; None: the smaller form is chosen
+    batch_size  samples per batch in the predictions
 
-    The outputs of the two models agree within rounding, as sums are taken in another order.
+    The outputs of the two models agree within rounding, since sums are taken in another order.
     """
     count("batch_size", batch_size, least=1)
     choices = tuple(_choose(model, key, costs, batch_size) for key in _chosen(model, None))
@@ -81,7 +81,7 @@ def compact(model: Model, *, costs: Costs | None = None, batch_size: int = 128) 
 
 
 def sparse_twin(model: Model, *, only: Sequence[str] | None = None) -> Model:
-    """Return the model with the weight arrays named by `only`, or all of them, in sparse layers, faster or not."""
+    """Return the model with the weight arrays named by `only`, or all, in sparse layers, whether faster or not."""
     patterns = {key: _pattern(model, key) for key in _chosen(model, only)}
     params = {key: patterns[key].gather(_matrix(p)) if key in patterns else p for key, p in model.params.items()}
     masks = {key: m for key, m in model.masks.items() if key not in patterns}
@@ -90,7 +90,7 @@ def sparse_twin(model: Model, *, only: Sequence[str] | None = None) -> Model:
 
 
 def _chosen(model: Model, only: Sequence[str] | None) -> tuple[str, ...]:
-    """The weight arrays named by `only`, or all of them; refuse what is unknown, and what is sparse already."""
+    """Return the weight arrays named by `only`, or all of them; refuse names that are unknown or already sparse."""
     if not isinstance(model, Model):
         raise ArgumentError(f"model is {type(model).__name__}, expected Model; pass .model of what compact returned")
     names = model.weights if only is None else tuple(only)
@@ -120,7 +120,7 @@ def _choose(model: Model, key: str, costs: Costs | None, batch_size: int) -> Cho
 
 
 def _in_one_pass(model: Model, choices: tuple[Choice, ...], costs: Costs) -> tuple[Choice, ...]:
-    """Make every layer sparse that is then smaller, if all together are faster: a few samples go through one chain."""
+    """Make all layers sparse that become smaller, if they are faster together: a few samples run through one chain."""
     smaller = [c for c in choices if c.bytes_sparse < c.bytes_dense]
     twin = sparse_twin(model, only=[c.name for c in smaller])
     chain = chain_of(twin.architecture, twin.input_shape, capacity=1, dtype=twin.dtype)
@@ -137,12 +137,12 @@ def _in_one_pass(model: Model, choices: tuple[Choice, ...], costs: Costs) -> tup
 
 
 def _matrix(w: Array) -> Array:
-    """A weight array as a matrix: outputs by the rest."""
+    """Return a weight array as a matrix (outputs, rest)."""
     return w.reshape(w.shape[0], w.size // w.shape[0] if w.shape[0] else 0)
 
 
 def _pattern(model: Model, key: str) -> Pattern:
-    """What the mask keeps, or is not 0 where there is no mask."""
+    """Return the pattern of the mask or, without a mask, of the entries that are not 0."""
     return Pattern.from_mask(_matrix(model.masks[key] if key in model.masks else np.asarray(model.params[key] != 0)))
 
 

@@ -1,14 +1,14 @@
 """The time of a layer on this machine, dense and sparse: measured once, then predicted.
 
-    dense    t = d0 + d1 u size                      size  weights, stored or not
+    dense    t = d0 + d1 u size                      size  weights, zeros included
     sparse   t = s0 + s1 u rows + s2 u nnz           rows  outputs or filters        nnz  stored weights
 
-u counts how often a weight is used in a batch, in vectors of samples: positions of the layer times ceil(n / lanes); a
-dense linear layer computes several vectors at a time, and takes as long for fewer. Coefficients are fitted to medians
-of layers of several sizes, densities and batches, by least squares of the relative error with none below 0; one set for
-linear layers, one for convolutions, and two more for batches of fewer than FEW samples, in which only small dense
-layers run compiled. A prediction is as good as the machine is quiet: `Costs.error` tells how far it was off where it
-was fitted.
+u is the number of uses of a weight in a batch, in vectors of samples: positions of the layer times ceil(n / lanes); for
+a dense linear layer it is rounded up to the several vectors computed at a time. Coefficients >= 0 are fitted to median
+times of layers of several sizes, densities and batches, by least squares of the relative error: one set for linear
+layers, one for convolutions, and two more for batches of fewer than FEW samples, in which only small dense layers run
+compiled. Predictions are accurate only if the machine was idle during the fit; `Costs.error` is the median relative
+error there.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Costs:
     """A cost model of this machine.
 
     lines  a Line for each kind, "linear" and "conv"
-    lanes  samples per vector when it was fitted
-    few    as lines, for batches of fewer than FEW samples; empty: lines are for them, too
-    error  median of |predicted - measured| / measured over all layers it was fitted to
+    lanes  samples per vector when the model was fitted
+    few    as `lines`, for batches of fewer than FEW samples; if empty, `lines` are used for them, too
+    error  median of |predicted - measured| / measured over all layers of the fit
     """
 
     lines: dict[str, Line]
@@ -75,7 +75,7 @@ class Costs:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Costs:
-        """Read what `save` wrote."""
+        """Read a cost model that `save` wrote."""
         found = read_json(path)
         try:
             if found["schema_version"] != SCHEMA_VERSION:
@@ -89,7 +89,7 @@ class Costs:
 
 
 def costs_file() -> Path:
-    """Return where `l0ref calibrate` writes and `l0ref compress` looks: L0REF_COSTS, or a file in the user's cache."""
+    """Return the file of `l0ref calibrate` and `l0ref compress`: L0REF_COSTS, or a file in the user's cache."""
     if named := os.environ.get("L0REF_COSTS"):
         return Path(named)
     if cache := os.environ.get("XDG_CACHE_HOME"):
@@ -97,20 +97,20 @@ def costs_file() -> Path:
     try:
         return Path.home() / ".cache" / "l0ref" / "costs.json"
     except RuntimeError:
-        raise ConfigError("no home folder is known to keep the cost model in; set L0REF_COSTS to a file") from None
+        raise ConfigError("no home folder is known for the cost model; set L0REF_COSTS to a file") from None
 
 
 def known_costs() -> Costs | None:
-    """Return the cost model that `l0ref calibrate` left on this machine, None without one."""
+    """Return the cost model that `l0ref calibrate` wrote on this machine, or None."""
     try:
         path = costs_file()
-    except ConfigError:  # no home: none was left there
+    except ConfigError:  # no home folder, so no file in it
         return None
     return Costs.load(path) if path.is_file() else None
 
 
 def terms(kind: str, *, uses: int, rows: int, size: int, nnz: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return what the coefficients of a Line are multiplied by: (dense, sparse)."""
+    """Return the factors of the coefficients of a Line: (dense, sparse)."""
     from l0ref.fast.machine.target import COLUMNS  # Numba is loaded with it
 
     whole = -(-uses // COLUMNS) * COLUMNS if kind == "linear" else uses
@@ -122,7 +122,7 @@ def _lines(found: Any, kinds: Iterable[str]) -> dict[str, Line]:
 
 
 def _numbers(values: Any, length: int) -> Any:
-    """Checked coefficients: the expected number of finite values, none below 0."""
+    """Return the coefficients; refuse a wrong number of values, and values that are negative or not finite."""
     numbers = tuple(float(v) for v in values)
     if len(numbers) != length or min(numbers) < 0 or not np.isfinite(numbers).all():
         raise ValueError(f"coefficients {values!r}")

@@ -1,10 +1,10 @@
-"""A network prepared for single samples: work that does not depend on the sample is done once, not at every call.
+"""A network prepared for single samples: work that does not depend on the sample is done once, not in every call.
 
     y = W_k relu(W_{k-1} ... relu(W_1 x + b_1) ... + b_{k-1}) + b_k,   x one sample
 
-`model.logits` checks its arrays and looks up a chain at every call, and a chain multiplies by as many samples as a
-vector has lanes, even if there is only one. For a pruned multilayer perceptron that takes four times as long as the
-products (LeNet-300-100 at 95 % zeros: see docs/performance.md).
+`model.logits` checks its arrays and looks up a chain in every call, and a chain multiplies by as many samples as a
+vector has lanes, even if there is only one. For a pruned multilayer perceptron this overhead takes four times as long
+as the products (LeNet-300-100 at 95 % zeros: see docs/performance.md).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Step = Callable[[Array], Array]
 class Single:
     """A function of one sample: ``Single(model)(x)`` is ``model.logits(x[None])[0]``, within rounding.
 
-    model  as it is now: later changes to its arrays have no effect
-    steps  the layers that compute something, as functions of vectors; empty if `model.logits` evaluates the network:
+    model  the steps hold copies of its weights: later changes to its arrays do not affect them
+    steps  functions of vectors, one for each linear layer and ReLU; empty if `model.logits` evaluates the network:
            with layers other than linear ones, ReLU, Flatten and Dropout, a dense weight of more than half a million
            entries, or a sparse weight that is not finite
 
@@ -58,7 +58,7 @@ class Single:
 
 
 def _step(layer: Layer, model: Model) -> Step | None:
-    """What a layer makes of a vector; None if it is not one of those known here."""
+    """Return a layer as a function of a vector, or None if it must be evaluated by `model.logits`."""
     if type(layer) is ReLU:
         zero = np.dtype(model.dtype).type(0)
         return lambda y: np.maximum(y, zero)

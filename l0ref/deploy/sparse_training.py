@@ -3,10 +3,10 @@
     masked  ->  sparse     `sparse_twin`, and the optimiser's state of the entries that stay: `gathered`
     sparse  ->  masked     the arrays and that state, with 0 where the masks remove: `scattered`
 
-A `SparseTrainer` takes, saves and returns masked states, and takes its steps in sparse layers; so a hook may cut again
-during training, and a training resumes from any saved state. Sums are taken in another order, so bits differ from
-training under masks, but are the same in every run. Which layers are sparse depends only on their density, never on a
-clock. A network without a compiled chain trains under masks.
+A `SparseTrainer` takes, saves and returns masked states, and takes its steps in sparse layers; so a hook may prune
+during training, and training resumes from any saved state. Sums are taken in another order, so bits differ from
+training under masks, but are the same in every run. Which layers are sparse depends only on their density, never on
+measured times. A network without a compiled chain trains under masks.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def follow_sparse(
     label: str = "",
     **options: Any,
 ) -> tuple[Model, History, Slots]:
-    """Train a masked model by a recipe, in sparse layers where faster; return it masked, with the optimiser's state.
+    """Train a masked model by a recipe, in sparse layers where faster; return model, history and optimiser state.
 
-    memory   the optimiser's state after an earlier training, in the shapes of `model`; None: none
-    window   (first, all): the schedule is one of `all` epochs, of which these begin after `first`; None: its own
-    options  of `follow`, without checkpoint; hooks see masked states, and may remove more
+    memory   the optimiser's state after an earlier training, in the shapes of `model`; None: a fresh one
+    window   (first, all): the schedule spans `all` epochs, and this training begins after `first`; None: its own epochs
+    options  of `follow`, without checkpoint; hooks get masked states, and may remove more weights
     """
     trainer = SparseTrainer(recipe, model, data, seed, **options)
     state = trainer.start()
@@ -135,7 +135,7 @@ class SparseSteps:
 
 
 def sparse_where_faster(model: Model) -> Model:
-    """Return the model with a sparse layer for every weight array that its mask leaves few enough of; see DENSEST."""
+    """Return the model with a sparse layer for every weight array whose mask keeps at most the share DENSEST."""
     few = {key: np.count_nonzero(m) <= DENSEST * m.size for key, m in model.masks.items()}
     only = [key for key in model.weights if few.get(key) and key not in model.patterns]
     return sparse_twin(model, only=only) if only else model
@@ -180,5 +180,5 @@ class Scattered(Mapping[str, Array]):
 
 
 def _sparse(model: Model, twin: Model) -> set[str]:
-    """The weight arrays that are sparse in the twin alone."""
+    """Return the weight arrays that are sparse in the twin only."""
     return set(twin.patterns) - set(model.patterns)

@@ -1,4 +1,4 @@
-"""Experiments of several runs: a compression beside its controls, what pruning alone costs, all methods compared."""
+"""Experiments of several runs: a compression with its controls, the cost of pruning alone, a comparison of methods."""
 
 from l0ref.experiment.comparison import Comparison, point
 from l0ref.experiment.controlled import MAIN, Experiment, run_experiment

@@ -1,17 +1,17 @@
-"""The one comparison: every method cuts the same trained networks, to the same number of weights.
+"""The comparison of methods: every method prunes the same trained networks to the same number of weights.
 
     equal weights          the amount follows from the ratio
     equal multiply-adds    for methods that remove units from networks with convolutions, where a weight is used many
                            times: the amount is found by search, see `equal_flops`, and the row says so, with the
-                           number of cuts tried. Methods that train do so in every trial, so there are few trials and
-                           the result may be further from the target; only the epochs of the cut that is kept
-                           come out of the budget. In linear layers the two are the same number
+                           number of cuts tried. Methods that train do so in every trial, so they get fewer trials and
+                           the result may be further from the target; only the epochs of the chosen cut count against
+                           the budget. Without convolutions both ratios are equal, and nothing is searched
 
-    one dense network a seed    all methods start from it
+    one dense network per seed  all methods start from it
     one budget of epochs        a method that trains spends part of it, and fine-tuning the rest
-    choices                     none: methods run with their defaults, fine-tuning with one recipe for all; so slr and
-                                admm remove single weights, and nothing is searched for them
-    test set                    read once for each network that is reported, when it is fine-tuned
+    no choices                  methods run with their defaults, fine-tuning with one recipe for all; so slr and admm
+                                remove single weights, and nothing is searched for them
+    test set                    read once for each network that is reported, after its fine-tuning
 
 A point is one row: a method at one ratio with one seed. Rows are plain values, so that they can be written after each
 point and a comparison can be resumed.
@@ -38,18 +38,18 @@ from l0ref.training import Recipe, follow
 from l0ref.validate import choose, count, real
 
 Row = dict[str, Any]
-Key = tuple[int, str, float, str]  # seed, method, ratio, what is equal
+Key = tuple[int, str, float, str]  # seed, method, ratio, the quantity that is equal
 EQUAL = ("weights", "multiply-adds")
-TRIALS, NEAR = 10, 0.01  # cuts of a search at most, and the share of multiply-adds that ends it
+TRIALS, NEAR = 10, 0.01  # cuts of a search at most; relative excess over the target that ends it
 TRAININGS = 4  # cuts of a search at most for a method that trains
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared.
+    """The settings of a comparison.
 
     methods   names out of `METHODS`
-    ratios    weights of the dense network over weights that stay, or the same of multiply-adds
+    ratios    weights of the dense network over weights that stay, or the same ratio of multiply-adds
     seeds     of data split, initial weights and methods
     finetune  the recipe after the cut; its epochs are the budget that methods which train share
     """
@@ -71,7 +71,7 @@ class Comparison:
     def points(self, model: Model) -> Iterator[Key]:
         """Yield the points in the order they are computed, all of one seed before the next.
 
-        model  with the layers of the dense networks; where weights are used once, nothing is searched for
+        model  with the layers of the dense networks; if every weight is used once, there are no searched points
         """
         if max(self.ratios, default=1) > model.size:
             raise ArgumentError(f"ratios={max(self.ratios)!r} leaves none of {model.size} weights; ask for less")
@@ -85,7 +85,7 @@ class Comparison:
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
-    """Return which point a row is."""
+    """Return the key of the point of a row."""
     return row["seed"], row["method"], row["ratio"], row["equal"]
 
 
@@ -94,10 +94,10 @@ def point(
 ) -> Row:
     """Cut a trained network by one method and fine-tune it; return sizes, accuracies and costs.
 
-    equal  what the ratio is of, out of EQUAL
+    equal  the quantity that the ratio refers to, out of EQUAL
 
-    A method with an option `epochs` gets half of the budget. A budget that it cannot meet, or too few epochs to remove
-    anything, gives a row that says so.
+    A method with an option `epochs` gets half of the epochs. If it cannot meet the ratio, or removes nothing, the row
+    holds the reason as "refused".
     """
     chosen, budget = METHODS[choose("method", method, METHODS)], finetune.epochs
     options: dict[str, Any] = {"epochs": max(budget // 2, 1)} if "epochs" in chosen.options else {}
@@ -144,10 +144,11 @@ def equal_flops(
 ) -> tuple[Pruned, int]:
     """Return the largest cut that leaves at least 1 / ratio of the multiply-adds, and how many cuts were tried.
 
-    cut     amount of weights -> what a method leaves
+    cut     number of weights to remove -> result of a method
     trials  cuts at most
 
-    Bisection over the amount; it ends within NEAR of the target. A method whose smallest cut takes more is refused.
+    Bisection over the amount; it ends early within NEAR of the target. A method of which all cuts tried remove more is
+    refused.
     """
     target = metrics.of(dense)["flops"] / ratio
     low, high, best, left = 0, dense.size, None, math.inf

@@ -1,6 +1,6 @@
-"""One compression beside its controls: same start, same epochs, same number of weights removed.
+"""One compression with its controls: same start, same epochs, same number of weights removed.
 
-Every network is trained once; the main cut and all points of the curve start from it.
+The dense network of each penalty is trained once; the main cut and all points of the curve start from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAIN = "l0"
 
 @dataclass(frozen=True)
 class Experiment:
-    """Results by run name: "l0" is the main job, the others are controls.
+    """Results by run name: "l0" is the main run, the others are controls.
 
     runs    the compressions at the main cut
     curves  for each run, pairs (compression asked for, compression reached by pruning and fine-tuning)
@@ -38,7 +38,7 @@ class Experiment:
 
 
 def check_cuts(model: Model, cut: Cut, curve: Sequence[float], *, stages: Sequence[float] = ()) -> None:
-    """Refuse, before any training, a cut or a ratio of curve or stages that leaves a layer without a single weight."""
+    """Refuse, before any training, a cut, or a ratio of curve or stages, that leaves a layer without weights."""
     for name, ratio in [*(("stages", r) for r in stages), *(("curve", r) for r in curve)]:
         if ratio > model.size:
             raise ConfigError(f"{name}={ratio!r} leaves none of {model.size} weights; ask for less")
@@ -49,7 +49,7 @@ def check_cuts(model: Model, cut: Cut, curve: Sequence[float], *, stages: Sequen
 
 
 def kept_by_layer(run: Compressed) -> dict[str, int]:
-    """Return {key of a weight: weights kept} of the final network."""
+    """Return {weight array: number of weights kept} of the final network."""
     return {key: int(run.model.mask(key).sum()) for key in run.model.weights}
 
 
@@ -74,12 +74,12 @@ def run_experiment(
 ) -> Experiment:
     """Run the pipeline with the l0 penalty and with each control.
 
-    train, cut, finetune, rounds, stages, gradual   the main job, as in `compress`
+    train, cut, finetune, rounds, stages, gradual   of the main run, as in `compress`
     controls                    names out of `CONTROLS`
-    control_l1, control_l2      strengths of those two
+    control_l1, control_l2      strengths of the penalties of the controls "l1" and "l2"
     curve                       compression ratios at which every run is also pruned and fine-tuned
-    reached                     called with the name of a run and each of its stages that training ended with
-    finished                    called with name and result of each run as soon as it is done, the main job first
+    reached                     called with the name of a run and each stage that `train_dense` and the others report
+    finished                    called with name and result of each run as soon as it is done, the main run first
     options                     progress and every, for `fit`
     """
     if gradual is not None and rounds > 1:
@@ -89,7 +89,7 @@ def run_experiment(
     if stages is not None and (gradual is not None or curve):
         raise ConfigError("stages and gradual or a curve exclude each other; choose one way to prune")
     check_cuts(model, cut, curve, stages=stages.ratios if stages is not None else ())
-    parts_of(cut, finetune, size=model.size, rounds=rounds, stages=stages)  # which checks them
+    parts_of(cut, finetune, size=model.size, rounds=rounds, stages=stages)  # checks rounds and stages
     fractions = [amount_for_compression(model.size, ratio) / model.size for ratio in curve]
 
     def compress_from(start: Dense, each: Control, cut: Cut, **shared: Any) -> Compressed:

@@ -1,12 +1,12 @@
-"""Controls: the same network, epochs and cut, with another reason for weights to be small.
+"""Controls: the same network, epochs and cut, with another penalty or with weights removed at random.
 
     none            no penalty
     l2              l2 sum w^2 only
     l1              C_l alpha1 sum |w|, with the layer weights of the l0 penalty
-    random          no penalty, and the weights to remove are drawn at random from all
-    random_layers   the same, but every layer keeps as many weights as it does in the l0 network
+    random          no penalty, and the removed weights are drawn at random from all
+    random_layers   the same, but the layers keep weights in the proportion of the l0 network
 
-A result says something about the l0 penalty only beside these.
+Only a comparison with these controls shows an effect of the l0 penalty.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CONTROLS = ("none", "l2", "l1", "random", "random_layers")
 
 
 def penalty_name(surrogate: str, *, alpha: float, l2: float) -> str:
-    """Return what tables, figures and messages call the main run: its penalty, whatever key its results have.
+    """Return the name of the main run in tables, figures and messages: that of its penalty. Its key in results is "l0".
 
-    "l0" is the Laplace surrogate, the default; another surrogate stands under its own name.
+    "l0" is the name of the Laplace surrogate, the default; other surrogates have their own names.
 
     >>> penalty_name("laplace", alpha=1e-4, l2=0), penalty_name("mcp", alpha=1e-4, l2=1e-3)
     ('l0', 'mcp')
@@ -42,7 +42,7 @@ def penalty_name(surrogate: str, *, alpha: float, l2: float) -> str:
 
 @dataclass(frozen=True)
 class Control:
-    """What a control changes: the penalty of training, and the method of the cut if it is not the main job's."""
+    """A control: its penalty in training, and the method of its cut if it differs from that of the main run."""
 
     name: str
     penalty: Penalty
@@ -57,7 +57,7 @@ class Control:
 
         Every layer keeps at least one weight, so that a control that would collapse still gives a number.
 
-        kept  weights by layer in the l0 network, after its sweep: their proportion is that of "random_layers"
+        kept  weights by layer in the l0 network, after its sweep: the proportion for "random_layers"
         """
         amount: dict[str, Any] = {
             "amount": fraction,
@@ -67,13 +67,13 @@ class Control:
         }
         other: dict[str, Any] = {"method": self.method, "options": {}} if self.method else {}
         if self.name == "random_layers" and kept is not None:
-            # of the whole network, since the numbers by layer already divide it
+            # "global", since the numbers by layer already divide the amount
             other |= {"scope": "global", "options": {"budget": {key: max(n, 1) for key, n in kept.items()}}}
         return dataclasses.replace(like, **amount, **other)
 
 
 def control(name: str, *, like: Penalty, l1: float, l2: float) -> Control:
-    """Return the control called `name`; `l1` and `l2` are the strengths of those two."""
+    """Return the control called `name`; `l1` and `l2` are the strengths of the controls of these names."""
     choose("control", name, CONTROLS)
     if name == "l1":
         return Control(name, Penalty(L1(), alpha=l1, layer_weights=like.layer_weights, groups=like.groups))

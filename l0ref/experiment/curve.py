@@ -1,4 +1,4 @@
-"""What pruning alone costs: accuracy of one trained network, cut ever deeper, without fine-tuning."""
+"""The cost of pruning alone: accuracy of one trained network at several compression ratios, without fine-tuning."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from l0ref.pruning.cut import Cut
 def pruning_curve(
     model: Model, data: Splits, ratios: Sequence[float], *, like: Cut | None = None, seed: int = 0
 ) -> list[float]:
-    """Return the accuracy on the validation set of `model` pruned by each of `ratios`, in their order.
+    """Return the accuracy (R² of a regression) on the validation set of `model` pruned by each of `ratios`, in order.
 
     model   a network that is not pruned, or is pruned less than the smallest ratio asks for
     ratios  weights over weights left, each from 1 to model.size; 1 removes nothing
     like    method, scope and options of the cut; magnitude by default. Every layer keeps at least one weight, so that
-            no ratio the network has room for collapses it
+            no ratio that leaves one weight per layer collapses the network
 
-    Every ratio starts from `model` itself. Dead units are not swept, so exactly floor(size / ratio) weights are left by
-    a method of single weights.
+    Every ratio starts from `model` itself. Dead units are not swept, so a method of single weights leaves exactly
+    floor(size / ratio) weights.
     """
     cut = like if like is not None else Cut(amount=0.0)
     accuracies = []

@@ -1,8 +1,8 @@
-"""Independent jobs on the cores of this machine or on a Dask cluster; results come as they are finished.
+"""Independent jobs on the cores of this machine or on a Dask cluster; results are yielded as they are finished.
 
-    workers=1              in this process, one after the other
-    workers=N              processes of this machine, by joblib (loky); a killed one is replaced
-    scheduler=tcp://H:P    processes of a Dask cluster; the job of a lost one is given to another
+    workers=1              in this process, one after another
+    workers=N              processes of this machine, by joblib (loky); killed processes are replaced
+    scheduler=tcp://H:P    processes of a Dask cluster; the job of a lost process is given to another
 
 Every worker does one job at a time, with one thread in BLAS and kernels unless OPENBLAS_NUM_THREADS or a similar
 variable, set where the worker was started, says otherwise. A job is sent by pickle, as joblib and Dask do; so a cluster
@@ -25,8 +25,8 @@ from l0ref.interop.extras import need
 from l0ref.version import __version__
 
 EXTRA = "sweep"
-KILLS = 3  # times in a row that workers may die without any job being finished between
-SECONDS = 10  # until a scheduler must have answered
+KILLS = 3  # times in a row that workers die, without a finished job between, which end all jobs
+SECONDS = 10  # timeout for the answer of a scheduler, and for its first worker
 
 
 def completed(
@@ -37,9 +37,9 @@ def completed(
     scheduler: str | None = None,
     shared: Path | None = None,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield (place in `jobs`, work(job)) for every job, in the order in which they are finished.
+    """Yield (index in `jobs`, work(job)) for every job, in the order in which they finish.
 
-    work    a function of a module, which the workers import
+    work    a function of a module that the workers import
     shared  a folder that every worker of a cluster must see
     An error of `work` ends all jobs and is raised here.
     """
@@ -66,7 +66,7 @@ def _on_processes(work: Callable[[Any], Any], jobs: Sequence[Any], workers: int)
             kills += 1
             if kills == KILLS:
                 raise L0RefError(
-                    f"jobs={workers}: workers were killed {KILLS} times in a row, of too little memory perhaps; "
+                    f"jobs={workers}: workers were killed {KILLS} times in a row, perhaps for lack of memory; "
                     "give fewer jobs and run the same command again: it continues where it stopped"
                 ) from None
 
@@ -84,7 +84,7 @@ def _silence() -> None:
 
 @cache
 def _end_with(client: int) -> None:
-    """End this process when the client is gone: otherwise it would do all jobs that it was sent."""
+    """End this process when the client is gone; it would otherwise run all jobs that it was sent."""
 
     def watch() -> None:
         while os.getppid() == client:
@@ -120,13 +120,13 @@ def _on_cluster(
 def _alone(work: Callable[[Any], Any], job: Any) -> Any:
     import numba
 
-    numba.set_num_threads(1)  # of this thread; of BLAS, Dask has said so when it started the process
+    numba.set_num_threads(1)  # for this thread; Dask limits the threads of BLAS when it starts the process
     _silence()
     return work(job)
 
 
 def _check_workers(client: Any, told: str, shared: Path | None) -> None:
-    """Refuse a cluster without workers, and workers of several threads, of another release, without the folder."""
+    """Refuse a cluster without workers, and workers with several threads, another release, or without the folder."""
     try:
         client.wait_for_workers(1, timeout=SECONDS)
     except TimeoutError:

@@ -1,16 +1,16 @@
 """Coupled axes: which layers must lose, or reorder, the same units together.
 
-A unit is a neuron of a Linear layer or a channel of a convolution. It stands at one index of an axis, and that axis
-goes through several arrays: the rows of the weight that makes it, its bias, every batch normalisation behind it, and
-the columns of each weight that reads it. Where a residual sum adds two results, their axes are one:
+A unit is a neuron of a Linear layer or a channel of a convolution. It has one index on an axis, and that axis runs
+through several arrays: the rows of the weight that writes it, the bias, every batch normalisation behind it, and the
+columns of each weight that reads it. A residual sum makes the axes of its two terms one:
 
     conv1 -> norm1 -> relu -> conv2      rows of conv1.weight, norm1, columns of conv2.weight: one axis, "conv1"
     y = body(x) + x                      the axis of x and the axis that the body ends on are one
     conv -> flatten -> fc                column c h w + i of fc.weight belongs to channel c: a spread of h w
     depthwise convolution                its output channel i comes from input channel i alone: one axis
 
-Everything is derived from the architecture; nothing is written down per model. Activations, pooling and dropout treat
-every unit alike and have no arrays, so they do not appear.
+All axes are derived from the architecture. Activations, pooling and dropout act on each unit separately and have no
+arrays, so they do not appear.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ PER_UNIT = (*ELEMENTWISE, AvgPool2d, MaxPool2d, GlobalAvgPool2d, Dropout)
 
 @dataclass(frozen=True)
 class Use:
-    """A layer with arrays, and the axes it stands between.
+    """A layer with arrays, and the axes that it connects.
 
-    reads, spread  axis of its input, and how many features of the input belong to one unit
-    writes         axis of its output; the one it reads for batch normalisation and depthwise convolutions
+    reads, spread  axis of its input, and the number of input features of one unit
+    writes         axis of its output; equal to `reads` for batch normalisation and depthwise convolutions
     """
 
     layer: Linear | Conv2d | BatchNorm1d | BatchNorm2d
@@ -50,17 +50,17 @@ class Use:
 
     @property
     def mixes(self) -> bool:
-        """Whether each of its outputs adds up several units; a depthwise convolution keeps them apart."""
+        """Whether each of its outputs combines several units; a depthwise convolution does not."""
         return self.weighs and not _is_depthwise(self.layer)
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of a network; printed, one line each.
+    """The axes of a network; `print` shows them as a table.
 
     uses   layers with arrays, in order
-    sizes  units of each axis; an axis is called after the first layer that writes it, or "input"
-    fixed  why an axis cannot be cut, for those that cannot
+    sizes  number of units of each axis; an axis is named after the first layer that writes it, or "input"
+    fixed  reasons why an axis cannot be cut, for those that cannot
     """
 
     uses: tuple[Use, ...]
@@ -116,7 +116,7 @@ def _is_depthwise(layer: Layer) -> bool:
 
 @dataclass(frozen=True)
 class _Here:
-    """Where the walk stands: the axis of the activation, features per unit, and shape."""
+    """Position of the walk: the axis of the activation, its features per unit, and its shape."""
 
     axis: str
     spread: int
@@ -125,7 +125,7 @@ class _Here:
 
 @dataclass
 class _Walk:
-    """Goes through the layers in order; `same` joins axes that a sum or a depthwise convolution makes one."""
+    """Walks through the layers in order; `same` maps an axis to the older axis that a residual sum joins it with."""
 
     sizes: dict[str, int]
     uses: list[Use] = field(default_factory=list)
@@ -133,13 +133,13 @@ class _Walk:
     same: dict[str, str] = field(default_factory=dict)
 
     def root(self, axis: str) -> str:
-        """The first name of an axis."""
+        """Return the oldest name of an axis."""
         while axis in self.same:
             axis = self.same[axis]
         return axis
 
     def through(self, layers: Sequence[Layer], here: _Here) -> _Here:
-        """Walk through layers in a row."""
+        """Walk through a sequence of layers."""
         for layer in layers:
             here = self.step(layer, here)
         return here
@@ -161,15 +161,15 @@ class _Walk:
             return _Here(writes, 1, after)
         elif not isinstance(layer, PER_UNIT):
             raise ConfigError(
-                f"layer {layer.name!r} ({type(layer).__name__}) has units that are not known here; "
+                f"layer {layer.name!r} ({type(layer).__name__}) has unknown units; "
                 "shrink or permute before making it compact, or leave it out"
             )
         return _Here(here.axis, here.spread, after)
 
     def joined(self, name: str, main: _Here, side: _Here) -> _Here:
-        """Make the two axes that a residual sum adds one, and keep the older name."""
+        """Join the two axes that a residual sum adds, under the older name."""
         ends = list(dict.fromkeys(self.root(end.axis) for end in (main, side)))
-        if main.spread != side.spread:  # one of them was flattened from channels, unit by unit they do not match
+        if main.spread != side.spread:  # one of them was flattened from channels, so that their units do not match
             self.fixed |= dict.fromkeys(ends, f"added in {name} to units of another shape")
             return main
         first, *others = sorted(ends, key=list(self.sizes).index)

@@ -1,4 +1,4 @@
-"""The settings of a cut: how much is pruned, and in which order."""
+"""The settings of a cut: how much is pruned, and by which method."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ LAYER_STEPS = 10_000  # how finely a tolerance cuts with scope="layer"
 
 @dataclass(frozen=True)
 class Cut:
-    """How much is pruned, and in which order. Exactly one of the first three is given.
+    """How much is pruned, and by which method. Exactly one of the first three is given.
 
-    amount     float: fraction of all weights that goes; int: count of weights that go
-    threshold  weights with |w| below it go
-    tolerance  the largest cut whose validation loss stays within (1 + tolerance) times that before the cut,
-               found by bisection: over the count of weights or, with scope="layer", over the fraction taken
+    amount     float: fraction of all weights to remove; int: number of weights to remove
+    threshold  weights with a score, |w| for magnitude, below it are removed
+    tolerance  the largest cut whose validation loss stays within (1 + tolerance) times that at amount 0,
+               found by bisection: over the number of weights or, with scope="layer", over the fraction taken
                from each layer, in ten-thousandths
     scope, min_keep   as in `prune`
-    method     what decides which weights go: a name out of `l0ref.methods.METHODS`
+    method     the method that chooses the weights: a name out of `l0ref.methods.METHODS`
     options    of the method, by name
     """
 
@@ -72,7 +72,7 @@ class Cut:
     def check_model(self, model: Model, *, asked: str = "") -> None:
         """Refuse, before any training, an amount that would leave a layer of `model` without a weight.
 
-        asked   what the message begins with where the amount is not what the user gave
+        asked   start of the message, if the amount is not the one that the user gave
         """
         if self.amount is not None:
             try:
@@ -81,10 +81,10 @@ class Cut:
                 raise ConfigError(f"{asked}{error}") from None
 
     def apply(self, model: Model, data: Splits, *, seed: int, feed: Feed = NO_FEED) -> Pruned:
-        """Return the model with the weights masked that this cut removes, unless a sweep took as many before.
+        """Return the model with the weights of this cut masked; it does not change if a sweep already removed as many.
 
         data  the method calibrates on its training set; a tolerance is measured on its validation set
-        feed  batch transform and teacher of methods that train
+        feed  batch transform and teacher for methods that train
         """
         options = self._options()
 
@@ -107,14 +107,14 @@ class Cut:
         return pruned_by(amount_of(largest_amount(loss_after, n=whole, limit=limit)))
 
     def _options(self) -> dict[str, Any]:
-        """What the method is called with."""
+        """Return the keyword arguments of the method."""
         return {"scope": self.scope, "min_keep": self.min_keep, **self.options}
 
     def share(self, part: float, *, size: int) -> Cut:
-        """Return a cut that takes a model of `size` weights this part of the way, on a logarithmic scale of kept ones.
+        """Return the cut of a model of `size` weights after this part of the way, the kept share falling geometrically.
 
         With amount 0.99 in two rounds the first keeps 10 % and the second 1 %. A threshold, a tolerance and a
-        count per layer (scope="layer") are the same in every round.
+        number per layer (an int with scope="layer") are the same in every round.
         """
         if self.amount is None or part >= 1 or (self.scope == "layer" and not isinstance(self.amount, float)):
             return self

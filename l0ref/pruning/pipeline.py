@@ -1,15 +1,15 @@
-"""The main job: train with l0 + l2, prune the small weights, fine-tune what is left.
+"""The pipeline: train with l0 + l2, prune the small weights, fine-tune the others.
 
     dense      trained with the penalty
     pruned     small weights masked, dead units swept
     finetuned  trained again under the masks
 
-One cut by default; in several rounds, each cut followed by fine-tuning; in stages, several cuts under one schedule;
-or gradually, a little at a time while training goes on.
+One cut by default; or several rounds, each cut followed by fine-tuning; or stages, several cuts under one schedule;
+or gradual pruning, in small steps during training.
 
 Ref      Oliveira, Batista, Seara, Neural Networks 171 (2024): the order of these steps, from its abstract.
 Departs  The pruning rule, the number of rounds and the fine-tuning recipe of the paper are unknown [U];
-         ours are a global magnitude cut, one round, and fine-tuning without penalty, as a choice.
+         our choices are a global magnitude cut, one round, and fine-tuning without penalty.
          The sweep of dead units is ours.
 """
 
@@ -39,7 +39,7 @@ from l0ref.tables import preformatted, screen, table
 from l0ref.training import History, Recipe, TrainingState
 from l0ref.validate import count, portion
 
-LARGEST = "largest |w| removed"  # what gradual pruning carries in the state
+LARGEST = "largest |w| removed"  # key of the number that gradual pruning carries in the state
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Stage:
     """The model at one point of the pipeline.
 
     name        "dense", "pruned" or "finetuned"
-    validation  loss and accuracy on the validation set; the test set is not looked at here
-    seconds     wall-clock time this stage took
+    validation  loss and accuracy on the validation set; the test set is not read here
+    seconds     wall-clock time of this stage
     """
 
     name: str
@@ -62,16 +62,16 @@ Reached = Callable[[Stage], None]
 
 @dataclass(frozen=True, repr=False)
 class Compressed:
-    """What a compression leaves.
+    """The result of a compression.
 
     stages       dense, pruned, finetuned
     rows         history of all phases, a dict per epoch
-    removed      weights masked by the cut, before the sweep
-    swept        dead units found in the last sweep, by layer
-    cuts         one dict per round: kept weights after the cut and after the sweep, largest |w| that went,
-                 validation accuracy before fine-tuning, epochs the method spent
-    record       what the method recorded at its last cut, see `l0ref.methods.Pruned`; empty after gradual pruning
-    cut          what was asked for
+    removed      number of weights masked after the last cut, before its sweep
+    swept        number of dead units found in the last sweep, by layer
+    cuts         one dict per cut: kept weights after the cut and after the sweep, largest |w| removed, validation
+                 loss and accuracy before fine-tuning, epochs of the method (not after gradual pruning)
+    record       record of the method at its last cut, see `l0ref.methods.Pruned`; empty after gradual pruning
+    cut          the last cut
     """
 
     stages: tuple[Stage, ...]
@@ -124,7 +124,7 @@ def train_dense(
 ) -> Dense:
     """Train the network that is to be pruned; `options` (progress, every) go to `fit`.
 
-    reached  here and below: called with each stage that training ended with, so that the caller can keep it
+    reached  here and below: called with the stage after each training, but for the last of gradual pruning
     """
     start = clock()
     trained, history, _ = _follow(recipe, model, data, seed=seed, phase="train", **options)
@@ -146,7 +146,7 @@ def prune_and_tune(
     reached: Reached | None = None,
     **options: Any,
 ) -> Compressed:
-    """Cut and fine-tune a trained network, once, in rounds or in `stages`; the last cut is the whole one."""
+    """Cut and fine-tune a trained network, once, in rounds or in `stages`; the last cut reaches the full amount."""
     rows, cuts = list(dense.rows), []
     feed = {name: value for name, value in options.items() if name in ("batch", "teacher")}
     memory: Slots | None = None
@@ -194,7 +194,7 @@ def prune_gradually(
     """Prune while training goes on, with the penalty on and the optimiser's memory kept; then fine-tune.
 
     cut       its `amount` must be a fraction; its method, which must not train, is applied at every pruning step
-    gradual   how to train meanwhile
+    gradual   the recipe of training with pruning
     schedule  fraction pruned as a function of the step; by default LogLinearKept(final=amount), twice per epoch
     """
     ramp = schedule if schedule is not None else ramp_to(cut, epochs=gradual.epochs)
@@ -267,7 +267,7 @@ def compress(
 
 
 def _follow(recipe: Recipe, model: Model, data: Splits, **options: Any) -> tuple[Model, History, Slots]:
-    """Train on the training set, watched on the validation set, in sparse layers where that is faster."""
+    """Train on the training set, evaluate on the validation set, in sparse layers where that is faster."""
     return follow_sparse(recipe, model, data.train, validation=data.validation, **options)
 
 

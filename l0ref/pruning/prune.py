@@ -1,4 +1,4 @@
-"""`prune`: scores to masks to a model whose removed weights are exactly zero."""
+"""`prune`: from scores to masks to a model whose removed weights are exactly zero."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def prune(
 def prune_by(
     model: Model, scores: Mapping[str, Array], *, amount: float, scope: str = "global", min_keep: int = 0
 ) -> Model:
-    """Return the model pruned by `amount` in the order of `scores`, except where as much has gone already.
+    """Return the model pruned by `amount` in the order of `scores`, unless as many weights are masked already.
 
-    scores   a number per weight, by weight array; the lowest go first
-    options  as in `prune`, which refuses an amount below what has gone. Between two rounds a sweep may take more than
-             the next round asks for: from the whole network or, with scope="layer", from one of its layers. That
-             part stays as it is
+    scores   a number per weight, by weight array; the lowest are removed first
+    options  as in `prune`, which refuses an amount below the number masked. Between two rounds a sweep may remove more
+             than the next round asks for, from the whole network or, with scope="layer", from one of its layers; that
+             part then does not change
     """
     ranked = [list(scores)] if choose("scope", scope, ("global", "layer")) == "global" else [[key] for key in scores]
     masks = {key: model.mask(key) for key in model.weights}

@@ -1,4 +1,4 @@
-"""Saliency: a number per weight that says how much it is worth; the lowest go first.
+"""Saliency: a number per weight that measures its importance; the lowest are removed first.
 
 magnitude   |w|
 random      uniform noise, the baseline every criterion must beat

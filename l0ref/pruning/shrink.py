@@ -1,18 +1,18 @@
-"""Surgery: remove units and filters physically, or put them in another order.
+"""Surgery: remove units and filters physically, or reorder them.
 
-    shrink(model, {"conv1": [0, 3]})       the arrays become smaller; logits as if those units had put out 0
-    shrink(model)                          removes the units that masks have left without a use; logits are equal
-    permute(model, {"fc1": order})         unit j is unit order[j] of before; logits are equal
+    shrink(model, {"conv1": [0, 3]})       the arrays become smaller; logits as if the outputs of those units were 0
+    shrink(model)                          removes the units that the masks have made useless; logits are equal
+    permute(model, {"fc1": order})         new unit j is old unit order[j]; logits are equal
 
-Every array that an axis goes through is cut at the same places, see `l0ref.pruning.axes`: weight rows and columns,
-biases, scales, shifts and running statistics of batch normalisation, masks, and the optimiser's memory.
+Every array that an axis runs through is cut at the same indices, see `l0ref.pruning.axes`: weight rows and columns,
+biases, scales, shifts and running statistics of batch normalisation, masks, and the optimiser's slots.
 
-    removed unit    its incoming weights and bias go, and the weights that read it. One whose incoming weights are all
-                    pruned puts out a constant: what the next layer makes of it is folded into that layer's bias first,
-                    where that is exact (see `sweep`)
-    groups          a grouped convolution keeps equally many inputs and outputs in every group that is left; a group
-                    may go as a whole
-    residual sums   widths that are added are one axis: naming one of its layers decides for all of them
+    removed unit    its incoming weights and bias are removed, and the weights that read it. The output of a unit whose
+                    incoming weights are all pruned is a constant: its effect is first folded into the bias of the next
+                    layer, where that is exact (see `sweep`)
+    groups          every group left in a grouped convolution keeps the same number of inputs and of outputs; a whole
+                    group may be removed
+    residual sums   outputs that are added share one axis: naming one of its layers decides for all of them
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Indices = Sequence[int] | Array
 
 @dataclass(frozen=True, eq=False)
 class Surgery:
-    """What becomes of the units of a network: for each axis those of before, in their new order.
+    """A reordering of a network's units, of which some may be left out: for each axis, old indices in the new order.
 
     >>> from l0ref import nn
     >>> surgery(nn.digits_mlp(seed=0), {"fc1": range(200)}).model.params["fc2.weight"].shape
@@ -52,7 +52,7 @@ class Surgery:
 
     @cached_property
     def model(self) -> Model:
-        """The network afterwards."""
+        """Return the new network."""
         old = self.before
         uses = {use.layer.name: use for use in self.axes.uses}
         architecture = mapped(old.architecture, lambda x: self._layer(uses[x.name]) if x.name in uses else x)
@@ -60,7 +60,7 @@ class Surgery:
         return Model(architecture, old.input_shape, params, masks, buffers)
 
     def arrays(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Cut arrays named and shaped like those of the network: parameters, masks, buffers, a slot of an optimiser."""
+        """Cut arrays named and shaped like those of the network: parameters, masks, buffers, an optimiser's slot."""
         done = dict(arrays)
         for use in self.axes.uses:
             rows = self._features(use.writes, use.spread if isinstance(use.layer, NORMS) else 1)
@@ -70,7 +70,7 @@ class Surgery:
         return done
 
     def _weight(self, use: Use, w: Array) -> Array:
-        """Rows and columns of a weight; in a grouped convolution every row has the columns of its own group."""
+        """Return the new rows and columns of a weight; in a grouped convolution a row has columns of its own group."""
         rows, columns = self._features(use.writes, 1), self._features(use.reads, use.spread)
         groups = _groups(use.layer)
         if groups == 1:
@@ -97,7 +97,7 @@ class Surgery:
 def shrink(model: Model, units: Mapping[str, Indices] | None = None) -> Model:
     """Return the model without the units named, as smaller arrays.
 
-    units   {layer: indices of the units to remove}; None removes those that have no use, see `dead_units`
+    units   {layer: indices of the units to remove}; None removes the useless ones, see `dead_units`
     """
     if units is None:
         model = sweep(model).model
@@ -108,7 +108,7 @@ def shrink(model: Model, units: Mapping[str, Indices] | None = None) -> Model:
 def permute(model: Model, perms: Mapping[str, Indices]) -> Model:
     """Return the model with hidden units and filters in another order: new unit j is unit perms[layer][j].
 
-    Logits stay the same up to the order of sums.
+    Logits are equal up to the order of summation.
     """
     axes = coupled_axes(model)
     order = {axis: np.arange(size) for axis, size in axes.sizes.items()}
@@ -122,7 +122,7 @@ def permute(model: Model, perms: Mapping[str, Indices]) -> Model:
 
 
 def surgery(model: Model, units: Mapping[str, Indices]) -> Surgery:
-    """Return what removing these units does to every array; see `shrink`."""
+    """Return the surgery that removes these units from every array; see `shrink`."""
     axes = coupled_axes(model)
     gone = _by_axis(axes, {name: np.unique(_indices(name, ids)) for name, ids in units.items()}, "units")
     order = {}
@@ -139,7 +139,7 @@ def surgery(model: Model, units: Mapping[str, Indices]) -> Surgery:
 
 
 def mask_units(model: Model, units: Mapping[str, Indices]) -> Model:
-    """Return the masked twin of `shrink(model, units)`: the same function, with the weights of those units zero.
+    """Return the masked twin of `shrink(model, units)`: the same function, with the weights of those units set to 0.
 
     Incoming and outgoing weights are masked, and biases set to 0.
     """
@@ -157,9 +157,9 @@ def mask_units(model: Model, units: Mapping[str, Indices]) -> Model:
 
 
 def dead_units(model: Model) -> dict[str, list[int]]:
-    """Return {layer: units that no weight reads}, one entry for each axis that can be cut and has any.
+    """Return {layer: units that no weight reads}, one entry for each axis that can be cut and has such units.
 
-    A layer that would vanish keeps its first unit; so does each group of a grouped convolution.
+    A layer that would vanish keeps its first unit; axes of grouped and depthwise convolutions are left out.
     """
     axes = coupled_axes(model)
     found = {}
@@ -178,7 +178,7 @@ def dead_units(model: Model) -> dict[str, list[int]]:
 
 
 def _by_axis(axes: Axes, units: Mapping[str, Units], what: str) -> dict[str, Units]:
-    """What is decided for layers, by axis; layers of one axis must agree, and a fixed axis stays."""
+    """Return the choices for layers by axis; layers of one axis must agree, and a fixed axis cannot change."""
     found: dict[str, tuple[str, Units]] = {}
     for name, ids in units.items():
         axis = axes.of(name)
@@ -187,7 +187,7 @@ def _by_axis(axes: Axes, units: Mapping[str, Units], what: str) -> dict[str, Uni
         first, others = found.setdefault(axis, (name, ids))
         if not np.array_equal(others, ids):
             raise ArgumentError(
-                f"{what}[{first!r}] and {what}[{name!r}] differ, but their outputs are added, so that they are one "
+                f"{what}[{first!r}] and {what}[{name!r}] differ, but their outputs are added and share one "
                 "axis; give both the same units, or name only one"
             )
     return {axis: ids for axis, (_, ids) in found.items()}
@@ -205,7 +205,7 @@ def _groups(layer: Layer) -> int:
 
 
 def _blocks(name: str, inputs: Units, outputs: Units) -> list[tuple[Units, Units]]:
-    """Positions of the inputs and of the outputs of each group that is left, from the group of each of them."""
+    """Return positions of the inputs and the outputs of each group left, from the group number of each of them."""
     left = list(dict.fromkeys(inputs.tolist()))
     sides = [[np.flatnonzero(side == group) for group in left] for side in (inputs, outputs)]
     for side, what, given in zip(sides, ("inputs", "outputs"), (inputs, outputs), strict=True):

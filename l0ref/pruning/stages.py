@@ -1,7 +1,7 @@
-"""The cuts of one compression, and how training goes on after each of them.
+"""The cuts of one compression, and the training after each of them.
 
-rounds   after every cut the fine-tuning, which begins anew: its schedule, and an optimiser that remembers nothing
-stages   several cuts under one schedule: memory is carried over every cut, and the penalty is on until the last
+rounds   the whole fine-tuning after every cut: its schedule starts again, with a fresh optimiser state
+stages   several cuts under one schedule: the optimiser state is kept over every cut, the penalty is on until the last
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from l0ref.validate import count, real
 
 @dataclass(frozen=True)
 class StagedCuts:
-    """Cuts one after another under the schedule of the fine-tuning, which stretches over all of them.
+    """Successive cuts under the schedule of the fine-tuning, which spans all of them.
 
-    ratios   compression after each cut, all weights over those kept; rising, from 1 up
-    epochs   of training after each cut but the last, which the fine-tuning follows
-    penalty  that is on meanwhile
+    ratios   compression after each cut, all weights over those kept; increasing, at least 1
+    epochs   of training after each cut but the last, which is followed by the fine-tuning
+    penalty  of the training between the cuts
     """
 
     ratios: tuple[float, ...]
@@ -42,7 +42,7 @@ class StagedCuts:
 
 
 class Part(NamedTuple):
-    """A cut and the training after it; `window` is (first epoch, all epochs) of its schedule, None for all of it."""
+    """A cut and the training after it; `window` is (epochs before, all epochs) of its schedule, None for the whole."""
 
     cut: Cut
     recipe: Recipe

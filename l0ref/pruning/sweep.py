@@ -1,21 +1,21 @@
-"""Sweeping dead units: what pruning leaves behind that can no longer matter.
+"""Sweeping dead units: removing weights that no longer affect the output after pruning.
 
 A unit (a neuron of a Linear layer, a filter of a Conv2d layer) is dead in one of two ways:
 
-    no incoming weight   its output is a constant, the same for every input. What the next layer makes
-                         of the constant is folded into that layer's bias, and the unit's outgoing
+    no incoming weight   its output is a constant, the same for every input. The effect of the constant
+                         on the next layer is folded into that layer's bias, and the unit's outgoing
                          weights are removed.
-    no outgoing weight   nobody reads it. Its incoming weights are removed and its bias set to 0.
+    no outgoing weight   no layer reads it. Its incoming weights are removed and its bias set to 0.
 
-Removing weights may leave further units dead, so the sweep repeats until nothing changes. The network
+Removing weights may make further units dead, so the sweep repeats until nothing changes. The network
 computes the same function as before, up to rounding, in evaluation mode.
 
-A network without a path from input to output, whose output is constant, is left as it is, so that it
+A network without a path from input to output, whose output is constant, does not change, so that it
 keeps the number of weights it was pruned to.
 
-What is not swept: outputs of the network, channels that enter or leave a residual sum, and units
-whose constant cannot be folded (the next layer has no bias, or pads a constant that is not zero, so
-that its effect differs at the border).
+Not swept are outputs of the network, channels that enter or leave a residual sum or a grouped
+convolution, and units whose constant cannot be folded (it is not zero, and the next layer has no
+bias, or is a convolution with padding or over a constant that varies from place to place).
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ PER_CHANNEL = (*ELEMENTWISE, AvgPool2d, MaxPool2d, GlobalAvgPool2d, Flatten, Dro
 
 @dataclass(frozen=True)
 class Sweep:
-    """The swept model, and what went.
+    """The swept model, and the numbers of units and weights removed.
 
-    units    dead units found, by layer name
-    weights  weights removed beyond those that were masked before
+    units    number of dead units found, by layer name
+    weights  number of weights removed beyond those that were masked before
     """
 
     model: Model
@@ -62,7 +62,7 @@ class Link(NamedTuple):
 
 
 def sweep(model: Model) -> Sweep:
-    """Remove the weights of dead units from a masked model; its function stays the same."""
+    """Remove the weights of dead units from a masked model; its function does not change."""
     links = list(_links(model.architecture, model.input_shape))
     swept = model.replace(masks={key: model.mask(key) for key in model.weights})
     before = removed(swept.masks)
@@ -72,7 +72,7 @@ def sweep(model: Model) -> Sweep:
         for link in links:
             swept = _drop_unread(_fold_constant(swept, link), link)
         changed = removed(swept.masks) > count
-    if not any(mask.any() for mask in swept.masks.values()):  # no path is left, the output is constant: keep all
+    if not any(mask.any() for mask in swept.masks.values()):  # no path is left and the output is constant: keep all
         return Sweep(model.replace(masks={key: model.mask(key) for key in model.weights}), {}, 0)
     units = {link.first.name: int(_dead(swept, link).sum()) for link in links}
     return Sweep(swept, {name: n for name, n in units.items() if n}, removed(swept.masks) - before)
@@ -81,7 +81,7 @@ def sweep(model: Model) -> Sweep:
 def fold_constants(model: Model, units: Mapping[str, Array]) -> Model:
     """Fold the constant outputs of units without incoming weights into the next bias, where that is exact.
 
-    units   {layer: indices}; others, and those that still have incoming weights, are left as they are
+    units   {layer: indices}; other units, and those that still have incoming weights, do not change
     """
     for link in _links(model.architecture, model.input_shape):
         key = f"{link.first.name}.weight"
@@ -93,7 +93,7 @@ def fold_constants(model: Model, units: Mapping[str, Array]) -> Model:
 
 
 def _links(layers: Sequence[Layer], shape: Shape) -> Iterator[Link]:
-    """Every pair of neighbouring weighted layers in a chain; residual sums end a chain."""
+    """Yield every pair of neighbouring weighted layers in a chain; residual sums, grouped convolutions end a chain."""
     first: Layer | None = None
     first_shape: Shape = ()
     between: list[Layer] = []
@@ -144,7 +144,7 @@ def _drop_unread(model: Model, link: Link) -> Model:
 
 
 def _constant_output(model: Model, link: Link) -> Array:
-    """What reaches `second` if every unit of `first` puts out its bias everywhere, as a batch of one."""
+    """Return the input of `second` if every unit of `first` outputs its bias everywhere, as a batch of one."""
     bias = model.params.get(f"{link.first.name}.bias")
     values = np.zeros(link.shape, model.dtype)
     if bias is not None:
@@ -155,7 +155,7 @@ def _constant_output(model: Model, link: Link) -> Array:
 
 
 def _effect(model: Model, link: Link, output: Array, candidates: Array) -> tuple[Array, Array]:
-    """Return which candidates can be folded, and what they add to each output of `second`."""
+    """Return which candidates can be folded, and their sum in each output of `second`."""
     groups = output.reshape(candidates.size, -1)  # (units, features of one unit)
     silent = ~groups.any(axis=1)
     has_bias = f"{link.second.name}.bias" in model.params
@@ -172,7 +172,7 @@ def _unpadded(layer: Layer) -> bool:
 
 
 def _dead(model: Model, link: Link) -> Array:
-    """Units of `first` without a single incoming or outgoing weight."""
+    """Return which units of `first` have neither an incoming nor an outgoing weight."""
     incoming = _by_unit(model.masks[f"{link.first.name}.weight"])
     outgoing = _outgoing(model.masks[f"{link.second.name}.weight"], link).any(axis=(0, 2))
     return np.asarray(~incoming & ~outgoing)
@@ -183,6 +183,6 @@ def _by_unit(mask: Array) -> Array:
 
 
 def _outgoing(weight: Array, link: Link) -> Array:
-    """A weight or mask of `second` as (outputs, units of `first`, weights per unit)."""
+    """Return a weight or mask of `second` as (outputs, units of `first`, weights per unit)."""
     units = link.shape[0]
     return weight.reshape(weight.shape[0], units, prod(weight.shape[1:]) // max(units, 1))

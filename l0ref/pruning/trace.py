@@ -1,4 +1,4 @@
-"""What goes through a network: what enters and leaves every layer with weights, on the tape.
+"""The signals of a network: inputs and outputs of every layer with weights, on the tape.
 
     entering[layer]    x  its input
     leaving[layer]     z  its output, before batch normalisation and activation
@@ -29,7 +29,7 @@ CHUNK = 256  # samples on the tape at a time
 
 @dataclass
 class Signals:
-    """Tensors of one forward pass in evaluation mode, by the name of a layer; see the text of the module."""
+    """Tensors of one forward pass in evaluation mode, by layer or axis; see the text of the module."""
 
     logits: Tensor
     params: Mapping[str, Tensor]
@@ -44,7 +44,7 @@ class Signals:
 
 
 def signals(model: Model, x: Array) -> Signals:
-    """Run a model over x and return what it computed on the way: no dropout, running statistics."""
+    """Run a model on x in evaluation mode (no dropout, running statistics) and return its signals."""
     params = {key: Tensor(p) for key, p in model.params.items()}
     walk = _Walk(model, Signals(Tensor(x), params))
     walk.found.logits = walk.through(model.architecture, walk.found.logits)
@@ -52,7 +52,7 @@ def signals(model: Model, x: Array) -> Signals:
 
 
 def trace(model: Model, x: Array, *, chunk: int = CHUNK) -> Iterator[Signals]:
-    """Yield the signals of `chunk` samples after another; what is held is in proportion to it, not to len(x).
+    """Yield the signals of `chunk` samples at a time; memory is in proportion to `chunk`, not to len(x).
 
     >>> from l0ref import data, nn
     >>> images = data.load("digits", seed=0).test.x
@@ -75,10 +75,10 @@ def weighted_layers(model: Model) -> dict[str, Linear | Conv2d]:
 
 
 class _Walk:
-    """Goes through the layers and notes tensors.
+    """Runs the layers and records tensors.
 
-    axis  that of the units it carries
-    last  the layer with weights that an activation may follow
+    axis  the axis of the current activation
+    last  the layer with weights directly before, if any
     """
 
     def __init__(self, model: Model, found: Signals) -> None:

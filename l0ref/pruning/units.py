@@ -1,10 +1,10 @@
 """Removing whole units within a budget of weights.
 
-A unit takes with it its incoming weights and those that read it; two units of neighbouring layers share the weights
-between them, so that the weights a set of units takes are counted, not added up. The units of an order are removed one
-after the other, as many as the budget allows: one more would remove too many weights.
+Removing a unit removes its incoming weights and those that read it. Two units of neighbouring layers share the weight
+between them, so the weights removed with a set of units are counted for the whole set. Units are removed in a given
+order, as many as the budget allows: one more would remove too many weights.
 
-    axis   units that are removed together, see `pruning.axes`; named after its first layer
+    axis   units of coupled layers, see `pruning.axes`; named after its first layer
     free   an axis that may be cut: not the input, the output, or one of a grouped convolution that is not depthwise
 """
 
@@ -36,7 +36,7 @@ def free_axes(model: Model) -> dict[str, int]:
             found[axis] = size
     if not found:
         raise ArgumentError(
-            "model has no hidden units that can be removed: none, or all beside grouped convolutions; "
+            "model has no hidden units that can be removed: none, or all next to grouped convolutions; "
             "use a method of single weights"
         )
     return found
@@ -45,9 +45,9 @@ def free_axes(model: Model) -> dict[str, int]:
 def prune_units(
     model: Model, scores: Mapping[str, Array], *, amount: float, scope: str = "global", min_keep: int = 0
 ) -> Model:
-    """Return the model without its least important units, at most `amount` of its weights.
+    """Return the model without its least important units, which hold at most `amount` of its weights.
 
-    scores  a number for each unit of each axis; the lowest go first, among equals the first
+    scores  a number for each unit of each axis; the lowest are removed first, among equals the first
     amount, scope, min_keep   as in `prune`, of weights; with scope="layer" no layer loses more than its own amount
     """
     return remove_in_order(model, ranked_units(scores), amount=amount, scope=scope, min_keep=min_keep)[0]
@@ -65,9 +65,9 @@ def ranked_units(scores: Mapping[str, Array]) -> list[Unit]:
 def remove_in_order(
     model: Model, order: Sequence[Unit], *, amount: float, scope: str = "global", min_keep: int = 0
 ) -> tuple[Model, list[Unit]]:
-    """Return the model without the first units of an order, as many as `amount` allows, and which they are.
+    """Return the model without the first units of an order, as many as `amount` allows, and the units removed.
 
-    Every axis keeps a unit, and every layer max(1, min_keep) weights.
+    Every axis keeps a unit, and every layer max(1, min_keep) weights, if it has as many.
     """
     choose("scope", scope, ("global", "layer"))
     sizes = free_axes(model)
@@ -106,7 +106,7 @@ def by_layer(units: Sequence[Unit]) -> dict[str, list[int]]:
 
 
 def places(scores: Mapping[str, Array]) -> dict[str, Array]:
-    """Return scores as places within their axis, from 0 to below 1: every axis then loses the same fraction."""
+    """Return scores as ranks within their axis, from 0 to below 1: every axis then loses the same fraction."""
     ranks = {axis: np.argsort(np.argsort(score, kind="stable"), kind="stable") for axis, score in scores.items()}
     return {axis: (rank + 0.5) / max(rank.size, 1) for axis, rank in ranks.items()}
 
@@ -117,7 +117,7 @@ def _without(model: Model, units: Sequence[Unit]) -> Model:
 
 
 def _fits(before: Model, after: Model, amount: float, scope: str, min_keep: int) -> bool:
-    """Whether no more than the amount has gone that had not before, and each layer keeps enough."""
+    """Return whether at most `amount` of the weights, or no new ones, are gone and each layer keeps enough."""
     keys = list(before.weights)
     for part in [keys] if scope == "global" else [[key] for key in keys]:
         asked = drop_count(amount, sum(before.sizes[key] for key in part), "entries", "")
