@@ -99,12 +99,15 @@ def test_max_pool2d_cotangents_of_overlapping_windows_add_up(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba"])
-def test_max_pool2d_keeps_nan_visible(name: str) -> None:
+@pytest.mark.parametrize("padding", [0, 1])
+def test_max_pool2d_keeps_nan_visible_and_gives_it_the_gradient(name: str, padding: int) -> None:
     x = np.arange(16.0).reshape(1, 1, 4, 4)
-    x[0, 0, 1, 2] = np.nan
+    x[0, 0, 1, 2] = x[0, 0, 0, 0] = np.nan
     with backend(name):
-        y = ops.max_pool2d(x, 2).data
-    np.testing.assert_array_equal(y, [[[[5.0, np.nan], [13.0, 15.0]]]])
+        y, x_bar = pooled(x, kernel_size=2, padding=padding)
+    grids = [[np.nan, np.nan], [13, 15]], [[np.nan, 2, 3], [8, np.nan, 11], [12, 14, 15]]
+    np.testing.assert_array_equal(y, [[grids[padding]]])
+    np.testing.assert_array_equal(x_bar[np.isnan(x)], [1.0, 1.0])
 
 
 def test_avg_pool2d_divisors_by_hand() -> None:

@@ -25,7 +25,7 @@ class MaxPool2d(Op):
     Shapes   x (N, C, H, W) -> y (N, C, P, Q), P = floor((H + 2 padding + beyond - dilation (R - 1) - 1) / stride) + 1
     VJP      y_bar[n,c,p,q] goes to the winner of its window; a pixel that wins several windows gets their sum
     Kink     a tie goes to the first pixel in scan order (row by row), as in PyTorch; never to padding
-    NaN      a window with a NaN has the maximum NaN
+    NaN      a window with a NaN has the maximum NaN, and a NaN gets y_bar; which one of several is not specified
     """
 
     @staticmethod
@@ -35,7 +35,7 @@ class MaxPool2d(Op):
         windows = Windows(kernel_size, stride, padding, dilation, beyond)
         win = windows.of(x, fill=-np.inf)  # nchw -> ncpqrs
         y: Array = win.max(axis=(4, 5))
-        largest = (win == y[..., None, None]) & windows.on_image(x.shape[2:])
+        largest = ((win == y[..., None, None]) | np.isnan(win)) & windows.on_image(x.shape[2:])
         winner = largest.reshape(*y.shape, kernel_size[0] * kernel_size[1]).argmax(axis=4)  # the first True of rs
         return y, (winner, windows, x.shape[2:])
 

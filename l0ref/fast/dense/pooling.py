@@ -5,7 +5,7 @@ and the place of the winner is kept, in one byte unless a window has over 256 pl
 adds one number to one pixel. Windows of 2 x 2 at stride 2, the usual ones, have a kernel without inner loops: with
 known distances, the compiler handles many windows at once.
 
-A window with a NaN gives NaN, as in the truth; which of its pixels gets the cotangent is not specified.
+A window with a NaN gives NaN, as in the truth, and a NaN gets the cotangent; which of several is not specified.
 Axis letters as in `l0ref.ops.windows`; images and channels are one axis, of "planes".
 """
 
