@@ -1,17 +1,18 @@
-"""Benchmarks: what `l0ref bench` measures, and how it stays fair to the other libraries.
+"""Benchmarks of `l0ref bench`, and the means by which they stay fair to the other libraries.
 
-    work            plan, suite, work, contender: the values everything else handles
-    plan            from the flags of the command line to a checked plan
+    work            plan, suite, work, contender: the values that all other modules use
+    plan            a checked plan from the flags of the command line
     suites/         the measurements, one file per subject: our contenders, those of other libraries, the answers
     training*       the training task that several suites share, and its contenders in PyTorch, autograd and MyGrad
     peers           the other libraries: which are installed, which take part
-    agreement       before anything is timed: do all contenders compute the same thing?
+    agreement       a check, before anything is timed, that all contenders compute the same
     harness         every contender runs once per round, each time after a warm-up
     statistics      medians, interquartile ranges, ratios
     threads         one number of threads for every library, threads pinned to processors
     traffic         kernels that measure the bandwidth of the memory
     environment     processor, BLAS, threads, versions
     table           rows for JSON, tables for people
+    summary         the goals of speed, and the verdict on each
     worker          the process that measures
 
 Three effects that would have favoured us were measured and then excluded: a BLAS thread keeps spinning for 26 ms after

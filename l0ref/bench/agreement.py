@@ -1,4 +1,4 @@
-"""Before anything is timed: do all contenders compute the same thing?"""
+"""A check, before anything is timed, that all contenders compute the same result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from l0ref.validate import Array
 
 
 class Disagreement(L0RefError):
-    """A contender does not compute what the others compute, so its time means nothing."""
+    """A contender does not compute the result of the others, so its time means nothing."""
 
 
 def agreement(work: Work) -> dict[str, float]:
@@ -18,8 +18,8 @@ def agreement(work: Work) -> dict[str, float]:
 
     The difference of two arrays is ||a - e|| / ||e||, in float64. A contender whose answer is missing, has another
     shape, is not finite or differs by more than `work.tolerance` raises `Disagreement`. So does an expected answer of
-    norm 0, against which no relative difference exists. Limits have no answer and are run all the same, so that
-    everything that is compiled or allocated in a first call exists before the clock starts.
+    norm 0, against which no relative difference exists. Limits have no answer but are run as well, so that
+    first calls, with their compilation and allocation, come before the clock starts.
     """
     asked = dict.fromkeys(c.problem for c in work.contenders if c.answer is not None)
     expected = {problem: work.expected[problem]() for problem in asked}

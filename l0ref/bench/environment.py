@@ -16,7 +16,7 @@ from l0ref.bench.threads import places, variables
 from l0ref.bench.work import Plan
 from l0ref.environment import environment as report_environment
 
-QUIET = 0.5  # load up to which the machine counts as idle
+QUIET = 0.5  # load average up to which the machine counts as idle
 
 
 def environment(plan: Plan) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def environment_text(found: dict[str, Any]) -> str:
 
 
 def load_average() -> str:
-    """Return the mean number of runnable threads in the last minute; "unknown" where the system does not tell."""
+    """Return the mean number of runnable threads in the last minute; "unknown" if the system does not report it."""
     return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
@@ -77,7 +77,7 @@ def _version(package: str) -> str | None:
 FOLDERS = (
     "numpy.libs",
     "numpy/.dylibs",
-)  # where a wheel of NumPy keeps its OpenBLAS: beside or inside the package
+)  # folders of OpenBLAS in a wheel of NumPy: beside or inside the package
 AFFIXES = (("scipy_", "64_"), ("", "64_"), ("scipy_", ""), ("", ""))  # around the names of its functions
 
 

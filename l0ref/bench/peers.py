@@ -1,4 +1,4 @@
-"""The other libraries that take part, and PyTorch set up for a measurement.
+"""The other libraries that take part, and the set-up of PyTorch for a measurement.
 
 A library is imported in a function, by `need`, so that every module of the benchmark loads without it. Peers come with
 the extra `bench`.
@@ -16,7 +16,7 @@ from l0ref.validate import choose
 
 
 class Peer(NamedTuple):
-    """The package a peer needs, whether it takes part by default, and a one-line description."""
+    """The package of a peer, whether it takes part by default, and a one-line description."""
 
     package: str
     by_default: bool
@@ -56,14 +56,14 @@ def choose_peers(asked: str | None) -> tuple[str, ...]:
 
 
 def torch_with(threads: int) -> Any:
-    """Return PyTorch, told to use `threads` threads."""
+    """Return PyTorch, set to `threads` threads."""
     torch = need("torch", extra="bench")
     torch.set_num_threads(threads)
     return torch
 
 
 def restart(torch: Any, optimizer: Any, params: Mapping[str, Any], start: Mapping[str, Any]) -> None:
-    """Bring back the first weights, and an optimiser without memory."""
+    """Restore the initial weights and an empty optimiser state."""
     with torch.no_grad():
         for key, p in params.items():
             p.copy_(start[key])

@@ -1,4 +1,4 @@
-"""From the flags of the command line to a checked plan."""
+"""A checked plan from the flags of the command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_plan(
     seed: int = 0,
     goals: bool = False,
 ) -> Plan:
-    """Return a checked plan; None stands for the default: 9 rounds, up to 2 threads, every peer installed."""
+    """Return a checked plan; None is the default: 9 rounds, up to 2 threads, all installed peers except compile."""
     known = suites()
     if not names:
         raise ArgumentError(f"SUITE is missing; name one or more of {', '.join(known)}")

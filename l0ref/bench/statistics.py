@@ -46,7 +46,7 @@ class Times:
 
 
 class Ratio(NamedTuple):
-    """How many times longer something takes: the ratio of the medians, and the quartiles of the ratios by round."""
+    """The ratio of two times: the ratio of the medians, and the quartiles of the ratios by round."""
 
     value: float
     low: float

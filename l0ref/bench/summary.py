@@ -1,4 +1,4 @@
-"""`l0ref bench --summary`: the goals of speed, each beside what was measured, with a verdict."""
+"""`l0ref bench --summary`: the goals of speed, each beside its measurement, with a verdict."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from l0ref.tables import table
 
 SUITES = ("train-mlp", "train-cnn", "conv", "train-norm", "batch-one", "batch-many")
 PEERS = "torch,limits"
-ROUNDS = 5  # the fewest of which a ratio is given
+ROUNDS = 5  # the fewest from which a ratio is given
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 class Goal(NamedTuple):
-    """A ratio that is wanted: the time of the best peer over ours, in the worst of the works.
+    """A required ratio: the time of the best peer over ours, in the worst of the works.
 
-    what, beside  of the table
-    suite         where it is measured
-    works, peers  say of the name of a work, or of a contender, whether it belongs to it
-    least         the ratio
+    what, beside  texts of the table
+    suite         name of the suite that measures it
+    works, peers  whether a name of a work, or of a contender, belongs to the goal
+    least         the required ratio
     """
 
     what: str
@@ -34,7 +34,7 @@ class Goal(NamedTuple):
 
 
 def _has(*parts: str, without: str = "\0") -> Callable[[str], bool]:
-    """Return whether a name has all these parts, and not another."""
+    """Return the test whether a name has all these parts, and lacks `without`."""
     return lambda name: all(part in name for part in parts) and without not in name
 
 
@@ -76,7 +76,7 @@ GOALS = (
 
 
 class Found(NamedTuple):
-    """What was measured of one work: the time of the best peer over ours, and its quartiles over the rounds."""
+    """The measurement of one work: the time of the best peer over ours, and its quartiles over the rounds."""
 
     value: float
     low: float
@@ -84,7 +84,7 @@ class Found(NamedTuple):
 
 
 def read_by_goals(suite: str, work: Work) -> Work | None:
-    """Return a work with ours and those contenders that a goal reads; None where no goal reads the work."""
+    """Return a work with only our contender and those that a goal reads; None if no goal reads the work."""
     goals = [goal for goal in GOALS if goal.suite == suite and goal.works(work.name)]
     kept = [c for c in work.contenders if c.name == OURS or any(goal.peers(c.name) for goal in goals)]
     return replace(work, contenders=kept) if goals else None
@@ -93,8 +93,8 @@ def read_by_goals(suite: str, work: Work) -> Work | None:
 def summary_text(rows: Rows) -> str:
     """Return the table: goal, measured ratios (lowest and highest, where there are several works), verdict.
 
-    The verdict is of the work with the lowest ratio. It has a question mark where the goal lies between its
-    quartiles: another run may say the opposite. Below 5 rounds, and where no peer took part, there is none.
+    The verdict is that of the work with the lowest ratio. It has a question mark if the goal lies between its
+    quartiles: another run may give the opposite. There is none below 5 rounds, or if no peer took part.
     """
     cells = []
     for goal in GOALS:

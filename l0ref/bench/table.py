@@ -82,7 +82,7 @@ def _quartiles(found: Times, times: Mapping[str, Times]) -> dict[str, float]:
 
 
 def _ratio(found: Times, times: Mapping[str, Times]) -> list[str]:
-    """Return two cells: the ratio of the medians, the quartiles of the ratios by round; none if l0ref takes no part."""
+    """Return two cells: the ratio of the medians, the quartiles of the ratios by round; none without l0ref."""
     if OURS not in times:
         return []
     if found is times[OURS]:

@@ -31,7 +31,7 @@ def variables(threads: int) -> dict[str, str]:
 
     The libraries read it when they are imported, so it must be set before the process starts. It also lets an idle
     OpenBLAS thread spin for 2^18 cycles instead of 2^26, so that it sleeps before the next contender's turn, and lets
-    GNU's C library keep freed memory. Else a fresh output of more than 128 KB costs new pages at each call in some
+    GNU's C library keep freed memory. Otherwise a fresh output of more than 128 KB costs new pages at each call in some
     processes and not in others: 784 x 300 at 1 % with 128 samples took 14 or 62 microseconds.
     """
     return {**dict.fromkeys(COUNTS, str(threads)), "OPENBLAS_THREAD_TIMEOUT": "18", **KEPT}
@@ -66,7 +66,7 @@ def pinned(threads: int) -> Iterator[Callable[[], None]]:
 
 
 def _place(main: set[int], others: set[int]) -> None:
-    me = str(os.getpid())  # the main thread has the number of the process
+    me = str(os.getpid())  # the main thread has the id of the process
     for task in os.listdir(TASKS):
         with suppress(ProcessLookupError):  # a thread that has ended since
             os.sched_setaffinity(int(task), main if task == me else others)

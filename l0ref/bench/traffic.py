@@ -65,7 +65,7 @@ def triad(b: Array, c: Array, out: Array) -> None:
 
 
 def read(words: NDArray[np.int64]) -> int:
-    """Return the sum of whole numbers, on all threads: one array read, nothing written, and one addition a vector."""
+    """Return the sum of whole numbers, on all threads: one array read, nothing written, one addition per vector."""
     totals = np.empty(numba.get_num_threads(), np.int64)
     _read(words, totals)
     return int(totals.sum())

@@ -24,7 +24,7 @@ LAPLACE = Laplace(beta=5.0)
 PENALTY = Penalty(LAPLACE, alpha=1e-3, l2=1e-3)
 
 # Two correct contenders usually differ by 1e-5. Where the input of a ReLU is so close to 0 that rounding decides its
-# sign, one sample more or less moves a unit, which Adam amplifies to up to 3e-2. Without the l2 term it is 0.18.
+# sign, one sample more or less contributes to a unit, which Adam amplifies to up to 3e-2. A missing l2 term gives 0.18.
 TOLERANCE = 5e-2
 PENALISED, PLAIN = "with penalty", "no penalty"
 Rows = NDArray[np.intp]
@@ -34,7 +34,7 @@ Rows = NDArray[np.intp]
 class Training:
     """Adam on mean cross-entropy, with `PENALTY` or without.
 
-    model       float32, as it is before the first step
+    model       float32, before the first step
     batch_size  images in a step
     samples     number of images; n steps train on the first min(n batch_size, samples) of them
     seed        of images, labels and order
@@ -71,7 +71,7 @@ class Training:
         return self._orders[n]
 
     def moved(self, params: Mapping[str, Array], mean_loss: float) -> Answers:
-        """The answer of a contender: how far every array has moved, and the mean data loss of the steps."""
+        """The answer of a contender: the change of every array, and the mean data loss of the steps."""
         start = self.model.params
         far = {key: np.asarray(w, np.float64) - np.asarray(start[key], np.float64) for key, w in params.items()}
         return {**far, "mean loss": np.asarray(mean_loss)}

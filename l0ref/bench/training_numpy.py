@@ -1,4 +1,4 @@
-"""autograd and MyGrad train a network: their gradients, and the loop over batches and Adam, both in NumPy."""
+"""Training with the gradients of autograd and MyGrad, and with the loop over batches and Adam in NumPy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Gradient = Callable[[Mapping[str, Array], Array, Array], tuple[float, Mapping[st
 
 
 class NumpyLoop:
-    """Train with a gradient from elsewhere and `NumpyAdam`."""
+    """Training with a given gradient and `NumpyAdam`."""
 
     def __init__(self, task: Training, gradient: Gradient) -> None:
         self.task, self.gradient = task, gradient
@@ -57,7 +57,7 @@ class NumpyLoop:
         return Contender(name, self.run, reset=self.reset, answer=self.answer, problem=PENALISED)
 
     def reset(self) -> None:
-        """Begin with the first weights and an Adam without memory."""
+        """Restore the initial weights and an empty state of Adam."""
         self.adam = NumpyAdam(self.task.model.params, lr=self.task.lr)
 
     def run(self, steps: int) -> float:
@@ -70,7 +70,7 @@ class NumpyLoop:
         return total / len(data)
 
     def answer(self, mean_loss: float) -> Answers:
-        """How far the weights have moved."""
+        """The change of the weights."""
         return self.task.moved(self.adam.params, mean_loss)
 
 

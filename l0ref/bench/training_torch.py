@@ -1,4 +1,4 @@
-"""PyTorch trains a network: eager and fused Adam, channels_last, torch.compile; each with and without the penalty."""
+"""Training in PyTorch: eager and fused Adam, channels_last, torch.compile; each with and without the penalty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Variant:
 
 
 def torch_trainers(task: Training, plan: Plan, *, convolutions: bool, thorough: bool) -> list[Contender]:
-    """Return the variants a plan asks for."""
+    """Return the variants that a plan requests."""
     variants: list[Variant] = []
     if "torch" in plan.peers:
         variants += [Variant("torch, Adam", fused=False), Variant("torch, fused Adam")]
@@ -60,7 +60,7 @@ class TorchTrainer:
         return Contender(self.variant.name, self.run, reset=self.reset, answer=self.answer, problem=problem)
 
     def reset(self) -> None:
-        """Bring back the first weights and an Adam without memory."""
+        """Restore the initial weights and an empty state of Adam."""
         restart(self.torch, self.optimizer, self.params, self.start)
 
     def run(self, steps: int) -> float:
@@ -80,7 +80,7 @@ class TorchTrainer:
         return total / len(y_all)
 
     def answer(self, mean_loss: float) -> Answers:
-        """How far the weights have moved."""
+        """The change of the weights."""
         return self.task.moved({k: p.detach().numpy() for k, p in self.params.items()}, mean_loss)
 
     def _tensors(self, steps: int) -> tuple[Any, Any]:

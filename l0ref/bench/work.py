@@ -21,13 +21,13 @@ def nothing() -> None:
 
 @dataclass(frozen=True)
 class Contender:
-    """One way of doing a work.
+    """One way to do a work.
 
     name     in the tables; ours is "l0ref"
     run      run(n) does n units of work; nothing else is timed
     reset    restores the initial state before each run, untimed
     answer   turns what `run` returned into {name: array}, untimed; None for a limit, which does only part of the work
-    problem  which of the work's answers it must give: a key of `Work.expected`
+    problem  key of `Work.expected` whose answers it must give
     """
 
     name: str
@@ -48,9 +48,9 @@ class Work:
     tolerance    largest difference from them, ||a - e|| / ||e|| for each array
     unit         noun for one unit: "step", "call", "process"
     check_units  units done for the comparison, and in each run of a warm-up
-    turn         seconds a timed run lasts, about
-    units        largest number of units in a timed run; None: as many as fill `turn`
-    per          (units, name) to report the time of, such as (469, "epoch"); one unit if None
+    turn         approximate length of a timed run in seconds
+    units        largest number of units in a timed run; None: as many as fit in `turn`
+    per          (units, name) of the reported time, such as (469, "epoch"); None: one unit
     pinned       pin threads to processors
     rate         (amount, name): an amount in a unit of work, such as (2e9, "GF/s"), shown per second over 1e9
     """
@@ -122,9 +122,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Claim:
-    """A number beside its goal, the largest value that is good enough; without a goal it has no verdict.
+    """A number and its goal, the largest acceptable value; without a goal it has no verdict.
 
-    complete  whether the work behind it was finished; else the goal is missed, whatever the value
+    complete  whether its computation was finished; if not, the goal is missed at any value
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The process that measures; its libraries read the number of threads from the environment it was started with.
+"""The process that measures; its libraries read the number of threads from the environment at its start.
 
     python -m l0ref.bench.worker PLAN RESULT      both JSON: the plan as text, the result as a file to be written
 
@@ -35,10 +35,10 @@ from l0ref.pipes import tolerant
 def run_plan(plan: Plan) -> dict[str, Any]:
     """Measure the suites of a plan in this process, print the tables; return {"environment", "rows"}.
 
-    The threads are those this process has; `run_in_worker` starts one that has as many as the plan says.
+    It uses the threads of this process; `run_in_worker` starts a process with the number of threads of the plan.
     """
     import_peers(plan)
-    heights.chosen()  # a measurement of kernels, where there was none, must not fall into one of these
+    heights.chosen()  # a first measurement of kernels must not fall into a timed run
     found = environment(plan)
     sys.stdout.write(environment_text(found) + "\n")
     rows: list[dict[str, Any]] = []
@@ -51,7 +51,7 @@ def run_plan(plan: Plan) -> dict[str, Any]:
 
 
 def import_peers(plan: Plan) -> None:
-    """Import the libraries of the peers before our own code initialises any library they share."""
+    """Import the libraries of the peers before l0ref initialises any library that they share."""
     for name in plan.peers:
         with suppress(ImportError):
             importlib.import_module(PEERS[name].package)

@@ -1,4 +1,4 @@
-"""The suites: every module here lists its own in `SUITES`, and is found by being here."""
+"""The suites: every module of this package lists its suites in `SUITES`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`checkpoint`: the share of a training that goes into keeping its states."""
+"""`checkpoint`: the share of training time spent on keeping states."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ GOAL = 2.0  # per cent
 
 
 class Clocked:
-    """A keeper that counts the seconds it takes: differences between whole runs would drown in noise."""
+    """A keeper that measures its own time: differences between whole runs would be lost in noise."""
 
     def __init__(self, keeper: Keeper) -> None:
         self.keeper, self.seconds = keeper, 0.0
 
     def is_due(self) -> bool:
-        """As the keeper says; the look at the clock is not counted."""
+        """Whether the keeper is due; this test is not counted."""
         return self.keeper.is_due()
 
     def keep(self, trainer: Trainer, state: TrainingState) -> None:
@@ -41,7 +41,7 @@ class Clocked:
 
 
 def share(model: Model, plan: Plan, *, epochs: int, every: float) -> float:
-    """Return the per cent of a training on 60,000 images that go into states, checksums of the data included."""
+    """Return the percentage of the time of a training on 60,000 images spent on states, with checksums of the data."""
     task = Training(model, 128, 1000 if plan.quick else 60_000, seed=plan.seed)
     recipe = Recipe(epochs, optimizer=Adam(lr=1e-3), penalty=PENALTY)
     with tempfile.TemporaryDirectory() as folder, keeping(folder, every=every) as keeper:
@@ -54,7 +54,7 @@ def share(model: Model, plan: Plan, *, epochs: int, every: float) -> float:
 
 
 def claims(plan: Plan) -> Iterator[Claim | str]:
-    """Ten epochs of LeNet-300-100 and two of LeNet-5, with Adam, whose memory is twice the weights."""
+    """Ten epochs of LeNet-300-100 and two of LeNet-5, with Adam, whose state is twice the size of the weights."""
     goal = None if plan.quick else GOAL
     for name, make, epochs in (("LeNet-300-100", lenet_300_100, 10), ("LeNet-5", lenet_5, 2)):
         for how, every, least in (("every 5 minutes, as by default", 5.0, goal), ("every epoch", 1, None)):

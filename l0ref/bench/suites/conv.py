@@ -148,7 +148,7 @@ def _contender(name: str, torch: Any, c: Convolution, layout: Any, *, backward: 
 
 
 def mygrad_convolver(c: Convolution, *, backward: bool) -> Contender:
-    """Return a contender that uses `conv_nd`."""
+    """Return a contender that uses MyGrad's `conv_nd`."""
     mg, layers = need("mygrad", extra="bench"), need("mygrad.nnet.layers", extra="bench")
 
     def call() -> tuple[Any, list[Any]]:

@@ -28,7 +28,7 @@ def works(plan: Plan) -> Iterator[Work]:
     """The whole process, from start to end, with byte code on disk; "Python alone" is a process that does nothing.
 
     `import l0ref` loads names on first use, so the second work is the fairer one: it imports everything that training
-    needs and makes a network and its optimiser.
+    needs and creates a network and its optimiser.
     """
     for name, codes in (("import", IMPORTS), ("import, LeNet-300-100 and Adam ready", READY)):
         chosen = {key: code for key, code in codes.items() if key in (OURS, *plan.peers)}

@@ -1,9 +1,9 @@
-"""`layerwise`: what the solver of one layer reaches and what it costs, beside simpler methods, ExactOBS and abess.
+"""`layerwise`: error and time of the solver of one layer, beside simpler methods, ExactOBS and abess.
 
-On MNIST, LeNet-300-100 trained with an l2 penalty, if the data is there; else a network on the built-in digits, for
-which the goals were not made: then no row has a verdict. Times are processor seconds of one thread, compilation left
-out; what a layer has to answer is its output before the activation, from 3000 training images. Neurons of a proof
-differ by a factor of ten: the slowest of those tried counts.
+The network is LeNet-300-100 trained on MNIST with an l2 penalty, if the data are there; otherwise a network on the
+built-in digits, for which the goals were not made: then no row has a verdict. Times are processor seconds of one
+thread, without compilation; the target of a layer is its output before the activation, from 3000 training images. Times
+of proofs differ between neurons by a factor of ten: the slowest of those tried counts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LAYER_PROOFS = (("fc3", 2, 3.0), ("fc2", 2, 60.0))
 
 @dataclass(frozen=True)
 class Bench:
-    """A trained network, images to calibrate with, images to test on, and whether the goals are for them."""
+    """A trained network, calibration images, test images, and whether the goals apply to them."""
 
     model: Model
     x: Array
@@ -73,7 +73,7 @@ class Bench:
 
     @cached_property
     def about(self) -> str:
-        """What the rows are about, and whether their goals are."""
+        """The data of the rows, and whether the goals apply to them."""
         data = "MNIST" if self.has_goals else "digits (the goals are for MNIST: no verdicts)"
         return f"{data}, {len(self.x)} images, test error of the dense network {self.error(self.model):.2f} %"
 
@@ -96,7 +96,7 @@ class Layer:
 
     @cached_property
     def samples(self) -> tuple[Array, Array]:
-        """Inputs that vary (N, p), and answers (N, M), both less their means."""
+        """Inputs that vary (N, p), and targets (N, M), both minus their means."""
         parts = zip(*samples_of(self.bench.model, f"{self.name}.weight", self.bench.x), strict=True)
         X, Y = (np.concatenate(part).astype(np.float64) for part in parts)
         X = X[:, self.quadratic.live]
@@ -113,7 +113,7 @@ class Layer:
         return layer.refit(layer.widen(largest_of_rows(np.abs(layer.trained), most)))
 
     def solved(self, k: int) -> tuple[float, Array]:
-        """Return processor seconds, the median of some, and the weights of `solve`."""
+        """Return the processor seconds of `solve`, the median of several, and its weights."""
         return seconds(lambda: solve(self.quadratic, k, seed=0).weights, self.bench.tries)
 
 
@@ -128,7 +128,7 @@ def seconds(call: Callable[[], Any], times: int = 1) -> tuple[float, Any]:
 
 
 def exact_obs(layer: Quadratic, budgets: Sequence[int]) -> tuple[float, dict[int, Array]]:
-    """ExactOBS (Frantar, Singh, Alistarh 2022) as `methods` has it: seconds, and weights by weights that stay.
+    """ExactOBS (Frantar, Singh, Alistarh 2022) as in `methods`: seconds, and {weights kept: solution}.
 
     Every neuron begins at its dense optimum; one pass, with one inverse for all neurons, serves all budgets.
     """
@@ -139,7 +139,7 @@ def exact_obs(layer: Quadratic, budgets: Sequence[int]) -> tuple[float, dict[int
         return [path(layer.gram, w, gone=none, inverse=inverse)[0] for w in layer.moments @ inverse]
 
     took, found = seconds(orders)
-    stays = np.argsort(np.array(found), axis=1) >= none.size - np.array(budgets)[:, None, None]  # the step of each goes
+    stays = np.argsort(np.array(found), axis=1) >= none.size - np.array(budgets)[:, None, None]  # by elimination step
     return took, {k: layer.refit(layer.widen(s & layer.varies[:, None])) for k, s in zip(budgets, stays, strict=True)}
 
 
@@ -161,7 +161,7 @@ def beside_simple(layer: Layer) -> Iterator[Claim]:
 
 
 def beside_abess(layer: Layer, zeros: float) -> Iterator[Claim]:
-    """Error and time beside abess with as many weights, its support refitted here, on the first neurons that vary."""
+    """Error and time beside abess with as many weights, its support refitted by us, on the first neurons that vary."""
     X, Y = layer.samples
     rows = np.flatnonzero(layer.quadratic.varies)[:NEURONS]
     q, k = Quadratic.from_samples(X, Y[:, rows]), layer.budget(zeros)
@@ -180,7 +180,7 @@ def beside_abess(layer: Layer, zeros: float) -> Iterator[Claim]:
 
 
 def cascades(bench: Bench) -> Iterator[Claim]:
-    """Test errors without fine-tuning, each layer given the inputs that those before it leave."""
+    """Test errors without fine-tuning; each layer gets the outputs of the pruned layers before it."""
     sizes = {key: bench.model.params[key].size for key in bench.model.weights}
     for zeros, goal in ((0.95, 2.4), (0.98, 4.2)):
         shares = {"fc1.weight": 1 - zeros, "fc2.weight": 1 - zeros, "fc3.weight": 0.5}
@@ -209,7 +209,7 @@ def proofs(bench: Bench) -> Iterator[Claim]:
 
 
 def claims(plan: Plan) -> Iterator[Claim | str]:
-    """Yield what the rows are about, then all rows."""
+    """Yield a description of the data, then all rows."""
     bench = Bench.make(plan)
     yield bench.about
     small = bench.layer("fc3").quadratic.row(0)

@@ -1,4 +1,4 @@
-"""`limits`: the peak arithmetic and bandwidth of the machine, against which the other suites can be judged."""
+"""`limits`: the peak arithmetic and bandwidth of the machine, with which the other suites can be compared."""
 
 from __future__ import annotations
 

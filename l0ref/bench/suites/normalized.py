@@ -19,8 +19,8 @@ from l0ref.interop.torch import to_torch
 from l0ref.nn import Model, resnet_small, vgg_small
 from l0ref.validate import Array
 
-# Normalisation makes some slopes so small that rounding decides their sign, which Adam's first steps follow: one of 32
-# entries that goes the other way is 0.35. A wrong direction is sqrt(2), no step 1.
+# Normalisation makes some slopes so small that rounding decides their sign, which Adam's first steps follow: the wrong
+# sign of one entry in 32 is a difference of 0.35. An unrelated direction is sqrt(2), no step at all is 1.
 SIGNS = 0.5
 NETWORKS: dict[str, Callable[..., Model]] = {"vgg_small": vgg_small, "resnet_small": resnet_small}
 
@@ -28,8 +28,8 @@ NETWORKS: dict[str, Callable[..., Model]] = {"vgg_small": vgg_small, "resnet_sma
 def works(plan: Plan) -> Iterator[Work]:
     """vgg_small and resnet_small on images 3x32x32: a step at batch 128, Laplace penalty + l2, Adam; 512 logits.
 
-    Steps are timed as in `train-cnn`. Logits are those of one call in evaluation mode, of networks whose running
-    statistics are not those they began with. `channels_last` is told to PyTorch in advance, for network and images.
+    Steps are timed as in `train-cnn`. Logits are those of one call in evaluation mode, of networks with random
+    running statistics. `channels_last` is set in PyTorch in advance, for network and images.
     """
     (batch, steps, images), side = ((16, 2, 16), 8) if plan.quick else ((128, 256, 512), 32)
     for name, make in NETWORKS.items():
@@ -42,7 +42,7 @@ def works(plan: Plan) -> Iterator[Work]:
 
 
 def moved(model: Model, *, seed: int) -> Model:
-    """Return a model whose batch normalisation has statistics and parameters of its own."""
+    """Return the model with random statistics and parameters of batch normalisation."""
     rng = np.random.default_rng(seed)
     buffers = {key: rng.uniform(0.5, 1.5, v.shape).astype(v.dtype) for key, v in model.buffers.items()}
     norms = {key.removesuffix("running_mean") for key in buffers if key.endswith("running_mean")}

@@ -32,7 +32,7 @@ RULES: dict[str, tuple[Optimizer, Penalty]] = {
 
 @dataclass(frozen=True)
 class Step:
-    """Parameters, the gradients they get in every step, the optimiser and the penalty."""
+    """Parameters, their gradients (the same in every step), the optimiser and the penalty."""
 
     model: Model
     grads: Mapping[str, Array]
@@ -48,7 +48,7 @@ class Step:
         return params
 
     def moved(self, params: Mapping[str, Array]) -> Answers:
-        """How far every array has moved."""
+        """The change of every array."""
         start = self.model.params
         return {k: np.asarray(w, np.float64) - np.asarray(start[k], np.float64) for k, w in params.items()}
 
@@ -64,7 +64,7 @@ def works(plan: Plan) -> Iterator[Work]:
     """266,610 parameters in six float32 arrays, gradients given; all but AdamW with a penalty on the 266,200 weights.
 
     The gradients are the same in every step, and small enough for the comparison to resolve both terms of the penalty.
-    A timed run takes as many steps as fill 50 ms.
+    A timed run takes as many steps as fit in 50 ms.
     """
     rng = np.random.default_rng(plan.seed)
     model = mlp((20, 10, 5), seed=plan.seed) if plan.quick else lenet_300_100(seed=plan.seed)
@@ -136,7 +136,7 @@ class TorchStepper:
         return Contender(name, self.run, reset=self.reset, answer=self.answer)
 
     def reset(self) -> None:
-        """Bring back the first weights and an optimiser without memory."""
+        """Restore the initial weights and an empty optimiser state."""
         restart(self.torch, self.optimizer, self.params, self.start)
 
     def run(self, steps: int) -> None:
@@ -148,7 +148,7 @@ class TorchStepper:
                 self._soft_threshold()
 
     def answer(self, _: None) -> Answers:
-        """How far the parameters have moved."""
+        """The change of every parameter."""
         return self.step.moved({k: p.detach().numpy() for k, p in self.params.items()})
 
     def _without(self) -> None:

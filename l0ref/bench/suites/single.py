@@ -23,9 +23,9 @@ BANDWIDTH = "as many bytes read"
 def works(plan: Plan) -> Iterator[Work]:
     """W x for one x, float32: `sparse.plan(w)` beside `w @ x`, and the peers; then LeNet-300-100 at 95 % zeros.
 
-    GB/s are the bytes of the stored matrix and of both vectors, which a product must touch once, over the time; of
-    dense contenders they say nothing. "as many bytes read" is the bandwidth to hold them against, measured in turn with
-    them: all threads add up so many bytes. Its time over ours is the share of the bandwidth that the product reaches.
+    GB/s are the bytes of the stored matrix and of both vectors, which a product must touch once, over the time; for
+    dense contenders they mean nothing. "as many bytes read" is the bandwidth to compare with, measured alternately: all
+    threads add up as many bytes. Its time over ours is the share of the bandwidth that the product reaches.
     """
     for layer in TINY if plan.quick else LAYERS:
         for density in (10,) if plan.quick else DENSITIES:

@@ -16,8 +16,8 @@ LARGE = (4096, 4096)
 def works(plan: Plan) -> Iterator[Work]:
     """A selection from `sparse-products`, `sparse-step`, `sparse-conv`, and all of `sparse-net`: see docs/sparse.md.
 
-    Products with 128 samples of 784 x 300 at every density, of 300 x 100 and 800 x 500 at most; all else at 90, 95 and
-    99 % zeros.
+    Products with 128 samples of 784 x 300 at every density, of 300 x 100 and 800 x 500 at most densities; everything
+    else at 90, 95 and 99 % zeros.
     """
     if plan.quick:
         for suite in (sparse_products, sparse_step, sparse_conv, sparse_net):

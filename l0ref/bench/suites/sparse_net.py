@@ -42,7 +42,7 @@ class Twins:
             return {"logits": self.masked.astype(np.float64).logits(self.x.astype(np.float64))}
 
     def ours(self) -> list[Contender]:
-        """Our contenders: the outputs of the compact and of the masked network; of one image also prepared."""
+        """Our contenders: the outputs of the compact and the masked network; for one image also of `Single`."""
         models = {OURS: self.small, f"{DENSE}, l0ref": self.masked}
         runs: dict[str, Any] = {name: partial(_evaluate, m, self.x) for name, m in models.items()}
         if len(self.x) == 1:

@@ -39,7 +39,7 @@ class Product:
 
     @cached_property
     def stored(self) -> CSR | BCSR:
-        """The weights in our format."""
+        """The weights in l0ref's format."""
         return (
             CSR.from_dense(self.w) if self.blocksize == ENTRIES else BCSR.from_dense(self.w, blocksize=self.blocksize)
         )
@@ -86,7 +86,7 @@ def works(plan: Plan) -> Iterator[Work]:
     """Every layer, batch and density, stored as single entries, and as tiles of 16x1 (n = 1) and 4x4 (n = 128).
 
     A layer "784 x 300" has 784 features in and 300 out: W is (300, 784), and float32. Activations are features by
-    samples, as SciPy, PyTorch's sparse matrices and BLAS take them; any change of layout that a library makes is timed.
+    samples, as SciPy, PyTorch's sparse matrices and BLAS expect; any change of layout by a library is timed.
     The kept entries or tiles are chosen at random. A timed run multiplies the same arrays for 20 ms.
     """
     layers, batches, densities = (TINY, (1, 16), (50, 5)) if plan.quick else (LAYERS, BATCHES, DENSITIES)
@@ -101,7 +101,7 @@ def works(plan: Plan) -> Iterator[Work]:
 def sparse_multipliers(p: Product, plan: Plan) -> list[Contender]:
     """Return NumPy's dense product and the plan's peers; all arrays are converted before the clock starts.
 
-    SciPy stores tiles where we do. PyTorch always stores single entries: its products with tiles need a GPU.
+    SciPy stores tiles where l0ref does. PyTorch always stores single entries: its products with tiles need a GPU.
     """
     products: dict[str, Callable[[], Any]] = {f"{DENSE}, NumPy": lambda: p.w @ p.x}
     if "scipy" in plan.peers:

@@ -33,7 +33,7 @@ class LayerStep:
 
     @cached_property
     def stored(self) -> CSR:
-        """The weights in our format."""
+        """The weights in l0ref's format."""
         return CSR.from_dense(self.w)
 
     def answer(self, y: Array, x_bar: Array, w_bar: Array) -> Answers:

@@ -126,7 +126,7 @@ def scaling(plan: Plan) -> Iterator[Work]:
 
 
 def step(name: str, width: int, batch: int, plan: Plan) -> Work:
-    """Return the work of a training step; the timed fit has enough of them that its set-up hardly counts."""
+    """Return the work of a training step; a timed fit has so many steps that its set-up hardly counts."""
     steps = 8 if plan.quick else max(64, min(4096, 2**15 // batch) // width)
     model = mlp((784, 300 * width, 100 * width, 10), seed=plan.seed, input_shape=(1, 28, 28))
     task = Training(model, batch, steps * batch, seed=plan.seed)
