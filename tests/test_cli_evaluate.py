@@ -73,10 +73,10 @@ def test_data_of_another_folder_are_refused(tmp_path: Path, capsys: pytest.Captu
             "{c}",
             "result='{c}' holds neither compact.npz nor model.npz, but several seeds; name one network, as in {c}/se",
         ),
-        ("{tmp}/m.npz", "'{tmp}/m.npz' has no config.json beside it that tells of its training; give --data"),
+        ("{tmp}/m.npz", "'{tmp}/m.npz' has no config.json beside it that describes its training; give --data"),
         (
             "{tmp}/m.npz --data digits",
-            "'{tmp}/m.npz' has no config.json beside it that tells of its training; give --se",
+            "'{tmp}/m.npz' has no config.json beside it that describes its training; give --se",
         ),
         ("{tmp}/part", "result='{tmp}/part' holds neither compact.npz nor model.npz, but an unfinished job; name one"),
         ("{tmp}/x.npz --data digits --seed 0", "path='{tmp}/x.npz' begins with 'a.npy' as np.savez writes it, without"),

@@ -217,7 +217,7 @@ def test_every_format_comes_back_by_convert_and_overwriting_is_asked_for(name, r
     before = middle.read_bytes()
     assert main(["convert", str(result / "compact.npz"), str(middle)]) == 2
     assert capsys.readouterr().err == (
-        f"l0ref convert: out={str(middle)!r} is there already; choose another name or pass --overwrite\n"
+        f"l0ref convert: out={str(middle)!r} exists already; choose another name or pass --overwrite\n"
     )
     assert middle.read_bytes() == before
     assert main(["convert", str(result / "compact.npz"), str(middle), "--overwrite"]) == 0

@@ -483,7 +483,7 @@ REFUSED = {
     "twice itself": (block(lambda s, x: s.fc(x) + s.fc(x)), (4,), r"calls its layer '1.fc' more than once; declare o"),
     "doubled": (block(lambda _s, x: x + x), (4,), r"^module adds '_0' to itself at '1'; scale a weight by 2$"),
     "always drops": (block(lambda s, x: F.dropout(s.fc(x))), (4,), r"drops in evaluation too; pass training=self.tra"),
-    "mode": (block(mode), (4,), r"^module takes another way in training than in evaluation; write dropout as"),
+    "mode": (block(mode), (4,), r"^module computes differently in training and in evaluation; write dropout"),
     "start": (
         own(lambda s, x: s.fc(torch.flatten(x)), fc=fc()), (4,), r"'flatten' \(Flatten\) has start_dim=0, which l0ref"
     ),
@@ -523,7 +523,7 @@ REFUSED = {
     "probability": (own(lambda s, x: F.leaky_relu(s.fc(x), "a"), fc=fc()), (4,), r"negative_slope='a' must be a re"),
     "written over": (
         own(lambda s, x: F.relu_(y := s.fc(x)) + y, fc=fc()), (4,),
-        r"^module does not compute what torch.fx traces \(difference .*, and write over nothing that is used again$",
+        r"^module does not compute what torch.fx traces \(difference .*, and overwrite no value that is used again$",
     ),
     "misfit": (tnn.Sequential(fc()), (3,), r"^module raised RuntimeError: .* for an input of shape \(8, 3\) in float"),
 }  # fmt: skip
@@ -565,12 +565,12 @@ WRONG = {
     "amsgrad": (lambda m: torch.optim.AdamW(m.parameters(), amsgrad=True), r"has amsgrad=True, .*; build it with ams"),
     "maximize": (lambda m: torch.optim.Adam(m.parameters(), maximize=True), r"has maximize=True, which l0ref's Adam"),
     "groups": (lambda m: groups(m, lr=0.3), r"^theirs has groups with lr=0.3 and 0.1, and l0ref has one for all; make"),
-    "some": (lambda m: torch.optim.SGD([m[0].weight], lr=0.1), r"^theirs does not move '0.bias' of the module; give"),
+    "some": (lambda m: torch.optim.SGD([m[0].weight], lr=0.1), r"^theirs does not update '0.bias' of the module; g"),
     "more": (
         lambda m: torch.optim.SGD([*m.parameters(), tnn.Parameter(torch.ones(1))], lr=0.1),
-        r"^theirs moves 3 parameters, the module has 2; give it those alone$",
+        r"^theirs updates 3 parameters, the module has 2; give it only those$",
     ),
-    "uneven": (uneven, r"^theirs moved '0.weight' 0 times and '0.bias' 1 times, and l0ref counts once for all; train"),
+    "uneven": (uneven, r"^theirs updated '0.weight' 0 times and '0.bias' 1 times, and l0ref counts once for all; tr"),
     "momentum of 1": (lambda m: torch.optim.SGD(m.parameters(), lr=0.1, momentum=1), r"^momentum=1 must lie in \[0,"),
 }  # fmt: skip
 

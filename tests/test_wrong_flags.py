@@ -56,7 +56,7 @@ FLAGS: list[tuple[list[str], str, str, str]] = [
       )),
     (COMPRESS, "--threshold", "-1", r"threshold=-1.0 must be 0 or greater"),
     (COMPRESS, "--rounds", "1000000", r"rounds=1000000 must be at most 1000"),
-    (COMPRESS, "--momentum", "0.5", r"momentum=0.5 is of sgd, not of adam; leave it out"),
+    (COMPRESS, "--momentum", "0.5", r"momentum=0.5 applies to sgd, not to adam; leave it out"),
     (COMPRESS, "--config", "", r"config='' is not a file; check the path"),
     (COMPRESS, "--config", ".", r"config='.' is not a file; check the path"),
     (COMPRESS, "--config", "/dev/zero", r"config='/dev/zero' is not a file"),

@@ -167,7 +167,7 @@ def check_companions(settings: Settings) -> None:
         raise ConfigError(f"{told}; leave one of them out")
     others = sorted({settings.optimizer, settings.finetune_optimizer})
     if settings.momentum != Settings.momentum and not any(name.endswith("sgd") for name in others):
-        raise ConfigError(f"momentum={settings.momentum!r} is of sgd, not of {' or '.join(others)}; leave it out")
+        raise ConfigError(f"momentum={settings.momentum!r} applies to sgd, not to {' or '.join(others)}; leave it out")
 
 
 def check_stages(settings: Settings) -> None:

@@ -75,7 +75,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, compute what is missing, write after every point, draw and print."""
+    """Check, compute the missing points, write after each, draw and print."""
     check_resume(arguments)
     check_workers(arguments)
     try:

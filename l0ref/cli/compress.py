@@ -170,7 +170,7 @@ def run_seeds(
             _run_elsewhere(todo, reports, place.folder, arguments, journal)
         else:
             for folder, one in todo.items():
-                with claim(folder, names=OURS, overwrite=True) as own:  # what an interrupted job left is replaced
+                with claim(folder, names=OURS, overwrite=True) as own:  # files of an interrupted job are replaced
                     reports[folder] = run_claimed(one, own, arguments, costs, journal)
     except (Exception, KeyboardInterrupt) as stop:
         if reports:

@@ -124,7 +124,7 @@ def settings_of(arguments: argparse.Namespace, path: Path) -> Settings:
     if not file.is_file():
         if given["data"] is None or (given["data"] == "digits" and given["seed"] is None):
             what = "--data" if given["data"] is None else "--seed, by which the digits were split"
-            raise ConfigError(f"{str(path)!r} has no {CONFIG} beside it that tells of its training; give {what}")
+            raise ConfigError(f"{str(path)!r} has no {CONFIG} beside it that describes its training; give {what}")
         return resolve(given)
     told = read_config(str(file), named=(str(given["data"]),), unread=("model",))
     own = resolve(told)

@@ -64,7 +64,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def run_export(arguments: argparse.Namespace) -> int:
-    """Export and say what was written."""
+    """Export, and print the file written."""
     result = Path(arguments.result)
     default = f"{result}.{arguments.format}" if result.is_dir() else result.with_suffix(f".{arguments.format}")
     out = Path(default if arguments.out is None else arguments.out)
@@ -74,7 +74,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 
 def run_convert(arguments: argparse.Namespace) -> int:
-    """Convert and say what was written."""
+    """Convert, and print the file written."""
     if arguments.names is not None and arguments.like is None:
         raise ConfigError("--names needs --like FILE, a network whose architecture the arrays fill")
     return _written(arguments, network_file(Path(arguments.source)), Path(arguments.out))
@@ -89,7 +89,7 @@ def _written(arguments: argparse.Namespace, source: Path, out: Path) -> int:
     format_of(out)
     check_file("out", out)
     if out.exists() and not arguments.overwrite:
-        raise ConfigError(f"out={str(out)!r} is there already; choose another name or pass --overwrite")
+        raise ConfigError(f"out={str(out)!r} exists already; choose another name or pass --overwrite")
     like, names = getattr(arguments, "like", None), getattr(arguments, "names", None)
     model = read_model(source, like=None if like is None else read_model(like), names=names)
     how = None if like is not None else read_preparation(source)

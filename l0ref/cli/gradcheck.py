@@ -53,7 +53,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the target, print what was found, and return 0 if everything is right, else 1."""
+    """Check the target, print the findings, and return 0 if everything is right, else 1."""
     check_file("json", arguments.json)
     check_file("figure", arguments.figure)
     try:

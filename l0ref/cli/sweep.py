@@ -1,7 +1,7 @@
 """`l0ref sweep`: one job with many settings and seeds, a result of `compress` for each, and the best ones chosen.
 
     DIR/alpha=1e-05,beta=5/seed-0/    a run, as `l0ref compress --out` writes it
-    DIR/sweep.json, sweep.png         the table and the picture; made anew from the folders at every start and end
+    DIR/sweep.json, sweep.png         the table and the picture; rebuilt from the folders at every start and end
 
 Nothing else is kept, so after any kill the same command resumes: finished runs are kept, interrupted ones continue from
 their states. A run gets an empty test set, so it cannot read the real one. When all runs are finished, combinations are
@@ -79,7 +79,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check every combination, run what is missing, choose, test, write, print."""
+    """Check every combination, run the missing ones, choose, test, write, print."""
     check_seeds(arguments.seeds)
     check_workers(arguments)
     base, runs = plan(arguments)

@@ -76,8 +76,8 @@ class Graph:
         while end != start:
             if end in seen:  # at once: overlapping branches can be walked in exponentially many ways
                 raise ArgumentError(
-                    f"{self.what} uses the result of {self._name(end)!r} in two sums that overlap; l0ref has residual "
-                    "blocks one inside the other, so let branches part and meet in pairs"
+                    f"{self.what} uses the result of {self._name(end)!r} in two sums that overlap; l0ref nests "
+                    "residual blocks, so let branches fork and join in pairs"
                 )
             seen.add(end)
             step = self.steps[end]

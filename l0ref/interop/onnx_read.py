@@ -25,7 +25,7 @@ from l0ref.validate import Array
 
 Result = TypeVar("Result")
 MAX_NODES, MAX_SAMPLE = 2048, 2**24  # numbers of one sample, before or after any layer
-MAX_FILE = 2**31 - 1  # what Protocol Buffers allow for a message
+MAX_FILE = 2**31 - 1  # limit of Protocol Buffers for a message
 
 
 def from_onnx(source: Any) -> Model:
@@ -60,7 +60,7 @@ def _opened(path: str | os.PathLike[str], read: Callable[[Any], Result]) -> Resu
     onnx, name = need("onnx", extra="interop"), f"path={os.fspath(path)!r}"
     data = read_file(path, name=name, max_bytes=MAX_FILE)
     if is_too_large(data):
-        raise CheckpointError(f"{name} has over 2 MiB beside the numbers of initialisers; keep all weights in those")
+        raise CheckpointError(f"{name} has over 2 MiB besides the data of initialisers; store weights in those")
     try:
         return read(onnx.load_model_from_string(data))
     except L0RefError as error:  # a file may hold names of any length
@@ -172,7 +172,7 @@ class _Reader:
         inputs = [self.resolved(name) for name in node.inputs]
         data = [name for name in inputs if name and name not in self.constants]
         if any(node.output in known for known in (self.constants, self.steps, self.alias)):
-            raise refusal(node, f"gives {node.output!r}, which is there already", "give each value a name of its own")
+            raise refusal(node, f"gives {node.output!r}, which another node gives", "give each value a name of its own")
         if node.kind == "Constant" and node.attribute("value") is not None:
             self.constants[node.output] = self.array(node.output, node.attribute("value"))
         elif node.kind == "Identity" or node.is_open():

@@ -113,7 +113,7 @@ def residual_class() -> Any:
     class Residual(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
         """after(body(x) + shortcut(x)); each of the three is a chain of children, and may be empty.
 
-        The children of all three stand side by side, so that every parameter keeps the name it has in l0ref.
+        The children of all three are direct children, so that every parameter keeps its name in l0ref.
         """
 
         def __init__(self, body: Mapping[str, Any], shortcut: Mapping[str, Any], after: Mapping[str, Any]) -> None:

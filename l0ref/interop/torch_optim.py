@@ -20,7 +20,7 @@ from l0ref.optim import SGD, Adam, Elementwise, State
 from l0ref.optim.base import check
 
 SLOTS = {SGD: {"v": "momentum_buffer"}, Adam: {"m": "exp_avg", "v": "exp_avg_sq"}}
-LACKING = {"weight_decay": 0, "dampening": 0, "amsgrad": False, "maximize": False}  # what l0ref's optimisers leave out
+LACKING = {"weight_decay": 0, "dampening": 0, "amsgrad": False, "maximize": False}  # options l0ref's optimisers lack
 REMEDY = {"weight_decay": "use AdamW, or an l2 term in the penalty"}
 
 
@@ -47,9 +47,9 @@ def optimizer_from_torch(theirs: Any, module: Any) -> tuple[Elementwise, State]:
     told = groups[0]
     moved = [id(p) for group in theirs.param_groups for p in group["params"]]
     if lost := next((h.name for h in held if id(h.parameter) not in moved), None):
-        raise ArgumentError(f"theirs does not move {lost!r} of the module; give it module.parameters()")
+        raise ArgumentError(f"theirs does not update {lost!r} of the module; give it module.parameters()")
     if len(moved) > len(held):
-        raise ArgumentError(f"theirs moves {len(moved)} parameters, the module has {len(held)}; give it those alone")
+        raise ArgumentError(f"theirs updates {len(moved)} parameters, the module has {len(held)}; give it only those")
     own = LACKING if kind is not torch.optim.AdamW else {k: v for k, v in LACKING.items() if k != "weight_decay"}
     for option, only in own.items():
         if told.get(option, only) != only:
@@ -84,7 +84,7 @@ def _steps(theirs: Any, held: tuple[Held, ...]) -> int:
     if len(set(found.values())) > 1:
         fewest, most = (pick(found, key=found.__getitem__) for pick in (min, max))
         raise ArgumentError(
-            f"theirs moved {fewest!r} {found[fewest]} times and {most!r} {found[most]} times, and l0ref counts once "
+            f"theirs updated {fewest!r} {found[fewest]} times and {most!r} {found[most]} times, and l0ref counts once "
             "for all; train all parameters alike"
         )
     return next(iter(found.values()), 0)

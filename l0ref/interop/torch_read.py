@@ -143,5 +143,5 @@ def _check_same(model: Model, x: Array, theirs: Array) -> None:
     if not off <= AGREE * float(np.abs(theirs).max(initial=0.0)):
         raise ArgumentError(
             f"module does not compute what torch.fx traces (difference {off:.3g}); write every step as a layer, "
-            "without hooks, and write over nothing that is used again"
+            "without hooks, and overwrite no value that is used again"
         )

@@ -28,14 +28,14 @@ from l0ref.nn import Layer
 
 
 def traced(module: Any) -> tuple[Layer, ...]:
-    """Return the layers of `module`, a copy that may be put into either mode; refuse what cannot be read."""
+    """Return the layers of `module`, a copy that may be put into either mode; refuse calls that cannot be read."""
     modes = [_trace(module.train(mode)) for mode in (True, False)]
     nodes = modes[1]
     training, evaluation = ([(n.op, str(n.target)) for n in mode if n.op != "get_attr"] for mode in modes)
     if training != evaluation:
         raise ArgumentError(
-            "module takes another way in training than in evaluation; write dropout as nn.Dropout and leave "
-            "self.training alone"
+            "module computes differently in training and in evaluation; write dropout as nn.Dropout and do "
+            "not use self.training"
         )
     return _Reader(module, nodes).chain(nodes)
 
@@ -228,7 +228,7 @@ class _Reader:
         self.graph.add(n.name, step)
 
     def value(self, n: Any, source: Any) -> str:
-        """The value that an argument stands for."""
+        """The name of the value of an argument, aliases resolved."""
         name = getattr(source, "name", "")
         found = self.alias.get(name, name)
         if found not in self.graph or name in self.pads:

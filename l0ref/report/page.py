@@ -127,7 +127,7 @@ def masks_of(model: Model) -> tuple[Mask, ...]:
 
 
 def story(report: Row) -> tuple[str, ...]:
-    """Return five sentences: what was trained, what was cut, what tuning returned, the controls, and the speed."""
+    """Return five sentences about training, the cut, fine-tuning, the controls, and the speed."""
     stages = {stage["name"]: stage for stage in runs_of(report)[main_name(report)]["stages"]}
     first, *_, last = stages.values()
     config, data = mapping(report, "config"), mapping(report, "data")
@@ -200,7 +200,7 @@ def _raw(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Side:
-    """One configuration beside others: its runs, one for each seed, and {mean, sd, n} of their final networks."""
+    """One of several configurations: its runs, one for each seed, and {mean, sd, n} of their final networks."""
 
     label: str
     runs: tuple[RunPage, ...]

@@ -33,7 +33,7 @@ def speedup(reference: Sequence[float], own: Sequence[float]) -> dict[str, float
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """Return "faster" or "slower" where the whole range lies on one side of 1, "no gain" where it holds 1.
+    """Return "faster" or "slower" if the whole range lies on one side of 1, "no gain" if it contains 1.
 
     "-" without a range, and for the reference itself, whose range is 1 to 1.
 

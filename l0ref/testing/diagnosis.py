@@ -1,4 +1,4 @@
-"""What kind of fault a wrong gradient looks like.
+"""The kind of fault that a wrong gradient looks like.
 
 Each pattern is a way in which gradients go wrong in practice, with the value the faulty gradient would have. The
 first that explains all compared entries is named; a gradient that none explains gets no name.
@@ -139,7 +139,7 @@ def _part(_: Evidence, rows: Rows) -> Iterator[str]:
 
 
 def _suspect(evidence: Evidence, rows: Rows) -> Iterator[str]:
-    """What only asking again can tell."""
+    """Faults that only further calls reveal, see `testing.suspects`."""
     for text, whole in evidence.suspects.items():
         if fits(rows, whole.reshape(-1)[rows.index]):
             yield text

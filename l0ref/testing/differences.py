@@ -36,7 +36,7 @@ CURVED = 16.0  # the same for y'', whose rounding remains where the terms of the
 
 
 class OutOfDomain(GradientError):
-    """The function raised, or is not finite, at a point beside the one where it is checked."""
+    """The function raised, or is not finite, at a point near the one where it is checked."""
 
 
 @dataclass(frozen=True, eq=False)

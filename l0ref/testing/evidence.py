@@ -41,7 +41,7 @@ class Evidence:
 
     @property
     def whole(self) -> bool:
-        """Whether every entry was compared, and none stands on a kink."""
+        """Whether every entry was compared, and none is at a kink."""
         return self.rows is not None and self.rows.index.size == self.gradient.size and not self.rows.kink.any()
 
 

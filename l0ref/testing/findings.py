@@ -75,7 +75,7 @@ class ParameterReport:
     diagnosis           the kind of fault that it looks like; "" if there is none
     flat                True if the value does not move along any compared entry, up to rounding
     rough               True if the differences are too rough to confirm most of the entries
-    only_kinks          True if every compared entry stands on a kink
+    only_kinks          True if every compared entry is at a kink
     """
 
     name: str
@@ -139,5 +139,5 @@ def badness(finding: Finding) -> tuple[int, float]:
 
 
 def number(value: float) -> float | str:
-    """Return a finite number as it is, others as "inf", "-inf" or "nan", which JSON numbers cannot express."""
+    """Return a finite number unchanged, others as "inf", "-inf" or "nan", which JSON numbers cannot express."""
     return float(value) if math.isfinite(value) else str(float(value))

@@ -1,4 +1,4 @@
-"""Kinks: how one-sided slopes at several steps h tell them from errors, and which value is accepted at a kink.
+"""Kinks: one-sided slopes at several steps h distinguish them from errors; and the values accepted at a kink.
 
 smooth     right - left falls as h^3: a step eight times smaller makes it 512 times smaller
 kink       right - left is the same at three steps

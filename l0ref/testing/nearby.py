@@ -1,7 +1,7 @@
 """A second point, which decides cases that the given point leaves open.
 
 Where the value does not move, at the optimum of a loss say, a gradient of zero agrees and so does seven times the
-true one; where every entry stands on a kink, anything between the slopes agrees. At a point nearby the value moves
+true one; where every entry is at a kink, anything between the slopes agrees. At a point nearby the value moves
 and is smooth, and the gradient is compared there along random directions. A gradient that is right at the given point
 and wrong nearby has kept values from an earlier call.
 """

@@ -44,7 +44,7 @@ def check_model(
     from the momentum after one step of `optim.SGD`. Training itself runs compiled chains where it can, which the test
     suite compares with this gradient. Under a mask it must be exactly 0.
 
-    model            converted to float64; its running statistics stay as they are
+    model            converted to float64; its running statistics do not change
     x, y             a batch: inputs (N, ...) and class labels (N,)
     penalty          added to the loss; its layer weights are those of `model`
     gradient         your own gradient, to check instead: {name: array} -> {name: array}

@@ -84,7 +84,7 @@ class Calls:
         return y.reshape(-1).copy()
 
     def value_near(self, xs: Arrays) -> Array:
-        """The value beside the point of the check; raises OutOfDomain if the code raises there."""
+        """The value near the point of the check; raises OutOfDomain if the code raises there."""
         try:
             return self.value(xs)
         except L0RefError as error:
@@ -131,7 +131,7 @@ def quote(what: str, f: Callable[..., Any], *args: Any) -> Any:
     """Call the user's `f`; an exception becomes a GradientError that quotes it."""
     try:
         return f(*args)
-    except L0RefError as error:  # which says what to do
+    except L0RefError as error:  # its message has the remedy
         raise GradientError(f"{what} raised {type(error).__name__}: {error}") from error
     except Exception as error:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -41,7 +41,7 @@ class Settings:
                      (a fault, a kink) is checked entry by entry
     nondet_tol       how far two calls at the same inputs may differ
     kinks            "report": name kinks and accept their documented value, 0 between opposite slopes, else
-                     anything between the slopes; "accept": the same, and a check whose entries all stand on
+                     anything between the slopes; "accept": the same, and a check whose entries are all at
                      kinks passes too; "skip": leave kinks out; "fail": a kink fails the check
     seed             of the cotangent, the directions and the sampled entries
     max_entries      compare at most this many entries per input, drawn at random, besides directions through all

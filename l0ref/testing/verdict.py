@@ -14,7 +14,7 @@ from l0ref.testing.render import text_of
 class GradcheckReport:
     """The result of a gradient check; its truth value is `passed`.
 
-    target      what was checked
+    target      name of the checked function
     mode        "full": entry by entry; "fast": random directions; "fast, then full": directions did not suffice
     parameters  one ParameterReport per input, in their order
     problems    sentences about faults other than wrong entries: two backward passes that differ, an

@@ -19,7 +19,7 @@ EDGE, LINE = (
     0.03,
     0.1,
 )  # where straight arrows begin below the middle of a box, in rows: at all, and for each line of it
-SIDE, BEND = 0.72, 0.3  # where arcs begin beside the middle, and how far they bend
+SIDE, BEND = 0.72, 0.3  # start of arcs beside the middle, and their curvature
 PER_UNIT = WIDTH / 4  # inches of one unit of x
 
 

@@ -49,7 +49,7 @@ def bench_figure(rows: Sequence[Row]) -> Figure:
     bars    median seconds, with half the interquartile range to each side; ours in blue, and their ratios to ours
     curves  median seconds against size, both logarithmic; the dashed line and its exponent are fitted to the upper
             half of the sizes, where the cost of a step besides its products counts least; against density, see
-            `draw_density`. More than two families stand side by side, in pairs
+            `draw_density`. More than two families are drawn in two columns
     """
     bars, curves = panels(rows)
     columns = 1 if len(curves) <= 2 else 2

@@ -103,7 +103,7 @@ def plain_log_axis(axis: Axis) -> None:
 def accuracy_axis(ax: Axes, values: Iterable[float | None], *, label: str) -> None:
     """Make y an axis of accuracy, a share in [0, 1] shown as a percentage, stretched towards 100 %.
 
-    An accuracy a stands at the height -arcsinh((1 - a) / STRETCH): nearly the logarithm of the error rate, but
+    An accuracy a is drawn at the height -arcsinh((1 - a) / STRETCH): nearly the logarithm of the error rate, but
     finite at an error of 0, so that 98 and 99 % are as far apart as 65 and 80 %. R² may be negative: the axis then
     begins at the worst value.
     """
