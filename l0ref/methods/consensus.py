@@ -25,7 +25,7 @@ from l0ref.surrogates import L1
 from l0ref.validate import Array, choose
 
 Arrays = Mapping[str, Array]
-CHANGING = ("w", "z", "lam", "step", "k", "size")  # of a Relaxation, beside its record
+CHANGING = ("w", "z", "lam", "step", "k", "size")  # attributes of a Relaxation, without its record
 RECORDS = ("residual", "steps", "alphas", "conditions", "loss")
 STRUCTURES = ("element", "column", "filter")
 

@@ -10,9 +10,9 @@
 Layers are processed from the last to the first, so that q holds the weights left after the layer above was pruned. Only
 weights and beta are read.
 
-Facts    For a fixed m the sum is unbiased for every input, E[sum_i u_ki phi_i] = sum_i q_ki phi_i, with variance
+Facts    For a fixed m the sum is unbiased for every input, E[sum_i u_ki phi_i] = sum_i q_ki phi_i = f_k, with variance
          (sum_i (q_ki phi_i)^2 / pr_i - f_k^2) / m; the error falls as m^-1/2. For ReLU pr does not depend on beta. The
-         distinct units are what is stored, not m.
+         size of the network depends on the number of distinct units, not on m.
 Ref      Mussay, Osadchy, Braverman, Zhou, Feldman, ICLR 2020 (arXiv 1907.04018), and the released code: draws until a
          number of distinct units is found; the baselines "uniform" and "norm".
 Departs  Convolutions are ours [I]: p_i is the filter, and q_ki every weight that reads the channel. At most 200 n draws

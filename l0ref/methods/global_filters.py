@@ -10,8 +10,8 @@ layers comparable; a filter concatenated with a copy of itself keeps its score.
 Ref      Salama, Ostapenko, Klein, Nabi 2019 (arXiv 1912.00200). Its text was not read: norms relative to the rest of
          the network, one global threshold and no study of single layers are from its abstract.
 Departs  Mean |w| is inferred [I] from the kept sizes the authors published, which a raw sum would rank the other way
-         round; that widths tied by a shortcut are decided together stands in the same lists, but how their scores are
-         pooled is unknown [U]: the mean, as a choice. Fraction per round, epochs and learning rate are unknown [U].
+         round. The same lists show that widths tied by a shortcut are decided together, but how their scores are pooled
+         is unknown [U]; our choice is the mean. Fraction per round, epochs and learning rate are unknown [U].
 """
 
 from __future__ import annotations

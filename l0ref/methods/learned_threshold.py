@@ -16,8 +16,8 @@ Without a regulariser nothing pulls t up:
 
 Kink     at |w| = t the one-sided slopes of relu are 0 and 1; we take 0, as `ops.relu` does
 Ref      Manessi, Rozza, Bianco, Napoletano, Schettini 2018 (arXiv 1712.01721); v and its gradients as two independent
-         sources give them. The paper's regulariser, beta, first t and learning rates are unknown [U]; "exp" is what a
-         later method uses, the others are ours [I].
+         sources give them. The paper's regulariser, beta, first t and learning rates are unknown [U]; "exp" is that
+         of a later method, the others are ours [I].
 Departs  At the end weights are ranked by |w| / t of their layer and an exact amount goes, so that runs are comparable;
          `learnt` counts the weights that the thresholds alone would remove. v is composed of operations of the tape,
          which computes both derivatives.

@@ -9,8 +9,8 @@ The best order found is taken, so the energy is never below that of tiles withou
 one weight and the columns of the next: the order of a layer's inputs is absorbed by the layer before, and costs nothing
 at inference. The columns of the first weight and the rows of the last are not reordered.
 
-Ref      Sredojevic, Cheng, Supic, Naous, Stojanovic 2017 (arXiv 1712.01084): pivoting rows and columns so that what
-         survives is dense blocks, of single layers and of the network as a whole. Its text was not read.
+Ref      Sredojevic, Cheng, Supic, Naous, Stojanovic 2017 (arXiv 1712.01084): pivoting rows and columns so that
+         dense blocks survive, in single layers and in the network as a whole. Its text was not read.
 Departs  Pivot rule, sizes of blocks and numbers of the paper are unknown [U]; the alternation and its swaps are ours
          [I]. Tiles lie on the matrix (out, in), of a convolution (F, C R S); where a unit owns several columns they
          move together.

@@ -99,7 +99,7 @@ def net_trim(
 class _Layer:
     """One layer, or one group of its rows: x (P, N) its inputs in `now`, z (P, M) its pre-activations in `model`.
 
-    With a bias, the program has a column of ones beside x. A convolution as an operator has none and keeps its bias.
+    With a bias, the program has a column of ones next to x. A convolution as an operator has none and keeps its bias.
     """
 
     def __init__(self, model: Model, now: Model, key: str, images: Array, group: int | None, *, slack: bool) -> None:

@@ -42,8 +42,8 @@ from l0ref.validate import Array, choose, count
 
 KINDS = ("score", "layerwise", "structured", "training")
 READS = ("weights", "activations", "gradients", "training")
-COMMON = ("asked", "removed", "metrics")  # what every record has
-Feed = Mapping[str, Any]  # arguments `batch` and `teacher` of `fit`, those that are given
+COMMON = ("asked", "removed", "metrics")  # entries of every record
+Feed = Mapping[str, Any]  # the arguments `batch` and `teacher` of `fit` that are given
 NO_FEED: Feed = MappingProxyType({})
 
 
@@ -74,8 +74,8 @@ class Method:
     function  (model, data, *, amount, seed, **options) -> Pruned
     paper     authors and year
     kind      one of KINDS
-    reads     what it reads, out of READS
-    grain     "weight" or "unit": what is removed
+    reads     its inputs, out of READS
+    grain     "weight" or "unit": the kind of entries that it removes
     records   names in its record beyond those of every method
     marks     "[I]" if something is inferred, "[U]" if something of the paper is unknown
     random    whether the result depends on the seed

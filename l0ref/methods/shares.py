@@ -27,7 +27,7 @@ def named_shares(budget: Budget, keys: Iterable[str], *, scope: str = "global") 
     if budget == "magnitude":
         return None
     if scope == "layer":
-        raise ArgumentError(f"budget={budget!r} divides what scope='layer' has divided already; give scope='global'")
+        raise ArgumentError(f"budget={budget!r} divides an amount that scope='layer' has divided; give scope='global'")
     if isinstance(budget, str) and ":" not in budget:
         choose("budget", budget, RULES)
         return None

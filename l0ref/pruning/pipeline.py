@@ -191,7 +191,7 @@ def prune_gradually(
     reached: Reached | None = None,
     **options: Any,
 ) -> Compressed:
-    """Prune while training goes on, with the penalty on and the optimiser's memory kept; then fine-tune.
+    """Prune in small steps during training, with the penalty on and the optimiser's state kept; then fine-tune.
 
     cut       its `amount` must be a fraction; its method, which must not train, is applied at every pruning step
     gradual   the recipe of training with pruning
