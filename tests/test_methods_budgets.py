@@ -113,5 +113,5 @@ def test_budgets_that_are_refused_before_any_training(budget: Any, said: str) ->
 
 
 def test_one_division_at_a_time() -> None:
-    with pytest.raises(ArgumentError, match=r"^budget='proportional' divides an amount that scope='layer' has divided; "):
+    with pytest.raises(ArgumentError, match=r"^budget='proportional' divides an amount that scope='layer' has divided"):
         METHODS["net_trim"].check_budget(wide()[0], amount=0.5, budget="proportional", scope="layer")
