@@ -11,6 +11,7 @@ import pytest
 from l0ref.layerwise.operator import Operator, groups_of, patches
 from l0ref.layerwise.trim import Trimmed, trim
 from l0ref.methods import METHODS
+from l0ref.methods.net_trim import _Layer
 from l0ref.nn import Conv2d
 from l0ref.validate import Array
 from tests.method_contract import networks
@@ -109,10 +110,14 @@ def steps(X: Array, Y: Array, V: Array, *, radius: float | None, lam: float, rho
     return w2, left, moves
 
 
+@pytest.mark.parametrize("block", [7, 10_000])
 @pytest.mark.parametrize("a", [1.0, 1.8])
 @pytest.mark.parametrize("lam", [None, 4.0])
-def test_every_step_is_that_of_the_text(lam: float | None, a: float, rng: np.random.Generator) -> None:
+def test_every_step_is_that_of_the_text(
+    lam: float | None, a: float, block: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not only where it ends: a scaling, a sign or a multiplier that only changes the way is seen, too."""
+    monkeypatch.setattr("l0ref.layerwise.trim.BLOCK", block)
     X, _, Y = layer(rng, m=3)
     V = 0.1 * rng.random(Y.shape)
     radius = 0.1 * float(np.linalg.norm(Y)) if lam is None else None
@@ -251,6 +256,30 @@ def test_net_trim_with_refit_and_in_cascade() -> None:
     assert cascade[1] != parallel[1]
     assert run(lam=4.0)[0] < 1
     assert run(lam=4.0, rho=5.0, relaxation=1.8)[0] < 1
+
+
+@pytest.mark.parametrize(("off", "tried"), [(0, 1), (1, 1), (2, 4), (-2, 4)])
+def test_a_search_counts_weights_without_biases_and_ends_within_one_percent(
+    off: int, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 120 weights 100 are to stay: 99 to 101 are close enough, and all biases stay in any case."""
+    model, data = networks()["mlp"]
+    levels: list[float] = []
+
+    def answer(a: Array, Y: Array, *, epsilon: float, **_: Any) -> Trimmed:
+        u = np.ones((a.shape[1], Y.shape[1]))
+        u.flat[100 + off : 120] = 0
+        levels.append(epsilon)
+        return Trimmed(u, (0.0,))
+
+    monkeypatch.setattr("l0ref.methods.net_trim.trim", answer)
+    layer = _Layer(model, model, "fc1.weight", data.train.x, None, slack=False)
+    u, level, _ = layer.searched(100, gamma=1.1, risk=1.0, lam=0.0, searches=4, solver="direct")
+    assert np.count_nonzero(u[:-1]) == 100 + off
+    assert u[-1].all()
+    assert len(levels) == tried
+    assert level == levels[0]  # the first of equals
+    assert (np.diff(levels) > 0).all() if off > 0 else (np.diff(levels) < 0).all()
 
 
 def test_risk_lowers_the_smallest_epsilon_of_the_last_layer_of_a_cascade() -> None:

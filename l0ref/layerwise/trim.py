@@ -24,7 +24,8 @@ Departs  The regularised form uses the same three copies, for all neurons at onc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,7 @@ from l0ref.validate import Array, choose, count, positive
 
 Mask = NDArray[np.bool_]
 SOLVERS = ("direct", "cg")
+BLOCK = 2048  # rows at a time
 STEPS = 10  # of conjugate gradients, as in the authors' solver for convolutions
 
 
@@ -65,22 +67,28 @@ def trim(
     a = _Matrix(X) if isinstance(X, np.ndarray) else X
     squares = a.squares()
     scale = 0.3 * float(np.sqrt(squares.max(initial=0.0))) or 1.0
-    y, v = Y / scale, ceiling / scale
-    fit = _ball(active, y, v, (epsilon or 0.0) / scale) if lam is None else _pull(active, y, v, lam / scale**2, rho)
+    y, on, v = Y / scale, active.astype(float), np.where(active, np.inf, ceiling / scale)
+    radius, t = (epsilon or 0.0) / scale, 2 * scale**2 / (lam * rho) if lam else 0.0
     if not 1 <= relaxation < 2:
         raise ArgumentError(f"relaxation={relaxation!r} must lie in [1, 2): 1 is none, 1.8 the authors' choice of 2017")
     solve = _solver(a, scale, choose("solver", solver, SOLVERS))
     w3 = w2 = u2 = np.zeros((len(squares), y.shape[1]))
-    xw, u1 = np.zeros(y.shape), np.zeros(y.shape)
+    xw, u1, w1 = (np.zeros(y.shape) for _ in range(3))
+    blocks = [slice(n, n + BLOCK) for n in range(0, len(y), BLOCK)]  # temporaries that stay in the cache
     size, residuals = max(float(np.linalg.norm(y)), 1e-300), []
     for _ in range(count("iterations", iterations, least=1)):
-        w1 = fit(xw - u1)
+        pull = t / (1 + t) if lam else _beyond(radius, _norm(on[b] * (xw[b] - u1[b] - y[b]) for b in blocks))
+        for b in blocks:
+            z = xw[b] - u1[b]
+            w1[b] = np.minimum(z - pull * on[b] * (z - y[b]), v[b])
+            u1[b] += relaxation * w1[b] + (1 - relaxation) * xw[b]
         w2 = _soft(w3 - u2, 1 / positive("rho", rho))
-        far1, far2 = (relaxation * w + (1 - relaxation) * last for w, last in ((w1, xw), (w2, w3)))
-        before, w3 = w3, solve(a.adjoint(far1 + u1) / scale + far2 + u2)
-        xw = a(w3) / scale
-        u1, u2 = u1 + far1 - xw, u2 + far2 - w3
-        residuals.append((float(np.linalg.norm(w1 - xw)) + float(np.linalg.norm(w2 - w3))) / size)
+        u2 = u2 + relaxation * w2 + (1 - relaxation) * w3
+        before, w3 = w3, solve(a.adjoint(u1) / scale + u2)
+        xw = a(w3 / scale)
+        u1 -= xw
+        u2 = u2 - w3
+        residuals.append((_norm(w1[b] - xw[b] for b in blocks) + float(np.linalg.norm(w2 - w3))) / size)
         if np.linalg.norm(w3 - before) < tolerance * w3.size:
             break
     return Trimmed(w2, tuple(residuals))
@@ -111,18 +119,13 @@ def _soft(z: Array, t: float) -> Array:
     return np.sign(z) * np.maximum(np.abs(z) - t, 0.0)
 
 
-def _ball(active: Mask, y: Array, v: Array, epsilon: float) -> Callable[[Array], Array]:
-    def fit(z: Array) -> Array:
-        off = np.where(active, z - y, 0.0)
-        length = float(np.linalg.norm(off))
-        return np.where(active, y + off * min(1.0, epsilon / length if length else 1.0), np.minimum(z, v))
-
-    return fit
+def _norm(parts: Iterable[Array]) -> float:
+    return math.sqrt(sum(float(np.vdot(part, part)) for part in parts))
 
 
-def _pull(active: Mask, y: Array, v: Array, lam: float, rho: float) -> Callable[[Array], Array]:
-    t = 2 / (lam * rho)
-    return lambda z: np.where(active, (z + t * y) / (1 + t), np.minimum(z, v))
+def _beyond(radius: float, length: float) -> float:
+    """Return the share of a vector of this length that lies outside the ball."""
+    return 1 - radius / length if length > radius else 0.0
 
 
 def _solver(a: _Matrix | Operator, scale: float, name: str) -> Callable[[Array], Array]:

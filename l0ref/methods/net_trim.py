@@ -34,6 +34,7 @@ from l0ref.pruning.trace import trace
 from l0ref.validate import Array, choose, count, nonnegative, positive
 
 ACTIVE = 1e-6  # an output above it counts as positive, as in the authors' code
+NEAR = 0.01  # of the wanted number of weights: a bisection that comes this close ends
 FAR = 1e3  # the regularised form is bisected between lam / FAR and lam * FAR
 
 
@@ -57,7 +58,8 @@ def net_trim(
                 infeasible. The authors use 0.35 for their spirals
     rho, iterations, relaxation, solver   of `layerwise.trim`; "cg" treats a convolution as an operator and keeps its
                 bias
-    searches    bisections of eps in each layer, between sqrt(gamma) times the error of the trained weights and ||Y||
+    searches    bisections of eps in each layer at most, between sqrt(gamma) times the error of the trained weights and
+                ||Y||; they end as soon as the number of weights is within 1 % of the wanted one
     lam         if above 0, the regularised form of 2017 with this lam, bisected from lam / 1000 to 1000 lam
     refit       least squares on the support afterwards
     record      by layer: epsilon (or lam), nonzeros of U before the count is met, the last residual of the splitting,
@@ -138,9 +140,9 @@ class _Layer:
     def searched(
         self, keep: int, *, gamma: float, risk: float, lam: float, searches: int, solver: str, **options: Any
     ) -> tuple[Array, float, float]:
-        """Return the U with about `keep` non-zeros, biases included, the nearest tried; its eps or lam; its residual.
+        """Return the tried U whose number of weights is closest to `keep`, its eps or lam, and its residual.
 
-        The last row of U is the bias, if the layer has one.
+        The last row of U is the bias, if the layer has one; it is not counted.
         """
         a, offset = self.program(choose("solver", solver, SOLVERS))
         root = np.sqrt(gamma)
@@ -155,8 +157,10 @@ class _Layer:
             u = found.weights
             if isinstance(a, Operator) and self.has_bias:
                 u = np.concatenate([u, offset[None]])
-            left = int(np.count_nonzero(found.weights))
+            left = int(np.count_nonzero(u[: self.x.shape[1]]))
             if abs(left - keep) < best[0]:
                 best = (abs(left - keep), u, level, found.residuals[-1])
+            if best[0] <= NEAR * keep:
+                break
             low, high = (level, high) if left > keep else (low, level)
         return best[1:]
