@@ -216,7 +216,7 @@ class Penalty:
         return self.pull(factors, strength=strength).gradient(params)
 
     def value(self, model: Model) -> float:
-        """Return the whole penalty of a model: what it adds to the data loss."""
+        """Return the whole penalty of a model, the value added to the data loss."""
         return self.terms(model.params, self.factors(model)).total
 
 

@@ -156,7 +156,7 @@ def test_nonfinite_is_written_only_when_asked_for(tmp_path):
         (DTypeError, r"^arrays\['a'\] has dtype <U1, expected", {"a": np.array(["x"])}, {}),
         (ArgumentError, r"^value cannot be written as JSON: Out of range float values", {}, {"x": math.nan}),
         (ArgumentError, r"^value cannot be written as JSON: Object of type ndarray", {}, {"x": np.zeros(2)}),
-        (ArgumentError, r"^value would not be readable as JSON: the key '1' stands twice", {}, {"x": {1: 2, "1": 3}}),
+        (ArgumentError, r"^value would not be readable as JSON: the key '1' occurs twice", {}, {"x": {1: 2, "1": 3}}),
     ],
 )  # fmt: skip
 def test_write_messages_and_nothing_written(tmp_path, error, said, arrays, manifest):
@@ -182,8 +182,8 @@ def test_longest_name_and_the_4_gib_limit(tmp_path, monkeypatch):
 
 JSON = [
     (b'{"a": 1, "b": {"a": 2}}', None),
-    (b'{"a": 1, "b": 2, "a": 1}', r"the key 'a' stands twice in one object"),
-    (b'[{"x": {"b": 1, "b": 1}}]', r"the key 'b' stands twice in one object"),
+    (b'{"a": 1, "b": 2, "a": 1}', r"the key 'a' occurs twice in one object"),
+    (b'[{"x": {"b": 1, "b": 1}}]', r"the key 'b' occurs twice in one object"),
     (b"[NaN]", r"NaN is not a JSON number"),
     (b"[Infinity]", r"Infinity is not"),
     (b"[-Infinity]", r"-Infinity is not"),
@@ -224,7 +224,7 @@ def test_json_size_cap(tmp_path):
 
 def test_json_with_a_million_keys_is_quick():
     text = b"{" + b",".join(b'"%d":0' % i for i in range(200_000)) + b',"199999":0}'
-    with pytest.raises(CheckpointError, match=r"the key '199999' stands twice"):
+    with pytest.raises(CheckpointError, match=r"the key '199999' occurs twice"):
         read_json(text)
 
 

@@ -83,12 +83,12 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (np.ones(3), {"p": -0.1}, ArgumentError, "p=-0.1 must lie in [0, 1]"),
     (np.ones(3), {"p": float("nan")}, ArgumentError, "p=nan must be finite"),
     (np.ones(3), {"p": -0.1, "training": False}, ArgumentError, "p=-0.1 must lie in [0, 1]"),
-    (np.ones(3), {"rng": None}, ArgumentError, "rng=None draws no numbers; while training pass a numpy Generator, np."),
+    (np.ones(3), {"rng": None}, ArgumentError, "rng=None must be a numpy Generator if training is True; pass np.ran"),
     (
         np.ones(3),
         {"rng": 7},
         ArgumentError,
-        "rng=7 draws no numbers; while training pass a numpy Generator, np.random.",
+        "rng=7 must be a numpy Generator if training is True; pass np.random.default_rng(",
     ),
     (np.ones(3, int), {}, DTypeError, "input has dtype int64, expected float32 or float64; convert it with"),
 ]

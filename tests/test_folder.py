@@ -249,7 +249,7 @@ def test_a_hostile_marker_reaches_nothing_outside(tmp_path: Path, text: str) -> 
 
 def test_a_second_process_is_told_who_is_there(tmp_path: Path) -> None:
     with claim(tmp_path, names=NAMES):
-        with pytest.raises(ConfigError, match=rf"^out='.*' is in use by process {os.getpid()}; wait for its end or ch"):
+        with pytest.raises(ConfigError, match=rf"^out='.*' is in use by process {os.getpid()}; wait until it ends or"):
             result(tmp_path, "second", "report.json", overwrite=True)
         code = (
             "import sys; from pathlib import Path; from l0ref.archive.folder import claim\n"

@@ -100,7 +100,7 @@ def test_axes_are_asked_for_and_never_guessed(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"y": [0.5, 1] * 10}, "float64 that are not whole; for a regression give task values"),
+        ({"y": [0.5, 1] * 10}, "has fractions, infinities or NaN; for a regression set task='values'"),
         ({"y": [[1, 1], [0, 1]] * 10}, "is not one-hot"),
         ({"y": [0] * 20}, "has the one class '0'"),
         ({"y": [0, 1]}, "give one label for each sample"),
@@ -109,7 +109,7 @@ def test_axes_are_asked_for_and_never_guessed(rng: np.random.Generator) -> None:
         ({"x": np.full((20, 2), np.nan)}, "NaN or infinite entries"),
         ({"split": (0.5, 0.5)}, r"split=\(0.5, 0.5\) must be three shares"),
         ({"split": (0.98, 0.01, 0.01)}, "leaves no sample for validation"),
-        ({"test": (np.zeros((2, 2)), [0, 5])}, "has the label '5', which training data lack"),
+        ({"test": (np.zeros((2, 2)), [0, 5])}, "has the label '5', which is not in the training data: 0, 1"),
         ({"task": "ranks"}, "task='ranks' is not one of"),
         ({"task": "values", "y": ["a"] * 20}, r"a regression needs numbers \(N,\) or \(N, K\)"),
     ],
@@ -223,7 +223,7 @@ def test_csv_columns_and_labels(tmp_path: Path) -> None:
     ("text", "label", "message"),
     [
         ("a,b\n1,2\n", None, "needs the name of its column of labels; give --label NAME"),
-        ("a,b\n1,2\n", "c", "has 0 columns 'c' beside others; it has a, b"),
+        ("a,b\n1,2\n", "c", "must have one column 'c' and others; it has a, b"),
         ("a,b\n1,2\n1,2,3\n", "b", "line 3: 3 fields, expected 2"),
         ("a,b\nx,2\n", "b", "line 2: column 'a' holds 'x', not a number"),
         ("a,b\n\xff,2\n", "b", "is not a .csv file of UTF-8 text"),

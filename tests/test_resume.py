@@ -242,7 +242,7 @@ def emptied(_: bytearray) -> bytearray:
 def test_the_one_before_a_damaged_file_is_taken_and_said(spoil: Any, tmp_path: Path) -> None:
     before, last = states(interrupted(tmp_path))
     last.write_bytes(spoil(bytearray(last.read_bytes())))
-    said = rf"{last.name}'.*goes on from '{before.name}', the one before"
+    said = rf"{last.name}'.*continues from the earlier '{before.name}'"
     with pytest.warns(UserWarning, match=said), pytest.raises(Stop):
         gone_on(tmp_path, after_step=stopped_at(7), checkpoint_every=0.0)
     assert [load_state(path).state.step for path in states(tmp_path)] == [5, 6]
@@ -333,7 +333,7 @@ def test_other_data_and_other_hooks_are_refused(tmp_path: Path) -> None:
 
 def test_folder_of_another_training_or_process_is_refused(tmp_path: Path) -> None:
     interrupted(tmp_path / "a")
-    with pytest.raises(ArgumentError, match=r"^checkpoint=.* holds states of another training; go on with"):
+    with pytest.raises(ArgumentError, match=r"^checkpoint=.* holds states of another training; continue it with"):
         begun(tmp_path / "a", RECIPE, LAYERS)
     with keeping(tmp_path / "a", every=1, begin=False), pytest.raises(ConfigError, match=f"process {os.getpid()};"):
         gone_on(tmp_path / "a")

@@ -202,7 +202,7 @@ def _check_layout(data: Bytes, members: list[Member], directory: int) -> None:
     position, seen = 0, set()
     for member in members:
         if member.name in seen:
-            raise CheckpointError(f"member {member.name!r} stands twice in the file")
+            raise CheckpointError(f"member {member.name!r} occurs twice in the file")
         seen.add(member.name)
         if member.start != position or member.end > directory:
             raise CheckpointError(f"member {member.name!r} overlaps another or leaves a gap")

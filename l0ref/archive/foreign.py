@@ -26,7 +26,7 @@ VERSIONS = ((1, 0), (2, 0))
 
 
 def read_foreign_npz(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
-    """Return the arrays of a .npz file of any writer by name; raise DataError for what is not one.
+    """Return the arrays of a .npz file of any writer by name; raise DataError for any other file.
 
     max_bytes  cap on the size of the file and on the sum of the sizes it declares
     """

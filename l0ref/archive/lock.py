@@ -30,7 +30,7 @@ def locked(path: Path, *, name: str) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"{name} cannot be written: {error.strerror}; choose another") from None
     if handle is None:
-        raise InUse(f"{name} is in use by process {_holder(path)}; wait for its end or choose another")
+        raise InUse(f"{name} is in use by process {_holder(path)}; wait until it ends or choose another")
     try:
         yield
     finally:

@@ -75,7 +75,7 @@ def read_file(path: str | os.PathLike[str], *, name: str, max_bytes: int) -> byt
 
 
 class OpenFile:
-    """The bytes of an open file, read when they are asked for: `len(data)` and `data[start:stop]`."""
+    """The bytes of an open file, read on request: `len(data)` and `data[start:stop]`."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._size = file, os.fstat(file.fileno()).st_size
@@ -114,7 +114,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for key, item in pairs:
         if key in value:
-            raise ValueError(f"the key {key[:100]!r} stands twice in one object")
+            raise ValueError(f"the key {key[:100]!r} occurs twice in one object")
         value[key] = item
     return value
 

@@ -106,7 +106,7 @@ def rules(op: type[Op]) -> Iterator[Rule]:
 
 
 def run_forward(op: type[Op], xs: tuple[Array, ...], options: dict[str, Any]) -> tuple[Rule, Array, Saved]:
-    """Evaluate `op`; return the rule that was used, the value and what the rule saved.
+    """Evaluate `op`; return the rule that was used, the value, and the data that the rule saved.
 
     A twin declines a case it does not cover by returning NotImplemented.
     """

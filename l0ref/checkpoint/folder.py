@@ -102,7 +102,7 @@ def keeping(
     with locked(place / LOCK, name=told):
         if begin and states(place):
             raise ArgumentError(
-                f"{told} holds states of another training; go on with training.resume, or choose another folder"
+                f"{told} holds states of another training; continue it with training.resume, or choose another folder"
             )
         for litter in place.glob(TEMPORARY):  # of a process that was killed: this one holds the lock
             with suppress(OSError):
@@ -130,7 +130,7 @@ def newest(folder: str | os.PathLike[str], *, recipe: Recipe | None = None) -> S
             reasons.append(str(error))
             continue
         for reason in reasons:
-            warnings.warn(f"{reason}. Training goes on from {path.name!r}, the one before", stacklevel=3)
+            warnings.warn(f"{reason}. Training continues from the earlier {path.name!r}", stacklevel=3)
         return found
     why = reasons[0] if reasons else "there is none"
     raise CheckpointError(f"folder={os.fspath(folder)!r} holds no sound state of a training: {why}")

@@ -70,7 +70,7 @@ def described(model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
 def load(path: str | os.PathLike[str]) -> Model:
     """Read a model that `save` wrote; anything else is refused with a CheckpointError, in bounded memory.
 
-    A masked weight that is not exactly 0 is refused as well: the file is then not what was trained.
+    A masked weight that is not exactly 0 is refused as well: the file then does not hold the trained model.
     """
     arrays, manifest = read_npz(path)
     name = f"path={os.fspath(path)!r}"

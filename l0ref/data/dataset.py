@@ -70,7 +70,7 @@ class Dataset:
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Shape of one sample, without the batch axis: what `Model.init` takes as `input_shape`."""
+        """Shape of one sample, without the batch axis: the `input_shape` of `Model.init`."""
         return self.x.shape[1:]
 
     def take(self, indices: NDArray[np.integer[Any]], *, name: str | None = None) -> Dataset:

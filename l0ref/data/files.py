@@ -119,7 +119,7 @@ def _csv(path: Path, label: str | None) -> Pair:
             names = [name.strip() for name in next(lines, [])]
             if names.count(label) != 1 or len(names) < 2:
                 known = ", ".join(names[:12])
-                raise DataError(f"{path} has {names.count(label)} columns {label!r} beside others; it has {known}")
+                raise DataError(f"{path} must have one column {label!r} and others; it has {known}")
             at = names.index(label)
             for line in lines:
                 if not line:

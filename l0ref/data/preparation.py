@@ -79,7 +79,7 @@ class Preparation:
         index = {label: i for i, label in enumerate(self.classes)}
         if unknown := sorted(set(found.tolist()) - set(index)):
             known = ", ".join(self.classes[:10])
-            raise DataError(f"y of {name!r} has the label {unknown[0]!r}, which training data lack; they have {known}")
+            raise DataError(f"y of {name!r} has the label {unknown[0]!r}, which is not in the training data: {known}")
         return np.array([index[label] for label in found.tolist()], np.intp)
 
 
@@ -127,7 +127,7 @@ def label_texts(y: Any, *, name: str) -> NDArray[np.str_]:
     if found.ndim != 1:
         raise ShapeError(f"y of {name!r} has shape {found.shape}; give one label for each sample, or one-hot rows")
     if found.dtype.kind == "f" and not (np.isfinite(found).all() and (found == np.floor(found)).all()):
-        raise ArgumentError(f"y of {name!r} holds {found.dtype} that are not whole; for a regression give task values")
+        raise ArgumentError(f"y of {name!r} has fractions, infinities or NaN; for a regression set task='values'")
     if found.dtype.kind == "S":
         try:
             return np.char.decode(found, "utf-8")

@@ -21,8 +21,8 @@ def nm_mask(
              (F, C, R, S) the channels, for each filter and place by itself
     n, m     1 <= n <= m. Groups begin at input 0. Where m does not divide the axis, the last group has the
              k = size mod m entries that remain, and min(n, k) of them stay
-    current  masks so far; what is False in them is False in the result. A group with fewer than n entries left
-             keeps those
+    current  masks so far; entries that are False in them are False in the result. A group with fewer than n entries
+             left keeps those
 
     The lowest score of a group goes first, among equals the first one.
 

@@ -33,7 +33,7 @@ def keep_mask(
                layer by itself. A threshold is the same for every layer, with either scope
     min_keep   every layer keeps at least this many of its best entries (all that are left, if fewer);
                a global `amount` is then met from the other layers
-    current    masks so far; a layer without one is unpruned. What is False in them is False in the result
+    current    masks so far; a layer without one is unpruned. Entries that are False in them stay False
 
     A layer of size 0 has an empty mask. Any other layer left without an entry raises LayerCollapse.
 
@@ -152,7 +152,7 @@ def _drop_lowest(
     unit: str,
     where: str,
 ) -> dict[str, Mask]:
-    """Rank the layers `names` together and drop down to the amount asked for."""
+    """Rank the layers `names` together and drop entries until the requested amount is reached."""
     if not names:
         drop_count(amount, 0, unit, where)
         return {}
@@ -179,7 +179,7 @@ def _drop_lowest(
 def drop_count(amount: Any, n: int, unit: str, where: str) -> int:
     """Return `amount` as the number of units, out of `n`, that are to be False: floor(amount n + 0.5) of a fraction.
 
-    unit, where   for messages: what is counted, in the plural, and " in layer 'fc1.weight'", or nothing
+    unit, where   for messages: the counted items, in the plural, and " in layer 'fc1.weight'" or ""
     """
     if isinstance(amount, float | np.floating):
         if not 0.0 <= amount <= 1.0:

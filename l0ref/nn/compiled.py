@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from l0ref.fast.chain import Chain
 
 SPARES = 8  # models of a process that keep a chain: LeNet-5 for 256 samples takes 25 MB, its weights 2 MB
-FEW = 8  # from this number of samples on a chain, which always computes whole vectors, is faster than the tape; below
-LITTLE = 10_000  # it only if dense layers have at most so many multiply-adds, 1.2 ns each: the tape takes 10 us a layer
+FEW = 8  # samples from which on a chain, which always computes whole vectors, is faster than the tape
+LITTLE = 10_000  # multiply-adds of dense layers up to which it is faster for fewer: 1.2 ns each, the tape 10 us a layer
 
 
 def chain_of(

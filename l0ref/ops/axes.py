@@ -36,7 +36,7 @@ def some_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
 
 
 def reduced_count(what: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
-    """Return the number of entries reduced to each result; refuse 0, for which `what` is undefined."""
+    """Return the number of entries reduced to each result; refuse 0, for which the reduction `what` is undefined."""
     n = math.prod(shape[axis] for axis in axes)
     if n == 0:
         raise ShapeError(f"input has shape {shape}: there is no {what} of 0 entries; leave empty arrays out")

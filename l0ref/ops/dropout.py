@@ -51,7 +51,7 @@ def dropout(input: Any, *, p: float, training: bool, rng: np.random.Generator | 
         return apply(Dropout, x, multiplier=np.ones((), x.dtype))
     if not isinstance(rng, np.random.Generator):
         raise ArgumentError(
-            f"rng={rng!r} draws no numbers; while training pass a numpy Generator, np.random.default_rng(seed)"
+            f"rng={rng!r} must be a numpy Generator if training is True; pass np.random.default_rng(seed)"
         )
     scale = 1 / (1 - p) if p < 1 else 0.0
     return apply(Dropout, x, multiplier=((rng.random(x.shape) >= p) * scale).astype(x.dtype))

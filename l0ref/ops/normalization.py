@@ -128,7 +128,7 @@ def _moved(x: Array, mean: Array, var: Array, momentum: float) -> tuple[Array, A
     if m == 1:
         raise ShapeError(
             f"input has shape {x.shape}, one value per channel, whose variance is undefined; "
-            "train on a larger batch, or pass training=False; fit leaves a last batch of one out with drop_last=True"
+            "train on a larger batch, or pass training=False; fit with drop_last=True leaves out a last batch of one"
         )
     if m == 0:
         return mean.copy(), var.copy()

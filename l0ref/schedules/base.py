@@ -26,7 +26,7 @@ SCHEDULES: dict[str, type[Schedule]] = {}
 class Schedule:
     """A function of the step; subclassing registers it under its class name.
 
-    gives  "factor": what the base value (learning rate, penalty strength) is multiplied by, 1 for all of it;
+    gives  "factor": the multiplier of a base value (learning rate, penalty strength), 1 for the base value itself;
            "sparsity": the fraction of entries that are to be pruned, for ``masks.keep_mask(amount=...)``
     """
 

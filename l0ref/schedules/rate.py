@@ -30,7 +30,7 @@ class StepDecay(Schedule):
     every   time between drops. A float in (0, 1] is a fraction of the run: drop k = 1, 2, ... falls at step
             floor(k * every * steps + 0.5), never before step 1. An int is a number of steps: drop k falls
             at step k * every
-    factor  what each drop multiplies by, in (0, 1]
+    factor  multiplier of each drop, in (0, 1]
     """
 
     every: float = 1 / 3
@@ -150,7 +150,7 @@ class ReduceOnPlateau(Schedule):
     def __post_init__(self) -> None:
         count("patience", self.patience, least=1)
         if positive("factor", self.factor) >= 1.0:
-            raise ArgumentError(f"factor={self.factor!r} must be below 1: it is what each reduction multiplies by")
+            raise ArgumentError(f"factor={self.factor!r} must be below 1: each reduction multiplies by it")
         between("minimum", self.minimum, 0.0, 1.0)
         choose("mode", self.mode, ("min", "max"))
         nonnegative("min_delta", self.min_delta)

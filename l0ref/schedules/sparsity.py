@@ -17,7 +17,7 @@ class PolynomialSparsity(Schedule):
     """s(u) = final + (initial - final) (1 - u)^power, with u the share of the pruning phase that has passed.
 
     u = 0 up to step `begin`, u = 1 from step `end` on. Between them u moves only every `frequency` steps,
-    counted from `begin`, so that the network can recover between two prunings; the value is held meanwhile.
+    counted from `begin`, so that the network can recover between two prunings; in between the value is constant.
     Exactly `initial` at u = 0 and exactly `final` at u = 1.
 
     initial, final  fractions pruned, 0 <= initial <= final <= 1
