@@ -227,7 +227,7 @@ def test_csv_columns_and_labels(tmp_path: Path) -> None:
         ("a,b\n1,2\n1,2,3\n", "b", "line 3: 3 fields, expected 2"),
         ("a,b\nx,2\n", "b", "line 2: column 'a' holds 'x', not a number"),
         ("a,b\n\xff,2\n", "b", "is not a .csv file of UTF-8 text"),
-        ("", "b", "has 0 columns 'b'"),
+        ("", "b", "must have one column 'b'"),
     ],
 )
 def test_wrong_csv_files(tmp_path: Path, text: str, label: str | None, message: str) -> None:
