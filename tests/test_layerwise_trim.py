@@ -282,6 +282,22 @@ def test_a_search_counts_weights_without_biases_and_ends_within_one_percent(
     assert (np.diff(levels) > 0).all() if off > 0 else (np.diff(levels) < 0).all()
 
 
+def test_a_search_prefers_too_many_weights_to_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 120 weights 30 are to stay, and the tries leave 120, 0 and 0: 120 is four times as many, 0 is no layer."""
+    model, data = networks()["mlp"]
+    left = iter([120, 0, 0])
+
+    def answer(a: Array, Y: Array, **_: Any) -> Trimmed:
+        u = np.ones((a.shape[1], Y.shape[1]))
+        u.flat[next(left) : 120] = 0
+        return Trimmed(u, (0.0,))
+
+    monkeypatch.setattr("l0ref.methods.net_trim.trim", answer)
+    layer = _Layer(model, model, "fc1.weight", data.train.x, None, slack=False)
+    u, *_ = layer.searched(30, gamma=1.1, risk=1.0, lam=0.0, searches=3, solver="direct")
+    assert u.all()
+
+
 def test_risk_lowers_the_smallest_epsilon_of_the_last_layer_of_a_cascade() -> None:
     model, data = networks()["mlp"]
 
@@ -299,6 +315,8 @@ def test_risk_lowers_the_smallest_epsilon_of_the_last_layer_of_a_cascade() -> No
     assert epsilon(0.7)["fc3.weight"] == pytest.approx(top - 0.3 * least / 2, rel=1e-9)
     with pytest.raises(ValueError, match=r"^risk=-1.0 must be"):
         epsilon(-1.0)
+    with pytest.raises(ValueError, match=r"^gamma=0.9 must lie in \[1, inf\]"):
+        METHODS["net_trim"].run(model, data, amount=0.4, seed=0, gamma=0.9)
 
 
 def test_convolutions_by_conjugate_gradients_keep_their_biases() -> None:

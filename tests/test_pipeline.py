@@ -235,7 +235,9 @@ def test_share_of_a_cut_keeps_its_other_settings() -> None:
 def test_gradual_pruning_reaches_the_target(splits: Splits) -> None:
     dense = train_dense(tiny(), splits, TRAIN, seed=0)
     gradual = dataclasses.replace(TRAIN, epochs=6)
-    result = prune_gradually(dense, splits, Cut(amount=0.9), gradual, TUNE, seed=0)
+    reached: list[Any] = []
+    result = prune_gradually(dense, splits, Cut(amount=0.9), gradual, TUNE, seed=0, reached=reached.append)
+    assert reached == list(result.stages[1:])  # the newest network is the one to keep if a later part is interrupted
     assert result.removed == int(0.9 * dense.stage.model.size + 0.5)
     sparsity = [row["sparsity"] for row in result.rows if row["phase"] == "gradual"]
     assert len(sparsity) == 6

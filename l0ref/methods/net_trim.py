@@ -16,6 +16,7 @@ Departs  eps is bisected until about the wanted number of weights is left, and t
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from l0ref.methods.shares import Budget
 from l0ref.nn import Conv2d, Model
 from l0ref.nn.activations import ReLU
 from l0ref.pruning.trace import trace
-from l0ref.validate import Array, choose, count, nonnegative, positive
+from l0ref.validate import Array, between, choose, count, nonnegative, positive
 
 ACTIVE = 1e-6  # an output above it counts as positive, as in the authors' code
 NEAR = 0.01  # of the wanted number of weights: a bisection that comes this close ends
@@ -69,7 +70,11 @@ def net_trim(
     few = calibration(model, data, samples=samples, seed=seed)
     plan = budget_plan(model, few.x, amount=amount, scope=scope, min_keep=min_keep, budget=budget)
     count("searches", searches, least=1)
-    search: dict[str, Any] = {"gamma": positive("gamma", gamma), "lam": nonnegative("lam", lam), "searches": searches}
+    search: dict[str, Any] = {
+        "gamma": between("gamma", gamma, 1.0, math.inf),
+        "lam": nonnegative("lam", lam),
+        "searches": searches,
+    }
     search |= {"rho": rho, "iterations": iterations, "relaxation": relaxation, "solver": solver}
     last = model.weights[-1] if positive("risk", risk) and scheme == "cascade" else ""
     record: dict[str, dict[str, float]] = {name: {} for name in ("epsilon", "nonzeros", "residual", "error")}
@@ -140,9 +145,10 @@ class _Layer:
     def searched(
         self, keep: int, *, gamma: float, risk: float, lam: float, searches: int, solver: str, **options: Any
     ) -> tuple[Array, float, float]:
-        """Return the tried U whose number of weights is closest to `keep`, its eps or lam, and its residual.
+        """Return the tried U whose number of weights is closest to `keep` by ratio, its eps or lam, and its residual.
 
-        The last row of U is the bias, if the layer has one; it is not counted.
+        By difference, a U of zeros would be closer than one of more than twice as many weights. The last row of U is
+        the bias, if the layer has one; it is not counted.
         """
         a, offset = self.program(choose("solver", solver, SOLVERS))
         root = np.sqrt(gamma)
@@ -158,9 +164,9 @@ class _Layer:
             if isinstance(a, Operator) and self.has_bias:
                 u = np.concatenate([u, offset[None]])
             left = int(np.count_nonzero(u[: self.x.shape[1]]))
-            if abs(left - keep) < best[0]:
-                best = (abs(left - keep), u, level, found.residuals[-1])
-            if best[0] <= NEAR * keep:
+            if (far := abs(math.log((left + 1) / (keep + 1)))) < best[0]:
+                best = (far, u, level, found.residuals[-1])
+            if abs(left - keep) <= NEAR * keep:
                 break
             low, high = (level, high) if left > keep else (low, level)
         return best[1:]

@@ -124,7 +124,7 @@ def train_dense(
 ) -> Dense:
     """Train the network that is to be pruned; `options` (progress, every) go to `fit`.
 
-    reached  here and below: called with the stage after each training, but for the last of gradual pruning
+    reached  here and below: called with the stage after each training
     """
     start = clock()
     trained, history, _ = _follow(recipe, model, data, seed=seed, phase="train", **options)
@@ -229,9 +229,12 @@ def prune_gradually(
     model, tuning, _ = _follow(
         finetune, pruned.model, data, seed=seed, phase="finetune", first_epoch=first_epoch, **options
     )
-    stages = (dense.stage, pruned, _stage("finetuned", model, data, start))
+    tuned = _stage("finetuned", model, data, start)
+    if reached is not None:
+        reached(tuned)
     rows = (*dense.rows, *history.rows, *tuning.rows)
     row = _cut_row(history.carried.get(LARGEST, 0.0), masked, pruned)
+    stages = (dense.stage, pruned, tuned)
     return Compressed(stages, rows, pruned_count(masked), swept.units, (row,), cut=cut)
 
 
