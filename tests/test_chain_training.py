@@ -581,13 +581,16 @@ def test_a_hook_that_looks_is_given_views_and_nothing_is_copied(how: str) -> Non
         np.testing.assert_array_equal(np.asarray(kept[0]), then[0]["0.fc0.weight"])
 
 
-def test_a_hook_cannot_write_into_a_training() -> None:
+@pytest.mark.parametrize("name", ["numba", "numpy"])
+@pytest.mark.parametrize("part", ["params", "slots"])
+def test_a_hook_cannot_write_into_a_training(name: str, part: str) -> None:
     model = network(MLP, np.float64)
 
     def scribble(state: TrainingState) -> None:
-        state.params["0.fc0.weight"][0, 0] = 7
+        arrays = state.params if part == "params" else state.slots.slots["v"]
+        arrays["0.fc0.weight"][0, 0] = 7
 
-    with backend("numba"), pytest.raises(ValueError, match=r"^assignment destination is read-only"):
+    with backend(name), pytest.raises(ValueError, match=r"^assignment destination is read-only"):
         fit(model, data_for(model, count=20), epochs=1, seed=0, batch_size=4, after_step=scribble)
 
 

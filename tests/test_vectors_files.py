@@ -50,7 +50,7 @@ def test_export_reads_back_and_refuses_to_overwrite(tmp_path: Path) -> None:
     for name in vectors.names():
         ours, theirs = vectors.load(name), vectors.load(name, folder)
         assert [case.id for case in ours.cases] == [case.id for case in theirs.cases]
-    with pytest.raises(ConfigError, match=r"^folder='.*' has surrogate_value.json already; .* pass --overwrite$"):
+    with pytest.raises(ConfigError, match=r"^folder='.*' has surrogate_value.json already; .* \(--overwrite\)$"):
         vectors.export(folder)
     (folder / "linear.json").write_text("{}")
     assert vectors.export(folder, overwrite=True)[-1] == folder / "index.json"

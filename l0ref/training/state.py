@@ -23,7 +23,7 @@ class TrainingState:
 
     Together with the arguments of `fit` it determines the rest of the training: a training continued from a state,
     after any step, ends with the same bits as the training the state is from. No array of a state is written later.
-    On a compiled chain, parameters and slots given to `after_step` are read-only.
+    Parameters and slots given to `after_step` are read-only.
 
     params, masks, buffers   as in the Model
     slots                    the optimiser's memory

@@ -26,7 +26,7 @@ from l0ref.optim.in_place import InPlace, steps_in_place
 from l0ref.penalty import Pull
 from l0ref.streams import stream
 from l0ref.training.state import TrainingState
-from l0ref.validate import Array
+from l0ref.validate import Array, sealed
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,12 @@ class TapeSteps:
     def state(self) -> TrainingState:
         return dataclasses.replace(self._state, dropout=self._rng.bit_generator.state)
 
-    lent = state
+    def lent(self) -> TrainingState:
+        state = self.state()
+        for arrays in (state.params, *state.slots.slots.values()):
+            for array in arrays.values():
+                sealed(array)
+        return state
 
     def take_back(self) -> None:
         pass

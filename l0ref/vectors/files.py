@@ -102,7 +102,8 @@ def export(folder: str | os.PathLike[str], *, overwrite: bool = False) -> tuple[
     files = [*(f"{name}.json" for name in names()), INDEX]
     taken = [name for name in files if (target / name).exists() and not overwrite]
     if taken:
-        raise ConfigError(f"folder={str(target)!r} has {taken[0]} already; choose another folder or pass --overwrite")
+        told = f"folder={str(target)!r} has {taken[0]} already"
+        raise ConfigError(f"{told}; choose another folder or pass overwrite=True (--overwrite)")
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,9 +1,9 @@
 """`layerwise`: error and time of the solver of one layer, beside simpler methods, ExactOBS and abess.
 
 The network is LeNet-300-100 trained on MNIST with an l2 penalty, if the data are there; otherwise a network on the
-built-in digits, for which the goals were not made: then no row has a verdict. Times are processor seconds of one
-thread, without compilation; the target of a layer is its output before the activation, from 3000 training images. Times
-of proofs differ between neurons by a factor of ten: the slowest of those tried counts.
+built-in digits, for which the goals were not made: then no row has a verdict. Times are processor seconds of the
+process, without compilation; the target of a layer is its output before the activation, from 3000 training images.
+Times of proofs differ between neurons by a factor of ten: the slowest of those tried counts.
 """
 
 from __future__ import annotations
