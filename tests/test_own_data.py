@@ -109,7 +109,7 @@ def test_axes_are_asked_for_and_never_guessed(rng: np.random.Generator) -> None:
         ({"x": np.full((20, 2), np.nan)}, "NaN or infinite entries"),
         ({"split": (0.5, 0.5)}, r"split=\(0.5, 0.5\) must be three shares"),
         ({"split": (0.98, 0.01, 0.01)}, "leaves no sample for validation"),
-        ({"test": (np.zeros((2, 2)), [0, 5])}, "has the label '5', which is not in the training data: 0, 1"),
+        ({"test": (np.zeros((2, 2)), [0, 5])}, "has the label '5', none of the training labels 0, 1"),
         ({"task": "ranks"}, "task='ranks' is not one of"),
         ({"task": "values", "y": ["a"] * 20}, r"a regression needs numbers \(N,\) or \(N, K\)"),
     ],

@@ -184,7 +184,7 @@ def _move_in(folder: Path) -> None:
 
 
 def _remove(folder: Path, name: str) -> None:
-    """Remove a file of a folder, if no link leads to it."""
+    """Remove a file of a folder; refuse to if its subfolder is a link."""
     _check_inside(folder, name)
     (folder / name).unlink(missing_ok=True)
 

@@ -162,7 +162,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
 
 def reshaped(g: Array, shape: tuple[int, ...]) -> Array:
-    """Return g in this shape: g itself if it has it, so that `run_vjp` does not copy a fresh array for being a view."""
+    """Return g in this shape: g itself if it has it, since `run_vjp` would copy a view of it needlessly."""
     return g if g.shape == shape else g.reshape(shape)
 
 

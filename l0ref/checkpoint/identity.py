@@ -48,7 +48,7 @@ def digest(value: Any) -> str:
 
 
 def _parts(value: Any, above: tuple[int, ...]) -> Iterator[bytes]:
-    """The bytes of a value; inside itself, only those of its type."""
+    """The bytes of a value; where it contains itself, only those of its type."""
     kind = value if isinstance(value, type) else type(value)
     yield f"{kind.__module__}.{kind.__qualname__}".encode()
     if isinstance(value, PLAIN):

@@ -45,10 +45,10 @@ def from_arrays(
     """Return arrays as `Splits`, whose `preparation` records how they were converted.
 
     x                 numbers: vectors (N, D), images (N, H, W) or (N, C, H, W), or (N, H, W, C) with layout="nhwc"
-    y                 labels: whole numbers of any base, strings, or one-hot rows; with task="values" numbers, (N,) or
+    y                 labels: any whole numbers, strings, or one-hot rows; with task="values" numbers, (N,) or
                       (N, K), for a regression
     validation, test  (x, y) of parts that were held out already; a missing one is split off, seeded and stratified
-    split             shares of training, validation and test; where a part is given, the others are rescaled to sum 1
+    split             shares of training, validation and test; if a part is given, the others are rescaled to sum 1
     normalise         (x - mean) / std with the statistics of the training set, one pair for each channel of images and
                       each column of vectors; a constant one is only shifted
 

@@ -79,7 +79,7 @@ class Preparation:
         index = {label: i for i, label in enumerate(self.classes)}
         if unknown := sorted(set(found.tolist()) - set(index)):
             known = ", ".join(self.classes[:10])
-            raise DataError(f"y of {name!r} has the label {unknown[0]!r}, which is not in the training data: {known}")
+            raise DataError(f"y of {name!r} has the label {unknown[0]!r}, none of the training labels {known}")
         return np.array([index[label] for label in found.tolist()], np.intp)
 
 
@@ -113,7 +113,7 @@ def targets_of(y: Any, *, name: str, dtype: Any) -> Array:
 
 
 def label_texts(y: Any, *, name: str) -> NDArray[np.str_]:
-    """Return labels as text, one for each sample: whole numbers from any base, strings, or one-hot rows by column."""
+    """Return labels as text, one for each sample: any whole numbers, strings, or one-hot rows by column."""
     found = np.asarray(y)
     if found.ndim == 2 and found.shape[1] > 1:
         if found.dtype.kind not in "fiub" or not (np.isin(found, (0, 1)).all() and (found.sum(axis=1) == 1).all()):

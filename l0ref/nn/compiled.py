@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SPARES = 8  # models of a process that keep a chain: LeNet-5 for 256 samples takes 25 MB, its weights 2 MB
 FEW = 8  # samples from which on a chain, which always computes whole vectors, is faster than the tape
-LITTLE = 10_000  # multiply-adds of dense layers up to which it is faster for fewer: 1.2 ns each, the tape 10 us a layer
+LITTLE = 10_000  # multiply-adds of dense layers (1.2 ns each; tape: 10 us a layer) up to which it is for fewer, too
 
 
 def chain_of(

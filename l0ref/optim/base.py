@@ -128,7 +128,7 @@ class Elementwise(Optimizer):
 def flushed(slot: Array) -> Array:
     """Return a slot with +0 in place of subnormal numbers, |m| < tiny: 1.2e-38 in float32, 2.2e-308 in float64.
 
-    The momentum of a dead unit decays to such numbers and stays there; processors take up to a hundred times as long.
+    The momentum of a dead unit decays to such numbers and stays there; arithmetic on them is up to 100 times as slow.
 
     Departs  as `flushed_weights` does
     """

@@ -13,7 +13,7 @@ from l0ref.sparse.stored import Stored
 from l0ref.validate import Array, flag
 
 EVEN = 0.13  # share of the entries that a sparse product multiplies in the time of a dense product with all of them
-CALL = 2_200  # entries that it multiplies in the time that the overhead of a sparse call exceeds a dense one's
+CALL = 2_200  # entries that it multiplies in the time by which a sparse call has more overhead than a dense one
 LARGEST = 500_000  # entries of a matrix that fits the second-level cache and that BLAS multiplies on one thread
 
 

@@ -1,6 +1,6 @@
 """Closed forms used by the proximal maps: Lambert's W, the largest root of a cubic, hard and firm thresholds.
 
-All functions work on flat float64 arrays and are exact up to rounding, where their docstrings say nothing else.
+All functions work on flat float64 arrays and are exact up to rounding unless their docstrings say otherwise.
 """
 
 from __future__ import annotations

@@ -144,9 +144,9 @@ def resume(
     after_step, after_epoch  the same functions as before; a checkpoint records only whether there were any
     resumed                  called with the restored state, as in `fit`
 
-    Recipe, seed and phase come from the newest intact checkpoint in the folder; a warning tells if a newer one is
-    damaged. Another release of l0ref, NumPy or Numba, another backend or processor may give other bits; a warning
-    tells that too. A training that had finished is returned as it is.
+    Recipe, seed and phase come from the newest intact checkpoint in the folder; a warning names any newer one that
+    is damaged. Another release of l0ref, NumPy or Numba, another backend or processor may give other bits; a
+    warning says so. A training that had finished is returned as it is.
     """
     from l0ref.checkpoint.folder import held  # which imports the loop
 

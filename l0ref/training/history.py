@@ -15,13 +15,13 @@ class History:
 
     rows         one dict per finished epoch; columns:
                  phase, epoch (from 1), seconds; lr and strength (of the l0 term) at the epoch's last step;
-                 loss = loss_data + loss_l0 + loss_l2, where loss_data is the mean over the epoch's
-                 samples, each before its step, and the penalty terms are those of the epoch's last weights;
-                 val_loss, val_acc1 (None without validation data, val_acc1 NaN for a regression);
-                 below_threshold: share of weights with |w| < threshold; sparsity: share of exact zeros,
-                 and the same for every weight array as "sparsity:<name>"
+                 loss = loss_data + loss_l0 + loss_l2, where loss_data is the mean over the epoch's samples, each
+                 before its step, and the penalty terms are those of the epoch's last weights; val_loss, val_acc1
+                 (None without validation data, val_acc1 NaN for a regression); below_threshold: share of weights
+                 with |w| < threshold; sparsity: share of exact zeros, of each weight array as "sparsity:<name>"
     stopped      "finished" or "early" (validation did not improve for `patience` epochs)
-    best_epoch   the epoch of the returned model; `seconds` of training up to the last finished epoch
+    best_epoch   the epoch of the returned model
+    seconds      time of training up to the end of the last finished epoch
     carried      the values that hooks carry in the state, at the end
     runs         "runs on the compiled chain", or "runs on the tape because ..."
     """

@@ -42,7 +42,7 @@ class Task:
 
 
 class Steps(Protocol):
-    """A state of training and its steps; `runs` names the backend and, for the tape, the reason."""
+    """A state of training and its steps; `runs` says whether they run on the chain, or why on the tape."""
 
     runs: str
 
