@@ -594,6 +594,21 @@ def test_a_hook_cannot_write_into_a_training(name: str, part: str) -> None:
         fit(model, data_for(model, count=20), epochs=1, seed=0, batch_size=4, after_step=scribble)
 
 
+@pytest.mark.parametrize("name", ["numba", "numpy"])
+@pytest.mark.parametrize("returned", [None, "the state", "a changed state"])
+def test_a_model_trained_with_a_hook_can_be_written(name: str, returned: str | None) -> None:
+    def hook(state: TrainingState) -> TrainingState | None:
+        if returned == "a changed state":
+            return dataclasses.replace(state, carried={"seen": 1.0})
+        return state if returned else None
+
+    model = network(MLP, np.float64)
+    with backend(name):
+        trained, _ = fit(model, data_for(model, count=8), epochs=1, seed=0, batch_size=4, after_step=hook)
+    assert all(p.flags.writeable for p in trained.params.values())
+    assert not any(np.shares_memory(trained.params[key], model.params[key]) for key in model.params)
+
+
 def test_a_hook_may_evaluate_what_it_sees() -> None:
     """Arrays that cannot be written go through the compiled chain, and change no bit."""
     model, seen = network(MLP, np.float64), []

@@ -147,8 +147,8 @@ def equal_flops(
     cut     number of weights to remove -> result of a method
     trials  cuts at most
 
-    Bisection over the amount; it ends early within NEAR of the target. A method of which all cuts tried remove more is
-    refused.
+    Bisection over the amount; it ends early within NEAR of the target. A method is refused if every cut tried removes
+    more.
     """
     target = metrics.of(dense)["flops"] / ratio
     low, high, best, left = 0, dense.size, None, math.inf

@@ -78,7 +78,7 @@ def run_experiment(
     controls                    names out of `CONTROLS`
     control_l1, control_l2      strengths of the penalties of the controls "l1" and "l2"
     curve                       compression ratios at which every run is also pruned and fine-tuned
-    reached                     called with the name of a run and each stage that `train_dense` and the others report
+    reached                     called with the name of a run and the stage after each of its trainings
     finished                    called with name and result of each run as soon as it is done, the main run first
     options                     progress and every, for `fit`
     """

@@ -41,7 +41,7 @@ def fisher(
 ) -> Pruned:  # fmt: skip
     """Mask the smallest |w| F^power; see the text of the module.
 
-    samples  of the training set, drawn with `seed`, and their labels from the model, too
+    samples  of the training set, drawn with `seed`; their labels are drawn from the model
     power    of F, 0 or greater
     record   scores: s; fisher: F, both by weight array
     """

@@ -134,7 +134,7 @@ def hard_concrete(
     """Train with a gate on every weight, then remove the weights with the smallest log_alpha.
 
     epochs, lr  of Adam
-    lam         penalty for each open gate, in units of the loss; drop_rate: d of the first log_alpha, log((1 - d) / d)
+    lam         penalty per weight of an open gate, in units of the loss; drop_rate: d of the first log((1 - d) / d)
     record      open: weights whose gate is not 0 in use; expected: the expected number of non-zeros; log_alpha
     """
     found, logs, record = gated(

@@ -11,7 +11,7 @@ amount is met, so it need not be searched. std is the standard deviation with di
 not yet pruned.
 
 Ref  Han, Pool, Tran, Dally 2015 (arXiv 1506.02626); See, Luong, Manning 2016 (arXiv 1606.09274); Frankle, Carbin 2019
-     (arXiv 1803.03635). The papers were not read again for this file, which is general knowledge of them [I].
+     (arXiv 1803.03635). The papers were not read again for this file: the rules are general knowledge of them [I].
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def _constant_output(model: Model, link: Link) -> Array:
 
 
 def _effect(model: Model, link: Link, output: Array, candidates: Array) -> tuple[Array, Array]:
-    """Return which candidates can be folded, and their sum in each output of `second`."""
+    """Return which candidates can be folded, and the sum of their effects on each output of `second`."""
     groups = output.reshape(candidates.size, -1)  # (units, features of one unit)
     silent = ~groups.any(axis=1)
     has_bias = f"{link.second.name}.bias" in model.params

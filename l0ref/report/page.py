@@ -242,7 +242,7 @@ def compared(found: Sequence[Side]) -> Cells:
 
 
 def _speeds(side: Side) -> list[str]:
-    """Three cells as of `measured`; the range contains the ranges of all seeds."""
+    """Three cells as in `measured`; the range contains the ranges of all seeds."""
     ends = {"measured_speedup_low": min, "measured_speedup_high": max}
     known = {key: [run.final[key] for run in side.runs if run.final.get(key) is not None] for key in ends}
     outer = {key: pick(known[key], default=None) for key, pick in ends.items()}

@@ -31,7 +31,7 @@ def check_gradient(
     gradient     called with x; returns arrays like x
     x            an array, or a list or dict of arrays; the callables get the same structure
     elementwise  entry i of the value depends on entry i of x alone, as in a surrogate. All entries then move at
-                 once, so that a thousand cost as much as one; that the other entries stay put is not checked
+                 once, so that a thousand cost as much as one; that the others do not move is not checked
     scales       {name: number}: factors that a faulty gradient may lack, such as {"beta": 5.0}; only for the diagnosis
 
     The options are those of `gradcheck`. Where `value` takes complex numbers and is analytic, the slope

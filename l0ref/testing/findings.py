@@ -18,7 +18,7 @@ class Finding:
     analytic        the gradient under test
     numeric         the slope from differences of the value; at a kink the mean of the one-sided slopes
     left, right     one-sided slopes; equal to `numeric` where there is no kink, infinite where vertical
-    relative_error  |analytic - numeric| / the larger of the two; for a direction, at least / the norm of its terms
+    relative_error  |analytic - numeric| / the larger of the two; for a direction / max(|numeric|, norm of its terms)
     error_estimate  bound on the error of `numeric` itself
     step            h of the differences, in units of the entry; for a direction, of the entries' scales
     method          "differences" or "complex step"

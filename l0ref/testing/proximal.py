@@ -165,7 +165,7 @@ def _minimises(phi: Callable[[Array], Array], results: Sequence[tuple[float, Arr
 
 
 def _measured_zone(p: Callable[..., Array], t: float, top: float) -> float:
-    """The largest |z| that is mapped to 0, by bisection; `inf` if 1e6 max(top, t) is mapped to 0 too."""
+    """The largest |z| that is mapped to 0, by bisection; `inf` if it exceeds 1e7 max(top, t)."""
     low, high = 0.0, 10 * max(top, t)
     while p(np.array([high]), t)[0] == 0:
         if high > 1e6 * max(top, t):

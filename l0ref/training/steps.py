@@ -69,7 +69,8 @@ class TapeSteps:
         self.task, self.runs = task, f"runs on the tape because {because}"
 
     def begin(self, state: TrainingState) -> None:
-        self._state, self._rng = state, _dropout_stream(self.task, state)
+        own = {key: np.array(p) for key, p in state.params.items()}  # a hook may return the read-only views of `lent`
+        self._state, self._rng = dataclasses.replace(state, params=own), _dropout_stream(self.task, state)
 
     def take(self, order: Array, *, lr: float, pull: Pull) -> float:
         task, state = self.task, self._state
@@ -95,11 +96,10 @@ class TapeSteps:
         return dataclasses.replace(self._state, dropout=self._rng.bit_generator.state)
 
     def lent(self) -> TrainingState:
-        state = self.state()
-        for arrays in (state.params, *state.slots.slots.values()):
-            for array in arrays.values():
-                sealed(array)
-        return state
+        state, names = self.state(), self._state.slots.slots
+        params, *parts = ({k: sealed(a[...]) for k, a in d.items()} for d in (state.params, *names.values()))
+        slots = dataclasses.replace(state.slots, slots=dict(zip(names, parts, strict=True)))
+        return dataclasses.replace(state, params=params, slots=slots)
 
     def take_back(self) -> None:
         pass

@@ -15,7 +15,7 @@ same equation: G^T [ sum over tiles of (A y_bar A^T) . (B^T d B) ] G. That of x 
 Why it is fast: a processor that does one fused multiply-add in every cycle is beaten only by doing fewer of them. The
 rest is in `winograd_tiles`.
 
-Rounding: A and B hold 0, 1 and -1, and G halves. products are taken of sums of pixels, and outputs are differences of
+Rounding: A and B hold 0, 1 and -1, and G halves. Products are taken of sums of pixels, and outputs are differences of
 such products; but a sum has only as many terms as channels, not 9 times as many. Measured in float32 on random images
 and weights, the root mean square error of y was 1.9 times that of direct sums for 1 channel, 0.6 to 0.8 times for 32 to
 128. An infinite pixel makes all outputs of its tiles undefined, even those whose window does not contain it.

@@ -50,7 +50,7 @@ SPINS = 1500  # iterations for which a waiting thread spins before it sleeps: ab
 SERIAL = 700_000  # multiply-adds that one thread does in 12 microseconds: below, a second thread does not help
 WAKING = 2_000_000  # and in 35 microseconds, of which a second thread saves as much as waking it costs
 MOVE = 10  # multiply-adds that take as long as moving a number
-LOADED = 3  # and as one whose vector comes from the second cache, as with sparse weights
+LOADED = 3  # and as a multiply-add whose vector comes from the second cache, as with sparse weights
 AWAKE = 30e-6  # seconds for which threads stay awake after a kernel: somewhat less than SPINS iterations
 
 _last = 0.0  # time at which a job that was worth several threads last ended

@@ -44,7 +44,7 @@ CANDIDATES = (4, 5, 6) if REGISTERS == 32 else (2, 3)
 TERMS, HEIGHT = 512, 60  # of the product that is timed: a vector of each of COLUMNS blocks times HEIGHT rows
 ROUNDS = 40  # in which the candidates alternate; the least time counts, which other programs disturb least
 WORTH = 3 * 10**11  # multiply-adds, some 5 seconds of products, of which the best tiles save a tenth
-GAIN = 0.95  # another height is used below this share of the time of the fastest tiles: each is compiled
+GAIN = 0.95  # another height must take less than this share of the time of the fastest tiles: it must be compiled
 
 
 @dataclass(frozen=True)

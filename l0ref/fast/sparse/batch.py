@@ -164,7 +164,7 @@ class Batch:
         return self.laid or Loan(self.x.size // self.count * self.blocks * self.width, self.x.dtype)
 
     def on_the_way(self, blocks: Array, y: Array, out: Array) -> Rows:
-        """Return the arguments of `sparse.rows` other than the matrix, to fill y and, if they are empty, the blocks.
+        """Return the arguments of `sparse.rows` other than the matrix, to fill y and, if x is not laid out, the blocks.
 
         out  room for the blocks of y
         """

@@ -125,7 +125,7 @@ class Tiles:
 
     @property
     def loads(self) -> float:
-        """Entries of a column / rows of a tile, all of which use one load."""
+        """Entries of a column / rows of a tile, as one load serves all rows of a tile."""
         return prod(self.pattern.values_shape) / (self.pattern.blocksize[0] * max(self.pattern.shape[1], 1))
 
     def work(self, samples: int) -> int:
