@@ -2,8 +2,8 @@
 
     min over W, b of   1/2n ||sigma(X W' + b) - Y||_F^2     subject to at most k non-zeros in W, or in each row of W
 
-X is the input of the layer, Y its output in the trained network. The paper has two models, of which only the abstract
-is known [U]:
+X is the input of the layer, Y its output in the trained network. The paper has two models, known
+from its abstract alone [U]:
 
     any activation    the support from the linear problem, ||X W' + b - Z||, Z before the activation, by
                       `layerwise.solve`; then Gauss-Newton steps through sigma on that support
