@@ -56,7 +56,7 @@ def host() -> tuple[str, ...]:
 BITS, REGISTERS = vector_unit()
 GATHERS = gathers_fast()
 COLUMNS = 4  # vectors of a tile in `products.contraction`
-ROWS = 4 if REGISTERS == 32 else 2  # rows of a tile, whose sums and the operands of a step fit the registers
+ROWS = 4 if REGISTERS == 32 else 2  # its rows: ROWS x COLUMNS sums and the operands of a step fit the registers
 
 
 def lanes(dtype: Any) -> int:

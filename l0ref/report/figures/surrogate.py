@@ -21,9 +21,9 @@ PROX = "proximal step: z becomes the x that minimises (x - z)²/2 + step φ(x); 
 def surrogate_figure(penalty: Penalty) -> Figure:
     """Return three panels: phi(w), its slope, and prox(z, step), each beside those of l1 and of the true l0.
 
-    In the first panel l0 is drawn at the limit of phi. The step of the third panel is not that of a training
-    run but one large enough to be visible (`visible_step`); l1 and l0 are drawn there with the same dead zone, if there
-    is one, not with the same step.
+    In the first panel l0 is drawn at the limit of phi, see `level`. The step of the third panel is not that of a
+    training run but one large enough to be visible (`visible_step`); l1 and l0 are drawn there with the same dead zone,
+    if there is one, not with the same step.
     """
     surrogate = penalty.surrogate
     half = half_width(surrogate)
