@@ -60,7 +60,8 @@ def net_trim(
     rho, iterations, relaxation, solver   of `layerwise.trim`; "cg" treats a convolution as an operator and keeps its
                 bias
     searches    bisections of eps in each layer at most, between sqrt(gamma) times the error of the trained weights and
-                ||Y||; they end as soon as the number of weights is within 1 % of the wanted one
+                ||Y||. The smallest is tried first, and is taken if it leaves fewer weights than wanted; bisection ends
+                within 1 % of the wanted number
     lam         if above 0, the regularised form of 2017 with this lam, bisected from lam / 1000 to 1000 lam
     refit       least squares on the support afterwards
     record      by layer: epsilon (or lam), nonzeros of U before the count is met, the last residual of the splitting,
@@ -156,8 +157,8 @@ class _Layer:
         shape = (self.x.shape[1] + int(self.has_bias), self.z.shape[1])
         best: tuple[float, Array, float, float] = (np.inf, np.zeros(shape), 0.0, 0.0)
         options |= {"active": self.active, "ceiling": self.ceiling - offset, "solver": solver}
-        for _ in range(searches):
-            level = float(np.sqrt(low * high)) if lam else (low + high) / 2
+        for n in range(1 + searches):
+            level = low if n == 0 else float(np.sqrt(low * high)) if lam else (low + high) / 2
             options |= {"lam": level} if lam else {"epsilon": level}
             found = trim(a, self.y - offset, **options)
             u = found.weights
@@ -166,7 +167,7 @@ class _Layer:
             left = int(np.count_nonzero(u[: self.x.shape[1]]))
             if (far := abs(math.log((left + 1) / (keep + 1)))) < best[0]:
                 best = (far, u, level, found.residuals[-1])
-            if abs(left - keep) <= NEAR * keep:
+            if abs(left - keep) <= NEAR * keep or (n == 0 and left < keep):
                 break
             low, high = (level, high) if left > keep else (low, level)
         return best[1:]
