@@ -109,7 +109,7 @@ def test_a_collapse_after_training_leaves_the_trained_network(
     assert (out / "dense.npz").read_bytes() == (out / "partial.npz").read_bytes()
     assert not trained.masks
     assert compress("--out", str(out)) == 2
-    assert "holds an interrupted run; go on with --resume, or pass --overwrite" in capsys.readouterr().err
+    assert "holds an interrupted run; continue with --resume, or pass --overwrite" in capsys.readouterr().err
     assert compress("--out", str(out), "--overwrite") == 0
     assert not list(out.glob("partial.*"))
 
@@ -180,7 +180,7 @@ def test_an_interrupted_job_of_several_seeds_goes_on(
         assert compress("--seeds", "2", "--out", str(out)) == 130
     err = capsys.readouterr().err
     assert f"the last good model of the training that stopped is in {out / 'seed-1' / 'partial.npz'}" in err
-    assert err.endswith("; seeds finished: 0; the same command keeps them and goes on with seed 1\n")
+    assert err.endswith("; seeds finished: 0; the same command keeps them and continues with seed 1\n")
     first = content(out / "seed-0")
     assert compress("--seeds", "2", "--out", str(out), "--amount", "0.5") == 2
     assert (

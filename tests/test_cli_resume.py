@@ -111,7 +111,7 @@ def test_a_signalled_run_says_how_it_goes_on(
         signal.signal(number, outside)
     said = capsys.readouterr().err
     assert said.startswith(f"l0ref {command}: training was interrupted")
-    assert said.endswith(f"l0ref {command} --resume {out} goes on\n")
+    assert said.endswith(f"l0ref {command} --resume {out} continues the run\n")
     assert resumed(command, out) == unbroken[command]
 
 
@@ -145,7 +145,7 @@ def test_an_error_that_would_come_again_is_no_interruption(tmp_path: Path, capsy
     out = tmp_path / "out"
     assert main(["compress", *COMPRESS, "--finetune-lr", "1e30", *OFTEN, str(out)]) == 1
     said = capsys.readouterr().err
-    assert said.endswith(f"l0ref compress --resume {out} goes on with another setting, which --override names\n")
+    assert said.endswith(f"--resume {out} continues the run with another setting, which --override names\n")
     assert (
         main(["compress", "--resume", str(out), "--finetune-lr", "1e-3", "--override", "finetune-lr", "--quiet"]) == 0
     )
@@ -153,7 +153,7 @@ def test_an_error_that_would_come_again_is_no_interruption(tmp_path: Path, capsy
     for command in JOBS:
         wrong = ["--data", str(tmp_path / "bad.csv"), "--label", "nothing", "--model", "mlp:1-1"]
         assert main([command, *wrong, "--out", str(tmp_path / "bad")]) == 2
-        assert "goes on" not in capsys.readouterr().err
+        assert "--resume" not in capsys.readouterr().err
 
 
 def test_what_goes_on_is_the_same_run(run: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,11 +164,11 @@ def test_what_goes_on_is_the_same_run(run: Commands, tmp_path: Path, capsys: pyt
         ("--resume", str(out), "--lr", "0.5"): "lr=0.5 differs from 0.001 of the run in",
         ("--resume", str(out), "--seeds", "2"): "seeds=2 differs from 1 of the run in",
         ("--resume", str(out), "--override", "rate"): "override='rate' is not a setting; known are",
-        ("--resume", str(out), "--out", "x"): "out='x' is for a new run, resume=",
+        ("--resume", str(out), "--out", "x"): "out='x' is for a new run, not for resume=",
         ("--resume", str(tmp_path)): "holds no interrupted run; begin one with --out",
         ("--resume", ""): "resume='' names no folder; give a path",
-        ("--override", "lr"): "override='lr' goes with --resume DIR; leave it out",
-        ("--out", str(out)): "holds an interrupted run; go on with --resume, or pass --overwrite",
+        ("--override", "lr"): "override='lr' needs --resume DIR; leave it out",
+        ("--out", str(out)): "holds an interrupted run; continue with --resume, or pass --overwrite",
     }
     for arguments, said in wrong.items():
         assert main(["compress", *arguments]) == 2
@@ -197,7 +197,7 @@ def test_what_goes_on_is_the_same_comparison(run: Commands, tmp_path: Path, caps
         ("--methods", "slr"): "methods=['slr'] differs from ['magnitude'] of the run in",
         ("--seeds", "2"): "seeds=2 differs from 1 of the run in",
         ("--override", "lrs"): "override='lrs' is not a setting; known are",
-        ("--out", "x"): "out='x' is for a new run, resume=",
+        ("--out", "x"): "out='x' is for a new run, not for resume=",
         ("--resume", ""): "resume='' names no folder; give a path",
         ("--resume", str(tmp_path)): "holds no interrupted run; begin one with --out",
     }
@@ -205,7 +205,7 @@ def test_what_goes_on_is_the_same_comparison(run: Commands, tmp_path: Path, caps
         assert main([*go_on, *arguments]) == 2
         assert said in capsys.readouterr().err
     assert main(["compare", *job, "--override", "epochs", "--out", str(out)]) == 2
-    assert "override='epochs' goes with --resume DIR" in capsys.readouterr().err
+    assert "override='epochs' needs --resume DIR" in capsys.readouterr().err
     dense = (out / "dense-0.npz").read_bytes()
     assert main([*go_on, "--finetune-epochs", "1", "--override", "finetune-epochs"]) == 0
     assert (out / "dense-0.npz").read_bytes() == dense

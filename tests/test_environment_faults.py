@@ -118,7 +118,7 @@ def test_a_folder_turned_read_only(tmp_path: Path) -> None:
         ended = run("compress", *JOB, *often, str(out), states=2, closes=str(out))
     opened(out)
     refused = f"{out / 'dense.npz'} cannot be opened: Permission denied; allow it, or choose another folder"
-    assert ended == (1, f"l0ref compress: {refused}; l0ref compress --resume {out} goes on\n")
+    assert ended == (1, f"l0ref compress: {refused}; l0ref compress --resume {out} continues the run\n")
     assert main(["compress", "--resume", str(out), "--quiet", "--no-figures"]) == 0
     for name in ("model.npz", "dense.npz", "compact.npz"):
         assert (out / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()

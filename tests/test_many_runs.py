@@ -465,7 +465,7 @@ def test_seeds_that_fail_are_told_and_the_others_are_kept(tmp_path: Path, capsys
     assert main([*short, "--jobs", "2", "--out", str(out)]) == 1
     said = capsys.readouterr().err
     assert re.search(r"1 of 3 runs failed, the first in .*seed-1: ", said)
-    assert "seeds finished: 0, 2; the same command keeps them and goes on with seed 1" in said
+    assert "seeds finished: 0, 2; the same command keeps them and continues with seed 1" in said
     (out / "seed-1").unlink()
     before = (out / "seed-2" / "model.npz").stat().st_mtime_ns
     assert main([*short, "--out", str(out)]) == 0

@@ -88,7 +88,7 @@ class RunRecord:
             place.mkdir(parents=True)
         except OSError as error:
             told = f"checkpoint={os.fspath(place)!r} cannot be made: {error.strerror}"
-            warnings.warn(f"{told}; training goes on without", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"{told}; training continues without checkpoints", RuntimeWarning, stacklevel=4)
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def found_run(arguments: argparse.Namespace) -> dict[str, Any] | None:
         out = out_folder("out", arguments.out) if arguments.out else None
         found = stored_run(out, COMMAND) if out and not arguments.overwrite else None
         if found is not None and found["config"]["seeds"] == 1:
-            raise ConfigError(f"out={str(out)!r} holds an interrupted run; go on with --resume, or pass --overwrite")
+            raise ConfigError(f"out={str(out)!r} holds an interrupted run; continue with --resume, or pass --overwrite")
         return found
     folder = out_folder("resume", arguments.resume)
     found = stored_run(folder, COMMAND)
@@ -177,7 +177,7 @@ def run_seeds(
             ready = ", ".join(str(reports[folder]["seed"]) for folder in jobs if folder in reports)
             left = next(one.seed for folder, one in todo.items() if folder not in reports)
             again = "the same command without --overwrite" if arguments.overwrite else "the same command"
-            stop.add_note(f"seeds finished: {ready}; {again} keeps them and goes on with seed {left}")
+            stop.add_note(f"seeds finished: {ready}; {again} keeps them and continues with seed {left}")
         raise
     summary = aggregate([reports[folder] for folder in jobs])
     write_summary(place.build, summary)

@@ -68,7 +68,7 @@ class Run:
         """Add to `stop` how to resume the run that it ended; an error of l0ref would recur with the same settings."""
         if isinstance(stop, KeyboardInterrupt | OSError | MemoryError | L0RefError):
             other = " with another setting, which --override names" if isinstance(stop, L0RefError) else ""
-            stop.add_note(f"l0ref {command} --resume {self.folder} goes on{other}")
+            stop.add_note(f"l0ref {command} --resume {self.folder} continues the run{other}")
 
     def forget(self, name: str | None = None) -> None:
         """Remove the record of a part that is finished, or of all."""
@@ -102,10 +102,10 @@ def every_of(text: str) -> float | None:
 def check_resume(arguments: argparse.Namespace) -> None:
     """Refuse --override without --resume, and with it the flags of a new run."""
     if arguments.resume is None and arguments.override:
-        raise ConfigError(f"override={arguments.override!r} goes with --resume DIR; leave it out")
+        raise ConfigError(f"override={arguments.override!r} needs --resume DIR; leave it out")
     for name in ("out", "overwrite"):
         if arguments.resume is not None and (value := getattr(arguments, name, None)):
-            raise ConfigError(f"{name}={value!r} is for a new run, resume={arguments.resume!r} goes on")
+            raise ConfigError(f"{name}={value!r} is for a new run, not for resume={arguments.resume!r}; leave it out")
 
 
 def stored_run(folder: Path, command: str) -> dict[str, Any] | None:
@@ -142,7 +142,7 @@ def check_same(folder: Path, config: Mapping[str, Any], before: Mapping[str, Any
         if name != "data_dir" and name not in override and before.get(name) != value:
             raise ConfigError(
                 f"{name}={value!r} differs from {before.get(name)!r} of the run in {str(folder)!r}; "
-                f"leave it out, or go on with --resume and --override {name.replace('_', '-')}"
+                f"leave it out, or continue with --resume and --override {name.replace('_', '-')}"
             )
 
 

@@ -65,8 +65,8 @@ class Settings:
     scaling: str = setting("standard", DATA, "of own data, by mean and deviation of the training set")
     model: str = setting(
         "digits_mlp", DATA, metavar="MODEL",
-        says=f"{', '.join(MODELS)}, mlp:784-300-100-10, FILE.toml, FILE.json, package.module:function, or run DIR, "
-        "which goes on from a result; default digits_mlp, or lenet_300_100 for 28x28 images",
+        says=f"{', '.join(MODELS)}, mlp:784-300-100-10, FILE.toml, FILE.json, package.module:function, or run DIR "
+        "to continue from a result; default digits_mlp, or lenet_300_100 for 28x28 images",
     )  # fmt: skip
     surrogate: str = setting("laplace", PENALTY, says="default laplace, 1 - exp(-beta |w|)")
     surrogate_options: str = setting(
