@@ -234,6 +234,7 @@ def net_trim(axes: Any, run: Run) -> dict[str, float]:
     found = run("net_trim", samples=300).record
     bars(axes[0], {"epsilon": found["epsilon"], "residual": found["residual"]})
     axes[0].set_yscale("log")
+    axes[0].set_ylim(top=3e4)  # room for the legend
     tidy(axes[0], title="epsilon, and residual of ADMM")
     bars(axes[1], {"error": found["error"]})
     tidy(axes[1], title="relative error of the layer's output")

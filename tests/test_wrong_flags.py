@@ -33,7 +33,7 @@ FLAGS: list[tuple[list[str], str, str, str]] = [
       for flag in ("--epochs", "--seed", "--batch-size")),
     (COMPRESS, "--epochs", "9" * 5000, r"--epochs: '9{40}' must be a whole number, as 20 is"),
     ([*COMPRESS, "--schedule", "constant"], "--finetune-lr-final", "0.1",
-     r"finetune_lr_final=0.1 is about a cosine, not schedule='constant'; leave one of them out"),
+     r"finetune_lr_final=0.1 applies to a cosine, not to schedule='constant'; leave one of them out"),
     (COMPRESS, "--seeds", "0", r"seeds=0 must be at least 1"),
     (COMPRESS, "--seeds", "1000000", r"seeds=1000000 must be at most 10000"),
     (COMPRESS, "--curve", "2,2", r"curve has 2.0 twice; give each once"),

@@ -162,8 +162,8 @@ def check_ranges(settings: Settings) -> None:
 
 def check_companions(settings: Settings) -> None:
     """Refuse settings of parts that the job does not have."""
-    if settings.finetune_lr_final is not None and settings.schedule != "cosine":
-        told = f"finetune_lr_final={settings.finetune_lr_final!r} is about a cosine, not schedule={settings.schedule!r}"
+    if (last := settings.finetune_lr_final) is not None and settings.schedule != "cosine":
+        told = f"finetune_lr_final={last!r} applies to a cosine, not to schedule={settings.schedule!r}"
         raise ConfigError(f"{told}; leave one of them out")
     others = sorted({settings.optimizer, settings.finetune_optimizer})
     if settings.momentum != Settings.momentum and not any(name.endswith("sgd") for name in others):

@@ -22,7 +22,9 @@ def with_checksum(settings: Settings) -> Settings:
     if settings.teacher is None:
         for field in dataclasses.fields(Settings):
             if field.name in OF_TEACHER and (value := getattr(settings, field.name)) != field.default:
-                raise ConfigError(f"{field.name}={value!r} is about a teacher; give --teacher RUN, or leave it out")
+                raise ConfigError(
+                    f"{field.name}={value!r} applies to a teacher only; give --teacher RUN, or leave it out"
+                )
         return settings
     own = read_teacher(settings).checksum
     if settings.teacher_sha256 not in (None, own):
