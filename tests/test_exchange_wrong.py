@@ -111,7 +111,7 @@ CASES = {
     "too few": (["convert", "few.safetensors", "b.npz", *LIKE], r"state lacks 'fc1.bias' for 'fc1.bias' and has left"),
     "soft mask": (["convert", "soft.safetensors", "b.npz", *LIKE], r"'fc1.weight_mask' with entries other than 0 and"),
     "evaluate, no preparation": (["evaluate", "plain.npz", "--on", "raw.npz"], r"does not say how raw data are prepa"),
-    "evaluate, other label": (["evaluate", "net.npz", "--on", "unknown.npz"], r"--on: .*the label 'maybe', which tra"),
+    "evaluate, other label": (["evaluate", "net.npz", "--on", "unknown.npz"], r"--on: .*the label 'maybe', none of "),
     "evaluate, other width": (["evaluate", "net.npz", "--on", "wide.npz"], r"--on: .*has 5 columns or channels, .*;"),
     "evaluate, onnx": (["evaluate", "net.onnx", "--on", "raw.npz"], r"net.onnx"),
 }  # fmt: skip
