@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from l0ref.fast.chain import gates
+from l0ref.fast.machine import target
 from tests.test_fast_kernels import loss_and_slope
 
 pytestmark = pytest.mark.kernels
@@ -50,23 +51,17 @@ def test_gate_is_shut_at_its_kink_and_below(dtype: Any) -> None:
 
 # --- pool -------------------------------------------------------------------------------------------------------------
 
-# planes, height and width of the images after pooling, rows and columns left over before it, lanes
-POOLS = [
-    (0, 1, 1, 0, 0, 4),
-    (1, 1, 1, 0, 0, 1),
-    (1, 1, 1, 1, 1, 3),
-    (2, 3, 1, 1, 0, 4),
-    (5, 2, 4, 0, 1, 2),
-    (3, 1, 0, 0, 1, 2),
-]
+# planes, height and width of the images after pooling, rows and columns left over before it
+POOLS = [(0, 1, 1, 0, 0), (1, 1, 1, 0, 0), (1, 1, 1, 1, 1), (2, 3, 1, 1, 0), (5, 2, 4, 0, 1), (3, 1, 0, 0, 1)]
 
 
 @each_dtype
-@pytest.mark.parametrize(("planes", "height", "width", "below", "beside", "lanes"), POOLS)
+@pytest.mark.parametrize(("planes", "height", "width", "below", "beside"), POOLS)
 def test_pool_and_back(
-    planes: int, height: int, width: int, below: int, beside: int, lanes: int, dtype: Any, rng: np.random.Generator
+    planes: int, height: int, width: int, below: int, beside: int, dtype: Any, rng: np.random.Generator
 ) -> None:
     """Few different numbers, so that most windows have ties: the first in scan order wins."""
+    lanes = target.lanes(dtype)
     z = rng.integers(0, 3, size=(planes, 2 * height + below, 2 * width + beside, lanes)).astype(dtype)
     bar = rng.integers(1, 9, size=(planes, height, width, lanes)).astype(dtype)
     want, places, z_bar = np.zeros(bar.shape), np.zeros(bar.shape), np.full(z.shape, np.nan)
@@ -79,10 +74,10 @@ def test_pool_and_back(
     images = (planes, 2 * height + below, (2 * width + beside) * lanes)
     for threads in THREADS:
         y, winner, back = np.full(flat, np.nan, dtype), np.full(flat, np.nan, dtype), np.full(images, np.nan, dtype)
-        gates.pool(z.reshape(images), y, winner, lanes, threads)
+        gates.pool(z.reshape(images), y, winner, threads)
         np.testing.assert_array_equal(y, want.reshape(flat))
         np.testing.assert_array_equal(winner, places.reshape(flat))
-        gates.unpool(bar.reshape(flat), winner, back, (0, 0), lanes, threads)
+        gates.unpool(bar.reshape(flat), winner, back, (0, 0), threads)
         np.testing.assert_array_equal(back, z_bar.reshape(images))  # NaN where no window reaches
 
 
@@ -90,23 +85,29 @@ def test_pool_and_back(
 @pytest.mark.parametrize("place", range(4))
 def test_nan_wins_its_window(place: int, dtype: Any) -> None:
     """Lane 1 has it; in lane 0 minus infinity is as good as any other number."""
-    z = np.full((1, 2, 2, 2), math.inf, dtype)
+    lanes = target.lanes(dtype)
+    z = np.full((1, 2, 2, lanes), math.inf, dtype)
     z[..., 0] = -math.inf
     z[0, place // 2, place % 2, 1] = math.nan
-    y, winner = np.zeros((1, 1, 2), dtype), np.full((1, 1, 2), 9, dtype)
-    gates.pool(z.reshape(1, 2, 4), y, winner, 2, 1)
+    y, winner = np.zeros((1, 1, lanes), dtype), np.full((1, 1, lanes), 9, dtype)
+    gates.pool(z.reshape(1, 2, 2 * lanes), y, winner, 1)
     assert y[0, 0, 0] == -math.inf
     assert np.isnan(y[0, 0, 1])
-    assert winner.ravel().tolist() == [0, place]
+    assert winner.ravel().tolist() == [0, place] + [0] * (lanes - 2)
 
 
 @each_dtype
 def test_a_window_of_nan_has_one_winner(dtype: Any) -> None:
-    y, winner, bar = np.zeros((1, 1, 1), dtype), np.full((1, 1, 1), 9, dtype), np.zeros((1, 2, 2), dtype)
-    gates.pool(np.full((1, 2, 2), np.nan, dtype), y, winner, 1, 1)
-    gates.unpool(np.full((1, 1, 1), 3, dtype), winner, bar, (0, 0), 1, 1)
+    lanes = target.lanes(dtype)
+    y, winner, bar = (
+        np.zeros((1, 1, lanes), dtype),
+        np.full((1, 1, lanes), 9, dtype),
+        np.zeros((1, 2, 2 * lanes), dtype),
+    )
+    gates.pool(np.full((1, 2, 2 * lanes), np.nan, dtype), y, winner, 1)
+    gates.unpool(np.full((1, 1, lanes), 3, dtype), winner, bar, (0, 0), 1)
     assert np.isnan(y).all()
-    assert sorted(bar.ravel().tolist()) == [0, 0, 0, 3]
+    assert sorted(bar.ravel().tolist()) == [0] * 3 * lanes + [3] * lanes
 
 
 # --- score ------------------------------------------------------------------------------------------------------------

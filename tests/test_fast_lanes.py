@@ -77,6 +77,21 @@ def at_least_of(a: Any, at: Any, w: Any, i: Any) -> None:
 
 
 @compile_fresh
+def number_of(x: Any, i: Any, y: Any) -> None:
+    words.store(y, (0,), (0,), words.number(x, i))
+
+
+@compile_fresh
+def larger_of(a: Any, v: Any, at: Any) -> None:
+    words.store(a, at, (0,), words.larger(words.load(a, at), words.load(v, at)))
+
+
+@compile_fresh
+def where_equal_of(v: Any, k: Any, u: Any, y: Any) -> None:
+    words.store(y, (0,), (0,), words.where_equal(words.load(v, (0,)), words.load(k, (0,)), words.load(u, (0,))))
+
+
+@compile_fresh
 def increase_by(y: Any, columns: Any, rows: Any, a: Any, at: Any) -> None:
     words.increase(y, columns, rows, words.load(a, at))
 
@@ -128,7 +143,7 @@ def total_of(x: Any, at: Any) -> Any:
 
 def test_every_word_has_a_test() -> None:
     tested = {"load", "store", "spread", "filled", "outer", "at_least", "increase", "totals", "transposed"}
-    tested |= {"part", "gather", "total", "width"}
+    tested |= {"part", "gather", "total", "width", "number", "larger", "where_equal"}
     assert set(words.__all__) - {"COLUMNS", "ROWS", "lanes"} == tested | {"plus", "minus", "shift", "pick", "at_most"}
 
 
@@ -224,6 +239,39 @@ def test_at_least(least: float, dtype: Any, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(a, want)
     assert np.isnan(a).sum() == 1
     np.testing.assert_array_equal(np.signbit(a), np.signbit(want))
+
+
+@each_dtype
+@pytest.mark.parametrize("i", [0, 3, -2, 0.5])
+def test_number(i: float, dtype: Any) -> None:
+    y = untouched(2 * lanes(dtype), dtype)
+    number_of(np.zeros(0, dtype), i, y)
+    np.testing.assert_array_equal(y, written(2 * lanes(dtype), dtype, {0: i}))
+
+
+PAIRS = [(a, v) for a in (math.nan, -math.inf, -1.0, 0.0, math.inf) for v in (math.nan, -math.inf, -1.0, 0.0, math.inf)]
+
+
+@each_dtype
+@pytest.mark.parametrize(("a", "v"), PAIRS)
+def test_larger_takes_the_first_of_equals_and_the_last_nan(a: float, v: float, dtype: Any) -> None:
+    """In lane 0; the others keep what they have."""
+    n = lanes(dtype)
+    old, new = np.full(2 * n, 5, dtype), np.full(2 * n, 4, dtype)
+    old[0], new[0] = a, v
+    wins = math.isnan(v) or v > a
+    larger_of(old, new, (0, n))
+    np.testing.assert_array_equal(old, [v if wins else a] + [5] * (n - 1) + [4 if wins else 5] + [5] * (n - 1))
+
+
+@each_dtype
+def test_where_equal(dtype: Any) -> None:
+    n = lanes(dtype)
+    v, k, u = np.full(n, math.inf, dtype), np.arange(n).astype(dtype), np.ones(n, dtype)
+    k[0] = u[0] = math.nan  # equal to nothing
+    y = untouched(2 * n, dtype)
+    where_equal_of(v, k, u, y)
+    np.testing.assert_array_equal(y, written(2 * n, dtype, {0: np.where(np.arange(n) == 1, math.inf, 0)}))
 
 
 @each_dtype

@@ -65,7 +65,7 @@ class ConvolutionStage(ImageStage):
                 contract(x.value[a:], weight[k:], bias[f:], self.floor, z.value[c:], *tables, **run)
         if self.pooled:
             winner, threads = self.winner[: blocks * self.filters], threads_for(blocks * z.step)
-            gates.pool(z.planes(blocks), self.y.planes(blocks), winner, x.lanes, threads)
+            gates.pool(z.planes(blocks), self.y.planes(blocks), winner, threads)
 
     def _weight_bar(self, weight_bar: Array, blocks: int, wants_x: bool) -> None:
         x, d = self.framed, self.d

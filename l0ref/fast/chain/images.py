@@ -83,9 +83,7 @@ class ImageStage(ABC):
             gates.gate(value, bar, self.floor, bias_bar, sums)
         if self.pooled:
             winner, threads = self.winner[: blocks * self.filters], threads_for(blocks * self.z.step)
-            gates.unpool(
-                y.planes(blocks, bar=True), winner, slopes.planes(blocks, bar=True), (top, left), lanes, threads
-            )
+            gates.unpool(y.planes(blocks, bar=True), winner, slopes.planes(blocks, bar=True), (top, left), threads)
         elif slopes is not y:
             _, height, width = y.shape
             to = slopes.planes(blocks, bar=True)[:, top : top + height, left * lanes : (left + width) * lanes]

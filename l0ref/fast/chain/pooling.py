@@ -28,14 +28,14 @@ class HalvingStage:
         """Fill y for the first `count` samples."""
         x, blocks = self.x, -(-count // self.x.lanes)
         y, threads = self.y.planes(blocks), threads_for(MOVE * count * x.entries)
-        gates.pool(x.planes(blocks), y, self.winner[: len(y)], x.lanes, threads)
+        gates.pool(x.planes(blocks), y, self.winner[: len(y)], threads)
 
     def backward(self, *_: Array, count: int) -> None:
         """Fill the cotangent of x, if it is wanted, from that of y."""
         x, blocks = self.x, -(-count // self.x.lanes)
         if not x.is_data:
             bar, threads = self.y.planes(blocks, bar=True), threads_for(MOVE * count * x.entries)
-            gates.unpool(bar, self.winner[: len(bar)], x.planes(blocks, bar=True), (0, 0), x.lanes, threads)
+            gates.unpool(bar, self.winner[: len(bar)], x.planes(blocks, bar=True), (0, 0), threads)
 
 
 class PoolStage:
@@ -85,7 +85,7 @@ class PoolStage:
         )
         planes = x.step // x.shape[0], y.step // y.shape[0]
         below, beside = w.dilation[0] * x.framed[2] * x.lanes, w.dilation[1] * x.lanes
-        return windows, np.array([*planes, below, beside, w.size[1], x.lanes])
+        return windows, np.array([*planes, below, beside, w.size[1]])
 
 
 def shares(layer: Any, shape: Shape) -> Array:

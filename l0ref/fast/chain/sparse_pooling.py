@@ -30,7 +30,7 @@ def contract_pooled_part(x, w, b, floor, out, blocks, grid, steps, first, last):
         for f in range(filters):
             upper, to = 2 * f * wide, ((block * filters + f) * rows + p) * narrow
             lower, end = upper + wide, to + narrow
-            pool_row(room[upper:lower], room[lower : lower + wide], y[to:end], winner[to:end], lanes)
+            pool_row(room[upper:lower], room[lower : lower + wide], y[to:end], winner[to:end])
 
 
 @parallel_kernel

@@ -16,6 +16,9 @@ and address a flat array by offsets, also as tuples. In the formulas l runs over
     part(x, at, count)        v[l] = x[at + l] for l < count, 0 beyond        one vector; reads nothing beyond
     gather(x, t, at, count)   v[l] = x[t[at + l]] for l < count, 0 beyond     the same; t holds whole numbers
     total(a)                  sum_l a_0[l]                                    a number, from one vector
+    number(x, i)              v[l] = i, of the type of x                      one vector
+    larger(a, v)              (v_0[l], v_1[l]) where v_0[l] > a_0[l] or is NaN, else (a_0[l], a_1[l]): values and places
+    where_equal(v, k, u)      v[l] where k[l] = u[l], 0 elsewhere             one vector each
     width(x)                  number of lanes of a vector of x
     shift(at, by)             at_p + by
     pick(t, at)               t[at_p], an offset from a table of whole numbers
@@ -47,8 +50,10 @@ if settings.DISABLE_JIT:
         filled,
         gather,
         increase,
+        larger,
         load,
         minus,
+        number,
         outer,
         part,
         pick,
@@ -59,9 +64,11 @@ if settings.DISABLE_JIT:
         total,
         totals,
         transposed,
+        where_equal,
         width,
     )
 else:
+    from l0ref.fast.machine.choices_llvm import larger, number, where_equal
     from l0ref.fast.machine.gathers_llvm import gather, part, total, width
     from l0ref.fast.machine.lanes_llvm import (
         at_least,
@@ -89,8 +96,10 @@ __all__ = [
     "gather",
     "increase",
     "lanes",
+    "larger",
     "load",
     "minus",
+    "number",
     "outer",
     "part",
     "pick",
@@ -101,5 +110,6 @@ __all__ = [
     "total",
     "totals",
     "transposed",
+    "where_equal",
     "width",
 ]

@@ -100,6 +100,23 @@ def total(a: Vectors) -> Any:
     return sums[0]
 
 
+def number(x: Array, i: float) -> Vectors:
+    """I, of the type of x, in all lanes."""
+    return (np.full(lanes(x.dtype), i, x.dtype),)
+
+
+def larger(a: Vectors, v: Vectors) -> Vectors:
+    """v_k[l] where v_0[l] > a_0[l] or is NaN, else a_k[l]."""
+    wins = (v[0] > a[0]) | np.isnan(v[0])
+    return tuple(np.where(wins, y, x) for x, y in zip(a, v, strict=True))
+
+
+def where_equal(v: Vectors, k: Vectors, u: Vectors) -> Vectors:
+    """v[l] where k[l] = u[l], 0 elsewhere."""
+    ((x,), (mine,), (asked,)) = v, k, u
+    return (np.where(mine == asked, x, x.dtype.type(0)),)
+
+
 def width(x: Array) -> int:
     """The lanes of a vector."""
     return lanes(x.dtype)
