@@ -145,6 +145,13 @@ def scattering_of(columns: int, rows: int, taps: int, blocks: int, dtype: Any, r
     return x, w, tables, y
 
 
+def scatter(x: Array, w: Array, y: Array, tables: Any, blocks: int, threads: int) -> None:
+    """The kernel, with room that holds NaN before."""
+    parts = tuple(range(0, COLUMNS * lanes(x.dtype), lanes(x.dtype)))
+    room = np.full(threads * tables[2].shape[1] * COLUMNS * lanes(x.dtype), np.nan, x.dtype)
+    contraction.scatter(x, w, np.zeros(1, x.dtype), y, tables, room, parts, blocks, threads)
+
+
 @each_dtype
 @each_count
 def test_scatter(columns: int, rows: int, taps: int, blocks: int, dtype: Any, rng: np.random.Generator) -> None:
@@ -154,7 +161,7 @@ def test_scatter(columns: int, rows: int, taps: int, blocks: int, dtype: Any, rn
         at(want, place)[:] += total
     for threads in THREADS:
         y = before.copy()
-        contraction.scatter(x, w, np.zeros(1, dtype), y, tables, blocks, threads)
+        scatter(x, w, y, tables, blocks, threads)
         np.testing.assert_array_equal(y, want)
 
 
@@ -216,7 +223,7 @@ def test_threads_change_no_bit(dtype: Any, rng: np.random.Generator) -> None:
     for threads in THREADS:
         y, z = np.zeros(size, dtype), s_y.copy()
         contraction.contract(x, w, b, np.array([-math.inf], dtype), y, tables, DOWN, 3, threads)
-        contraction.scatter(s_x, s_w, np.zeros(1, dtype), z, s_tables, 3, threads)
+        scatter(s_x, s_w, z, s_tables, 3, threads)
         g = correlate(c_x, c_d, c_tables, blocks=3, threads=threads)
         results.append([y.tobytes(), z.tobytes(), g.tobytes()])
     assert all(result == results[0] for result in results)
@@ -236,7 +243,7 @@ def test_products_choose_threads_by_their_work(
     np.testing.assert_array_equal(y, contracted(x, w, b, 0.0, tables, blocks=2, size=size))
     x, w, tables, y = scattering_of(4, 3, 5, 2, float, rng)
     want = y.copy()
-    contraction.scatter(x, w, zero, want, tables, 2, 1)
+    scatter(x, w, want, tables, 2, 1)
     products.scatter(x, w, zero, y, *tables[:3], steps=tables[3], blocks=2, lanes=n)
     np.testing.assert_array_equal(y, want)
     x, d, tables = correlation_of(5, 3, 7, 2, float, rng)

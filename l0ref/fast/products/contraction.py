@@ -18,10 +18,10 @@ vector has lanes, with the sample as the last axis. Then
 and stride, padding and dilation only change the numbers in the tables.
 
 Why it is fast: `height` x COLUMNS sums stay in registers while a tile runs through its taps, so that each number loaded
-is used four times or more; the best height depends on the processor (`products.heights`). Since a
-lane is a sample, every size of image fills the vectors. Nothing is unrolled into columns and nothing is copied. A tile
-at the edge repeats its last row or column, which is cheaper than a branch; `scatter`, where each place must count
-once, takes single rows and columns there.
+is used four times or more; the best height depends on the processor (`products.heights`). Since a lane is a sample,
+every size of image fills the vectors. Nothing is unrolled into columns; only `scatter` copies what a column of tiles
+reads. A tile at the edge repeats its last row or column, which is cheaper than a branch; `scatter`, where each place
+must count once, takes single rows and columns there.
 
 Every sum is taken by one thread, in the order of the taps: the result does not depend on the number of threads.
 """
@@ -99,16 +99,21 @@ def contract(x, w, b, floor, y, tables, height, blocks, threads):
 
 
 @kernel
-def scatter_block(x, w, zero, y, tables, block):
+def scatter_block(x, w, zero, y, tables, room, parts, block):
     """One block of `scatter`."""
     columns, rows, taps, steps = tables
     x_from, y_from = block * steps[0], block * steps[1]
-    across, down = columns.shape[1], rows.shape[1]
+    across, down, size = columns.shape[1], rows.shape[1], room.size // max(taps.shape[1], 1)
     for p in range(0, across, COLUMNS):
+        at = shift(places_of(columns[0], p, ACROSS), x_from)
+        for t in range(taps.shape[1]):
+            store(room, shift(parts, t * size), (0,), load(x, shift(at, taps[0, t])))
         for i in range(0, down, ROWS):
             if i + ROWS <= down and p + COLUMNS <= across:
-                at, row = shift(places_of(columns[0], p, ACROSS), x_from), places_of(rows[0], i, DOWN)
-                sums = tile(x, w, filled(zero, places_of(rows[2], i, DOWN), at), at, row, taps)
+                row = places_of(rows[0], i, DOWN)
+                sums = filled(zero, places_of(rows[2], i, DOWN), parts)
+                for t in range(taps.shape[1]):
+                    sums = outer(sums, load(room, shift(parts, t * size)), spread(w, shift(row, taps[1, t])))
                 to = shift(places_of(columns[1], p, ACROSS), y_from)
                 increase(y, to, places_of(rows[1], i, DOWN), sums)
             else:
@@ -120,11 +125,18 @@ def scatter_block(x, w, zero, y, tables, block):
 
 
 @parallel_kernel
-def scatter(x, w, zero, y, tables, blocks, threads):
-    """Add to y; arguments as in `contract`. The blocks of y must not overlap: each belongs to one thread."""
+def scatter(x, w, zero, y, tables, room, parts, blocks, threads):
+    """Add to y; arguments as in `contract`. The blocks of y must not overlap: each belongs to one thread.
+
+    room   COLUMNS vectors of each tap for each thread: what a column of tiles reads of x, side by side. In x they may be
+           2048 or 4096 bytes apart, where they evict each other from the first cache
+    parts  0, lanes, 2 lanes, ...: offsets of COLUMNS vectors
+    """
+    size = room.size // threads
     for n in prange(threads):
+        mine = room[n * size : (n + 1) * size]
         for block in range(n * blocks // threads, (n + 1) * blocks // threads):
-            scatter_block(x, w, zero, y, tables, block)
+            scatter_block(x, w, zero, y, tables, mine, parts, block)
 
 
 @kernel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from l0ref.fast.machine.policy import threads_for
+from l0ref.fast.machine.scratch import room
 from l0ref.fast.machine.tables import Table
 from l0ref.fast.machine.target import COLUMNS, ROWS
 from l0ref.fast.products import contraction as kernels
@@ -49,7 +50,9 @@ def scatter(
 ) -> None:
     """Add to y; see the kernel of this name."""
     threads = threads_for(blocks * columns.shape[1] * rows.shape[1] * taps.shape[1] * lanes)
-    kernels.scatter(x, w, zero, y, (columns, rows, taps, steps), blocks, threads)
+    parts = tuple(range(0, COLUMNS * lanes, lanes))
+    side_by_side = room("scatter", threads * taps.shape[1] * COLUMNS * lanes, x.dtype)
+    kernels.scatter(x, w, zero, y, (columns, rows, taps, steps), side_by_side, parts, blocks, threads)
 
 
 def correlate(
