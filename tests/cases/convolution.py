@@ -54,6 +54,8 @@ ROWS: list[tuple[str, Shape, Shape, bool, dict[str, Any]]] = [
     ("empty batch", (0, 3, 5, 4), (2, 3, 3, 2), True, {}),
     ("empty batch, everything", (0, 4, 9, 8), (6, 2, 3, 2), True, {"stride": (2, 1), "padding": (1, 2), "groups": 2}),
     ("image of padding only", (2, 3, 0, 2), (4, 3, 2, 2), True, {"padding": (1, 0)}),
+    ("nine images without a column", (9, 2, 3, 0), (2, 2, 2, 2), True, {"padding": (0, 1)}),
+    ("nine images of padding only", (9, 3, 0, 2), (4, 3, 2, 2), True, {"padding": (1, 0)}),
 ]
 DEFAULTS = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
 

@@ -74,7 +74,7 @@ def gathers(x: tuple[int, ...], y: tuple[int, ...], windows: Windows) -> bool:
     Gathering writes each pixel once, but also computes windows that reach beyond y, where all is 0.
     """
     inside = all(windows.padding[i] < windows.span[i] for i in (0, 1))
-    return inside and windows.stride == (1, 1) and prod(x[2:]) <= WASTE * prod(y[2:])
+    return inside and windows.stride == (1, 1) and 0 < prod(x[2:]) <= WASTE * prod(y[2:])
 
 
 direct = lru_cache(maxsize=64)(Direct)  # tables take as long to make as a small convolution

@@ -101,10 +101,10 @@ class Layout:
         self.blocks = -(-count // self.lanes)
         if self.has_frame:
             inside = self.pixels()[:, top : top + height, left : left + width]
-            self.rows, self.width = table(np.arange(0, self.image, width), inside[:, :, 0].ravel()), width
+            self.rows, self.width = table(np.arange(0, self.image, max(width, 1)), inside[:, :, :1].ravel()), width
         else:
             self.rows, self.width = table([0], [0]), self.image
-        image_steps = tuple(range(0, self.image * self.lanes, self.image))
+        image_steps = tuple(self.image * k for k in range(self.lanes))
         lane_steps = tuple(range(0, self.lanes**2, self.lanes))
         self.steps = (image_steps, lane_steps, np.array([self.image, self.step]))
 

@@ -128,8 +128,8 @@ def scatter_block(x, w, zero, y, tables, room, parts, block):
 def scatter(x, w, zero, y, tables, room, parts, blocks, threads):
     """Add to y; arguments as in `contract`. The blocks of y must not overlap: each belongs to one thread.
 
-    room   COLUMNS vectors of each tap for each thread: what a column of tiles reads of x, side by side. In x they may be
-           2048 or 4096 bytes apart, where they evict each other from the first cache
+    room   COLUMNS vectors of each tap for each thread: what a column of tiles reads of x, side by side. In x they may
+           be 2048 or 4096 bytes apart, where they evict each other from the first cache
     parts  0, lanes, 2 lanes, ...: offsets of COLUMNS vectors
     """
     size = room.size // threads
