@@ -146,7 +146,7 @@ def test_pooling_is_that_of_its_operation(
 
 @pytest.mark.parametrize("place", range(9))
 def test_nan_wins_its_window(place: int) -> None:
-    x = Activation((1, 3, 3), blocks=1, dtype=np.float64)
+    x = Activation((1, 3, 3), blocks=1, dtype=np.float32)
     stage = pooling.PoolStage(x, Windows((3, 3), (1, 1), (0, 0)))
     x.value[:] = np.inf
     x.value[place * x.lanes], x.value[1 :: x.lanes] = np.nan, -np.inf

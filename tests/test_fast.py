@@ -168,6 +168,7 @@ COMPILER = {  # what a file may import of the compiler, besides prange
     "notice": {"from numba.core import event"},
     "storage": {"from numba.core.caching import IndexDataCacheFile"},
     "teams": {"from numba.np.ufunc import parallel"},
+    "choices_llvm": {"from numba import types"},
     "lanes_llvm": {
         "from llvmlite import ir",
         "from numba import types",

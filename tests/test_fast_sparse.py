@@ -163,8 +163,8 @@ def test_groups_of_samples_that_are_copied_on_the_way(
 
 
 def test_a_copy_is_worth_it_where_features_are_loaded_often() -> None:
-    memory = scratch.zeros(2**20 + 4, np.dtype(np.float32))
-    at_a_line, astride = Batch(memory[: 2**12].reshape(64, 64)), Batch(memory[4 : 2**12 + 4].reshape(64, 64))
+    memory = scratch.zeros(2**20 + 1, np.dtype(np.float32))
+    at_a_line, astride = Batch(memory[: 2**12].reshape(64, 64)), Batch(memory[1 : 2**12 + 1].reshape(64, 64))
     assert [astride.is_better_copied(loads=n) for n in (4, 12, 13)] == [False, False, True]
     assert not at_a_line.is_better_copied(loads=1000)
     beyond_the_cache = Batch(memory[: 2**20].reshape(1024, 1024))
