@@ -109,12 +109,20 @@ class NoSkips:
         return report
 
 
+COMPILING = tuple(f"tests/test_{stem}" for stem in ("fast", "chain", "ops.", "sparse", "in_place", "single_sample"))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each file to one worker: two workers that need the same kernels at the same time would both compile them."""
+    """Give each file to one worker, and the files that compile most to the same: others would wait for its kernels."""
     from xdist.scheduler import LoadFileScheduling
 
-    return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "kernels" if file.startswith(COMPILING) else file
+
+    return Scheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 def compile_in_turns() -> None:

@@ -61,7 +61,7 @@ def test_every_file_of_the_folder_lists_its_suites() -> None:
 # --- everybody agrees -------------------------------------------------------------------------------------------------
 
 
-LONG = ("epoch", "train-norm")  # seconds each; epochs and steps of other suites stay in the quick run
+LONG = ("epoch", "train-norm", "conv")  # seconds each; epochs and steps of other suites stay in the quick run
 
 
 @pytest.mark.kernels

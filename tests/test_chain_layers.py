@@ -216,6 +216,7 @@ def test_outputs_are_those_of_the_tape(name: str, dtype: Any, rng: np.random.Gen
         assert_close(model.logits(x), want, 1e-5 if dtype is np.float32 else 1e-12, name)
 
 
+@pytest.mark.slow  # kernels for several threads are compiled for this
 @pytest.mark.parametrize("name", ["shortcuts", "normalised images", "many channels", "dropout of images", "groups"])
 def test_threads_change_no_bit_and_nothing_is_left_over(
     name: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator

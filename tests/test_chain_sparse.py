@@ -272,6 +272,7 @@ def test_nothing_else_is_computed(name: str, dtype: Any, rng: np.random.Generato
     assert "rows" not in {k for link in found.links[1:] for k in vars(link.stage.x)}
 
 
+@pytest.mark.slow  # kernels for several threads are compiled for this
 @each_dtype
 @pytest.mark.parametrize("name", ["three linear layers", "padded", "in the manner of LeNet-5", "three convolutions"])
 def test_threads_change_no_bit(

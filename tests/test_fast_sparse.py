@@ -394,6 +394,7 @@ def products(pattern: Any, rng: np.random.Generator) -> list[Array]:
     return out
 
 
+@pytest.mark.slow  # kernels for several threads are compiled for this
 @pytest.mark.parametrize("pattern", [PLAIN, TILED, Pattern.from_mask(apart(90, 8))], ids=["entries", "tiles", "short"])
 def test_threads_change_no_bit(pattern: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     results = []

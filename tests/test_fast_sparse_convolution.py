@@ -102,6 +102,7 @@ def test_any_geometry_with_any_number_of_images(
             spoil()
 
 
+@pytest.mark.slow  # kernels for several threads are compiled for this
 @each_unit
 def test_threads_change_no_bit(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel, count = (6, 3, 3, 3), 2 * lanes(np.float32) + 3
