@@ -109,7 +109,9 @@ class NoSkips:
         return report
 
 
-COMPILING = tuple(f"tests/test_{stem}" for stem in ("fast", "chain", "ops.", "sparse", "in_place", "single_sample"))
+COMPILING = tuple(
+    f"tests/test_{stem}" for stem in ("fast", "chain", "infinite", "ops.", "sparse", "in_place", "single_sample")
+)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -195,6 +195,7 @@ def test_memory_layout_does_not_matter(case: Case, name: str) -> None:
         assert_close(turned_bar, x_bar, 1e-13, "cotangent")
 
 
+@pytest.mark.slow  # what `test_fast` asks of the twins alone, here through the tape
 @each_case([case for case in CASES if case.op in TWINS])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_truth_equals_twin(case: Case, dtype: Any) -> None:
