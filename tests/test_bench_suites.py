@@ -61,11 +61,11 @@ def test_every_file_of_the_folder_lists_its_suites() -> None:
 # --- everybody agrees -------------------------------------------------------------------------------------------------
 
 
-LONG = ("epoch", "train-norm", "conv")  # seconds each; epochs and steps of other suites stay in the quick run
+QUICK = ("import", "optimizer", "sparse-net", "train-mlp")  # the others compile kernels for seconds
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in NAMES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in NAMES])
 def test_our_contender_agrees_with_the_truth(name: str) -> None:
     works = list(suites()[name].works(plan("limits")))
     assert len({work.name for work in works}) == len(works)

@@ -204,7 +204,9 @@ def test_nothing_else_is_computed(
 
 
 @each_dtype
-@pytest.mark.parametrize("name", ["three linear layers", "padded", "in the manner of LeNet-5"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("three linear layers", marks=pytest.mark.slow), "padded", "in the manner of LeNet-5"]
+)
 def test_threads_change_no_bit(
     name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:

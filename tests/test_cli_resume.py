@@ -69,7 +69,13 @@ def resumed(command: str, out: Path) -> dict[str, Any]:
     return result(out)
 
 
-@pytest.mark.parametrize("moment", [{"states": 7}, {"writes": 7}], ids=["between epochs", "in a write"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param({"states": 7}, id="between epochs"),
+        pytest.param({"writes": 7}, id="in a write", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("command", JOBS)
 def test_a_killed_run_goes_on(
     command: str, moment: dict[str, int], run: Commands, unbroken: dict[str, Any], tmp_path: Path, monkeypatch: Any,

@@ -109,7 +109,7 @@ def test_a_turned_matrix_is_read_as_it_stands_for_few_rows_or_columns(
 
 
 @each_dtype
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("turned", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("n", "k", "m"), SIZES)
 def test_threads_do_not_change_a_bit(
     n: int, k: int, m: int, turned: bool, dtype: Any, monkeypatch: pytest.MonkeyPatch

@@ -42,6 +42,7 @@ def test_contract(name: str, check: str) -> None:
         assert [f"{network}: {fault}" for fault in CHECKS[check](quick(name), model, data)] == []
 
 
+@pytest.mark.slow  # the pipeline runs every method in float32
 @pytest.mark.parametrize("name", METHODS)
 def test_contract_in_float32(name: str) -> None:
     for model, data in NETWORKS[np.float32].values():
