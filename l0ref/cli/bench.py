@@ -23,7 +23,7 @@ examples:
   l0ref bench sparse --figure d.png                     time against density: where zeros pay, and where not
   l0ref bench conv --threads 1 --rounds 15 --peers none our own times only
   l0ref bench --summary FILE                            every speed goal on this machine, in about five minutes
-  OPENBLAS_CORETYPE=Haswell l0ref bench train-mlp       as on a processor without AVX-512
+  OPENBLAS_CORETYPE=Haswell l0ref bench train-mlp       NumPy's products without AVX-512
 
 A fresh process measures, with --threads threads in every library alike, pinned to processors where the system
 allows it. Contenders alternate in every round, each after a warm-up, and are first checked to compute the same
