@@ -122,7 +122,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file: str = super()._split_scope(nodeid)
-            return "kernels" if file.startswith(COMPILING) else file
+            compiles = file.startswith(COMPILING) and os.environ.get("NUMBA_DISABLE_JIT") != "1"
+            return "kernels" if compiles else file
 
     return Scheduling(config, log) if config.getoption("dist") == "load" else None
 
