@@ -145,11 +145,18 @@ def scattering_of(columns: int, rows: int, taps: int, blocks: int, dtype: Any, r
     return x, w, tables, y
 
 
-def scatter(x: Array, w: Array, y: Array, tables: Any, blocks: int, threads: int) -> None:
-    """The kernel, with room that holds NaN before."""
+def scatter(x: Array, w: Array, y: Array, tables: Any, blocks: int, threads: int) -> Array:
+    """The kernel, with room that holds NaN before, which is returned."""
     parts = tuple(range(0, COLUMNS * lanes(x.dtype), lanes(x.dtype)))
     room = np.full(threads * tables[2].shape[1] * COLUMNS * lanes(x.dtype), np.nan, x.dtype)
     contraction.scatter(x, w, np.zeros(1, x.dtype), y, tables, room, parts, blocks, threads)
+    return room
+
+
+def test_each_thread_scatters_from_room_of_its_own(rng: np.random.Generator) -> None:
+    x, w, tables, y = scattering_of(9, 5, 3, 4, np.float64, rng)
+    for threads in (1, 2, 4):
+        assert np.isfinite(scatter(x, w, y, tables, 4, threads)).all()
 
 
 @each_dtype
