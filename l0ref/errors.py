@@ -62,7 +62,7 @@ class Diverged(L0RefError, ArithmeticError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C; `model` and `history` are those of the last complete epoch."""
+    """Training was stopped by Ctrl-C; `model` and `history` are those of the last complete epoch, or of the start."""
 
     model: Any = None
     history: Any = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 
 from tests.house_files import Fault, File, last
 
@@ -25,12 +26,15 @@ def imported(file: File) -> Iterator[tuple[int, str]]:
 def no_circles(files: Iterable[File]) -> Callable[[File], Iterator[Fault]]:
     """Return the rule that no file of the package imports one that leads back to it, judged beside `files`."""
     package = {file.path: file for file in files if file.inside("l0ref/")}
-    graph = {path: arrows(file, package) for path, file in package.items()}
+
+    @cache  # not before the rule is asked: every worker of the suite imports this
+    def graph() -> dict[str, dict[str, int]]:
+        return {path: arrows(file, package) for path, file in package.items()}
 
     def rule(file: File) -> Iterator[Fault]:
         """No import circle among files, whether an import stands at the top, in a function or under TYPE_CHECKING."""
         for path, line in arrows(file, package).items() if file.path in package else ():
-            if back := way(graph, path, file.path):
+            if back := way(graph(), path, file.path):
                 yield line, f"closes an import circle: {' -> '.join([file.path, *back])}"
 
     rule.__name__ = "no_circles"

@@ -23,6 +23,7 @@ from l0ref.nn.layer import LAYERS
 from l0ref.nn.sequence import shapes
 from l0ref.sparse import Pattern
 from l0ref.validate import Array
+from tests.test_fast import compiled_twice
 from tests.test_ops import assert_close
 
 pytestmark = pytest.mark.kernels
@@ -236,12 +237,14 @@ def test_inputs_are_not_written(rng: np.random.Generator) -> None:
     x, y = samples(model, rng)
     order = rng.permutation(40)[:CAPACITY]
     arrays = [x, y, order, *model.params.values()]
-    for a in arrays[:3]:
-        a.flags.writeable = False
     before = [a.copy() for a in arrays]
-    on_chain(chained(model), model, (x, y), order, 0.0)
-    for now, then in zip(arrays, before, strict=True):
-        np.testing.assert_array_equal(now, then)
+    for write in (True, False):
+        for a in arrays[:3]:
+            a.flags.writeable = write
+        on_chain(chained(model), model, (x, y), order, 0.0)
+        for now, then in zip(arrays, before, strict=True):
+            np.testing.assert_array_equal(now, then)
+    assert compiled_twice() == []
 
 
 def test_a_sample_may_come_twice(rng: np.random.Generator) -> None:

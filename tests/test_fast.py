@@ -17,6 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from numba.extending import is_jitted
 
 import l0ref.fast
 from l0ref import ops
@@ -104,6 +105,38 @@ def test_twin_is_what_runs(op: str) -> None:
         assert run_vjp(OPS[op], chosen, saved, np.ones_like(y), tuple(xs), [True] * len(xs))
         with backend("numpy"):
             assert run_forward(OPS[op], tuple(xs), options)[0] == Rule(OPS[op].forward, OPS[op].vjp)
+
+
+def compiled_twice() -> list[str]:
+    """The kernels called by Python so far with versions that differ only in which arrays may be written."""
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("l0ref.fast.")]
+    values = [value for module in modules for value in vars(module).values()]
+    kernels = {k for v in values for k in (v, getattr(v, "alone", None), getattr(v, "together", None)) if is_jitted(k)}
+    called = {k.py_func.__globals__.get(name) for k in kernels for name in k.py_func.__code__.co_names}  # by kernels
+    signatures = {
+        k: [re.sub(r"(?<='C', )(True|False)", "", str(types)) for types in k.signatures] for k in kernels - called
+    }
+    return sorted(k.__qualname__ for k, types in signatures.items() if len(set(types)) < len(types))
+
+
+@pytest.mark.kernels
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+@pytest.mark.parametrize("op", sorted(twins.OPERATIONS))
+def test_kernels_are_compiled_once_for_arrays_that_may_be_written_or_not(op: str) -> None:
+    for case in (case for case in COVERED if case.op == op):
+        xs, options = case.draw(0)
+        for write in (False, True):
+            arrays = [np.array(x) for x in xs]
+            given = {name: np.array(v) if isinstance(v, np.ndarray) else v for name, v in options.items()}
+            for array in (*arrays, *(v for v in given.values() if isinstance(v, np.ndarray))):
+                array.setflags(write=write)
+            y, saved = twin(op).forward(*arrays, **given)
+            y_bar = np.ones_like(y)
+            y_bar.setflags(write=write)
+            for cotangent in twin(op).vjp(saved, y_bar):
+                if callable(cotangent):
+                    cotangent()
+        assert compiled_twice() == []
 
 
 def test_what_training_spends_its_time_on_has_a_twin() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from l0ref.fast.chain.places import Activation
 from l0ref.fast.machine.lanes import lanes
+from l0ref.fast.machine.policy import flat
 from l0ref.fast.products import layout as blocks
 from l0ref.validate import Array
 
@@ -57,7 +58,7 @@ def test_gather_and_back(count: str, size: str, dtype: Any, rng: np.random.Gener
     used, room = want.size, want.size + 7
     for threads in THREADS:
         rows, value = np.full((2, room), np.nan, dtype)
-        blocks.gather(data.ravel(), order, rows, value, features, *steps_of(features, dtype), threads)
+        blocks.gather(flat(data), flat(order), rows, value, features, *steps_of(features, dtype), threads)
         np.testing.assert_array_equal(value[:used].reshape(want.shape), want)
         padded = np.zeros((len(want) * n, features), dtype)
         padded[:samples] = data[order]
@@ -76,7 +77,7 @@ def test_blocks_hold_whatever_is_given(dtype: Any) -> None:
     data = np.tile(np.array([np.nan, np.inf, -np.inf, -0.0, 5e-324, 1.0], dtype), n * n).reshape(n, -1)
     rows, value, back = np.zeros((3, data.size), dtype)
     steps = steps_of(data.shape[1], dtype)
-    blocks.gather(data.ravel(), np.arange(n), rows, value, data.shape[1], *steps, 1)
+    blocks.gather(flat(data), flat(np.arange(n)), rows, value, data.shape[1], *steps, 1)
     blocks.to_rows(value, back, data.shape[1], 1, *steps, 1)
     assert rows.tobytes() == back.tobytes() == data.tobytes()
     assert value.tobytes() == np.ascontiguousarray(data.T).tobytes()
@@ -85,7 +86,7 @@ def test_blocks_hold_whatever_is_given(dtype: Any) -> None:
 @each_dtype
 def test_no_samples_make_no_blocks(dtype: Any) -> None:
     rows, value = np.full((2, 40), np.nan, dtype)
-    blocks.gather(np.ones(6, dtype), np.zeros(0, np.intp), rows, value, 2, *steps_of(2, dtype), 2)
+    blocks.gather(flat(np.ones(6, dtype)), flat(np.zeros(0, np.intp)), rows, value, 2, *steps_of(2, dtype), 2)
     blocks.to_rows(value, rows, 2, 0, *steps_of(2, dtype), 2)
     assert np.isnan([rows, value]).all()
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from l0ref.fast.machine.lanes import COLUMNS, ROWS, lanes
+from l0ref.fast.machine.policy import flat
 from l0ref.fast.products import contraction
 from l0ref.fast.products import launch as products
 from l0ref.fast.products.contraction import DOWN
@@ -99,7 +100,7 @@ def test_contract(columns: int, rows: int, taps: int, blocks: int, dtype: Any, r
         want = contracted(x, w, b, least, tables, blocks=blocks, size=size)
         for threads in THREADS:
             y = np.full(size, np.nan, dtype)
-            contraction.contract(x, w, b, np.array([least], dtype), y, tables, DOWN, blocks, threads)
+            contraction.contract(flat(x), flat(w), flat(b), np.array([least], dtype), y, tables, DOWN, blocks, threads)
             np.testing.assert_array_equal(y, want)
 
 
@@ -125,7 +126,7 @@ def test_contract_keeps_nan_under_a_floor(dtype: Any, rng: np.random.Generator) 
     w += 20  # none is 0
     x[1] = np.nan
     y, floor = np.zeros(size, dtype), np.array([1e6], dtype)
-    contraction.contract(x, w, b, floor, y, tables, DOWN, 1, 1)
+    contraction.contract(flat(x), flat(w), flat(b), floor, y, tables, DOWN, 1, 1)
     assert np.isnan(y).sum() == 5 * 4
     assert (y == 1e6).sum() == 5 * 4 * (lanes(dtype) - 1)
 
@@ -149,7 +150,7 @@ def scatter(x: Array, w: Array, y: Array, tables: Any, blocks: int, threads: int
     """The kernel, with room that holds NaN before, which is returned."""
     parts = tuple(range(0, COLUMNS * lanes(x.dtype), lanes(x.dtype)))
     room = np.full(threads * tables[2].shape[1] * COLUMNS * lanes(x.dtype), np.nan, x.dtype)
-    contraction.scatter(x, w, np.zeros(1, x.dtype), y, tables, room, parts, blocks, threads)
+    contraction.scatter(flat(x), flat(w), flat(np.zeros(1, x.dtype)), y, tables, room, parts, blocks, threads)
     return room
 
 
@@ -191,7 +192,7 @@ def correlate(x: Array, d: Array, tables: Any, *, blocks: int, threads: int) -> 
     dtype, shape = x.dtype, (tables[1].shape[1], tables[2].size)
     sums, g = np.full(products.tile_room(*shape), np.nan, dtype), np.full(shape, np.nan, dtype)
     parts = tuple(range(0, ROWS * COLUMNS, lanes(dtype)))
-    contraction.correlate(x, d, np.zeros(1, dtype), sums, parts, tables, blocks, threads)
+    contraction.correlate(flat(x), flat(d), flat(np.zeros(1, dtype)), sums, parts, tables, blocks, threads)
     contraction.untiled(sums, g)
     return g
 
@@ -229,7 +230,7 @@ def test_threads_change_no_bit(dtype: Any, rng: np.random.Generator) -> None:
     results = []
     for threads in THREADS:
         y, z = np.zeros(size, dtype), s_y.copy()
-        contraction.contract(x, w, b, np.array([-math.inf], dtype), y, tables, DOWN, 3, threads)
+        contraction.contract(flat(x), flat(w), flat(b), np.array([-math.inf], dtype), y, tables, DOWN, 3, threads)
         scatter(s_x, s_w, z, s_tables, 3, threads)
         g = correlate(c_x, c_d, c_tables, blocks=3, threads=threads)
         results.append([y.tobytes(), z.tobytes(), g.tobytes()])

@@ -16,6 +16,7 @@ from l0ref.cli import main
 from l0ref.errors import ArgumentError
 from l0ref.fast.dense.winograd import Winograd
 from l0ref.fast.machine import policy
+from l0ref.fast.machine.policy import flat
 from l0ref.fast.machine.target import ROWS
 from l0ref.fast.products import contraction, heights, matmul
 from l0ref.fast.products.heights import CANDIDATES, DEFAULT, Choice
@@ -59,7 +60,7 @@ def test_contract_with_tiles_of_every_height(height: int, dtype: Any, rng: np.ra
         for threads in (1, 2):
             y = np.full(size, np.nan, dtype)
             steps = tuple(range(height))
-            contraction.contract(x, w, b, np.zeros(1, dtype), y, tables, steps, blocks, threads)
+            contraction.contract(flat(x), flat(w), flat(b), np.zeros(1, dtype), y, tables, steps, blocks, threads)
             np.testing.assert_array_equal(y, want)
 
 

@@ -11,6 +11,7 @@ import pytest
 from l0ref.autodiff.op import OPS, backend
 from l0ref.autodiff.tensor import Tensor, apply, grad
 from l0ref.fast.dense import activation, loss, pooling, unrolled
+from l0ref.fast.machine.policy import fixed
 from l0ref.validate import Array
 from tests.naive import convolution as naive_convolution
 from tests.naive import places
@@ -102,7 +103,7 @@ def test_both_pooling_kernels_agree(shape: tuple[int, ...], dtype: Any, rng: np.
         (pooling.largest_of_window, ((2, 2), (2, 2), (0, 0), (1, 1))),
     ):
         y, winner = np.full(shape, np.nan, dtype), np.full(shape, 99, np.uint8)
-        kernel(planes, *geometry, y, winner)
+        kernel(fixed(planes), *geometry, y, winner)
         results.append((y, winner))
     for i, p_, q_ in places(shape):
         window = planes[i, 2 * p_ : 2 * p_ + 2, 2 * q_ : 2 * q_ + 2].ravel()
@@ -119,7 +120,7 @@ def test_nan_wins_wherever_it_stands(place: int) -> None:
         (pooling.largest_of_window, ((2, 2), (2, 2), (0, 0), (1, 1))),
     ):
         y, winner = np.zeros((1, 1, 1)), np.zeros((1, 1, 1), np.uint8)
-        kernel(planes, *geometry, y, winner)
+        kernel(fixed(planes), *geometry, y, winner)
         assert np.isnan(y).all()
         assert winner.item() == place
 
@@ -183,7 +184,7 @@ def test_cross_entropy_row_by_row(scale: float, classes: int, smoothing: float, 
     for dtype, rtol in ((np.float64, 4e-16), (np.float32, 2e-7)):
         scores = x.astype(dtype)
         losses, slope = np.full(5, np.nan, dtype), np.full(scores.shape, np.nan, dtype)
-        loss.cross_entropy_rows(scores, target, smoothing, losses, slope)
+        loss.cross_entropy_rows(fixed(scores), fixed(target), smoothing, losses, slope)
         for n in range(5):
             want, slopes = loss_and_slope(scores[n].astype(float).tolist(), int(target[n]), smoothing)
             size = max(1.0, float(np.ptp(scores[n])))  # what is rounded: a difference of scores
@@ -242,7 +243,7 @@ def test_cross_entropy_under_weights_row_by_row(scale: float, dtype: Any, rng: n
     x, v = (rng.normal(size=(5, 4)) * scale).astype(dtype), rng.uniform(size=(5, 4)).astype(dtype)
     v[1], v[2, 3], x[2, 3] = 0, 0, -np.inf
     losses, slope = np.full(5, np.nan, dtype), np.full(x.shape, np.nan, dtype)
-    loss.weighted_rows(x, v, losses, slope)
+    loss.weighted_rows(fixed(x), fixed(v), losses, slope)
     p, rtol = [loss_and_slope(row, 0, 1.0)[1] for row in x.astype(float).tolist()], 4 * np.finfo(dtype).eps
     want = np.array([math.fsum(row) for row in v.tolist()])[:, None] * (np.array(p) + 0.25) - v
     np.testing.assert_allclose(slope, want, rtol=0, atol=4 * rtol)

@@ -278,7 +278,7 @@ def test_either_kernel_multiplies_a_vector(kernel: Any, threads: int, dtype: Any
     pattern = Pattern.from_mask(mask)
     w, b, x = whole(mask.shape, dtype, rng) * mask, whole(len(mask), dtype, rng), whole(longest + 1, dtype, rng)
     x[-1], y = np.inf, np.empty(len(mask), dtype)
-    kernel((pattern.gather(w), pattern.indptr, pattern.indices), x, b, y, threads)
+    kernel((flat(pattern.gather(w)), pattern.indptr, pattern.indices), flat(x), flat(b), y, threads)
     assert_exactly(y, times(w[:, :-1], x[:-1]) + b)
 
 

@@ -45,7 +45,7 @@ class Settings:
                      kinks passes too; "skip": leave kinks out; "fail": a kink fails the check
     seed             of the cotangent, the directions and the sampled entries
     max_entries      compare at most this many entries per input, drawn at random, besides directions through all
-                     of them; None: all
+                     of them, and where these fail as many again, to find the wrong ones; None: all
     raise_exception  raise GradcheckFailure with the report's text, instead of returning the failed report
     """
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from l0ref.fast.chain import elementwise
 from l0ref.fast.chain.places import Activation, Branch
-from l0ref.fast.machine.policy import MOVE, threads_for
+from l0ref.fast.machine.policy import MOVE, flat, threads_for
 from l0ref.fast.machine.scratch import room
 from l0ref.fast.products import layout
 from l0ref.validate import Array
@@ -105,7 +105,7 @@ class DropoutStage(SimpleStage):
         kept[...] = draws
         threads = threads_for(MOVE * draws.size)
         steps = keep.row_steps, keep.lane_steps
-        layout.gather(kept.reshape(-1), np.arange(count), keep.rows, keep.value, x.entries, *steps, threads)
+        layout.gather(flat(kept), flat(np.arange(count)), keep.rows, keep.value, x.entries, *steps, threads)
         super().forward(count=count)
 
     def _fill(self, x: Array, y: Array) -> None:

@@ -11,7 +11,7 @@ from l0ref.fast.chain import gates
 from l0ref.fast.chain.branches import DropoutStage
 from l0ref.fast.chain.normalization import Norm, NormalizationStage
 from l0ref.fast.chain.places import Activation
-from l0ref.fast.machine.policy import MOVE, threads_for
+from l0ref.fast.machine.policy import MOVE, flat, threads_for
 from l0ref.fast.products import layout
 from l0ref.validate import Array
 
@@ -47,8 +47,8 @@ class Chain:
         self.links, self.x, self.y, self.wanted = tuple(links), x, y, wanted
         self.losses = np.zeros(self.x.blocks * self.x.lanes)
         self.capacity = self.x.blocks * self.x.lanes
-        self.nothing = np.zeros(0, x.dtype)
-        self.zeros = np.zeros(max(link.stage.y.shape[0] for link in links), x.dtype)
+        self.nothing = flat(np.zeros(0, x.dtype))
+        self.zeros = flat(np.zeros(max(link.stage.y.shape[0] for link in links), x.dtype))
         self.norms = [link.stage for link in links if isinstance(link.stage, NormalizationStage)]
         self.dropouts = [link.stage for link in links if isinstance(link.stage, DropoutStage)]
 
@@ -117,24 +117,18 @@ class Chain:
         x = self.x
         threads = threads_for(MOVE * len(order) * x.entries)
         steps = (x.row_steps, x.lane_steps)
-        layout.gather(data.reshape(-1), order, x.rows, x.value, x.entries, *steps, threads)
+        layout.gather(flat(data), flat(order), x.rows, x.value, x.entries, *steps, threads)
         for link, (weight, bias) in zip(self.links, given, strict=True):
             link.stage.forward(weight, bias, count=len(order))
 
     def _given(self, link: Link, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
         """Weight and bias of a stage, flat."""
         stage, norm = link.stage, link.norm
-        weight = _flat(arrays[link.weight]) if link.weight else self.nothing
-        bias = _flat(arrays[link.bias]) if link.bias else self.zeros[: stage.y.shape[0]]
+        weight = flat(arrays[link.weight]) if link.weight else self.nothing
+        bias = flat(arrays[link.bias]) if link.bias else self.zeros[: stage.y.shape[0]]
         if norm is None:
             return weight, bias
         factor, shift = norm.line(arrays)
         if not link.weight:
-            return factor, shift
-        return (weight.reshape(factor.size, -1) * factor[:, None]).reshape(-1), bias * factor + shift
-
-
-def _flat(a: Array) -> Array:
-    """The array, flat: a copy if it is not contiguous."""
-    flat: Array = a.ravel()
-    return flat
+            return flat(factor), flat(shift)
+        return flat(weight.reshape(factor.size, -1) * factor[:, None]), flat(bias * factor + shift)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from l0ref.autodiff.op import Saved
-from l0ref.fast.machine.policy import kernel
+from l0ref.fast.machine.policy import flat, kernel
 from l0ref.validate import Array
 
 
@@ -31,7 +31,7 @@ def where_positive(y_bar, y, x_bar):
 def relu_forward(x: Array) -> tuple[Array, Saved]:
     """Value of `l0ref.ops.activation.Relu`."""
     y = np.empty(x.shape, x.dtype)
-    positive_part(x.reshape(-1), y.reshape(-1))
+    positive_part(flat(x), y.reshape(-1))
     return y, (y,)
 
 
@@ -39,5 +39,5 @@ def relu_vjp(saved: Saved, y_bar: Array) -> tuple[Array]:
     """Cotangent of `l0ref.ops.activation.Relu`."""
     (y,) = saved
     x_bar = np.empty(y.shape, y.dtype)
-    where_positive(y_bar.reshape(-1), y.reshape(-1), x_bar.reshape(-1))
+    where_positive(flat(y_bar), flat(y), x_bar.reshape(-1))
     return (x_bar,)

@@ -15,7 +15,7 @@ import numpy as np
 from numba import prange
 
 from l0ref.fast.machine.lanes import load, shift, store, transposed
-from l0ref.fast.machine.policy import MOVE, kernel, parallel_kernel, threads_for
+from l0ref.fast.machine.policy import MOVE, flat, kernel, parallel_kernel, threads_for
 from l0ref.fast.machine.scratch import scratch
 from l0ref.fast.machine.tables import table
 from l0ref.fast.machine.target import lanes
@@ -124,8 +124,8 @@ class Layout:
         with self.room() as blocks:
             if self.has_frame:
                 blocks[...] = 0
-            flat, threads = np.ascontiguousarray(x).reshape(-1), threads_for(MOVE * x.size)
-            to_blocks(flat, blocks, self.rows, self.width, *self.steps, self.count, threads)
+            threads = threads_for(MOVE * x.size)
+            to_blocks(flat(x), blocks, self.rows, self.width, *self.steps, self.count, threads)
             yield blocks
 
     def back(self, blocks: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from l0ref.autodiff.op import Saved
-from l0ref.fast.machine.policy import kernel
+from l0ref.fast.machine.policy import fixed, kernel
 from l0ref.ops.loss import wanted
 from l0ref.validate import Array, as_array, labels
 
@@ -75,16 +75,16 @@ def cross_entropy_forward(
         return NotImplemented
     loss, slope, divisor = np.empty(len(x), x.dtype), np.empty(x.shape, x.dtype), x.dtype.type(len(x))
     counts: Array | None = None  # (N, 1): which samples count, if not all do
-    array, rows = as_array("target", target), np.ascontiguousarray(x)
+    array, rows = as_array("target", target), fixed(x)
     if weight is None and ignore_index is None and not (array.ndim == 2 and array.dtype.kind == "f"):
         index = labels("target", array, shape=x.shape[:1], classes=x.shape[1])
-        cross_entropy_rows(rows, index, float(label_smoothing), loss, slope)
+        cross_entropy_rows(rows, fixed(index), float(label_smoothing), loss, slope)
     else:
         v, share = wanted(x, array, label_smoothing, weight, ignore_index)
         divisor = share.sum()
         if reduction == "mean" and not divisor:
             return NotImplemented
-        weighted_rows(rows, v, loss, slope)
+        weighted_rows(rows, fixed(v), loss, slope)
         counts = (v != 0).any(axis=1, keepdims=True)
     y = loss if reduction == "none" else np.asarray(loss.sum() if reduction == "sum" else loss.sum() / divisor)
     return y, (slope, divisor, reduction, counts)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from l0ref.autodiff.op import Saved
-from l0ref.fast.machine.policy import kernel
+from l0ref.fast.machine.policy import fixed, kernel
 from l0ref.ops.windows import Pair, Windows
 from l0ref.validate import Array
 
@@ -100,7 +100,7 @@ def max_pool2d_forward(
     grid = [(whole[i] - span[i]) // stride[i] + 1 for i in (0, 1)]
     y = np.empty((n, c, *grid), x.dtype)
     winner = np.empty((n * c, *grid), np.uint8 if kernel_size[0] * kernel_size[1] <= 256 else np.intp)
-    planes, out = np.ascontiguousarray(x).reshape(n * c, h, w), y.reshape(winner.shape)
+    planes, out = fixed(x).reshape(n * c, h, w), y.reshape(winner.shape)
     if windows == Windows((2, 2), (2, 2), (0, 0)):
         largest_of_four(planes, out, winner)
     else:
@@ -119,7 +119,7 @@ def max_pool2d_vjp(saved: Saved, y_bar: Array) -> tuple[Any]:
         places = np.add.outer(np.arange(tall) * below * w, np.arange(wide) * beside).ravel()
         steps, first = (down * w, right), -windows.padding[0] * w - windows.padding[1]
         out = np.zeros(shape, y_bar.dtype)
-        y_planes = np.ascontiguousarray(y_bar).reshape(winner.shape)
+        y_planes = fixed(y_bar).reshape(winner.shape)
         add_to_winners(y_planes, winner, places, steps, first, out.reshape(n * c, h * w))
         return out
 

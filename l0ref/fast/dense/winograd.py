@@ -35,7 +35,7 @@ import numpy as np
 
 from l0ref.fast.dense import winograd_tiles as kernels
 from l0ref.fast.dense.images import Layout
-from l0ref.fast.machine.policy import threads_for
+from l0ref.fast.machine.policy import flat, threads_for
 from l0ref.fast.machine.scratch import room, scratch
 from l0ref.fast.machine.tables import Table, table
 from l0ref.fast.machine.target import COLUMNS, ROWS
@@ -95,7 +95,7 @@ class Tiles:
         v, m = (scratch(threads * 16 * n * COLUMNS * self.lanes, self.dtype) for n in (self.channels, self.filters))
         with v as v_room, m as m_room:
             tables = self.starts, *self._product_tables, self.steps, self.images
-            height, bias = height_for(self.filters), (b, self.zero, floor)
+            height, bias = height_for(self.filters), (flat(b), flat(self.zero), floor)
             kernels.convolve(x, u, bias, y, (v_room, m_room), tables, height, blocks, threads)
 
     def correlate(self, x: Array, y_bar: Array, k_bar: Array, *, blocks: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from l0ref.fast.machine.policy import threads_for
+from l0ref.fast.machine.policy import flat, threads_for
 from l0ref.fast.machine.scratch import room
 from l0ref.fast.machine.tables import Table
 from l0ref.fast.machine.target import COLUMNS, ROWS
@@ -32,7 +32,7 @@ def contract(
     """Fill y; see the kernel of this name."""
     threads = threads_for(blocks * columns.shape[1] * rows.shape[1] * taps.shape[1] * lanes)
     tables, height = (columns, rows, taps, steps), height_for(rows.shape[1])
-    kernels.contract(x, w, b, floor, y, tables, height, blocks, threads)
+    kernels.contract(flat(x), flat(w), flat(b), floor, y, tables, height, blocks, threads)
 
 
 def scatter(
@@ -52,7 +52,7 @@ def scatter(
     threads = threads_for(blocks * columns.shape[1] * rows.shape[1] * taps.shape[1] * lanes)
     parts = tuple(range(0, COLUMNS * lanes, lanes))
     side_by_side = room("scatter", threads * taps.shape[1] * COLUMNS * lanes, x.dtype)
-    kernels.scatter(x, w, zero, y, (columns, rows, taps, steps), side_by_side, parts, blocks, threads)
+    kernels.scatter(flat(x), flat(w), flat(zero), y, (columns, rows, taps, steps), side_by_side, parts, blocks, threads)
 
 
 def correlate(
@@ -72,7 +72,7 @@ def correlate(
     """Fill g, (rows, taps); sums is room for its tiles, `tile_room` numbers."""
     parts = tuple(range(0, ROWS * COLUMNS, lanes))
     threads = threads_for(blocks * columns.shape[1] * g.size * lanes)
-    kernels.correlate(x, d, zero, sums, parts, (columns, rows, taps, steps), blocks, threads)
+    kernels.correlate(flat(x), flat(d), flat(zero), sums, parts, (columns, rows, taps, steps), blocks, threads)
     kernels.untiled(sums, g)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from l0ref.fast.machine.policy import kernel
+from l0ref.fast.machine.policy import flat, kernel
 from l0ref.validate import Array
 
 
@@ -92,9 +92,9 @@ def adamw_step(
 ) -> tuple[Array, Array, Array]:
     """As `l0ref.optim.adamw_step`: the decay is applied to w, not added to the gradient."""
     rates = adam_rates(w.dtype, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay, t=t)
-    inputs = (*_flat(w, g, m, v), rates)
+    inputs = (*map(flat, (w, g, m, v)), rates)
     out = [np.empty(w.shape, w.dtype) for _ in range(3)]
-    adam_all(*inputs, *_flat(*out))
+    adam_all(*inputs, *(a.reshape(-1) for a in out))
     return out[0], out[1], out[2]
 
 
@@ -102,9 +102,9 @@ def momentum_step(
     w: Array, g: Array, v: Array, *, lr: float, momentum: float, nesterov: bool = False
 ) -> tuple[Array, Array]:
     """As `l0ref.optim.momentum_step`: return (w, v)."""
-    inputs = (*_flat(w, g, v), momentum_rates(w.dtype, lr=lr, momentum=momentum), bool(nesterov))
+    inputs = (*map(flat, (w, g, v)), momentum_rates(w.dtype, lr=lr, momentum=momentum), bool(nesterov))
     out = [np.empty(w.shape, w.dtype) for _ in range(2)]
-    momentum_all(*inputs, *_flat(*out))
+    momentum_all(*inputs, *(a.reshape(-1) for a in out))
     return out[0], out[1]
 
 
@@ -123,8 +123,3 @@ def limits(dtype: Any) -> tuple[float, float]:
     """Return the magnitudes below which weights and slots are 0 after a step: tiny / eps, a power of 2, and tiny."""
     tiny = float(np.finfo(dtype).tiny)
     return tiny / float(np.finfo(dtype).eps), tiny
-
-
-def _flat(*arrays: Array) -> list[Array]:
-    """The arrays with one axis: views where they are contiguous."""
-    return [a.reshape(-1) for a in arrays]

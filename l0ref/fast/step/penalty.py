@@ -21,7 +21,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from l0ref.fast.machine.policy import kernel
+from l0ref.fast.machine.policy import flat, kernel
 from l0ref.validate import Array
 
 FAR = 708  # float64: e^-t is taken at t = 708 for all t beyond, 3.3e-308, just inside the range of the type
@@ -95,7 +95,7 @@ def laplace_slopes(w, g, rates, series, out):
 def laplace_gradient(w: Array, g: Array, *, beta: float, price: float, l2: float = 0.0) -> Array:
     """Return g + price phi'(w) + 2 l2 w as a fresh array, shaped and typed like w."""
     out = np.empty(w.shape, w.dtype)
-    laplace_slopes(w.reshape(-1), g.reshape(-1), *_numbers(w, beta, price, l2), out.reshape(-1))
+    laplace_slopes(flat(w), flat(g), *_numbers(w, beta, price, l2), out.reshape(-1))
     return out
 
 
