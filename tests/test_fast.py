@@ -107,6 +107,9 @@ def test_twin_is_what_runs(op: str) -> None:
             assert run_forward(OPS[op], tuple(xs), options)[0] == Rule(OPS[op].forward, OPS[op].vjp)
 
 
+PREPARED = {"multiply", "multiply_gathered"}  # where a sample takes microseconds, a view takes too long
+
+
 def compiled_twice() -> list[str]:
     """The kernels called by Python so far with versions that differ only in which arrays may be written."""
     modules = [module for name, module in list(sys.modules.items()) if name.startswith("l0ref.fast.")]
@@ -116,7 +119,8 @@ def compiled_twice() -> list[str]:
     signatures = {
         k: [re.sub(r"(?<='C', )(True|False)", "", str(types)) for types in k.signatures] for k in kernels - called
     }
-    return sorted(k.__qualname__ for k, types in signatures.items() if len(set(types)) < len(types))
+    twice = {k.__qualname__ for k, types in signatures.items() if len(set(types)) < len(types)}
+    return sorted(twice - PREPARED)
 
 
 @pytest.mark.kernels

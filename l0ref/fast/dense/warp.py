@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import prange
 
-from l0ref.fast.machine.policy import kernel, parallel_kernel, threads_for
+from l0ref.fast.machine.policy import fixed, kernel, parallel_kernel, threads_for
 from l0ref.validate import Array
 
 PIXEL = 30  # multiply-adds that take as long as one pixel
@@ -82,5 +82,5 @@ def warp(x: Array, affine: Array, field: Array) -> Array:
     """The images of `l0ref.data.augment.warp`."""
     y, threads = np.empty(x.shape, x.dtype), threads_for(PIXEL * math.prod(x.shape))
     wide, whole = np.empty((threads, 2, field.shape[3], x.shape[3])), np.empty((threads, 2, x.shape[3]), np.int32)
-    warp_all(np.ascontiguousarray(x), affine, field, wide, whole, np.empty(whole.shape, x.dtype), y, threads)
+    warp_all(fixed(x), affine, field, wide, whole, np.empty(whole.shape, x.dtype), y, threads)
     return y

@@ -170,8 +170,9 @@ class Batch:
         """
         (count, d), m = self.x.shape, y.shape[1]
         (x_steps, lane_steps), (y_steps, _) = steps_of(d, self.width), steps_of(m, self.width)
-        memory, is_laid = (blocks, out, room("tail", max(d, m) * self.width, y.dtype)), int(self.laid is not None)
-        return (flat(self.x), y.reshape(-1)), memory, x_steps, y_steps, lane_steps, (count, d, m, is_laid)
+        memory = blocks, flat(blocks), out, flat(out), room("tail", max(d, m) * self.width, y.dtype)
+        sizes = count, d, m, int(self.laid is not None)
+        return (flat(self.x), y.reshape(-1)), memory, x_steps, y_steps, lane_steps, sizes
 
     def empty(self, features: int) -> Array:
         """Return a fresh array for other features of the same samples."""

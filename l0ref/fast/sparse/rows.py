@@ -3,7 +3,8 @@
 Layout by `batch`, products by `entries` or `tiles`, and `batch` again, one group of blocks after another:
 
     batch    x and y, flat
-    blocks   memory for the blocks of x, of y, and for one block
+    blocks   memory for the blocks of x and of y, each followed by a read-only view of it, and for one block; the views
+             are for kernels that others give read-only blocks: they would be compiled once more
     x_steps, y_steps, lane_steps   offsets of the rows of a block in x and in y, and of its lanes
     sizes    N, D, M, and whether the blocks of x are filled
 
@@ -25,7 +26,8 @@ from l0ref.fast.sparse.tiles import GROUP, contract_tiles
 @parallel_kernel
 def multiply_entries(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, sizes, threads):
     """Fill y; w as in `entries.contract`."""
-    (x, y), (_, indptr, _), (x_blocks, y_blocks, tail), (count, d, m, filled) = batch, w, blocks, sizes
+    (x_blocks, x_laid, y_blocks, y_done, tail), (count, d, m, filled) = blocks, sizes
+    (x, y), (_, indptr, _) = batch, w
     rows, lanes = indptr.size - 1, np.int64(len(lane_steps))
     number = (count + lanes - 1) // lanes
     groups = (number + PAIR - 1) // PAIR
@@ -35,14 +37,15 @@ def multiply_entries(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, s
             if not filled:
                 to_blocks_part(x, x_blocks, tail, (d, np.int64(0)), x_steps, lane_steps, first, last)
             at, steps = (number, d * lanes, m * lanes, np.int64(PAIR)), (lanes, lanes)
-            contract_part(x_blocks, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
-            from_blocks_part(y_blocks, y, tail, (m, np.int64(0)), y_steps, lane_steps, first, last)
+            contract_part(x_laid, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
+            from_blocks_part(y_done, y, tail, (m, np.int64(0)), y_steps, lane_steps, first, last)
 
 
 @parallel_kernel
 def multiply_tiles(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, sizes, threads):
     """Fill y; w as in `tiles.contract`; sizes, and the rows and columns of a tile."""
-    (x, y), (_, indptr, _), (x_blocks, y_blocks, tail), (count, d, m, filled, tall, wide) = batch, w, blocks, sizes
+    (x_blocks, x_laid, y_blocks, y_done, tail), (count, d, m, filled, tall, wide) = blocks, sizes
+    (x, y), (_, indptr, _) = batch, w
     rows, lanes = indptr.size - 1, np.int64(len(lane_steps))
     number = (count + lanes - 1) // lanes
     groups = (number + GROUP - 1) // GROUP
@@ -52,5 +55,5 @@ def multiply_tiles(batch, w, b, floor, blocks, x_steps, y_steps, lane_steps, siz
             if not filled:
                 to_blocks_part(x, x_blocks, tail, (d, np.int64(0)), x_steps, lane_steps, first, last)
             at, steps = (number, d * lanes, m * lanes), (m, d, tall, wide, lanes, lanes)
-            contract_tiles(x_blocks, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
-            from_blocks_part(y_blocks, y, tail, (m, np.int64(0)), y_steps, lane_steps, first, last)
+            contract_tiles(x_laid, w, b, floor, y_blocks, at, steps, g * rows, (g + 1) * rows)
+            from_blocks_part(y_done, y, tail, (m, np.int64(0)), y_steps, lane_steps, first, last)
