@@ -101,7 +101,7 @@ def total(a: Vectors) -> Any:
 
 
 def number(x: Array, i: float) -> Vectors:
-    """I, of the type of x, in all lanes."""
+    """The number i, of the type of x, in all lanes."""
     return (np.full(lanes(x.dtype), i, x.dtype),)
 
 
