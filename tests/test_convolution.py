@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref import ops, sparse
+from l0ref import nn, ops, sparse
 from l0ref.autodiff.op import backend
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
@@ -154,6 +154,18 @@ def test_conv2d_takes_whole_numbers_pairs_and_lists(rng: np.random.Generator) ->
     want = ops.conv2d(x, w, stride=(2, 2), padding=(1, 1), dilation=(3, 3)).data
     np.testing.assert_array_equal(ops.conv2d(x, w, stride=2, padding=1, dilation=3).data, want)
     np.testing.assert_array_equal(ops.conv2d(x, w, stride=[2, 2], padding=[1, 1], dilation=np.int64(3)).data, want)
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_small_numpy_integers_are_whole_numbers(name: str) -> None:
+    """int8 holds no product of theirs."""
+    one, many = np.int8(2), np.uint8(200)
+    x = np.ones((1, 300, 5, 5))
+    with backend(name):
+        assert ops.conv2d(x, np.ones((2, 150, 1, 1)), groups=one).data.ravel().tolist() == [150.0] * 50
+        layers = [nn.Conv2d("c", 300, many, 1, groups=one), nn.BatchNorm2d("n", many), nn.Flatten("f")]
+        net = nn.Model.init([*layers, nn.Linear("l", 5000, many)], input_shape=(300, 5, 5), seed=0)
+        assert net.logits(x.astype(np.float32)).shape == (1, 200)
 
 
 X, W, B = np.zeros((2, 4, 5, 6)), np.zeros((6, 4, 3, 2)), np.zeros(6)

@@ -64,6 +64,28 @@ def test_twin_has_the_truths_infinities(op: str) -> None:
                 assert_same(x_bar, expected, f"{case.id} with the cotangent {y_bar}")
 
 
+@pytest.mark.parametrize("op", [op for op in NAMES if op in TWINS])
+def test_twin_has_the_truths_infinities_of_inputs(op: str) -> None:
+    """One entry of one input is not finite."""
+    rng = np.random.default_rng(2)
+    for case in (case for case in CASES if case.op == op):
+        for value in (INF, NAN):
+            drawn, options = case.draw(0)
+            xs = [np.array(x) for x in drawn]
+            for x in (x for x in xs if x.size):
+                place = rng.integers(x.size)
+                kept, x.flat[place] = x.flat[place], value
+                results = []
+                for name in ("numpy", "numba"):
+                    with backend(name):
+                        tensors = [Tensor(x) for x in xs]
+                        y = apply(case.op, *tensors, **options)
+                        results.append([y.data, *grad(y, tensors, y_bar=np.ones(y.shape))])
+                for want, got in zip(*results, strict=True):
+                    assert_same(got, want, f"{case.id} with {value}")
+                x.flat[place] = kept
+
+
 @pytest.mark.crosscheck
 @pytest.mark.parametrize("op", sorted({case.op for case in CASES if case.torch}))
 def test_infinite_cotangents_as_in_torch(op: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -12,6 +13,7 @@ from l0ref import ops
 from l0ref.autodiff.op import backend
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
+from l0ref.ops.windows import Windows
 from l0ref.validate import Array
 from tests.cases.case import Case
 from tests.cases.pooling import CASES
@@ -148,6 +150,14 @@ REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception], str]]
         ShapeError,
         "input has shape (3, 4, 5), expected (N, C, H, W); give one image (C, H, W) as inp",
     ),
+    ("", (X[:, :, :0], 2), {"padding": 1}, ShapeError, "input has images of 0 x 5 pixels: no window holds one; give"),
+    (
+        "",
+        (X[..., :0], 2),
+        {"ceil_mode": True},
+        ShapeError,
+        "input has images of 4 x 0 pixels: no window holds one;",
+    ),
     ("", (X.astype(int), 2), {}, DTypeError, "input has dtype int64, expected float32 or float64; convert it with"),
     ("", (X, 0), {}, ArgumentError, "kernel_size=0 must be at least 1"),
     ("", (X, 2.0), {}, ArgumentError, "kernel_size=2.0 must be a whole number, not float"),
@@ -228,6 +238,23 @@ def test_pooling_refuses(
 ) -> None:
     with pytest.raises(error, match="^" + re.escape(said)):
         getattr(ops, function)(*args, **options)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 5])
+@pytest.mark.parametrize("dilation", [1, 2, 4])
+def test_a_window_misses_the_image_if_all_its_places_do(dilation: int, stride: int) -> None:
+    """Beside loops, for one axis; the other is one pixel under windows of one place."""
+    for size, before, more, n in itertools.product((1, 2, 3), range(4), (-1, 0, 3), (1, 2, 5)):
+        windows = Windows((size, 1), (stride, 1), (before, 0), (dilation, 1), (more, 0))
+        count = windows.grid((n, 1))[0]
+        places = [[p * stride + r * dilation - before for r in range(size)] for p in range(count)]
+        want = any(not any(0 <= h < n for h in window) for window in places)
+        assert count < 1 or windows.misses((n, 1)) == want
+
+
+def test_padding_of_a_billion_pixels_is_refused_at_once() -> None:
+    with pytest.raises(ArgumentError, match="lets a window of kernel_size=1 miss the image; use less"):
+        ops.max_pool2d(np.zeros((1, 1, 1, 1)), 1, padding=((0, 1), (0, 10**9)))
 
 
 def test_four_edges_that_let_a_window_miss_the_image_are_refused() -> None:

@@ -36,8 +36,8 @@ class Linear(Layer):
     init: str = "he_normal"
 
     def __post_init__(self) -> None:
-        count("in_features", self.in_features)
-        count("out_features", self.out_features)
+        for name in ("in_features", "out_features"):
+            object.__setattr__(self, name, count(name, getattr(self, name)))
         flag("bias", self.bias)
         choose("init", self.init, INITIALIZERS)
 
@@ -82,7 +82,7 @@ class Conv2d(Layer):
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
             pair(name, getattr(self, name), least=least)
         for name in ("in_channels", "out_channels", "groups"):
-            count(name, getattr(self, name), least=1)
+            object.__setattr__(self, name, count(name, getattr(self, name), least=1))
         flag("bias", self.bias)
         choose("init", self.init, INITIALIZERS)
 

@@ -28,7 +28,7 @@ class _BatchNorm(Layer):
     axes: ClassVar[int]
 
     def __post_init__(self) -> None:
-        count("num_features", self.num_features, least=1)
+        object.__setattr__(self, "num_features", count("num_features", self.num_features, least=1))
         between("momentum", self.momentum, 0.0, 1.0)
         positive("eps", self.eps)
 

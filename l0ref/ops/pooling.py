@@ -153,6 +153,8 @@ def pool_windows(
     image: Pair, kernel_size: Any, *, stride: Any, padding: Any, dilation: Any = 1, ceil_mode: bool = False
 ) -> tuple[Windows, Pair]:
     """Return the windows of a pooling, and the rows and columns by which ceil_mode lets them reach past the padding."""
+    if 0 in image:
+        raise ShapeError(f"input has images of {image[0]} x {image[1]} pixels: no window holds one; give it a pixel")
     size = pair("kernel_size", kernel_size, least=1)
     step = size if stride is None else pair("stride", stride, least=1)
     (top, bottom), (left, right) = edges = edges_of(padding)

@@ -49,9 +49,12 @@ class Windows:
     def misses(self, image: Pair) -> bool:
         """Return whether all places of some window lie on padding."""
         for i, count in enumerate(self.grid(image)):
-            first = np.arange(count)[:, None] * self.stride[i] - self.padding[i]
-            places = first + np.arange(self.size[i]) * self.dilation[i]
-            if not ((places >= 0) & (places < image[i])).any(axis=1).all():
+            beyond = (count - 1) * self.stride[i] - self.padding[i] >= image[i]
+            if beyond or self.padding[i] >= self.span[i]:  # the last window or the first
+                return True
+            first = np.arange(count) * self.stride[i] - self.padding[i]
+            place = first + np.maximum(-(first // self.dilation[i]), 0) * self.dilation[i]  # the first one from 0 on
+            if not (place < np.minimum(first + self.span[i], image[i])).all():
                 return True
         return False
 

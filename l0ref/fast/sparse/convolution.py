@@ -19,7 +19,7 @@ from l0ref.fast.sparse.geometry import Geometry, Pass, passes
 from l0ref.fast.sparse.operands import no_floor
 from l0ref.fast.sparse.vector import reordered
 from l0ref.ops.windows import Pair, Windows
-from l0ref.sparse.convolution import Shape, check_conv2d
+from l0ref.sparse.convolution import Shape, SparseConv2d, check_conv2d
 from l0ref.sparse.pattern import Pattern
 from l0ref.validate import Array
 
@@ -30,27 +30,37 @@ MEMORY = 2**18  # numbers of planes laid out at a time for the cotangent of the 
 def sparse_conv2d_forward(
     x: Array, values: Array, b: Array | None = None, *, pattern: Pattern, kernel_shape: Shape, stride: Pair,
     padding: Pair, dilation: Pair, groups: int,
-) -> tuple[Array, Saved]:  # fmt: skip
-    """Value of `l0ref.sparse.convolution.SparseConv2d`."""
+) -> Any:  # fmt: skip
+    """Value of `l0ref.sparse.convolution.SparseConv2d`; an infinite weight or a NaN is left to that."""
+    if not np.isfinite(values).all():
+        return NotImplemented  # the cotangent of x multiplies weights by the zeros around that of y
+    options = {"pattern": pattern, "kernel_shape": kernel_shape, "stride": stride, "padding": padding}
+    options |= {"dilation": dilation, "groups": groups}
     windows = Windows((kernel_shape[2], kernel_shape[3]), stride, padding, dilation)
     check_conv2d(x, values, b, pattern=pattern, kernel_shape=kernel_shape, windows=windows, groups=groups)
     windows = windows.stepping((x.shape[2], x.shape[3]))
     geometry = Geometry(pattern, kernel_shape, windows, x.shape[1:], groups, lanes(x.dtype))
     forward, backward = passes(geometry, pixel_size(geometry, len(x)))
     y = _convolve(forward, x, values, np.zeros(kernel_shape[0], x.dtype) if b is None else b)
-    return y, (x, values, b is not None, forward, backward)
+    return y, (x, values, b is not None, forward, backward, options)
 
 
 def sparse_conv2d_vjp(saved: Saved, y_bar: Array) -> tuple[Any, ...]:
     """Cotangents of `l0ref.sparse.convolution.SparseConv2d`."""
-    x, values, has_bias, forward, backward = saved
+    x, values, has_bias, forward, backward, options = saved
 
     def x_bar() -> Array:
         weights = np.empty_like(values)
         reordered(flat(values), backward.order, weights)
         return _convolve(backward, y_bar, weights, np.zeros(backward.target.planes, x.dtype))
 
-    cotangents = (x_bar, lambda: _sample(forward, x, y_bar), lambda: y_bar.sum(axis=(0, 2, 3)))
+    def values_bar() -> Array:
+        if np.isfinite(x).all():
+            return _sample(forward, x, y_bar)
+        found: Array = SparseConv2d.vjp(SparseConv2d.forward(x, values, **options)[1], y_bar)[1]()
+        return found  # x times the zeros between the windows' cotangents is NaN in the kernel
+
+    cotangents = (x_bar, values_bar, lambda: y_bar.sum(axis=(0, 2, 3)))
     return cotangents if has_bias else cotangents[:2]
 
 
