@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 from l0ref import nn
+from l0ref.data import Dataset, Splits
 from l0ref.errors import ArgumentError
 from l0ref.layerwise.repair import REPAIRS
 from l0ref.methods import METHODS
-from l0ref.methods.layer_by_layer import activation_behind, layer_quadratic, prune_layers, repaired
+from l0ref.methods.layer_by_layer import (
+    activation_behind,
+    inputs_and_answers,
+    layer_quadratic,
+    prune_layers,
+    repaired,
+)
 from l0ref.pruning import prune
 from l0ref.pruning.trace import signals
 from tests.method_contract import networks, same_bits
@@ -95,6 +102,34 @@ def test_wanda_repairs_what_stays():
     assert same_bits(fitted, repaired(plain, model, splits.train.x, how="obs"))
     with pytest.raises(ArgumentError, match=r"^repair='lsq' is not one of 'none', 'least_squares', 'obs'"):
         METHODS["wanda"].run(model, splits, amount=0.5, seed=0, repair="lsq")
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("wanda", {"repair": "least_squares"}),
+        ("wanda", {"repair": "obs"}),
+        ("l0_constrained", {"newton": 0}),
+        ("net_trim", {"refit": True}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+def test_a_layer_without_a_bias_is_fitted_without_one(kind, method, options, rng):
+    """Beside least squares through the origin on the same support; inputs are far from 0."""
+    if kind == "conv":
+        layers = [nn.Conv2d("one", 2, 4, 3, bias=False), nn.BatchNorm2d("norm", 4), nn.ReLU("r"), nn.Flatten("flat")]
+        net = nn.Model.init([*layers, nn.Linear("fc", 36, 3)], input_shape=(2, 5, 5), seed=0, dtype=np.float64)
+    else:
+        layers = [nn.Linear("one", 12, 8, bias=False), nn.ReLU("r"), nn.Linear("fc", 8, 3, bias=False)]
+        net = nn.Model.init(layers, input_shape=(12,), seed=0, dtype=np.float64)
+    data = Dataset(rng.standard_normal((120, *net.input_shape)) + 2.0, np.arange(120) % 3, 3, "few")
+    splits = Splits(data, data, data, "few", "")
+    found = METHODS[method].run(net, splits, amount=0.6, scope="layer", seed=0, **options).model
+    x, z = inputs_and_answers(net, net, "one.weight", data.x)
+    w, mask = (a.reshape(z.shape[1], -1) for a in (found.params["one.weight"], found.mask("one.weight")))
+    for i, s in enumerate(mask):
+        least = np.linalg.norm(x[:, s] @ np.linalg.lstsq(x[:, s], z[:, i], rcond=None)[0] - z[:, i])
+        assert np.linalg.norm(x @ w[i] - z[:, i]) <= 1.001 * least + 1e-6 * np.linalg.norm(z[:, i])
 
 
 def test_memory_of_a_quadratic_does_not_grow_with_the_samples():

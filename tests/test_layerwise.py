@@ -10,7 +10,7 @@ import pytest
 from l0ref.autodiff.op import backend
 from l0ref.errors import ArgumentError, DTypeError, ShapeError
 from l0ref.layerwise import Quadratic, solve
-from l0ref.layerwise.moves import exchange, kicks
+from l0ref.layerwise.moves import _paired, exchange, kicks
 from l0ref.layerwise.tableau import (
     add_gains,
     added,
@@ -59,6 +59,25 @@ def test_objective_refit_and_bias_are_those_of_the_samples(ridge, dtype, rng):
     for i in range(3):
         right = naive.refit(X.astype(float), Y[:, i].astype(float), np.flatnonzero(support[i]), lam=lam, v=v[i])
         np.testing.assert_allclose(fitted[i], right, rtol=1e-3 if dtype == np.float32 else 1e-8, atol=tol)
+
+
+@pytest.mark.parametrize("cuts", [(), (1, 7)])
+def test_without_a_bias_everything_is_that_of_the_samples(cuts, rng):
+    X, Y = instance(rng, m=3)
+    X[:, 2], Y[:, 1], v = 4.0, -2.0, rng.standard_normal((3, 8))  # constants, which vary from 0
+    chunks = list(zip(np.split(X, cuts), np.split(Y, cuts), strict=True))
+    layer = Quadratic.from_chunks(chunks, ridge=0.1, weights=v, centred=False)
+    lam, w = 0.1 * np.square(X).sum(axis=0).mean(), rng.standard_normal((3, 8))
+    support = rng.random((3, 8)) < 0.6
+    fitted, same = layer.refit(support), {"lam": lam, "has_bias": False}
+    assert layer.lam == pytest.approx(lam, rel=1e-12)
+    assert layer.bias(w).tolist() == [0, 0, 0]
+    for i in range(3):
+        assert layer.objective(w)[i] == pytest.approx(naive.objective(X, Y[:, i], w[i], v=v[i], **same), rel=1e-10)
+        assert layer.error(w)[i] == pytest.approx(naive.objective(X, Y[:, i], w[i], has_bias=False), rel=1e-10)
+        right = naive.refit(X, Y[:, i], np.flatnonzero(support[i]), v=v[i], **same)
+        np.testing.assert_allclose(fitted[i], right, rtol=1e-8)
+    assert layer.relative_error(w) == pytest.approx(np.linalg.norm(Y - X @ w.T) / np.linalg.norm(Y), rel=1e-12)
 
 
 def test_gradient_vanishes_on_the_support_by_differences(rng):
@@ -130,6 +149,21 @@ def test_row_is_the_problem_of_one_neuron(rng):
     w = rng.standard_normal(8)
     assert row.objective(w) == pytest.approx(one.objective(w), rel=1e-12)
     assert row.bias(w) == pytest.approx(one.bias(w), rel=1e-12)
+    assert row.relative_error(w) == pytest.approx(one.relative_error(w), rel=1e-12)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_within_is_the_problem_of_the_inputs_allowed(centred, rng):
+    X, Y = instance(rng, m=2)
+    v, allowed = rng.standard_normal((2, 8)), np.array([True, False] * 4)
+    part, w = Quadratic.from_samples(X, Y, weights=v, centred=centred).within(allowed), np.zeros((2, 8))
+    w[:, allowed] = rng.standard_normal((2, 4))
+    for i in range(2):
+        plain = naive.objective(X, Y[:, i], w[i], has_bias=centred)
+        assert part.error(w)[i] == pytest.approx(plain, rel=1e-10)
+        assert part.objective(w)[i] == pytest.approx(
+            naive.objective(X, Y[:, i], w[i], lam=part.lam, v=v[i] * allowed, has_bias=centred), rel=1e-10
+        )
 
 
 @pytest.mark.parametrize(
@@ -137,6 +171,12 @@ def test_row_is_the_problem_of_one_neuron(rng):
     [
         (lambda X, y: (X[:0], y[:0]), ArgumentError, r"^X has 0 samples; pass at least one to calibrate with$"),
         (lambda X, y: (X * np.nan, y), ArgumentError, r"^X has 240 of 240 values NaN or infinite; drop those samples$"),
+        (
+            lambda X, y: (X * 1e155, y),
+            ArgumentError,
+            r"^X has the value .*e\+15[56], too large to square; rescale the s",
+        ),
+        (lambda X, y: (X, y - 1e160), ArgumentError, r"^y has the value 1.0e\+160, too large to square; rescale the s"),
         (lambda X, y: (X, y + np.inf), ArgumentError, r"^y has 30 of 30 values NaN or infinite; drop those samples$"),
         (lambda X, y: (X, y[1:]), ShapeError, r"^X has shape \(30, 8\) and y \(29,\), expected \(N, P\), and"),
         (lambda X, y: (X.astype(np.float32), y), DTypeError, r"^mixed dtypes: X float32, y float64; convert"),
@@ -157,9 +197,18 @@ def test_other_arguments_that_are_refused(rng):
         Quadratic.from_samples(X, Y, weights=np.full((3, 8), np.nan))
     with pytest.raises(ShapeError, match=r"^X has shape \(30, 7\) in a later chunk, expected \(N, 8\) as in the first"):
         Quadratic.from_chunks([(X, Y), (X[:, 1:], Y)])
+    with pytest.raises(
+        ArgumentError, match=r"^ridge=1e\+308 times the mean square of the inputs is infinite; use less$"
+    ):
+        Quadratic.from_samples(X, Y, ridge=1e308)
+    with pytest.raises(ArgumentError, match=r"^centred=0 must be True or False$"):
+        Quadratic.from_samples(X, Y, centred=0)
     layer = Quadratic.from_samples(X, Y)
     with pytest.raises(ShapeError, match=r"^weights have shape \(8,\), expected \(3, 8\): one number for each input$"):
         layer.objective(np.zeros(8))
+    for read in (layer.objective, layer.error, layer.bias, layer.refit):
+        with pytest.raises(DTypeError, match=r"^weights have dtype complex128, expected real numbers; pass their real"):
+            read(np.zeros((3, 8)) * 1j)
     with pytest.raises(ArgumentError, match=r"^k has 2 numbers, expected one for each of the 3 neurons, or a single"):
         solve(layer, [1, 2], seed=0)
     with pytest.raises(ArgumentError, match=r"^k=-1 must be at least 0$"):
@@ -239,6 +288,16 @@ def test_no_more_swaps_than_allowed(rng):
         assert len(steps) == 1
 
 
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 2**62])
+def test_room_for_swaps_is_made_as_they_come(limit, rng, monkeypatch):
+    X, y = instance(rng, p=12)
+    layer, start = Quadratic.from_samples(X, y), np.arange(12) < 5
+    whole = improved(layer.gram, layer.moments[0], start, limit=min(limit, 100), gain=0.0)
+    monkeypatch.setattr("l0ref.fast.layerwise.swaps.BLOCK", 2)
+    for one, other in zip(whole, improved(layer.gram, layer.moments[0], start, limit=limit, gain=0.0), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("name", ["numpy", "numba"])
 def test_inputs_that_depend_on_each_other(name, rng):
     X, y = instance(rng, n=6)  # 8 inputs, rank 5 after centring
@@ -269,6 +328,36 @@ def test_exchange_between_rows_keeps_the_total_and_never_loses(rng):
         gains.append(add_gains(layer.gram, t).max(initial=-1.0))
         costs.append(drop_costs(t).min(initial=np.inf))
     assert all(gains[i] <= costs[j] * (1 + 1e-5) for i in range(4) for j in range(4) if i != j)
+
+
+def test_exchange_ends_when_no_pair_gains(rng):
+    """The best row to add to may be the best to take from, too."""
+    moved = 0
+    for _ in range(20):
+        X, Y = instance(rng, m=3)
+        layer = Quadratic.from_samples(X, Y * (1, 1, rng.uniform(1, 3)))
+        end, rounds = exchange(layer, rng.random((3, 8)) < 0.4, limit=100, gain=1e-9)
+        rows = [layer.row(i) for i in range(3)]
+        f = [f_of(row, np.flatnonzero(end[i])) for i, row in enumerate(rows)]
+        gains, costs = np.full(3, -np.inf), np.full(3, np.inf)
+        for i, (row, inside) in enumerate(zip(rows, map(set, map(np.flatnonzero, end)), strict=True)):
+            gains[i] = max([f[i] - f_of(row, inside | {j}) for j in set(range(8)) - inside], default=-np.inf)
+            costs[i] = min([f_of(row, inside - {j}) - f[i] for j in inside], default=np.inf)
+        assert all(gains[i] <= costs[j] * (1 + 1e-5) for i in range(3) for j in range(3) if i != j)
+        moved += len(rounds)
+    assert moved > 20
+    assert _paired(np.array([10.0, 5.0]), np.array([1.0, 20.0])) == [1, 0]
+    assert _paired(np.array([5.0, 3.0, 9.0]), np.array([2.0, 4.0, 8.0])) == [2, 0]
+
+
+@pytest.mark.parametrize("scope", ["neuron", "layer"])
+def test_kicks_of_inputs_of_low_rank(scope, rng):
+    """A support of dependent inputs has fewer members than weights that may stay."""
+    for n in (2, 12):
+        X = rng.standard_normal((n, 2)) @ rng.standard_normal((2, 6))
+        for seed in range(12):
+            found = solve(Quadratic.from_samples(X, rng.standard_normal(n), ridge=1e-9), 4, scope=scope, seed=seed)
+            assert found.support.sum() <= 4
 
 
 # --- the solver -------------------------------------------------------------------------------------------------------

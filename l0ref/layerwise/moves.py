@@ -42,8 +42,9 @@ def swaps(
 def exchange(layer: Quadratic, support: Mask, *, limit: int, gain: float) -> tuple[Mask, list[int]]:
     """Move entries from rows that lose least to rows that gain most, swap in both, until no pair gains.
 
-    Every round pairs the largest gain of an addition with the smallest cost of a removal, the second largest with the
-    second smallest, each row once. Returns the support, of the same total, and how many entries each round moved.
+    Every round pairs the largest gain of an addition with the smallest cost of a removal in another row, then the
+    largest and smallest of the other rows, and so on. Returns the support, of the same total, and how many entries each
+    round moved.
     """
     support, moved = support.copy(), []
     m = len(support)
@@ -68,21 +69,18 @@ def exchange(layer: Quadratic, support: Mask, *, limit: int, gain: float) -> tup
 
 
 def _paired(gains: Array, costs: Array) -> list[int]:
-    """Return rows [to, from, to, from, ...], each at most once, for which the gain exceeds the cost."""
+    """Return rows [to, from, ...], each at most once: the pair whose gain exceeds its cost most, then the next pair."""
     up, down = np.argsort(-gains, kind="stable").tolist(), np.argsort(costs, kind="stable").tolist()
-    used: set[int] = set()
     found: list[int] = []
-    while up and down:
-        i, j = up[0], down[0]
+    while len(up) > 1:
+        pairs = ((i, j) for i in up[:2] for j in down[:2] if i != j)
+        i, j = max(pairs, key=lambda pair: gains[pair[0]] - costs[pair[1]])
         if not gains[i] > costs[j] * (1 + WORTH):
             break
-        if i in used:
-            up.pop(0)
-        elif j in used or i == j:
-            down.pop(0)
-        else:
-            used |= {i, j}
-            found += [i, j]
+        found += [i, j]
+        for row in (i, j):
+            up.remove(row)
+            down.remove(row)
     return found
 
 
@@ -101,7 +99,7 @@ def kicks(layer: Quadratic, i: int, support: Mask, *, tries: int, rng: np.random
     best = float(t.w @ q[t.inside])
     for _ in range(tries):
         new = t
-        for _ in range(int(rng.integers(1, min(MOST_DROPPED, k) + 1))):
+        for _ in range(min(int(rng.integers(1, min(MOST_DROPPED, k) + 1)), t.inside.size)):
             new = dropped(new, int(rng.integers(new.inside.size)))
         free = np.flatnonzero(add_gains(gram, new) >= 0)
         if free.size:

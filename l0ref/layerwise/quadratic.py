@@ -9,6 +9,8 @@ For any W the best bias is b_i = mean(y_i) - w_i' mean(X), so that with centred 
 
     f_i(w) = w'G w - 2 q_i'w + e_i      G = Xc'Xc + lam I,  q_i = Xc'yc_i + lam v_i,  e_i = ||yc_i||^2 + lam ||v_i||^2
 
+A layer without a bias has b = 0, and X and y are not centred: Xc = X, yc = y.
+
 G is shared by all neurons and all methods, and nothing of size N is kept. On a support S the best weights are
 w_S = G_SS^-1 q_S, and f_i = e_i - q_S'w_S.
 """
@@ -17,14 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from l0ref.errors import ArgumentError, ShapeError
+from l0ref.errors import ArgumentError, DTypeError, ShapeError
 from l0ref.layerwise.sums import Sums
-from l0ref.validate import Array, count, float_array, nonnegative
+from l0ref.validate import Array, as_array, count, flag, float_array, nonnegative
 
 CONSTANT = 1e-9  # an input (output) with at most this fraction of the largest input (output) variance is constant
 ROUNDING = 8  # so is one whose standard deviation is at most this times the rounding error of its root mean square
@@ -37,9 +40,9 @@ class Quadratic:
 
     gram     (p, p) G over the p live inputs, float64 whatever the samples are
     moments  (M, p) q          energy  (M) e          trained  (M, p) v, zero if no weights were given
-    live     (p) indices of the inputs that vary; a constant input adds nothing to the bias
+    live     (p) indices of the inputs that vary; a constant input adds nothing to the bias. Without a bias: not all 0
     lam      the ridge: `ridge` times the mean of the diagonal of Xc'Xc over the live inputs
-    x_mean (P), y_mean (M), y_square   of the samples: means, and the sum of all y^2
+    x_mean (P), y_mean (M)   means of the samples, 0 without a bias        y_square  (M) sums of y^2
     varies   (M) which outputs vary; a constant output is left to the bias, with q = v = e = 0
     single   y had one axis; then weights and supports have one axis, too
     dtype    of the samples, and of weights that are returned
@@ -64,38 +67,44 @@ class Quadratic:
     lam: float
     x_mean: Array
     y_mean: Array
-    y_square: float
+    y_square: Array
     varies: NDArray[np.bool_]
     single: bool
     dtype: np.dtype[Any]
 
     @classmethod
-    def from_samples(cls, X: Array, y: Array, *, ridge: float = 1e-3, weights: Array | None = None) -> Self:
+    def from_samples(
+        cls, X: Array, y: Array, *, ridge: float = 1e-3, weights: Array | None = None, centred: bool = True
+    ) -> Self:
         """Return the quadratic of samples X (N, P) and target outputs y (N, M) or (N).
 
         ridge    lam over the mean of the diagonal of Xc'Xc. With ridge=0, inputs that hardly vary get huge weights
         weights  (M, P) or (P), towards which the ridge pulls; None: 0
+        centred  whether the layer has a bias, which is then the best one; False: none
         """
-        return cls.from_chunks([(X, y)], ridge=ridge, weights=weights)
+        return cls.from_chunks([(X, y)], ridge=ridge, weights=weights, centred=centred)
 
     @classmethod
     def from_chunks(
-        cls, chunks: Iterable[tuple[Array, Array]], *, ridge: float = 1e-3, weights: Array | None = None
-    ) -> Self:
+        cls, chunks: Iterable[tuple[Array, Array]], *, ridge: float = 1e-3, weights: Array | None = None,
+        centred: bool = True,
+    ) -> Self:  # fmt: skip
         """Return the same from pairs (X, y), a few samples at a time; only sums over them are kept."""
         nonnegative("ridge", ridge)
-        sums = Sums(chunks)
+        sums = Sums(chunks, centred=flag("centred", centred))
         xx, xy, yy = sums.centred()
         variance = np.diag(xx)
         live = np.flatnonzero(_varies(variance, sums.x_square, sums))
         varies = _varies(yy, sums.y_square, sums)
         gram = np.ascontiguousarray(xx[np.ix_(live, live)])
-        lam = float(ridge * variance[live].mean()) if live.size else 0.0
+        lam = float(ridge) * float(variance[live].mean()) if live.size else 0.0
+        if not isfinite(lam):
+            raise ArgumentError(f"ridge={ridge!r} times the mean square of the inputs is infinite; use less")
         gram[np.diag_indices_from(gram)] += lam
         trained = _trained(weights, len(yy), len(xx), sums.single)[:, live] * varies[:, None]
         moments = xy[live].T * varies[:, None] + lam * trained
         energy = yy * varies + lam * np.square(trained).sum(axis=1)
-        means = sums.x_mean, sums.y_mean, float(sums.y_square.sum())
+        means = sums.x_mean, sums.y_mean, sums.y_square
         return cls(gram, moments, energy, trained, live, lam, *means, varies, sums.single, sums.dtype)
 
     @property
@@ -106,18 +115,20 @@ class Quadratic:
     def row(self, i: int) -> Self:
         """Return the problem of neuron i alone."""
         one = slice(i, i + 1)
-        parts = {name: getattr(self, name)[one] for name in ("moments", "energy", "trained", "y_mean", "varies")}
-        return replace(self, **parts, single=True)
+        names = ("moments", "energy", "trained", "y_mean", "y_square", "varies")
+        return replace(self, **{name: getattr(self, name)[one] for name in names}, single=True)
 
     def within(self, allowed: NDArray[np.bool_]) -> Self:
         """Return the problem in which only inputs in the mask `allowed` (P) may get a weight."""
         s = allowed[self.live]
         gram = np.ascontiguousarray(self.gram[np.ix_(s, s)])
-        return replace(self, gram=gram, moments=self.moments[:, s], trained=self.trained[:, s], live=self.live[s])
+        energy = self.energy - self.lam * np.square(self.trained[:, ~s]).sum(axis=1)
+        moments, trained = self.moments[:, s], self.trained[:, s]
+        return replace(self, gram=gram, moments=moments, energy=energy, trained=trained, live=self.live[s])
 
     def narrow(self, weights: Array) -> Array:
         """Return weights, a support or scores of all inputs, (M, P) or (P), restricted to the live inputs, (M, p)."""
-        rows = np.asarray(weights)
+        rows = _real(weights)
         expected = self.shape[1:] if self.single else self.shape
         if rows.shape != expected:
             raise ShapeError(f"weights have shape {rows.shape}, expected {expected}: one number for each input")
@@ -140,12 +151,12 @@ class Quadratic:
 
     def relative_error(self, weights: Array) -> float:
         """Return ||Y - XW' - b||_F / ||Y||_F, Y not centred; 0 if Y is 0."""
-        total = float(np.sum(self.error(weights)))
-        return float(np.sqrt(total / self.y_square)) if self.y_square else 0.0
+        error, size = float(np.sum(self.error(weights))), float(self.y_square.sum())
+        return float(np.sqrt(error / size)) if size else 0.0
 
     def bias(self, weights: Array) -> Any:
         """Return the best bias of every neuron for these weights."""
-        full = np.reshape(weights, self.shape).astype(np.float64)
+        full = np.reshape(_real(weights), self.shape).astype(np.float64)
         return self._shaped((self.y_mean - full @ self.x_mean).astype(self.dtype))
 
     def refit(self, support: Array) -> Array:
@@ -195,6 +206,14 @@ def is_independent(gram: Array) -> bool:
     except np.linalg.LinAlgError:
         return False
     return bool((pivots > DEPENDENT * np.diag(gram)).all())
+
+
+def _real(weights: Any) -> Array:
+    """Return weights, a support or scores as an array; refuse complex numbers."""
+    found = as_array("weights", weights)
+    if found.dtype.kind == "c":
+        raise DTypeError(f"weights have dtype {found.dtype}, expected real numbers; pass their real part")
+    return found
 
 
 def _varies(variance: Array, square: Array, sums: Sums) -> NDArray[np.bool_]:

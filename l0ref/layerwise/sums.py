@@ -9,17 +9,19 @@ import numpy as np
 from l0ref.errors import ArgumentError, ShapeError
 from l0ref.validate import Array, float_array, same_dtype
 
+LARGEST = 1e150  # sums of this many squares of larger numbers could be infinite: 10^8
+
 
 class Sums:
     """Sums over chunks of samples minus the mean of the first chunk, which avoids cancellation of a large common mean.
 
     n         samples        single, dtype  whether y has one axis; the dtype of the samples
-    x_mean    (P)            y_mean         (M)
+    x_mean    (P)            y_mean         (M), both 0 if not centred: then nothing is subtracted anywhere
     x_square  (P)            y_square       (M), sums of x^2 and of y^2
     """
 
-    def __init__(self, chunks: Iterable[tuple[Array, Array]]) -> None:
-        self.n = 0
+    def __init__(self, chunks: Iterable[tuple[Array, Array]], *, centred: bool = True) -> None:
+        self.n, self.is_centred = 0, centred
         for X, Y in chunks:
             x, y = _checked(X, Y)
             if not len(x):
@@ -35,7 +37,7 @@ class Sums:
 
     def _begin(self, x: Array, y: Array) -> None:
         self.single, self.dtype = y.ndim == 1, x.dtype
-        pivots = (a.mean(axis=0, dtype=np.float64) for a in (x, y.reshape(len(y), -1)))
+        pivots = (a.mean(axis=0, dtype=np.float64) * self.is_centred for a in (x, y.reshape(len(y), -1)))
         self.x_pivot, self.y_pivot = pivots
         p, m = len(self.x_pivot), len(self.y_pivot)
         self.x, self.x_square, self.xx = np.zeros(p), np.zeros(p), np.zeros((p, p))
@@ -44,8 +46,8 @@ class Sums:
     def _add(self, x: Array, y: Array) -> None:
         a, b = x - self.x_pivot, y - self.y_pivot
         self.n += len(a)
-        self.x += a.sum(axis=0)
-        self.y += b.sum(axis=0)
+        self.x += a.sum(axis=0) * self.is_centred
+        self.y += b.sum(axis=0) * self.is_centred
         self.xx += a.T @ a
         self.xy += a.T @ b
         self.yy += np.square(b).sum(axis=0)
@@ -67,4 +69,6 @@ def _checked(X: Array, Y: Array) -> tuple[Array, Array]:
     for name, values in (("X", x), ("y", y)):
         if bad := int((~np.isfinite(values)).sum()):
             raise ArgumentError(f"{name} has {bad} of {values.size} values NaN or infinite; drop those samples")
+        if (largest := float(np.abs(values).max(initial=0.0))) > LARGEST:
+            raise ArgumentError(f"{name} has the value {largest:.1e}, too large to square; rescale the samples")
     return x, y

@@ -95,7 +95,7 @@ class _Curve:
             for (layer, _), few in zip(self.groups, each.tolist(), strict=True):
                 found = solve(layer, few, scope="layer", seed=0, tries=0, limit=0)
                 missed += float(np.sum(layer.error(found.weights)))
-                whole += layer.y_square
+                whole += float(layer.y_square.sum())
             self.points[k] = max(float(np.sqrt(missed / whole)) if whole else 0.0, SMALLEST)
         return self.points[k]
 

@@ -118,7 +118,7 @@ class _Task:
     def solved(self, plan: Array, *, ridge: float, seed: int) -> Array:
         """Return weights of the linear problem: for the whole layer, or row by row if some were removed before."""
         before = self.model.mask(self.key)[self.rows].reshape(len(plan), -1)
-        layer = Quadratic.from_samples(self.x, self.z, ridge=ridge, weights=self.trained)
+        layer = Quadratic.from_samples(self.x, self.z, ridge=ridge, weights=self.trained, centred=self.has_bias)
         if before.all():
             return solve(layer, int(plan.sum()), scope="layer", seed=seed).weights
         each = plan.reshape(len(plan), -1).sum(axis=1)

@@ -51,8 +51,9 @@ def layer_quadratic(model: Model, key: str, x: Array, *, ridge: float = 1e-3, **
     layer = layer_of(model, key)
     rows = dict(groups_of(layer))[options.get("group")]
     weight = model.params[f"{layer.name}.weight"][rows]
+    chunks = samples_of(model, key, x, **options)
     return Quadratic.from_chunks(
-        samples_of(model, key, x, **options), ridge=ridge, weights=weight.reshape(len(weight), -1)
+        chunks, ridge=ridge, weights=weight.reshape(len(weight), -1), centred=f"{layer.name}.bias" in model.params
     )
 
 

@@ -127,9 +127,9 @@ class _Layer:
 
     def refitted(self, support: Array) -> tuple[Array, Array]:
         """Return the least-squares weights and biases on a support; biases of 0 if the layer has none."""
-        layer = Quadratic.from_samples(self.x, self.z, weights=self.weights)
+        layer = Quadratic.from_samples(self.x, self.z, weights=self.weights, centred=self.has_bias)
         w = layer.refit(support)
-        return w, layer.bias(w) if self.has_bias else np.zeros(len(w))
+        return w, layer.bias(w)
 
     def program(self, solver: str) -> tuple[Array | Operator, Array]:
         """Return the matrix or operator of the program, and the fixed bias: of a convolution solved by "cg", else 0."""

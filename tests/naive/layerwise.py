@@ -14,21 +14,21 @@ def ridge(X, ridge, *, floor=1e-9):
     return ridge * sum(live) / len(live) if live else 0.0
 
 
-def objective(X, y, w, *, lam=0.0, v=None):
-    """Squared error with the best bias, and the ridge, sample by sample."""
+def objective(X, y, w, *, lam=0.0, v=None, has_bias=True):
+    """Squared error with the best bias, if there is one, and the ridge, sample by sample."""
     answers = [sum(a * b for a, b in zip(row, w, strict=True)) for row in X]
-    bias = sum(t - a for t, a in zip(y, answers, strict=True)) / len(y)
+    bias = sum(t - a for t, a in zip(y, answers, strict=True)) / len(y) * has_bias
     fit = sum((t - a - bias) ** 2 for t, a in zip(y, answers, strict=True))
     return fit + lam * sum((a - b) ** 2 for a, b in zip(w, np.zeros(len(w)) if v is None else v, strict=True))
 
 
-def refit(X, y, support, *, lam=0.0, v=None):
-    """Weights on the support from an augmented least-squares problem with a column of ones; no Gram matrix."""
+def refit(X, y, support, *, lam=0.0, v=None, has_bias=True):
+    """Weights on the support from an augmented least-squares problem with a column for the bias; no Gram matrix."""
     n, p = X.shape
     S = list(support)
     v = np.zeros(p) if v is None else np.asarray(v)
     rows = np.sqrt(lam) * np.eye(len(S))
-    A = np.vstack([np.hstack([X[:, S], np.ones((n, 1))]), np.hstack([rows, np.zeros((len(S), 1))])])
+    A = np.vstack([np.hstack([X[:, S], np.full((n, 1), float(has_bias))]), np.hstack([rows, np.zeros((len(S), 1))])])
     b = np.concatenate([y, np.sqrt(lam) * v[S]])
     w = np.zeros(p)
     w[S] = np.linalg.lstsq(A, b, rcond=None)[0][:-1]

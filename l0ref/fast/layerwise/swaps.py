@@ -13,6 +13,8 @@ import numpy as np
 from l0ref.fast.machine.policy import kernel
 from l0ref.validate import Array
 
+BLOCK = 1024  # swaps for whose changes there is room at a time
+
 
 @kernel
 def best_swap(A, B, w, r, s, least, row):
@@ -120,9 +122,13 @@ def swap_search(gram: Array, t: Any, *, limit: int, gain: float, dependent: floa
     """As the truth does; the tableau is a tuple of its parts."""
     S, N, A, B, w, r, s = (np.array(part, order="C") for part in t)
     enough = gain * float((w[:, None] * gram[np.ix_(S, S)] * w).sum())
-    transposed, changes = np.ascontiguousarray(B.T), np.empty(max(limit, 0))
+    transposed, changes = np.ascontiguousarray(B.T), [np.empty(0)]
     least = dependent * np.diag(gram)[N]
     room = (np.empty(N.size), np.empty(S.size), np.empty(S.size), np.empty(N.size))
     parts = (A, transposed, w, r, s)
-    made = search(gram, (S, N), parts, least, (dependent, enough), room, changes) if S.size and N.size else 0
-    return (S, N, A, np.ascontiguousarray(transposed.T), w, r, s), changes[:made]
+    while limit > 0 and S.size and N.size:
+        block = np.empty(min(limit, BLOCK))
+        made = search(gram, (S, N), parts, least, (dependent, enough), room, block)
+        changes.append(block[:made])
+        limit = limit - made if made == block.size else 0
+    return (S, N, A, np.ascontiguousarray(transposed.T), w, r, s), np.concatenate(changes)
