@@ -163,24 +163,33 @@ def gates(log_alpha: Any, u: Any = None) -> tuple[Any, Any]:
 def test_gates_are_learnt_as_the_formulas_say(name: str) -> None:
     units, lam, rate, lr, epochs, seed = name.endswith("units"), 1e-3, 0.3, 0.05, 4, 2
     shift, keys = 2 / 3 * math.log(0.1 / 1.1), list(NET.weights)
+    biases = {key: key.replace("weight", "bias") for key in keys}
     shapes = {key: (len(NET.params[key]), 1) if units else NET.params[key].shape for key in keys}
     behind = {key: NET.params[key].size / math.prod(shapes[key]) for key in keys}
     log = {key: key.replace("weight", "log_alpha") for key in keys}
 
+    def through(p: Arrays, drawn: Arrays) -> Arrays:
+        """Weights, and biases behind gates of units, times their gates."""
+        gated = {key: p[key] * z for key, (z, _) in drawn.items()}
+        return gated | {b: p[b] * drawn[key][0][:, 0] for key, b in biases.items() if units}
+
     def slopes(p: Arrays, epoch: int) -> Arrays:
         rng = stream(seed, "dropout", epoch)
         drawn = {key: gates(p[log[key]], rng.random(shapes[key])) for key in keys}
-        _, g = loss_and_slopes({**p, **{key: p[key] * z for key, (z, _) in drawn.items()}})
+        _, g = loss_and_slopes({**p, **through(p, drawn)})
         for key, (z, slope) in drawn.items():
-            each = g[key] * p[key]
+            each, bias = g[key] * p[key], biases[key]
             q = logistic(p[log[key]] - shift)
-            own = each.sum(axis=1, keepdims=True) if units else each
+            own = each.sum(axis=1, keepdims=True) + (g[bias] * p[bias])[:, None] if units else each
             g[log[key]] = own * slope + lam * behind[key] * q * (1 - q)
+            if units:
+                g[bias] = g[bias] * z[:, 0]
             g[key] = g[key] * z
         return g
 
     first = math.log((1 - rate) / rate)
-    noise = {key: 0.01 * stream(seed, "prune").standard_normal(shapes[key]) for key in keys}
+    normal = stream(seed, "prune")  # one for all layers, in order
+    noise = {key: 0.01 * normal.standard_normal(shapes[key]) for key in keys}
     p = adam({**NET.params, **{log[key]: first + noise[key] for key in keys}}, slopes, epochs=epochs, lr=lr)
     found = METHODS[name].run(NET, DATA, amount=0.4, seed=seed, epochs=epochs, lr=lr, lam=lam, drop_rate=rate)
     use = {key: np.broadcast_to(gates(p[log[key]])[0], NET.params[key].shape) for key in keys}
@@ -189,7 +198,7 @@ def test_gates_are_learnt_as_the_formulas_say(name: str) -> None:
     expected = sum(behind[key] * logistic(p[log[key]] - shift).sum() for key in keys)
     assert found.record["expected"] == pytest.approx(expected, rel=1e-7)
     assert found.record["open"] == sum(int((z > 0).sum()) for z in use.values())
-    after = {**p, **{key: p[key] * use[key] for key in keys}}
+    after = {**p, **through(p, {key: gates(p[log[key]]) for key in keys})}
     if not units:
         same(found.model, after, smallest_gone({key: p[log[key]] for key in keys}, round(0.4 * NET.size)))
         return

@@ -2,19 +2,22 @@
 
     u ~ uniform (0, 1)                                  one for each gate and step
     s = sigmoid((log u - log(1 - u) + log_alpha) / beta)
-    z = min(1, max(0, s (zeta - gamma) + gamma))        the gate; a layer computes with w z
+    z = min(1, max(0, s (zeta - gamma) + gamma))        the gate; a layer computes with w z, a gated unit with b z, too
     P(z != 0) = sigmoid(log_alpha - beta log(-gamma / zeta))
-    penalty   lam sum over gates of (weights that the gate multiplies) P(z != 0)
+    penalty   lam sum over gates of (weights left that the gate multiplies) P(z != 0)
     in use    z = min(1, max(0, sigmoid(log_alpha) (zeta - gamma) + gamma))
 
 gamma < 0 < 1 < zeta stretch s beyond [0, 1], so that z is 0 or 1 with positive probability.
 
 Ref      Louizos, Welling, Kingma, ICLR 2018 (arXiv 1712.01312) and the authors' code: beta = 2/3, gamma = -0.1,
          zeta = 1.1, initial drop rate 0.5 with noise of 0.01. The text was not read again for this file [I].
-Departs  Gates of units multiply outputs, the authors' the inputs of linear layers and the feature maps of convolutions.
-         log_alpha is not clipped. The penalty is not divided by the number of samples; lam is per weight. At the end
-         gates are ranked by log_alpha and an exact amount goes, so that runs are comparable; `open` counts the weights
-         whose gate is not 0 before that. Weights that stay become w z.
+Departs  Gates of units multiply outputs before activation and normalisation, the authors' the inputs of linear layers
+         and the feature maps of convolutions. So a closed unit outputs what the layers behind it make of 0: after batch
+         normalisation a constant, which goes with the unit and is not folded; and in training the statistics of a
+         batch undo a gate between 0 and 1. log_alpha is not clipped. The penalty is not divided by the number of
+         samples; lam is per weight. At the end gates are ranked by log_alpha and masks remove an exact amount, so that
+         runs are comparable; `open` counts the weights whose gate is not 0 before that. What stays becomes w z (and
+         b z), exactly 0 where gates are closed beyond the amount.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from l0ref.data import Splits
 from l0ref.methods.registry import NO_FEED, Feed, Pruned, method
 from l0ref.methods.reparameterised import Priced, Reparameterised, unwrapped, wrapped
 from l0ref.nn import Conv2d, Linear, Model
+from l0ref.nn.sequence import leaves
 from l0ref.optim import Adam
 from l0ref.pruning.axes import coupled_axes
 from l0ref.pruning.prune import prune_by
@@ -43,6 +47,7 @@ from l0ref.validate import Array, between, count, nonnegative
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 SHIFT = BETA * math.log(-GAMMA / ZETA)
+Arrays = Mapping[str, Array]
 NOISE = 0.01  # standard deviation of log_alpha before training
 EDGE = 1e-6  # uniform numbers stay this far inside (0, 1)
 
@@ -65,30 +70,29 @@ class Gated(Reparameterised):
 
     by_unit: bool = False
     drop_rate: float = 0.5
-    seed: int = 0
 
     def extra(self, *, dtype: Any) -> dict[str, Array]:
-        """Return log_alpha = log((1 - d) / d) plus noise, d the drop rate."""
-        rng = stream(0, "init")
-        weight = self.inner.parameters(rng=rng, dtype=dtype)[self.key]
+        """Return log_alpha = log((1 - d) / d), d the drop rate."""
+        weight = self.inner.parameters(rng=stream(0, "init"), dtype=dtype)[self.key]
         shape = (weight.shape[0], *[1] * (weight.ndim - 1)) if self.by_unit else weight.shape
-        noise = stream(self.seed, "prune").standard_normal(shape) * NOISE
         return {
-            f"{self.name}.log_alpha": (math.log(1 - self.drop_rate) - math.log(self.drop_rate) + noise).astype(dtype)
+            f"{self.name}.log_alpha": np.full(shape, math.log(1 - self.drop_rate) - math.log(self.drop_rate), dtype)
         }
 
-    def effective(self, w: Tensor, params: Mapping[str, Tensor], *, rng: np.random.Generator | None) -> Tensor:
-        """Return w z, with fresh noise while training."""
-        log_alpha = params[f"{self.name}.log_alpha"]
+    def effective(self, params: Mapping[str, Tensor], *, rng: np.random.Generator | None) -> dict[str, Tensor]:
+        """Return w z, and with gates of units b z, with fresh noise while training."""
+        log_alpha, bias = params[f"{self.name}.log_alpha"], f"{self.name}.bias"
         u = None if rng is None else np.clip(rng.random(log_alpha.shape), EDGE, 1 - EDGE)
-        return w * gate(log_alpha, u)
+        z = gate(log_alpha, u)
+        found = {self.key: params[self.key] * z}
+        return found | {bias: params[bias] * ops.reshape(z, -1)} if self.by_unit and bias in params else found
 
 
-def expected_l0(tensors: Mapping[str, Tensor], *, lam: float, behind: Mapping[str, float]) -> Tensor:
-    """Return lam sum over gates of (weights that the gate multiplies) P(z != 0)."""
+def expected_l0(tensors: Mapping[str, Tensor], *, lam: float, behind: Arrays) -> Tensor:
+    """Return lam sum over gates of n P(z != 0), n = `behind`: how many weights that are left each gate multiplies."""
     total = Tensor(np.zeros((), next(iter(tensors.values())).dtype))
     for key, log_alpha in tensors.items():
-        total = total + ops.sum(open_probability(log_alpha)) * (lam * behind[key])
+        total = total + ops.sum(open_probability(log_alpha) * behind[key]) * lam
     return total
 
 
@@ -96,24 +100,27 @@ def gated(
     model: Model, data: Splits, *, seed: int, by_unit: bool, epochs: int, lr: float, lam: float, drop_rate: float,
     feed: Feed,
 ) -> tuple[Model, dict[str, Array], dict[str, Any]]:  # fmt: skip
-    """Train with gates; return the network with w z, log_alpha by weight array, and the record."""
+    """Train with gates; return the network as they leave it, log_alpha by weight array, and the record."""
     between("drop_rate", drop_rate, 0.01, 0.99)
-    soft = wrapped(model, partial(_made, by_unit=by_unit, drop_rate=drop_rate, seed=seed))
-    keys = tuple(k for k in soft.params if k.endswith(".log_alpha"))
-    sizes = {k: model.params[k.removesuffix("log_alpha") + "weight"].size / max(soft.params[k].size, 1) for k in keys}
-    penalty = Priced(value_of=partial(expected_l0, lam=nonnegative("lam", lam), behind=sizes), keys=keys)
+    soft = wrapped(model, partial(_made, by_unit=by_unit, drop_rate=drop_rate))
+    keys, rng = {key: key.removesuffix("weight") + "log_alpha" for key in model.weights}, stream(seed, "prune")
+    first = {k: soft.params[k] + NOISE * rng.standard_normal(soft.params[k].shape) for k in keys.values()}
+    soft = soft.replace(params={**soft.params, **{k: v.astype(model.dtype) for k, v in first.items()}})
+    left = {k: model.mask(key).astype(model.dtype) for key, k in keys.items()}
+    behind = {k: m.sum(axis=tuple(range(1, m.ndim)), keepdims=True) if by_unit else m for k, m in left.items()}
+    value = partial(expected_l0, lam=nonnegative("lam", lam), behind=behind)
+    penalty = Priced(value_of=value, keys=tuple(behind))
     trained, _ = fit(
         soft, data.train, epochs=count("epochs", epochs), seed=seed, optimizer=Adam(lr=lr), penalty=penalty,
         progress="none", phase="prune", **feed,
     )  # fmt: skip
-    logs = {key: trained.params[key.removesuffix("weight") + "log_alpha"] for key in model.weights}
-    gates = {key: gate(Tensor(log_alpha), None).data for key, log_alpha in logs.items()}
-    whole = {key: np.broadcast_to(z, model.params[key].shape) for key, z in gates.items()}
-    expected = sum(
-        sizes[k] * float(open_probability(Tensor(trained.params[k])).data.sum(dtype=np.float64)) for k in keys
-    )
-    record = {"open": sum(int((z != 0).sum()) for z in whole.values()), "expected": expected, "log_alpha": logs}
-    return unwrapped(model, trained, {key: trained.params[key] * z for key, z in whole.items()}), logs, record
+    tensors = {key: Tensor(p) for key, p in trained.params.items()}
+    gates = [layer for layer in leaves(trained.architecture) if isinstance(layer, Gated)]
+    used = {key: v.data for layer in gates for key, v in layer.effective(tensors, rng=None).items()}
+    still = sum(int(behind[k][gate(tensors[k], None).data != 0].sum()) for k in behind)
+    expected = sum(float((behind[k] * open_probability(tensors[k]).data).sum(dtype=np.float64)) for k in behind)
+    logs = {key: trained.params[k] for key, k in keys.items()}
+    return unwrapped(model, trained, used), logs, {"open": still, "expected": expected, "log_alpha": logs}
 
 
 def _made(layer: Linear | Conv2d, **settings: Any) -> Gated:
@@ -135,7 +142,7 @@ def hard_concrete(
 
     epochs, lr  of Adam
     lam         penalty per weight of an open gate, in units of the loss; drop_rate: d of the first log((1 - d) / d)
-    record      open: weights whose gate is not 0 in use; expected: the expected number of non-zeros; log_alpha
+    record      open: weights left whose gate is not 0 in use; expected: the expected number of them; log_alpha
     """
     found, logs, record = gated(
         model, data, seed=seed, by_unit=False, epochs=epochs, lr=lr, lam=lam, drop_rate=drop_rate, feed=feed

@@ -70,10 +70,10 @@ class Thresholded(Reparameterised):
         """Return the threshold over its rate."""
         return {f"{self.name}.threshold": np.full(2 if self.asymmetric else 1, self.first / self.rate, dtype)}
 
-    def effective(self, w: Tensor, params: Mapping[str, Tensor], *, rng: np.random.Generator | None) -> Tensor:
+    def effective(self, params: Mapping[str, Tensor], *, rng: np.random.Generator | None) -> dict[str, Tensor]:
         """Return v(w, t)."""
         up, down = ends(params[f"{self.name}.threshold"], self.rate)
-        return thresholded(w, up, down, beta=self.beta)
+        return {self.key: thresholded(params[self.key], up, down, beta=self.beta)}
 
 
 def ends(stored: Tensor, rate: float) -> tuple[Tensor, Tensor]:

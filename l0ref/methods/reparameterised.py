@@ -1,7 +1,7 @@
 """Reparameterised training: a layer computes with v(w, extra parameters) instead of w, on the tape.
 
     wrapped    the network with each layer of weights wrapped, and the extra parameters beside its own
-    unwrapped  the original layers, with the trained parameters or given weights
+    unwrapped  the original layers, with the trained parameters or given arrays
     Priced     a penalty written with operations of the tape, which also computes its gradient
 
 Methods that learn thresholds or gates thus use the ordinary training loop. Compiled chains do not support these layers,
@@ -31,7 +31,7 @@ Value = Callable[[Mapping[str, Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class Reparameterised(Layer):
-    """A layer that computes with `effective` weights; a subclass defines these and the parameters they need."""
+    """A layer that computes with `effective` arrays; a subclass defines these and the parameters they need."""
 
     inner: Layer
 
@@ -39,8 +39,8 @@ class Reparameterised(Layer):
         """Return the parameters beyond those of the inner layer, by full name."""
         raise NotImplementedError(f"layer {type(self).__name__} must define extra")
 
-    def effective(self, w: Tensor, params: Mapping[str, Tensor], *, rng: np.random.Generator | None) -> Tensor:
-        """Return the weights to compute with; `rng` is None outside of training."""
+    def effective(self, params: Mapping[str, Tensor], *, rng: np.random.Generator | None) -> dict[str, Tensor]:
+        """Return what the inner layer computes with in place of its parameters; `rng` is None outside of training."""
         raise NotImplementedError(f"layer {type(self).__name__} must define effective")
 
     @property
@@ -56,9 +56,9 @@ class Reparameterised(Layer):
         self, x: Tensor, params: Mapping[str, Tensor], buffers: Mapping[str, Array], *, training: bool,
         rng: np.random.Generator | None,
     ) -> tuple[Tensor, dict[str, Array]]:  # fmt: skip
-        """Apply the inner layer with the effective weights."""
-        v = self.effective(params[self.key], params, rng=rng if training else None)
-        return self.inner.forward(x, {**params, self.key: v}, buffers, training=training, rng=rng)
+        """Apply the inner layer with the effective arrays."""
+        used = self.effective(params, rng=rng if training else None)
+        return self.inner.forward(x, {**params, **used}, buffers, training=training, rng=rng)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output shape of the inner layer."""
@@ -79,10 +79,10 @@ def wrapped(model: Model, make: Callable[[Linear | Conv2d], Reparameterised]) ->
     return Model(layers, model.input_shape, {**model.params, **extra}, model.masks, model.buffers)
 
 
-def unwrapped(model: Model, trained: Model, weights: Mapping[str, Array]) -> Model:
-    """Return `model` with the parameters and buffers of `trained`, and with the weights given."""
+def unwrapped(model: Model, trained: Model, arrays: Mapping[str, Array]) -> Model:
+    """Return `model` with the parameters and buffers of `trained`, and with the arrays given."""
     params = {key: trained.params[key] for key in model.params}
-    return model.replace(params={**params, **weights}, buffers=trained.buffers)
+    return model.replace(params={**params, **arrays}, buffers=trained.buffers)
 
 
 @dataclass(frozen=True)
