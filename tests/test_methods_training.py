@@ -33,7 +33,7 @@ def run(name: str, model: Model, data: Any, amount: float, **options: Any) -> Pr
 # --- SLR and ADMM -----------------------------------------------------------------------------------------------------
 
 
-def toy(rho: float = 1.0, **rule: Any) -> tuple[Relaxation, Any]:
+def toy(rho: float = 1.0, *, sparse: bool = False, **rule: Any) -> tuple[Relaxation, Any]:
     """A least-squares problem in the weights of one layer, and an exact solver of its W-step."""
     model = nn.mlp((12, 5), seed=0, dtype=np.float64)
     rng = np.random.default_rng(1)
@@ -43,7 +43,8 @@ def toy(rho: float = 1.0, **rule: Any) -> tuple[Relaxation, Any]:
         return float(0.5 * ((a @ w["fc1.weight"].T - b) ** 2).sum() / 80)
 
     start = {"fc1.weight": np.linalg.lstsq(a, b, rcond=None)[0].T}
-    dual = Relaxation(rho, projection(model, **HOW), loss, start, **rule)
+    project = projection(model, **HOW)
+    dual = Relaxation(rho, project, loss, project(start) if sparse else start, **rule)
 
     def step() -> None:
         target = dual.targets()["fc1.weight"]
@@ -91,16 +92,58 @@ def test_multipliers_stay_where_a_condition_fails() -> None:
 
 
 def test_multipliers_and_steps_stay_where_weights_are_their_copies() -> None:
-    """A gap of 0 gives no direction, and one of 0 before no size to a step."""
+    """A gap of 0 gives no direction."""
     dual, _ = toy()
-    away = dual.w
     dual.w = {key: z.copy() for key, z in dual.z.items()}
-    dual.update(True)
-    dual.w, dual.size = away, 0.0
     dual.update(True)
     assert (dual.k, dual.step) == (1, 0.01)
     assert not dual.lam["fc1.weight"].any()
     assert dual.record["steps"] == []
+
+
+def test_weights_that_begin_sparse_have_multipliers_that_move() -> None:
+    """Without a gap before, the first update has the ratio 1; from there on the rule holds."""
+    dual, step = toy(sparse=True)
+    assert norm(gap(dual.w, dual.z)) == 0
+    for _ in range(20):
+        step()
+    steps, alphas = dual.record["steps"], dual.record["alphas"]
+    assert steps[0] == 0.01 * alphas[0] == pytest.approx(0.01 * (1 - 1 / 300), rel=1e-12)
+    assert len(steps) == sum(dual.record["conditions"]) == dual.k - 1 >= 20
+    assert dual.lam["fc1.weight"].any()
+    assert dual.step * dual.size == pytest.approx(np.prod(alphas[1:]) * steps[0] * first_gap(), rel=1e-9)
+
+
+def first_gap() -> float:
+    """||W - Z|| after the first W-step from sparse weights."""
+    dual, step = toy(sparse=True)
+    z, found = dual.z, []
+    dual.update = lambda holds: found.append(norm(gap(dual.w, z)))  # type: ignore[method-assign]
+    step()
+    return found[0]
+
+
+def test_condition_2_holds_for_an_exact_projection_where_l_is_negative() -> None:
+    dual, _ = toy()
+    w = dual.project(dual.w)
+    dual.w, dual.lam = w, {"fc1.weight": -0.1 * w["fc1.weight"]}
+    dual.z = dual.project({"fc1.weight": 0.9 * w["fc1.weight"]})
+    dual.loss, dual.k = lambda _: 0.0, 5
+    dual.z = dual.project({k: v + dual.lam[k] / dual.rho for k, v in w.items()})
+    assert dual.lagrangian(w, dual.z, 0.0) < 0
+    dual.after_epoch(w)
+    assert dual.record["conditions"][1] == 1.0
+
+
+@pytest.mark.parametrize(("before", "after", "holds"), [(0.0, 9.0, 0.0), (9.0, 0.0, 1.0)])
+def test_condition_1_sees_the_loss_before_and_after(before: float, after: float, holds: float) -> None:
+    """Against a quadratic that moves the other way, by less."""
+    dual, _ = toy()
+    near, far = dual.z, {"fc1.weight": dual.z["fc1.weight"] + 0.1}
+    dual.w, new = (far, near) if after > before else (near, far)
+    dual.loss, dual.k = (lambda w: before if w is dual.w else after), 2
+    dual.after_epoch(new)
+    assert dual.record["conditions"][0] == holds
 
 
 def test_the_lagrangian_is_the_completed_square() -> None:
@@ -123,13 +166,14 @@ def test_admm_moves_multipliers_by_rho_times_the_gap_and_closes_it() -> None:
     assert dual.record["steps"] == []
 
 
-def test_slr_ends_below_magnitude_pruning_on_least_squares() -> None:
-    dual, step = toy()
+@pytest.mark.parametrize("rho", [0.01, 0.1, 1.0])
+def test_slr_ends_below_magnitude_pruning_on_least_squares(rho: float) -> None:
+    dual, step = toy(rho)
     hard = dual.loss(dual.project(dual.w))
     for _ in range(60):
         step()
     assert dual.loss(dual.project(dual.w)) < hard
-    assert dual.record["residual"][-1] < 0.3 * dual.record["residual"][0]
+    assert rho < 1 or dual.record["residual"][-1] < 0.3 * dual.record["residual"][0]
 
 
 def test_a_projection_is_the_nearest_point_of_few_non_zeros() -> None:

@@ -118,19 +118,23 @@ class Relaxation:
         if self.admm:
             self.lam = {key: self.lam[key] + self.rho * d for key, d in gap(self.w, self.z).items()}
         else:
-            self.update(self.lagrangian(self.w, self.z, f) <= self.lagrangian(self.w, old, f) * (1 + 1e-12) + 1e-300)
+            now, high = (self.lagrangian(self.w, z, f) for z in (self.z, old))
+            self.update(now <= high + 1e-12 * abs(high) + 1e-300)
         self.record["residual"].append(norm(gap(self.w, self.z)))
         self.record["loss"].append(f)
 
     def update(self, holds: bool) -> None:
-        """Add s g to Lam, s = alpha_k s ||g before|| / ||g||, if the condition holds and neither g is 0."""
+        """Add s g to Lam, s = alpha_k s ||g before|| / ||g||, if the condition holds and g is not 0.
+
+        Where W = Z at the start there is no g before, and the ratio of the first update is 1.
+        """
         g = gap(self.w, self.z)
         size = norm(g)
         self.record["conditions"].append(float(holds))
-        if not holds or size == 0 or self.size == 0:
+        if not holds or size == 0:
             return
         alpha = 1 - 1 / (self.big_m * self.k ** (1 - 1 / self.k**self.r))
-        self.step *= alpha * self.size / size
+        self.step *= alpha * (self.size or size) / size
         self.lam = {key: self.lam[key] + self.step * d for key, d in g.items()}
         self.k, self.size = self.k + 1, size
         self.record["alphas"].append(alpha)

@@ -10,7 +10,8 @@
             condition 2:  L(W', Z', Lam) <= L(W', Z, Lam), which an exact projection always meets
     after either step, if its condition holds:
             s <- alpha_k s ||g before|| / ||g||,  Lam <- Lam + s g,  k <- k + 1,   g = the current W - Z
-            alpha_k = 1 - 1 / (M k^(1 - 1/k^r)); norms are summed over layers
+            alpha_k = 1 - 1 / (M k^(1 - 1/k^r)); norms are summed over layers; where g = 0 nothing changes, and where
+            W = Z at the start (W had few enough non-zeros) the ratio of the first update is 1
     end     W <- proj(W)
 
     ADMM    Z = proj(W + Lam/rho), then Lam <- Lam + rho (W - Z), each epoch, no conditions
@@ -19,9 +20,11 @@ By construction s_k ||g_k|| = alpha_k s_(k-1) ||g_(k-1)||. rho is relative to th
 
 Ref      Zhou, Bragin, Gurevin, Pepin, Miao, Ding 2023 (arXiv 2304.04120), and the first author's code: its constants
          M = 300, r = 0.1, s0 = 0.01, rho = 0.1 are the defaults. Tables of the paper were not read [U].
-Departs  f in the conditions is the loss on fixed samples at the current weights. The authors' code compares mean losses
-         of epochs, stores a reference to the live weights as the previous ones, and starts the previous W and Z from 0
-         [I]. The budget is met over the network, or by layer with scope="layer".
+Departs  f in the conditions is the loss on fixed samples, of the weights before and after the epoch, both with the
+         biases and buffers after it, so that L changes by the weights alone. The authors' code compares mean losses of
+         epochs, stores a reference to the live weights as the previous ones, and starts the previous W and Z from 0
+         [I]. The budget is met over the network, or by layer with scope="layer". There is no weight decay (theirs is
+         5e-4), and the cosine ends at 1 % of lr (theirs at 4e-8).
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ def relaxed(
         arrays = {key: v.astype(model.dtype) for key, v in w.items()}
         return metrics.evaluate(now.replace(params={**now.params, **arrays}), sample).loss
 
-    now = model  # `loss` evaluates the weights it is given with the biases of this model
+    now = model  # `loss` takes biases and buffers from it
     start = {key: np.array(model.params[key], np.float64) for key in model.weights}
     dual = Relaxation(positive("rho", rho), projection(model, **how), loss, start, **rule)
     penalty = Consensus(rho=dual.rho, targets=dual.targets())
@@ -93,7 +96,7 @@ def slr(
     structure        "element", or with scope="layer" "column" or "filter" of the weight as a matrix (out, rest)
     epochs, lr       of SGD with Nesterov momentum 0.5 and a cosine schedule; the authors' code trains for 100 epochs
     rho              weight of the quadratic; big_m, r, step are M, r and s0 of the step rule
-    samples          of the training set on which f is measured in the conditions
+    samples          of the training set on which f is measured in the conditions, with the biases after the epoch
     record           after each epoch: residual (sum of ||W - Z||), loss f; at each half step: conditions (1 held, 0 did
                      not); at each update: steps s, alphas
     """
