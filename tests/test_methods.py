@@ -15,7 +15,7 @@ import pytest
 from docs import formulas
 from l0ref import nn
 from l0ref.cli.methods import method_options, method_text, methods_text
-from l0ref.errors import ArgumentError, ConfigError, LayerCollapse
+from l0ref.errors import ArgumentError, ConfigError, Diverged, LayerCollapse
 from l0ref.methods import METHODS, Method, Pruned, method
 from l0ref.methods.registry import calibration
 from l0ref.methods.rehearsal import rehearse
@@ -145,11 +145,6 @@ def other_type(_: Model, found: Pruned, *__: Any) -> Pruned:
     return dataclasses.replace(found, model=found.model.astype(np.float32))
 
 
-def not_finite(_: Model, found: Pruned, *__: Any) -> Pruned:
-    found.model.params["fc1.bias"].flat[0] = np.nan  # behind the back of the model, which checks what it is made of
-    return found
-
-
 def empties(_: Model, found: Pruned, *__: Any) -> Pruned:
     masks = {k: m & (k != "fc2.weight") for k, m in found.model.masks.items()}
     return dataclasses.replace(found, model=found.model.replace(masks=masks))
@@ -197,7 +192,6 @@ PLANTED: dict[str, tuple[str, Method]] = {
     "nothing of a unit": ("budget", bad(lambda m, f, *_: dataclasses.replace(f, model=m), grain="unit")),
     "revives": ("survivors", bad(revives)),
     "other type": ("survivors", bad(other_type)),
-    "not finite": ("survivors", bad(not_finite)),
     "empties a layer": ("survivors", bad(empties)),
     "not zero": ("zeros", bad(dirty)),
     "undeclared": ("record", bad(lambda m, f, *_: dataclasses.replace(f, record={**f.record, "extra": 1}))),
@@ -222,6 +216,33 @@ def test_contract_finds_a_planted_fault(fault: str) -> None:
 
 def test_every_check_has_a_planted_fault() -> None:
     assert {check for check, _ in PLANTED.values()} == set(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("part", "key"), [("params", "fc1.weight"), ("params", "fc2.bias"), ("buffers", "norm.running_var")]
+)
+def test_a_result_that_is_not_finite_is_refused(part: str, key: str) -> None:
+    layers = (nn.Linear("fc1", 12, 4), nn.BatchNorm1d("norm", 4), nn.Linear("fc2", 4, 3))
+    model = Model.init(layers, input_shape=(12,), seed=0)
+    for value in (np.nan, -np.inf):
+
+        def spoil(_: Model, found: Pruned, *__: Any, value: float = value) -> Pruned:
+            arrays = {k: v.copy() for k, v in getattr(found.model, part).items()}
+            arrays[key].flat[arrays[key].size - 1] = value
+            return Pruned(found.model.replace(masks={}, **{part: arrays}))
+
+        with pytest.raises(Diverged, match=rf"^method='magnitude' left NaN or infinite entries in '{key}'; .*float64"):
+            bad(spoil).run(model, networks()["mlp"][1], amount=0.5, seed=0)
+
+
+def test_net_trim_says_where_float32_is_too_small() -> None:
+    model, data = networks(np.float32)["mlp"]
+    huge = model.replace(params={k: p * np.float32(1e30) for k, p in model.params.items()})
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(Diverged, match=r"^method='net_trim' left NaN or infinite entries in"),
+    ):
+        METHODS["net_trim"].run(huge, data, amount=0.5, seed=0, **QUICK["net_trim"])
 
 
 def test_registration_refuses() -> None:

@@ -16,7 +16,7 @@ scope   whether the amount is of the whole network ("global") or of each layer b
         and `min_keep`, the least number of weights that every layer keeps
 
 Every run is checked before work starts (a budget that leaves a layer empty, data that are missing or not finite,
-options the method does not have), timed, and measured by `l0ref.metrics`.
+options the method does not have), timed, checked to have left finite numbers, and measured by `l0ref.metrics`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import numpy as np
 
 from l0ref import metrics
 from l0ref.data import Dataset, Splits
-from l0ref.errors import ArgumentError, LayerCollapse
+from l0ref.errors import ArgumentError, Diverged, LayerCollapse
 from l0ref.masks.ranking import drop_count
 from l0ref.methods.shares import named_shares
 from l0ref.nn import Model
@@ -133,6 +133,12 @@ class Method:
         if self.kind == "training":
             options = {"feed": feed, **options}
         found = self.function(model, data, amount=amount, seed=count("seed", seed), **options)
+        for key, array in {**found.model.params, **found.model.buffers}.items():
+            if not np.isfinite(array).all():
+                raise Diverged(
+                    f"method={self.name!r} left NaN or infinite entries in {key!r}; check that the model it was given "
+                    "is finite, then make its weights or the samples smaller, or compute in float64"
+                )
         common = measured(found.model, asked).record
         return dataclasses.replace(found, record={**found.record, **common}, seconds=clock() - start)
 
