@@ -85,7 +85,7 @@ class Gated(Reparameterised):
         u = None if rng is None else np.clip(rng.random(log_alpha.shape), EDGE, 1 - EDGE)
         z = gate(log_alpha, u)
         found = {self.key: params[self.key] * z}
-        return found | {bias: params[bias] * ops.reshape(z, -1)} if self.by_unit and bias in params else found
+        return found | {bias: params[bias] * ops.reshape(z, (-1,))} if self.by_unit and bias in params else found
 
 
 def expected_l0(tensors: Mapping[str, Tensor], *, lam: float, behind: Arrays) -> Tensor:
