@@ -282,6 +282,23 @@ def test_a_search_counts_weights_without_biases_and_ends_within_one_percent(
     assert (np.diff(levels) > 0).all()
 
 
+def test_a_search_ends_below_the_root_of_gamma_times_the_norm_of_the_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all weights stay at every level, each level is halfway from the last to that end."""
+    model, data = networks()["mlp"]
+    levels: list[float] = []
+
+    def answer(a: Array, Y: Array, *, epsilon: float, **_: Any) -> Trimmed:
+        levels.append(epsilon)
+        return Trimmed(np.ones((a.shape[1], Y.shape[1])), (0.0,))
+
+    monkeypatch.setattr("l0ref.methods.net_trim.trim", answer)
+    layer = _Layer(model, model, "fc1.weight", data.train.x, None, slack=False)
+    layer.searched(10, gamma=4.0, risk=1.0, lam=0.0, searches=3, solver="direct")
+    outputs = np.maximum(data.train.x @ model.params["fc1.weight"].T + model.params["fc1.bias"], 0)
+    end = 2 * float(np.linalg.norm(outputs))
+    assert levels == pytest.approx([0, end / 2, end * 3 / 4, end * 7 / 8], rel=1e-4, abs=1e-9)
+
+
 def test_a_search_prefers_too_many_weights_to_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 120 weights 30 are to stay, and the tries leave 120, 0 and 100: a layer of zeros is the furthest of all."""
     model, data = networks()["mlp"]

@@ -114,6 +114,22 @@ def test_grasp_is_that_of_two_half_batches_up_to_a_factor() -> None:
         np.testing.assert_allclose(theirs, 4 * ours[k], rtol=1e-4, atol=1e-6 * np.abs(theirs).max())
 
 
+def test_grasp_steps_along_the_gradient_of_the_weights_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a step so long that its length shows."""
+    monkeypatch.setattr("l0ref.methods.connection_sensitivity.STEP", 0.05)
+    model, data = smooth()
+    model = METHODS["random"].run(model, data, amount=0.7, seed=0).model
+    g = {k: loss_gradients(model, data.train)[k] * model.mask(k) for k in model.weights}
+    w, way = (np.concatenate([part[k].ravel() for k in model.weights]) for part in (model.params, g))
+    t = 0.05 * max(np.linalg.norm(w), 1.0) / np.linalg.norm(way)
+    ends = []
+    for s in (t, -t):
+        there = model.replace(params={k: p + s * g[k] if k in g else p for k, p in model.params.items()})
+        ends.append(loss_gradients(there, data.train))
+    for k, found in hessian_times_gradient(model, data.train, temperature=1.0).items():
+        np.testing.assert_allclose(found, (ends[0][k] - ends[1][k]) / (2 * t), rtol=1e-11, atol=1e-13)
+
+
 def test_grasp_removes_the_largest_scores() -> None:
     model, data = networks()["mlp"]
     found = run("grasp", model, data, 0.6)

@@ -158,6 +158,28 @@ def test_dead_zone_of_laplace(step: float, beta: float, edge: float) -> None:
     assert got[0] == 0 < got[1]
 
 
+@pytest.mark.parametrize(("alpha", "beta"), [(0.01, 5.0), (0.3, 2.0), (2.0, 0.5)])
+def test_laplace_with_l2_is_convex_from_half_of_its_modulus_on(alpha: float, beta: float) -> None:
+    """alpha phi(w) + l2 w^2 is convex for w > 0 if and only if 2 l2 >= alpha beta^2, the modulus."""
+    w = np.linspace(0.0, 5 / beta, 501)
+    for share, convex in ((0.98, False), (1.0, True), (1.02, True)):
+        value = alpha * Laplace(beta=beta).value(w) + share * alpha * beta**2 / 2 * w**2
+        bend = value[2:] - 2 * value[1:-1] + value[:-2]
+        assert bool((bend >= -1e-12 * alpha).all()) == convex
+
+
+@pytest.mark.parametrize(("slope", "stays"), [(-0.999, True), (0.999, True), (1.001, False), (-1.001, False)])
+def test_a_zero_weight_stays_while_the_slope_of_the_loss_is_below_that_of_laplace(slope: float, stays: bool) -> None:
+    """0 is the least of (slope alpha beta) w + curve w^2 / 2 + alpha phi(w) near 0, by proximal steps and a grid."""
+    alpha, beta, eta = 0.02, 5.0, 0.5
+    pull = slope * alpha * beta
+    w = np.linspace(-1e-3, 1e-3, 2001)
+    best = w[np.argmin(pull * w + w**2 / 2 + alpha * Laplace(beta=beta).value(w))]
+    moved = float(Laplace(beta=beta).prox(np.array([-eta * pull]), eta * alpha)[0])
+    assert (abs(best) < 1e-12) == (moved == 0.0) == stays
+    assert best * pull <= 0
+
+
 def test_dead_zone_of_laplace_between_its_bounds() -> None:
     for step, beta in itertools.product((1e-4, 0.05, 0.3, 2.0, 50.0), (0.5, 5.0, 20.0, 500.0)):
         edge, load = Laplace(beta=beta).dead_zone(step), step * beta**2

@@ -8,6 +8,9 @@ with no epochs before the cut), and are defined for any network.
 
 Ref  Lee, Ajanthan, Torr 2019 (arXiv 1810.02340) and Wang, Zhang, Grosse 2020 (arXiv 2002.07376); constants from the
      authors' code: logits over 200, 25 samples of each class, for GraSP.
+
+Both depart from the paper in the mode: gradients are taken in evaluation mode. Before training, batch normalisation
+then has its first statistics, 0 and 1, and does not normalise, whereas the authors use those of the batch [I].
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ STEP = 1e-5  # of the difference of gradients, relative to the size of the weigh
 
 @method(
     "snip", paper="Lee, Ajanthan, Torr 2019", kind="score", reads=("weights", "gradients"), records=("scores",),
-    random=True,
+    marks="[I]", random=True,
 )  # fmt: skip
 def snip(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
@@ -53,7 +56,7 @@ def snip(
 
 @method(
     "grasp", paper="Wang, Zhang, Grosse 2020", kind="score", reads=("weights", "gradients"), records=("scores",),
-    random=True,
+    marks="[I]", random=True,
 )  # fmt: skip
 def grasp(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,

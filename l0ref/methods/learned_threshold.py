@@ -19,8 +19,9 @@ Ref      Manessi, Rozza, Bianco, Napoletano, Schettini 2018 (arXiv 1712.01721); 
          sources give them. The paper's regulariser, beta, first t and learning rates are unknown [U]; "exp" is that
          of a later method, the others are ours [I].
 Departs  At the end weights are ranked by |w| / t of their layer and an exact amount goes, so that runs are comparable;
-         `learnt` counts the weights that the thresholds alone would remove. v is composed of operations of the tape,
-         which computes both derivatives.
+         `learnt` counts the weights that the thresholds alone would remove. Training computes with v(w, t), the result
+         with w: they differ around |w| = t, and if the amount is below `learnt`, weights that v had closed come back.
+         v is composed of operations of the tape, which computes both derivatives.
 """
 
 from __future__ import annotations

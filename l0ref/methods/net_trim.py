@@ -7,7 +7,8 @@
 The program of one layer is in `layerwise.trim`. For the last layer, and any layer that no ReLU follows, there is no
 inequality: Y is the output before the activation, and all of it is fitted.
 
-Ref      Aghasi, Abdi, Nguyen, Romberg 2017 and 2020; constants after the authors' code.
+Ref      Aghasi, Abdi, Nguyen, Romberg 2017 and 2020; constants after the authors' code. Data, training and rule of what
+         counts as zero of their experiments are unknown [U].
 Departs  eps is bisected until about the wanted number of weights is left, and the count is then met exactly by |U|.
          Weights masked before are masked again afterwards. The refit by least squares is ours: it lowers the error of a
          layer by a factor of 1.5 to 2.5 (measured, LeNet-300-100), because the l1 norm shrinks the weights it keeps.
@@ -41,7 +42,7 @@ FAR = 1e3  # the regularised form is bisected between lam / FAR and lam * FAR
 
 @method(
     "net_trim", paper="Aghasi et al. 2017, 2020", kind="layerwise", reads=("weights", "activations"),
-    records=("epsilon", "nonzeros", "residual", "error"), random=True,
+    records=("epsilon", "nonzeros", "residual", "error"), marks="[U]", random=True,
 )  # fmt: skip
 def net_trim(
     model: Model, data: Splits, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0,
@@ -60,8 +61,8 @@ def net_trim(
     rho, iterations, relaxation, solver   of `layerwise.trim`; "cg" treats a convolution as an operator and keeps its
                 bias
     searches    bisections of eps in each layer at most, between sqrt(gamma) times the error of the trained weights and
-                ||Y||. The smallest is tried first, and is taken if it leaves fewer weights than wanted; bisection ends
-                within 1 % of the wanted number
+                sqrt(gamma) ||Y||. The smallest is tried first, and is taken if it leaves fewer weights than wanted;
+                bisection ends within 1 % of the wanted number
     lam         if above 0, the regularised form of 2017 with this lam, bisected from lam / 1000 to 1000 lam
     refit       least squares on the support afterwards
     record      by layer: epsilon (or lam), nonzeros of U before the count is met, the last residual of the splitting,

@@ -24,9 +24,9 @@ class Laplace(Surrogate):
     Dead zone  step beta if step beta^2 <= 1. Otherwise above (1 + ln(step beta^2)) / beta and below
                sqrt(2 step), to which it tends as beta -> inf; found by search
     Limit      the count of non-zeros as beta -> inf; beta |w| as beta -> 0
-    Ref        Bradley, Mangasarian 1998 (the function); Oliveira, Batista, Seara, Neural Networks 171 (2024),
-               doi 10.1016/j.neunet.2023.12.019 (as a penalty of networks); arXiv 2306.13425 (the prox; it
-               reports that an earlier published form missed a case)
+    Ref        Bradley, Mangasarian 1998 (the function; from memory [I]); Oliveira, Batista, Seara, Neural
+               Networks 171 (2024), doi 10.1016/j.neunet.2023.12.019 (as a penalty of networks); arXiv 2306.13425
+               (the prox; it reports that an earlier published form missed a case)
     Departs    not in value and gradient, which are those of the authors' code; that code has no prox
     """
 
@@ -65,7 +65,7 @@ class Gaussian(Surrogate):
                is at sqrt(3) sigma
     Dead zone  0: since phi'(0) = 0, only z = 0 goes to 0. Weights come close to 0 and need a threshold
     Limit      the count of non-zeros as sigma -> 0; w^2 / (2 sigma^2) as sigma -> inf
-    Ref        Mohimani, Babaie-Zadeh, Jutten, IEEE Trans. Signal Processing 57 (2009)
+    Ref        Mohimani, Babaie-Zadeh, Jutten, IEEE Trans. Signal Processing 57 (2009): the formula from memory [I]
     Departs    SL0 maximises the sum of exp(-w^2 / (2 sigma^2)) under constraints while sigma shrinks, by gradient
                steps; it has no prox. Value and gradient are the same up to the sign
     """

@@ -24,8 +24,8 @@ class LogSum(Surrogate):
     Dead zone  step / eps if step <= eps^2. Otherwise between 2 sqrt(step) - eps and step / eps, found by search
     Limit      phi / log(1 + 1 / eps) is the count of non-zeros as eps -> 0, slowly; eps phi -> |w| as eps -> inf.
                Not bounded: large weights are still pulled, by about 1 / |w|
-    Ref        Candes, Wakin, Boyd, Journal of Fourier Analysis and Applications 14 (2008); Prater-Bennette, Shen, Tripp
-               2021 (prox)
+    Ref        Candes, Wakin, Boyd, Journal of Fourier Analysis and Applications 14 (2008), from memory [I];
+               Prater-Bennette, Shen, Tripp 2021 (prox)
     """
 
     eps: float

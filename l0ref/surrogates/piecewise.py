@@ -64,7 +64,8 @@ class CappedL1(Surrogate):
     Dead zone  min(step, sqrt(2 step theta))
     Limit      phi / theta is the count of non-zeros as theta -> 0; |w| as theta -> inf
     Ref        Zhang, Journal of Machine Learning Research 11 (2010); Gong et al. 2013 (prox as the better of
-               max(theta, |z|) and min(theta, max(0, |z| - step)), of which the above is the closed form)
+               max(theta, |z|) and min(theta, max(0, |z| - step)), of which the above is the closed form); both from
+               memory [I]
     """
 
     theta: float
@@ -153,7 +154,7 @@ class MCP(Surrogate):
                step >= gamma: a hard threshold at lam sqrt(step gamma)
     Dead zone  min(step lam, lam sqrt(step gamma))
     Limit      2 phi / (gamma lam^2) is the count of non-zeros as lam -> 0; phi / lam is |w| as lam -> inf
-    Ref        Zhang, Annals of Statistics 38 (2010) for step < gamma; for larger steps ours [I]
+    Ref        Zhang, Annals of Statistics 38 (2010), from memory [I], for step < gamma; for larger steps ours [I]
     """
 
     lam: float

@@ -28,7 +28,7 @@ class Lp(Surrogate):
                for p = 1/2 that is 3/2 step^(2/3), for p = 2/3 it is 2 (2/3 step)^(3/4)
     Limit      the count of non-zeros as p -> 0; |w| as p -> 1
     Ref        Xu, Chang, Xu, Zhang, IEEE Trans. Neural Networks and Learning Systems 23 (2012) for p = 1/2; Cao, Sun,
-               Xu 2013 for p = 2/3
+               Xu 2013 for p = 2/3; both from memory [I], the prox is checked against a grid
     """
 
     p: float
