@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import io
+import math
 import re
 import zipfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from l0ref.cli import main
 from l0ref.data import Preparation, from_arrays, open_data, split
 from l0ref.data.files import RECORD
 from l0ref.data.idx import idx_header
+from l0ref.data.standardize import moments
 from l0ref.errors import ArgumentError, DataError, L0RefError, ShapeError
 from tests.house_files import ROOT
 
@@ -83,6 +85,35 @@ def test_scale_is_that_of_the_training_set_alone(rng: np.random.Generator, seed:
     assert (found.train.x[:, 3] == 0).all()
     mean, std = raw.train.x.mean(axis=0), raw.train.x.std(axis=0)
     np.testing.assert_allclose(found.test.x[:, :3], (raw.test.x - mean)[:, :3] / std[:3], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("constant", [0.1, 123.456, -1e300])
+def test_a_constant_column_is_only_shifted(rng: np.random.Generator, constant: float, dtype: Any) -> None:
+    constant = constant if dtype == np.float64 else max(constant, -1e30)
+    x = rng.normal(size=(1000, 2))
+    x[:, 1] = constant
+    held = np.column_stack([x[:100, 0], np.full(100, 2 * constant)])
+    y = np.arange(1000) % 2
+    found = from_arrays(x, y, test=(held, y[:100]), dtype=dtype)
+    assert found.preparation is not None
+    assert (found.preparation.scale.mean[1], found.preparation.scale.std[1]) == (dtype(constant), 1.0)
+    assert (found.train.x[:, 1] == 0).all()
+    assert (found.test.x[:, 1] == dtype(2 * constant) - dtype(constant)).all()
+    images = np.repeat(x[:, :, None, None], 3, axis=3).astype(dtype)
+    mean, std = moments(images)
+    assert (mean[1], std[1]) == (dtype(constant), 0.0)
+    rows = [float(v) for v in images[:, 0].reshape(-1)]
+    assert std[0] == pytest.approx(math.sqrt(math.fsum((v - math.fsum(rows) / 3000) ** 2 for v in rows) / 3000))
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e308, 1e-200])
+def test_numbers_that_float64_cannot_square_are_refused(rng: np.random.Generator, scale: float) -> None:
+    x, y = rng.uniform(-1, 1, size=(50, 3)), np.arange(50) % 2
+    x[:, 1] *= scale
+    with pytest.raises(ArgumentError, match=r"^train.x has entries in channel 1 that are too (large|small) to square"):
+        from_arrays(x, y, dtype=np.float64)
+    assert np.isfinite(from_arrays(x, y, dtype=np.float64, normalise=False).train.x).all()
 
 
 def test_axes_are_asked_for_and_never_guessed(rng: np.random.Generator) -> None:

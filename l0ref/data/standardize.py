@@ -44,17 +44,31 @@ def standardize(splits: Splits) -> tuple[Splits, Standardization]:
 
 
 def moments(x: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and population standard deviation of each channel of images, or of all entries of vectors."""
+    """Return mean and population standard deviation of each channel of images, or of all entries of vectors.
+
+    Of a channel whose entries are all equal they are that entry and exactly 0.
+    """
     channels = x.reshape(len(x), x.shape[1] if x.ndim == 4 else 1, -1) if x.size else x
     if not x.size:
         raise ArgumentError(f"train.x has shape {x.shape}: no entry to take a mean of; load a training set first")
     n = len(x) * channels.shape[2]
     parts = [channels[i : i + ROWS] for i in range(0, len(x), ROWS)]
-    mean = sum((part.sum(axis=(0, 2), dtype=np.float64) for part in parts), np.zeros(channels.shape[1])) / n
-    squares = np.zeros_like(mean)
-    for part in parts:
-        squares += np.square(part - mean[:, None]).sum(axis=(0, 2))
-    return mean, np.sqrt(squares / n)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        mean = sum((part.sum(axis=(0, 2), dtype=np.float64) for part in parts), np.zeros(channels.shape[1])) / n
+        squares = np.zeros_like(mean)
+        for part in parts:
+            squares += np.square(part - mean[:, None]).sum(axis=(0, 2))
+    first = channels[0, :, 0]
+    constant = np.all([(part == first[:, None]).all(axis=(0, 2)) for part in parts], axis=0)
+    mean, std = np.where(constant, first, mean), np.where(constant, 0.0, np.sqrt(squares / n))
+    for channel in np.flatnonzero(~constant & ~((std > 0) & np.isfinite(std))):
+        if not np.isfinite(channels[:, channel]).all():
+            raise ArgumentError(
+                f"train.x has NaN or infinite entries in channel {channel}; drop or repair those samples"
+            )
+        size = "small" if std[channel] == 0 else "large"
+        raise ArgumentError(f"train.x has entries in channel {channel} that are too {size} to square; rescale them")
+    return mean, std
 
 
 def _beside(value: NDArray[np.float64], x: Array) -> Array:
