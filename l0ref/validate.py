@@ -101,17 +101,33 @@ def edges_of(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
     return top, left
 
 
-def as_array(name: str, value: Any) -> Array:
-    """Return `value` as an array; a ragged list, or one of strings, gets an error message of its own."""
+def raw_array(name: str, value: Any) -> Array:
+    """Return `value` as an array of any dtype; refuse ragged lists, and masked arrays, whose mask would be lost."""
+    if isinstance(value, np.ma.MaskedArray):
+        remedy = "fill its gaps with .filled(value), or leave those samples out"
+        raise DTypeError(f"{name} is a masked array, whose mask would have no effect; {remedy}")
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except ValueError:
         raise ShapeError(
             f"{name} is a ragged list: its rows differ in length; give every row the same length"
         ) from None
+
+
+def as_array(name: str, value: Any) -> Array:
+    """Return `value` as an array of numbers."""
+    array = raw_array(name, value)
     if array.dtype.kind in "OSUV":
         raise DTypeError(f"{name} has dtype {array.dtype}, which is not numeric; pass float32 or float64 numbers")
     return array
+
+
+def plain_array(name: str, value: Any) -> Array:
+    """Return `value` if it is an array, used as it is; refuse lists, and subclasses whose operators differ."""
+    if not isinstance(value, np.ndarray | np.generic) or isinstance(value, np.ma.MaskedArray | np.matrix):
+        as_array(name, value)
+        raise DTypeError(f"{name} is a {type(value).__name__}, expected a NumPy array; pass np.asarray({name})")
+    return value  # type: ignore[return-value]  # a NumPy number is an array without axes
 
 
 def float_array(name: str, value: Any) -> Array:
@@ -200,6 +216,6 @@ def fitting_masks(masks: Mapping[str, Any], arrays: Mapping[str, Array]) -> None
     for key, mask in masks.items():
         if key not in arrays:
             raise ArgumentError(f"masks has {key!r}, which is not a parameter; choose from {', '.join(arrays)}")
-        found, expected = as_array(f"masks[{key!r}]", mask), arrays[key].shape
+        found, expected = plain_array(f"masks[{key!r}]", mask), arrays[key].shape
         if found.dtype != np.bool_ or found.shape != expected:
             raise ShapeError(f"masks[{key!r}] is {found.dtype} {found.shape}, expected bool {expected}")

@@ -141,6 +141,12 @@ def test_axes_are_asked_for_and_never_guessed(rng: np.random.Generator) -> None:
         ({"split": (0.5, 0.5)}, r"split=\(0.5, 0.5\) must be three shares"),
         ({"split": (0.98, 0.01, 0.01)}, "leaves no sample for validation"),
         ({"test": (np.zeros((2, 2)), [0, 5])}, "has the label '5', none of the training labels 0, 1"),
+        ({"x": np.ma.masked_less(np.arange(40.0).reshape(20, 2), 1)}, "^x of 'arrays/train' is a masked array"),
+        ({"y": np.ma.array([0, 1] * 10)}, "^y of 'arrays/train' is a masked array"),
+        ({"test": (np.ma.zeros((2, 2)), [0, 1])}, "^x of 'arrays/test' is a masked array"),
+        ({"validation": True}, r"^validation=bool must be a pair \(x, y\), or None"),
+        ({"x": [[1.0], [1.0, 2.0]]}, "^x of 'arrays/train' is a ragged list"),
+        ({"y": [[0], [1, 0]]}, "^y of 'arrays/train' is a ragged list"),
         ({"task": "ranks"}, "task='ranks' is not one of"),
         ({"task": "values", "y": ["a"] * 20}, r"a regression needs numbers \(N,\) or \(N, K\)"),
     ],
@@ -149,6 +155,19 @@ def test_wrong_arrays_get_a_sentence(changes: dict[str, Any], message: str) -> N
     given = {"x": np.arange(40.0).reshape(20, 2), "y": [0, 1] * 10, **changes}
     with pytest.raises(L0RefError, match=message):
         from_arrays(**given)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.ma.zeros((2, 2)), [0, 1], "^x of 'raw' is a masked array"),
+        (np.zeros((2, 2)), np.ma.array([0, 1]), "^y of 'raw' is a masked array"),
+        ([[1.0], [1.0, 2.0]], [0, 1], "^x of 'raw' is a ragged list"),
+    ],
+)
+def test_a_preparation_refuses_what_has_gaps(x: Any, y: Any, message: str) -> None:
+    with pytest.raises(L0RefError, match=message):
+        Preparation(("0", "1")).apply(x, y, name="raw")
 
 
 def test_a_preparation_survives_its_file(tmp_path: Path, rng: np.random.Generator) -> None:

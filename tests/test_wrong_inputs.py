@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0ref import ops
+from l0ref import Tensor, grad, nn, ops
+from l0ref.data import Dataset
+from l0ref.deploy.single import Single
 from l0ref.errors import ArgumentError, DTypeError, L0RefError, ShapeError
 
 A = np.ones((2, 3))
@@ -16,10 +18,53 @@ V = np.ones(3)
 SINGLE = np.ones((2, 3), dtype=np.float32)
 INTEGERS = np.ones((2, 3), dtype=np.int64)
 RAGGED = [[1.0, 2.0], [3.0]]
+MASKED = np.ma.masked_greater(A, 0.5)
+MATRIX = A.view(np.matrix)
+NET = nn.mlp((3, 2), seed=0).astype(np.float64)
+KEY = "fc1.weight"
 
 WRONG: list[tuple[str, Callable[[], Any], type[L0RefError], str]] = [
     ("ragged list", lambda: ops.relu(RAGGED), ShapeError, "data is a ragged list: its rows differ in length"),
     ("ragged second", lambda: ops.add(A, RAGGED), ShapeError, "data is a ragged list"),
+    (
+        "masked",
+        lambda: ops.sum(MASKED),
+        DTypeError,
+        r"data is a masked array, .*; fill its gaps with \.filled\(value\)",
+    ),
+    ("masked label", lambda: ops.cross_entropy(A, MASKED[:, 0]), DTypeError, "target is a masked array"),
+    ("masked condition", lambda: ops.where(MASKED > 0, A, A), DTypeError, "condition is a masked array"),
+    ("masked cotangent", lambda: grad(Tensor(A) * 2.0, [], y_bar=MASKED), DTypeError, "y_bar is a masked array"),
+    ("masked sample", lambda: Single(NET)(MASKED[0]), DTypeError, "x is a masked array"),
+    ("masked batch", lambda: NET.logits(MASKED), DTypeError, "x is a masked array"),
+    (
+        "masked weight",
+        lambda: NET.replace(params=NET.params | {KEY: MASKED}),
+        DTypeError,
+        r"params\['fc1.weight'\] is a",
+    ),
+    (
+        "masked mask",
+        lambda: NET.replace(masks={KEY: MASKED > 0}),
+        DTypeError,
+        r"masks\['fc1.weight'\] is a masked array",
+    ),
+    (
+        "list of masks",
+        lambda: NET.replace(masks={KEY: (A > 0).tolist()}),
+        DTypeError,
+        r"masks\['fc1.weight'\] is a list",
+    ),
+    (
+        "matrix weight",
+        lambda: NET.replace(params=NET.params | {KEY: MATRIX}),
+        DTypeError,
+        r"params\['fc1.weight'\] is a",
+    ),
+    ("masked data", lambda: Dataset(MASKED, [0, 1], 2, "a"), DTypeError, "x is a masked array"),
+    ("masked labels", lambda: Dataset(A, MASKED[:, 0].astype(int), 2, "a"), DTypeError, "y is a masked array"),
+    ("masked targets", lambda: Dataset(A, MASKED, 0, "a"), DTypeError, "y is a masked array"),
+    ("ragged targets", lambda: Dataset(A, RAGGED, 0, "a"), ShapeError, "y is a ragged list"),
     ("integers", lambda: ops.exp(INTEGERS), DTypeError, "data has dtype int64, expected float32 or float64; convert"),
     ("booleans", lambda: ops.sum(A > 0), DTypeError, "data has dtype bool, expected float32 or float64"),
     ("complex", lambda: ops.sum(1j * A), DTypeError, "data has dtype complex128, expected float32 or float64"),

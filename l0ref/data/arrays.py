@@ -21,7 +21,7 @@ from l0ref.data.preparation import (
 from l0ref.data.standardize import Standardization, moments
 from l0ref.errors import ArgumentError, ShapeError
 from l0ref.streams import stream
-from l0ref.validate import between, choose, flag, portion
+from l0ref.validate import between, choose, flag, portion, raw_array
 
 PARTS = ("train", "validation", "test")
 TASKS = ("classes", "values")
@@ -108,8 +108,14 @@ def _parts(
     given: Mapping[str, Pair | None], task: str, shares: Sequence[float], seed: int, name: str
 ) -> dict[str, Pair]:
     """The raw arrays of all three parts; those that are not given are split off the training set."""
-    raw = {part: tuple(map(np.asarray, pair)) for part, pair in given.items() if pair is not None}
-    for part, (x, y) in raw.items():
+    raw: dict[str, Pair] = {}
+    for part, pair in given.items():
+        if pair is None:
+            continue
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ArgumentError(f"{part}={type(pair).__name__} must be a pair (x, y), or None to split it off")
+        x, y = (raw_array(f"{what} of '{name}/{part}'", value) for what, value in zip("xy", pair, strict=True))
+        raw[part] = x, y
         if not x.ndim or not y.ndim or len(x) != len(y):
             raise ShapeError(f"x of '{name}/{part}' has shape {x.shape}, y {y.shape}; give one label for each sample")
     if missing := [part for part in PARTS if part not in raw]:

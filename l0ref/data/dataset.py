@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, ShapeError
 from l0ref.tables import preformatted, table
-from l0ref.validate import Array, count, float_array, labels, owned, same_dtype, sealed
+from l0ref.validate import Array, count, float_array, labels, owned, raw_array, same_dtype, sealed
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Dataset:
             raise ShapeError(f"x has shape {x.shape}, expected images (N, C, H, W) or vectors (N, D)")
         if x.size and not _finite(x):
             raise ArgumentError(f"x of {self.name!r} holds NaN or infinite entries; drop or repair those samples")
-        y = self._targets(x) if self.classes == 0 and np.asarray(self.y).dtype.kind == "f" else self._labels(x)
+        y = self._targets(x) if self.classes == 0 and raw_array("y", self.y).dtype.kind == "f" else self._labels(x)
         object.__setattr__(self, "x", owned(x))
         object.__setattr__(self, "y", owned(y))
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from l0ref.data.dataset import Dataset
 from l0ref.data.standardize import Standardization
 from l0ref.errors import ArgumentError, CheckpointError, DataError, DTypeError, ShapeError
-from l0ref.validate import Array, sealed
+from l0ref.validate import Array, raw_array, sealed
 
 LAYOUTS = ("nchw", "nhwc")
 
@@ -85,7 +85,7 @@ class Preparation:
 
 def samples_of(x: Any, *, layout: str, name: str, dtype: Any) -> Array:
     """Return raw samples as float vectors (N, D) or images (N, C, H, W)."""
-    found = np.asarray(x)
+    found = raw_array(f"x of {name!r}", x)
     if found.dtype.kind not in "fiub":
         raise DTypeError(f"x of {name!r} has dtype {found.dtype}, which is not numeric; give numbers")
     if found.ndim not in (2, 3, 4) or 0 in found.shape[1:]:
@@ -104,7 +104,7 @@ def samples_of(x: Any, *, layout: str, name: str, dtype: Any) -> Array:
 
 def targets_of(y: Any, *, name: str, dtype: Any) -> Array:
     """Return the targets of a regression as floats (N, K)."""
-    found = np.asarray(y)
+    found = raw_array(f"y of {name!r}", y)
     if found.dtype.kind not in "fiu" or found.ndim not in (1, 2):
         raise DTypeError(
             f"y of {name!r} has dtype {found.dtype} and shape {found.shape}; a regression needs numbers (N,) or (N, K)"
@@ -114,7 +114,7 @@ def targets_of(y: Any, *, name: str, dtype: Any) -> Array:
 
 def label_texts(y: Any, *, name: str) -> NDArray[np.str_]:
     """Return labels as text, one for each sample: any whole numbers, strings, or one-hot rows by column."""
-    found = np.asarray(y)
+    found = raw_array(f"y of {name!r}", y)
     if found.ndim == 2 and found.shape[1] > 1:
         if found.dtype.kind not in "fiub" or not (np.isin(found, (0, 1)).all() and (found.sum(axis=1) == 1).all()):
             raise ArgumentError(

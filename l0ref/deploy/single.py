@@ -16,7 +16,7 @@ import numpy as np
 from l0ref.nn import Dropout, Flatten, Layer, Linear, Model, ReLU, SparseLinear
 from l0ref.sparse import CSR
 from l0ref.sparse.plan import LARGEST, plan
-from l0ref.validate import Array
+from l0ref.validate import Array, as_array
 
 Step = Callable[[Array], Array]
 
@@ -49,7 +49,7 @@ class Single:
     def __call__(self, x: Array) -> Array:
         """Return the outputs for a sample x of the shape and dtype of the network's inputs, as a fresh array."""
         if not self.steps or type(x) is not np.ndarray or x.dtype != self._dtype or x.shape != self._shape:
-            found: Array = self.model.logits(np.asarray(x)[None])[0]
+            found: Array = self.model.logits(as_array("x", x)[None])[0]
             return found
         y = x.ravel()
         for step in self.steps:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, DTypeError, LayerCollapse, ShapeError
-from l0ref.validate import Array, choose, count, float_array, portion, real, same_dtype
+from l0ref.validate import Array, choose, count, float_array, plain_array, portion, real, same_dtype
 
 Mask = NDArray[np.bool_]
 
@@ -110,7 +110,7 @@ def checked_masks(current: Mapping[str, Mask] | None, scores: Mapping[str, Array
             )
         if getattr(mask, "dtype", None) != np.bool_:
             raise DTypeError(f"current[{name!r}] must be an array of bool, True = keep; compare the weights with != 0")
-        if mask.shape != scores[name].shape:
+        if plain_array(f"current[{name!r}]", mask).shape != scores[name].shape:
             raise ShapeError(
                 f"current[{name!r}] has shape {mask.shape}, expected that of its scores, {scores[name].shape}"
             )

@@ -29,7 +29,7 @@ from l0ref.nn.sequence import leaves, run, shapes
 from l0ref.nn.sparse import SparseConv2d, SparseLinear
 from l0ref.streams import stream
 from l0ref.tables import preformatted, summary
-from l0ref.validate import FLOATS, Array, count, fitting_masks, float_array
+from l0ref.validate import FLOATS, Array, count, fitting_masks, float_array, plain_array
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # names of arrays that a model file can hold
 
@@ -273,7 +273,7 @@ def _check_arrays(what: str, arrays: Mapping[str, Array], expected: Mapping[str,
     if extra := sorted(set(arrays) - set(expected)):
         raise ArgumentError(f"{what} has {extra[0]!r}, which no layer of the architecture uses; remove it")
     for key, shape in expected.items():
-        if arrays[key].shape != shape:
+        if plain_array(f"{what}[{key!r}]", arrays[key]).shape != shape:
             raise ShapeError(f"{what}[{key!r}] has shape {arrays[key].shape}, expected {shape}")
 
 

@@ -21,7 +21,7 @@ from l0ref.errors import ArgumentError, DTypeError, ShapeError
 from l0ref.masks import masked
 from l0ref.penalty import Pull
 from l0ref.surrogates import L0
-from l0ref.validate import Array, fitting_masks, float_array, nonnegative
+from l0ref.validate import Array, fitting_masks, float_array, nonnegative, plain_array
 
 Arrays = Mapping[str, Array]
 
@@ -208,7 +208,7 @@ def check_like(params: Arrays, arrays: Arrays, what: str) -> None:
         has, lacks = (what, "params") if key in arrays else ("params", what)
         raise ArgumentError(f"{has} has {key!r}, {lacks} does not; give both the same keys")
     for key, w in params.items():
-        a = float_array(f"{what}[{key!r}]", arrays[key])
+        a = float_array(f"{what}[{key!r}]", plain_array(f"{what}[{key!r}]", arrays[key]))
         if a.shape != w.shape:
             raise ShapeError(f"{what}[{key!r}] has shape {a.shape}, expected {w.shape}, that of the parameter")
         if a.dtype != w.dtype:

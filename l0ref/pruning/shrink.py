@@ -31,7 +31,7 @@ from l0ref.nn import Conv2d, Layer, Linear, Model
 from l0ref.nn.sequence import mapped
 from l0ref.pruning.axes import NORMS, Axes, Use, coupled_axes
 from l0ref.pruning.sweep import fold_constants, sweep
-from l0ref.validate import Array
+from l0ref.validate import Array, raw_array
 
 Units = NDArray[np.intp]
 Indices = Sequence[int] | Array
@@ -194,7 +194,7 @@ def _by_axis(axes: Axes, units: Mapping[str, Units], what: str) -> dict[str, Uni
 
 
 def _indices(name: str, ids: Any) -> Units:
-    found = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))
+    found = raw_array(f"units[{name!r}]", ids if isinstance(ids, np.ndarray) else list(ids))
     if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
         raise ArgumentError(f"units[{name!r}]={ids!r} must be indices of units in a row, as in [0, 3]")
     return found.astype(np.intp)
