@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from l0ref import checkpoint, nn, prune
+from l0ref.archive import write_npz
+from l0ref.checkpoint.model import KIND, described
 from l0ref.cli import main
 from l0ref.data import load
 from l0ref.errors import ArgumentError, CheckpointError, ConfigError, DTypeError, L0RefError, ShapeError
@@ -88,6 +90,39 @@ def test_arrays_of_any_memory_order_are_written_right(tmp_path):
     file = tmp_path / "net.safetensors"
     save_safetensors(file, model)
     same(load_safetensors(file), model)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("key", ["a.weight", "b.running_var"])
+def test_numbers_that_are_not_finite_are_neither_written_nor_read(key, value, ending, tmp_path, monkeypatch):
+    layers = [nn.Linear("a", 4, 3), nn.BatchNorm1d("b", 3)]
+    net = nn.Model.init(layers, input_shape=(4,), seed=0)
+    arrays = {name: array.copy() for name, array in {**net.params, **net.buffers}.items()}
+    arrays[key].flat[-1] = value
+    bad = net.replace(**{part: {name: arrays[name] for name in getattr(net, part)} for part in ("params", "buffers")})
+    path, said = tmp_path / f"net.{ending}", "has NaN or infinite entries; "
+    with pytest.raises(ArgumentError, match=rf"^arrays\['{key}'\] {said}repair them"):
+        write_model(path, bad)
+    assert not path.exists()
+    with monkeypatch.context() as patch:
+        for module in ("safetensors", "onnx_write", "onnx_read"):
+            patch.setattr(f"l0ref.interop.{module}.finite", lambda model: model)
+        patch.setattr("l0ref.interop.files._difference", lambda *_: 0.0)
+        if ending == "npz":
+            write_npz(
+                path,
+                described(bad)[1],
+                manifest={"kind": KIND, "version": 1, **described(bad)[0]},
+                allow_nonfinite=True,
+            )
+        else:
+            write_model(path, bad)
+    with pytest.raises(L0RefError, match=said):
+        read_model(path)
+    if ending == "safetensors":
+        with pytest.raises(ArgumentError, match=said):
+            read_model(path, like=net)
 
 
 def test_what_reads_back_wrong_is_not_written(tmp_path, monkeypatch):

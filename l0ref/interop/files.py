@@ -12,7 +12,7 @@ from l0ref import checkpoint
 from l0ref.archive import write_atomic
 from l0ref.data import Preparation
 from l0ref.errors import CheckpointError, ConfigError
-from l0ref.interop.forms import formed, unpacked
+from l0ref.interop.forms import finite, formed, unpacked
 from l0ref.interop.onnx_read import from_onnx, onnx_preparation
 from l0ref.interop.onnx_write import to_onnx
 from l0ref.interop.safetensors import load_safetensors, read_arrays, safetensors_preparation, save_safetensors
@@ -50,7 +50,7 @@ def read_model(
     if like is not None:
         if kind != "safetensors":
             raise ConfigError(f"like is given with {os.fspath(path)!r}, which holds its architecture; leave it out")
-        return from_state_dict(read_arrays(path), like=like, names=names)
+        return finite(from_state_dict(read_arrays(path), like=like, names=names))
     return {"npz": checkpoint.load, "onnx": from_onnx, "safetensors": load_safetensors}[kind](path)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from l0ref import nn
 from l0ref.deploy.compact import sparse_twin
-from l0ref.errors import ShapeError
+from l0ref.errors import ArgumentError, ShapeError
 from l0ref.nn import Model
 from l0ref.nn.sequence import leaves, mapped
 from l0ref.pruning.shrink import shrink
@@ -36,6 +36,14 @@ def formed(model: Model, form: str) -> Model:
     if form == "sparse":
         return sparse_twin(full)
     return full if form == "masked" else dataclasses.replace(full, masks={})
+
+
+def finite(model: Model) -> Model:
+    """Return `model` if all its arrays are finite: as in a .npz, NaN and infinities are neither written nor read."""
+    for name, array in {**model.params, **model.buffers}.items():
+        if not np.isfinite(array).all():
+            raise ArgumentError(f"arrays[{name!r}] has NaN or infinite entries; repair them")
+    return model
 
 
 def unpacked(model: Model) -> Model:

@@ -14,7 +14,7 @@ from l0ref.archive.strict_json import read_file, read_json
 from l0ref.data import Preparation
 from l0ref.errors import ArgumentError, CheckpointError, DTypeError, L0RefError, ShapeError
 from l0ref.interop.extras import need
-from l0ref.interop.forms import LARGEST
+from l0ref.interop.forms import LARGEST, finite
 from l0ref.interop.graph import Graph, Step, fresh
 from l0ref.interop.onnx_nodes import READERS, Node, folded, is_transposed, refusal
 from l0ref.interop.onnx_wire import is_too_large
@@ -153,7 +153,7 @@ class _Reader:
             raise ArgumentError(f"ONNX output {end!r} does not depend on the input; export the network with its input")
         layers = self.steps.chain(end)
         parts = {what: dict(found) for what, found in self.split().items()}
-        made = Model(layers, self.shape, parts["params"], {}, parts["buffers"])
+        made = finite(Model(layers, self.shape, parts["params"], {}, parts["buffers"]))
         return made.replace(masks=self.masks) if self.masks else made
 
     def split(self) -> Mapping[str, Mapping[str, Array]]:

@@ -12,6 +12,7 @@ from l0ref.archive import json_bytes
 from l0ref.data import Preparation
 from l0ref.errors import ArgumentError
 from l0ref.interop.extras import need
+from l0ref.interop.forms import finite
 from l0ref.interop.onnx_nodes import PLAIN
 from l0ref.nn import Layer, Model
 from l0ref.nn.layer import Shape
@@ -35,7 +36,7 @@ def to_onnx(model: Model, *, preparation: Preparation | None = None) -> Any:
     """
     onnx = need("onnx", extra="interop")
     writer = _Writer(onnx)
-    end = writer.chain(model, model.architecture, INPUT, model.input_shape)
+    end = writer.chain(finite(model), model.architecture, INPUT, model.input_shape)
     writer.nodes.append(onnx.helper.make_node("Identity", [end], [OUTPUT]))
     writer.arrays(model)
     kind = onnx.helper.np_dtype_to_tensor_dtype(model.dtype)

@@ -24,6 +24,7 @@ from l0ref.checkpoint.model import UNSOUND, described, rebuilt
 from l0ref.data import Preparation
 from l0ref.errors import CheckpointError, L0RefError
 from l0ref.interop.extras import need
+from l0ref.interop.forms import finite
 from l0ref.nn import Model
 from l0ref.validate import Array
 
@@ -34,7 +35,7 @@ MAX_FILE = 2**32
 
 def save_safetensors(path: str | os.PathLike[str], model: Model, *, preparation: Preparation | None = None) -> None:
     """Write `model`, masks and patterns included, to `path`, atomically, after reading back the bytes to be written."""
-    manifest, arrays = described(model)
+    manifest, arrays = described(finite(model))
     manifest |= {} if preparation is None else {"preparation": preparation.to_json()}
     ready = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
     text = json_bytes(manifest).decode("ascii")
@@ -48,7 +49,7 @@ def save_safetensors(path: str | os.PathLike[str], model: Model, *, preparation:
 
 def load_safetensors(path: str | os.PathLike[str]) -> Model:
     """Read a model that `save_safetensors` wrote; refuse a wrong checksum, and a file without a configuration."""
-    return _checked(path, lambda arrays, manifest: rebuilt(manifest, arrays))
+    return _checked(path, lambda arrays, manifest: finite(rebuilt(manifest, arrays)))
 
 
 def safetensors_preparation(path: str | os.PathLike[str]) -> Preparation | None:
