@@ -132,6 +132,8 @@ def test_step_decay_drops_where_it_says(steps, every):
 def test_step_decay_in_steps():
     assert values(StepDecay(every=3, factor=0.5), 7) == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
     assert values(StepDecay(every=1, factor=1.0), 2) == [1, 1, 1]
+    assert values(StepDecay(every=5e-324), 3) == values(StepDecay(every=1e-300), 3) == [1, 0, 0, 0]
+    assert values(StepDecay(every=5e-324, factor=1), 3) == [1, 1, 1, 1]
     assert StepDecay() == StepDecay(every=1 / 3, factor=0.1)
 
 

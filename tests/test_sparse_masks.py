@@ -228,6 +228,13 @@ def test_n_of_m_keeps_only_what_is_left(rng: np.random.Generator, shape: tuple[i
         assert not (got["a"] & ~current).any()
 
 
+@pytest.mark.parametrize("shape", [(3, 8), (2, 5, 2, 3), (3, 0), (0, 4)])
+@pytest.mark.parametrize(("n", "m"), [(2, 2**31), (2, 2**63), (2**31, 2**31), (2**70, 2**80), (2, 9)])
+def test_a_group_wider_than_the_axis_is_the_axis(rng: np.random.Generator, shape: Any, n: int, m: int) -> None:
+    score = rng.choice(VALUES, shape)
+    np.testing.assert_array_equal(nm_mask({"a": score}, n=n, m=m)["a"], nm_by_hand(score, min(n, 8), min(m, 9)))
+
+
 def test_first_of_equals_goes_first() -> None:
     assert nm_mask({"a": np.zeros((1, 7))}, n=2, m=4)["a"].tolist() == [[False] * 2 + [True] * 2 + [False] + [True] * 2]
     score = np.array([[0.0, -0.0, -np.inf, 0.0]])

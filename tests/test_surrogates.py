@@ -40,6 +40,7 @@ from tests.oracles_surrogates import CASES, PLAIN
 
 ALL = [pytest.param(name, p, id=f"{name}-{'-'.join(map(str, p.values()))}") for name in CASES for p in CASES[name]]
 ONE = [pytest.param(name, ps[0], id=name) for name, ps in CASES.items()]
+EVERY = [SURROGATES[name](**ps[0]) for name, ps in CASES.items()]
 
 
 def make(name: str, parameters: dict[str, float]) -> Surrogate:
@@ -282,12 +283,24 @@ def test_extreme_parameters_stay_finite(name: str, number: float) -> None:
         (lambda: by_name("laplace", b=5.0), r"^b=5\.0 is not a parameter of surrogate 'laplace', which has: beta$"),
         (lambda: by_name("l0", beta=5.0), r"^beta=5\.0 is not a parameter of surrogate 'l0', which has: none$"),
         (lambda: by_name("laplace"), r"^name='laplace' is a surrogate that needs beta; give beta=\.\.\.$"),
+        *((lambda s=s: s.dead_zone(1e308), r"^step=1e\+308 must lie in \[0, 1e\+200\]") for s in EVERY),
+        *((lambda s=s: s.prox(np.ones(2), 1e308), r"^step=1e\+308 must be .*, at most 1e\+200") for s in EVERY),
         (lambda: Laplace(beta=5.0).dead_zone(-1.0), r"^step=-1\.0 must be 0 or greater$"),
     ],
 )
 def test_bad_parameters(call: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("name", "parameters"), ONE)
+@pytest.mark.parametrize("size", [1e-15, 1.5, 1e15])
+def test_the_largest_step_gives_a_finite_dead_zone(name: str, parameters: dict[str, float], size: float) -> None:
+    changed = {key: size if key in ("beta", "eps", "lam", "sigma", "theta") else v for key, v in parameters.items()}
+    phi = make(name, changed)
+    edge = phi.dead_zone(1e200)
+    assert 0 <= edge < math.inf
+    assert np.isfinite(phi.prox(np.array([-1.0, 1e15, 1e300]), 1e200)).all()
 
 
 @pytest.mark.parametrize("rule", ["value", "grad", "prox"])

@@ -51,7 +51,8 @@ def nm_mask(
 def _best_of_groups(score: Array, alive: Mask, n: int, m: int) -> Mask:
     """The `n` best of each `m` along axis 1. Places beyond the end count as removed; removed entries rank lowest."""
     inputs = score.shape[1]
-    groups = -(-inputs // m)
+    m = max(min(m, inputs), 1)
+    n, groups = min(n, m), -(-inputs // m)
     fill = [(0, groups * m - inputs) if axis == score.ndim - 1 else (0, 0) for axis in range(score.ndim)]
     last = np.pad(np.moveaxis(score, 1, -1), fill)  # (F, R, S, C): the input axis last
     there = np.pad(np.moveaxis(alive, 1, -1), fill)

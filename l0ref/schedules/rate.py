@@ -46,8 +46,8 @@ class StepDecay(Schedule):
         if not isinstance(self.every, float):
             return float(self.factor ** (step // self.every))
         # the largest k with k * every * steps + 0.5 < step + 1
-        drops = math.ceil((step + 0.5) / (self.every * steps)) - 1 if step else 0
-        return float(self.factor**drops)
+        passed = (step + 0.5) / (self.every * steps) if step else 1.0
+        return float(self.factor ** (math.ceil(passed) - 1)) if math.isfinite(passed) else float(self.factor == 1)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from l0ref.validate import Array, as_array, between, choose, float_array, nonneg
 SURROGATES: dict[str, type[Surrogate]] = {}
 
 SMALLEST, LARGEST = 1e-15, 1e15  # parameters; their squares are well inside float32
+LARGEST_STEP = 1e200  # of a prox: step LARGEST^2 is well inside float64
 PART = 1 << 14  # entries worked on at a time: 128 KiB in float64
 
 
@@ -37,8 +38,8 @@ class Surrogate:
     value(w)          phi(|w|), entry by entry
     grad(w)           d phi(|w|) / d w, entry by entry; exactly 0 at w = 0, whatever the one-sided slopes are
     prox(z, step)     argmin_x 1/2 (x - z)^2 + step phi(|x|), entry by entry: always a global minimiser.
-                      If two tie, the one of smaller magnitude. step >= 0 is a number, or an array that
-                      broadcasts to z; with step 0 the result is z
+                      If two tie, the one of smaller magnitude. step, in [0, 1e200], is a number, or an array
+                      that broadcasts to z; with step 0 the result is z
     slope_at_zero     phi'(0+): inf for L0 and Lp, 0 where phi is smooth at 0
     dead_zone(step)   the largest |z| that the prox sends to 0
     name              the class name in snake case, for `by_name`
@@ -113,7 +114,7 @@ class Surrogate:
 
     def dead_zone(self, step: float) -> float:
         """Return the largest |z| that prox(z, step) sends to 0; 0 if that is z = 0 alone."""
-        t = nonnegative("step", step)
+        t = between("step", nonnegative("step", step), 0.0, LARGEST_STEP)
         return float(self.threshold(t)) if t else 0.0
 
     def _value(self, w: Array) -> Array:
@@ -180,9 +181,9 @@ def checked_steps(step: Any, shape: tuple[int, ...]) -> Array:
         raise DTypeError(
             f"step has dtype {t.dtype}, expected numbers; pass one, or an array with one for each entry of z"
         )
-    if t.size and not (t.min() >= 0 and t.max() < np.inf):
-        bad = t[~((t >= 0) & (t < np.inf))]
-        raise ArgumentError(f"step={float(bad[0])!r} must be finite and 0 or greater")
+    if t.size and not (t.min() >= 0 and float(t.max()) <= LARGEST_STEP):
+        bad = t[~((t >= 0) & (t.astype(np.float64) <= LARGEST_STEP))]
+        raise ArgumentError(f"step={float(bad[0])!r} must be finite and 0 or greater, at most {LARGEST_STEP:g}")
     try:
         return np.broadcast_to(t, shape)
     except ValueError:
