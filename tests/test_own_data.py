@@ -46,6 +46,12 @@ def digits() -> tuple[Any, Any]:
         ([-5, 10, 9] * 20, ("-5", "9", "10")),
         (["cat", "dog", "ape"] * 20, ("ape", "cat", "dog")),
         (np.eye(3)[[2, 0, 1] * 20], ("0", "1", "2")),
+        (["²", "1", "10"] * 20, ("1", "10", "²")),
+        (["٣", "1", "10"] * 20, ("1", "٣", "10")),
+        (["9" * 5000, "5", "10"] * 20, ("10", "5", "9" * 5000)),
+        (np.array([2**64 - 1, 0, 2**63] * 20, np.uint64), ("0", str(2**63), str(2**64 - 1))),
+        (np.array([-(2**63), 7, 2**63 - 1] * 20), (str(-(2**63)), "7", str(2**63 - 1))),
+        (np.array([2.0**62, -0.0, 3] * 20), ("0", "3", str(2**62))),
         (np.array([[7], [8], [7]] * 20), ("7", "8")),
         (np.array([True, False, True] * 20), ("0", "1")),
     ],
@@ -56,7 +62,7 @@ def test_labels_of_any_kind_are_mapped(y: Any, classes: tuple[str, ...]) -> None
     assert found.preparation is not None
     assert found.preparation.classes == classes
     texts = np.asarray(y).argmax(1) if np.asarray(y).shape == (60, 3) else np.asarray(y).reshape(60)
-    texts = texts.astype(int) if texts.dtype == bool else texts
+    texts = texts.astype(int) if texts.dtype.kind in "bf" else texts
     back = {tuple(row): str(text) for row, text in zip(x.astype(np.float32), texts, strict=True)}
     for part in (found.train, found.validation, found.test):
         assert [classes[i] for i in part.y] == [back[tuple(row)] for row in part.x]
@@ -132,6 +138,7 @@ def test_axes_are_asked_for_and_never_guessed(rng: np.random.Generator) -> None:
     ("changes", "message"),
     [
         ({"y": [0.5, 1] * 10}, "has fractions, infinities or NaN; for a regression set task='values'"),
+        ({"y": [1e19, 1.0] * 10}, r"has floats from 2\*\*63 up, too large for labels"),
         ({"y": [[1, 1], [0, 1]] * 10}, "is not one-hot"),
         ({"y": [0] * 20}, "has the one class '0'"),
         ({"y": [0, 1]}, "give one label for each sample"),

@@ -21,6 +21,7 @@ from l0ref.errors import ArgumentError, CheckpointError, DataError, DTypeError, 
 from l0ref.validate import Array, raw_array, sealed
 
 LAYOUTS = ("nchw", "nhwc")
+MAX_DIGITS = 640  # Python can be set to read no longer numbers
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,11 @@ def label_texts(y: Any, *, name: str) -> NDArray[np.str_]:
         found = found[:, 0]
     if found.ndim != 1:
         raise ShapeError(f"y of {name!r} has shape {found.shape}; give one label for each sample, or one-hot rows")
-    if found.dtype.kind == "f" and not (np.isfinite(found).all() and (found == np.floor(found)).all()):
-        raise ArgumentError(f"y of {name!r} has fractions, infinities or NaN; for a regression set task='values'")
+    if found.dtype.kind == "f":
+        if not (np.isfinite(found).all() and (found == np.floor(found)).all()):
+            raise ArgumentError(f"y of {name!r} has fractions, infinities or NaN; for a regression set task='values'")
+        if (np.abs(found.astype(np.float64)) >= 2.0**63).any():
+            raise ArgumentError(f"y of {name!r} has floats from 2**63 up, too large for labels; give integers or text")
     if found.dtype.kind == "S":
         try:
             return np.char.decode(found, "utf-8")
@@ -135,13 +139,13 @@ def label_texts(y: Any, *, name: str) -> NDArray[np.str_]:
             raise DataError(f"y of {name!r} holds bytes that are not UTF-8; give text") from None
     if found.dtype.kind == "O" and not all(isinstance(each, str) for each in found):
         raise DTypeError(f"y of {name!r} holds objects that are not text; give whole numbers or strings")
-    return np.asarray(found.astype(np.int64) if found.dtype.kind in "fiub" else found).astype(str)
+    return np.asarray(found.astype(np.int64) if found.dtype.kind in "fb" else found).astype(str)
 
 
 def classes_of(labels: NDArray[np.str_]) -> tuple[str, ...]:
-    """Return the labels that occur, numbers in numerical order, text in alphabetical order."""
+    """Return the labels that occur: in numerical order if all are whole numbers of up to 640 digits, else as text."""
     found = np.unique(labels).tolist()
-    numeric = all(each.removeprefix("-").isdigit() for each in found)
+    numeric = all(each.removeprefix("-").isdecimal() and len(each) <= MAX_DIGITS for each in found)
     return tuple(sorted(found, key=int) if numeric else found)
 
 

@@ -73,7 +73,7 @@ def search_threshold(phi: Function, t: float, *, slope_at_zero: float, scale: fl
     top = t * slope_at_zero
     low, high = 1e-9 * scale, 2 * top
     best = top
-    while low < high:
+    while low < high < np.inf:
         x = np.geomspace(low, high, 401)
         ratio = x / 2 + t * (phi(x) / x)
         i = int(np.argmin(ratio))
