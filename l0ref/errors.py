@@ -9,9 +9,19 @@ from __future__ import annotations
 
 from typing import Any
 
+LONGEST = 1200  # characters of a message on one line
+
 
 class L0RefError(Exception):
-    """Base of every exception this package raises on purpose."""
+    """Base of every exception this package raises on purpose.
+
+    The middle of a line of over 1,200 characters, which quotes a value or a name of any length, is left out.
+    """
+
+    def __init__(self, *args: object) -> None:
+        if args and isinstance(told := args[0], str) and len(told) > LONGEST and "\n" not in told:
+            args = (f"{told[: LONGEST // 2]} ... {told[-LONGEST // 2 :]}", *args[1:])
+        super().__init__(*args)
 
 
 class ArgumentError(L0RefError, ValueError):

@@ -21,60 +21,99 @@ Array = NDArray[Any]
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def shown(value: Any) -> str:
+    """Return `value` as messages show it: on one line, the middle of a long one left out."""
+    try:
+        text = repr(value).replace("\n", " ")
+    except ValueError:  # Python writes no number of more digits than its limit
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:100]} ... {text[-60:]}"
+
+
 def choose(name: str, value: str, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of `allowed`; the error otherwise lists them and suggests the nearest."""
     options = list(allowed)
-    if value in options:
+    if isinstance(value, str) and value in options:
         return value
-    near = difflib.get_close_matches(str(value), options, n=1)
+    near = difflib.get_close_matches(str(value)[:200], options, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ArgumentError(f"{name}={value!r} is not one of {', '.join(map(repr, options))}{hint}")
+    raise ArgumentError(f"{name}={shown(value)} is not one of {', '.join(map(repr, options))}{hint}")
 
 
 def real(name: str, value: float) -> float:
     """Return `value` as a float if it is a finite real number (a bool is not a number here)."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise ArgumentError(f"{name}={value!r} must be a real number, not {type(value).__name__}")
-    if not math.isfinite(value):
-        raise ArgumentError(f"{name}={value!r} must be finite")
-    return float(value)
+        raise ArgumentError(f"{name}={shown(value)} must be a real number, not {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number above 1.8e308
+        number = math.inf
+    if not math.isfinite(number):
+        raise ArgumentError(f"{name}={shown(value)} must be finite")
+    return number
 
 
 def positive(name: str, value: float) -> float:
     """Return `value` if it is a finite number above zero."""
     if real(name, value) <= 0:
-        raise ArgumentError(f"{name}={value!r} must be greater than 0")
+        raise ArgumentError(f"{name}={shown(value)} must be greater than 0")
     return float(value)
 
 
 def nonnegative(name: str, value: float) -> float:
     """Return `value` if it is a finite number, zero or above."""
     if real(name, value) < 0:
-        raise ArgumentError(f"{name}={value!r} must be 0 or greater")
+        raise ArgumentError(f"{name}={shown(value)} must be 0 or greater")
     return float(value)
 
 
 def between(name: str, value: float, low: float, high: float) -> float:
     """Return `value` if it is a finite number in the closed interval [low, high]."""
     if not low <= real(name, value) <= high:
-        raise ArgumentError(f"{name}={value!r} must lie in [{low:g}, {high:g}]")
+        raise ArgumentError(f"{name}={shown(value)} must lie in [{low:g}, {high:g}]")
     return float(value)
 
 
 def count(name: str, value: int, *, least: int = 0) -> int:
     """Return `value` as an int if it is a whole number of at least `least`."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise ArgumentError(f"{name}={value!r} must be a whole number, not {type(value).__name__}")
+        raise ArgumentError(f"{name}={shown(value)} must be a whole number, not {type(value).__name__}")
     if value < least:
-        raise ArgumentError(f"{name}={value!r} must be at least {least}")
+        raise ArgumentError(f"{name}={shown(value)} must be at least {least}")
     return int(value)
 
 
 def flag(name: str, value: bool) -> bool:
     """Return `value` if it is True or False; refuse other values, which Python would take for one of them."""
     if not isinstance(value, bool | np.bool_):
-        raise ArgumentError(f"{name}={value!r} must be True or False")
+        raise ArgumentError(f"{name}={shown(value)} must be True or False")
     return bool(value)
+
+
+def mapping(name: str, value: Any) -> Mapping[str, Any]:
+    """Return `value` if it is a dict or another mapping."""
+    if not isinstance(value, Mapping):
+        raise ArgumentError(f"{name} is {type(value).__name__}, expected a dict of arrays by name")
+    return value
+
+
+def listed(name: str, value: Any) -> tuple[Any, ...]:
+    """Return the entries of a tuple, a list or another row of values."""
+    try:
+        return tuple(value)
+    except TypeError:
+        raise ArgumentError(f"{name}={shown(value)} must be a tuple or a list") from None
+
+
+def float_type(dtype: Any) -> np.dtype[Any]:
+    """Return the dtype float32 or float64 that `dtype` names."""
+    try:
+        result: np.dtype[Any] = np.dtype(dtype)
+    except (TypeError, ValueError):  # ValueError: text that is not Unicode
+        raise DTypeError(f"dtype={shown(dtype)} is not a NumPy type; pass np.float32 or np.float64") from None
+    if result not in FLOATS:
+        raise DTypeError(f"dtype={result} is not float32 or float64; pass one of these")
+    return result
 
 
 def portion(share: float, n: int) -> int:
@@ -90,7 +129,7 @@ def pair(name: str, value: int | tuple[int, int], *, least: int = 0) -> tuple[in
     """Return (vertical, horizontal) from one whole number or a pair of them, as PyTorch reads both."""
     values = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
-        raise ArgumentError(f"{name}={value!r} must be a whole number or a pair of them, got {len(values)} entries")
+        raise ArgumentError(f"{name}={shown(value)} must be a whole number or a pair of them, got {len(values)}")
     return count(name, values[0], least=least), count(name, values[1], least=least)
 
 
@@ -213,7 +252,7 @@ def _is_text(value: Any) -> bool:
 
 def fitting_masks(masks: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Refuse masks that are not bool or not shaped like the array of the same name."""
-    for key, mask in masks.items():
+    for key, mask in mapping("masks", masks).items():
         if key not in arrays:
             raise ArgumentError(f"masks has {key!r}, which is not a parameter; choose from {', '.join(arrays)}")
         found, expected = plain_array(f"masks[{key!r}]", mask), arrays[key].shape

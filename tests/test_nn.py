@@ -473,7 +473,7 @@ def test_messages_of_the_builders() -> None:
         nn.Model.init((nn.ReLU("a"), nn.Tanh("a")), input_shape=(3,), seed=0)
     with pytest.raises(ArgumentError, match=r"^architecture has a layer named '\.\./x'; use letters"):
         nn.Model.init((nn.ReLU("../x"),), input_shape=(3,), seed=0)
-    with pytest.raises(DTypeError, match=r"^dtype=float16 must be float32 or float64"):
+    with pytest.raises(DTypeError, match=r"^dtype=float16 is not float32 or float64"):
         nn.Model.init((nn.ReLU("a"),), input_shape=(3,), seed=0, dtype=np.float16)
     with pytest.raises(ConfigError, match=r"^residual block 'r' has an empty body"):
         nn.Residual("r", ())

@@ -39,7 +39,8 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | Callable[[Binary
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:
-            error.filename, error.filename2 = str(target), None  # not the temporary file; a full disk names none
+            error.filename = str(target)  # not the temporary file; a full disk names none
+            del error.filename2  # the message would show a None
         raise
     sync_directory(target.parent)
 

@@ -171,7 +171,10 @@ def _as_tensors(op: type[Op], inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
     if dtypes.count(dtypes[0]) < len(dtypes):
         found = ", ".join(map(str, dtypes))
         raise DTypeError(f"{op.__name__}: mixed dtypes {found}; convert all inputs to one with astype()")
-    return tuple([x if isinstance(x, Tensor) else Tensor(dtypes[0].type(x)) for x in tensors])
+    try:
+        return tuple([x if isinstance(x, Tensor) else Tensor(dtypes[0].type(x)) for x in tensors])
+    except OverflowError:
+        raise ArgumentError(f"{op.__name__}: a whole number must be finite as {dtypes[0]}; it is too large") from None
 
 
 def _parents_first(y: Tensor) -> list[Tensor]:

@@ -21,7 +21,7 @@ from l0ref.data.preparation import (
 from l0ref.data.standardize import Standardization, moments
 from l0ref.errors import ArgumentError, ShapeError
 from l0ref.streams import stream
-from l0ref.validate import between, choose, flag, portion, raw_array
+from l0ref.validate import between, choose, flag, listed, portion, raw_array
 
 PARTS = ("train", "validation", "test")
 TASKS = ("classes", "values")
@@ -83,7 +83,7 @@ def split(dataset: Dataset, shares: Sequence[float] = (0.8, 0.1, 0.1), *, seed: 
 
 def check_shares(shares: Sequence[float]) -> tuple[float, ...]:
     """Refuse shares that are not positive numbers with the sum 1."""
-    found = tuple(between("split", share, 0.0, 1.0) for share in shares)
+    found = tuple(between("split", share, 0.0, 1.0) for share in listed("split", shares))
     if len(found) != len(PARTS) or abs(sum(found) - 1) > 1e-9 or not all(found):
         raise ArgumentError(f"split={tuple(shares)} must be three shares above 0 with the sum 1, as in 0.8,0.1,0.1")
     return found

@@ -15,7 +15,7 @@ import numpy as np
 from l0ref.autodiff.op import compiled
 from l0ref.errors import ArgumentError, ShapeError
 from l0ref.streams import stream
-from l0ref.validate import Array, count, nonnegative
+from l0ref.validate import Array, count, float_array, nonnegative
 
 GRID = 6  # places of the elastic grid along each axis
 PLACES = 2 * GRID * GRID  # elastic displacements of a sample, down and right
@@ -52,6 +52,7 @@ class AffineElastic:
         object.__setattr__(self, "clean", count("clean", self.clean))
 
     def __call__(self, x: Array, *, seed: int, epoch: int, index: Array) -> Array:
+        x = float_array("x", x)
         if x.ndim != 4 or 0 in x.shape[1:]:
             raise ShapeError(f"x has shape {x.shape}, expected images (N, C, H, W) for affine_elastic")
         if self.clean and epoch % self.clean == 0:

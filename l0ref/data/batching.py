@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from l0ref.data.dataset import Dataset
 from l0ref.streams import stream
-from l0ref.validate import Array, count
+from l0ref.validate import Array, count, flag
 
 
 def batch_count(n: int, *, batch_size: int, drop_last: bool = False) -> int:
@@ -19,7 +19,7 @@ def batch_count(n: int, *, batch_size: int, drop_last: bool = False) -> int:
     (3, 2)
     """
     size = count("batch_size", batch_size, least=1)
-    return count("n", n) // size if drop_last else -(-count("n", n) // size)
+    return count("n", n) // size if flag("drop_last", drop_last) else -(-count("n", n) // size)
 
 
 def orders(
@@ -28,7 +28,7 @@ def orders(
     """Return the indices of the samples of each batch; see `batches`."""
     number = batch_count(n, batch_size=batch_size, drop_last=drop_last)
     rng = stream(seed, "shuffle", epoch)
-    order = rng.permutation(n) if shuffle else np.arange(n)
+    order = rng.permutation(n) if flag("shuffle", shuffle) else np.arange(n)
     return [order[k * batch_size : (k + 1) * batch_size] for k in range(number)]
 
 

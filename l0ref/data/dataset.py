@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, ShapeError
 from l0ref.tables import preformatted, table
-from l0ref.validate import Array, count, float_array, labels, owned, raw_array, same_dtype, sealed
+from l0ref.validate import Array, as_array, count, float_array, labels, owned, raw_array, same_dtype, sealed, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +74,21 @@ class Dataset:
         return self.x.shape[1:]
 
     def take(self, indices: NDArray[np.integer[Any]], *, name: str | None = None) -> Dataset:
-        """The samples at `indices`, in that order."""
-        x, y = sealed(self.x[indices]), sealed(self.y[indices])
+        """The samples at `indices`, a row of numbers in [0, N), of N bools, or a slice; in that order."""
+        rows = indices if isinstance(indices, slice) else self._rows(indices)
+        x, y = sealed(self.x[rows]), sealed(self.y[rows])
         return Dataset(x, y, self.classes, self.name if name is None else name)
+
+    def _rows(self, indices: Any) -> NDArray[Any]:
+        rows, n = as_array("indices", indices), len(self)
+        if rows.shape == (n,) and rows.dtype == bool:
+            return rows
+        if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+            raise ArgumentError(f"indices={shown(indices)} must be a row of whole numbers, as in [0, 3]")
+        if rows.size and not (rows.min() >= 0 and rows.max() < n):
+            worst = int(rows.max()) if rows.max() >= n else int(rows.min())
+            raise ArgumentError(f"indices holds {worst}, outside [0, {n}): {self.name!r} has {n} samples")
+        return rows.astype(np.intp, copy=False)
 
     def flatten(self) -> Dataset:
         """The same samples as vectors (N, C*H*W), in C order."""

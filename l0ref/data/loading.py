@@ -14,8 +14,8 @@ from l0ref.data.digits import read_digits
 from l0ref.data.folders import data_folder, find_files
 from l0ref.data.idx import checksum, read_idx
 from l0ref.data.partition import partition
-from l0ref.errors import ArgumentError, DataError, DTypeError
-from l0ref.validate import FLOATS, Array, choose, count, sealed
+from l0ref.errors import ArgumentError, DataError
+from l0ref.validate import Array, choose, count, flag, float_type, sealed
 
 DATASETS = ("digits", "mnist", "fashion-mnist")
 CLASSES = 10  # all three have ten
@@ -48,14 +48,15 @@ def load(
     itself or in a folder called `name`; any correct IDX file is taken, and `Splits.checksum` tells which it was.
     """
     choose("name", name, DATASETS)
-    float_type = _float_type(dtype)
+    kind = float_type(dtype)
+    flag("flatten", flatten)
     held = count("validation", VALIDATION[name] if validation is None else validation)
     if name == "digits" and data_dir is not None:
         raise ArgumentError(f"data_dir={os.fspath(data_dir)!r} is of no use to name='digits', which are built in")
     if name == "digits":
-        return _load_digits(held, seed if split_seed is None else split_seed, float_type, flatten)
+        return _load_digits(held, seed if split_seed is None else split_seed, kind, flatten)
     files = find_files(name, data_folder(data_dir))
-    return _load_mnist(name, files, held, SPLIT_SEED if split_seed is None else split_seed, float_type, flatten)
+    return _load_mnist(name, files, held, SPLIT_SEED if split_seed is None else split_seed, kind, flatten)
 
 
 def _load_digits(validation: int, seed: int, dtype: np.dtype[Any], flatten: bool) -> Splits:
@@ -111,13 +112,3 @@ def _check_validation(validation: int, available: int, name: str) -> None:
         raise ArgumentError(
             f"validation={validation} leaves nothing to train on: {name!r} has {available} images; choose a smaller one"
         )
-
-
-def _float_type(dtype: DTypeLike) -> np.dtype[Any]:
-    try:
-        result = np.dtype(dtype)
-    except TypeError:
-        raise DTypeError(f"dtype={dtype!r} is not a NumPy type; pass np.float32 or np.float64") from None
-    if result not in FLOATS:
-        raise DTypeError(f"dtype={result} is not float32 or float64; pass one of these")
-    return result

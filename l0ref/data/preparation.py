@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from l0ref.data.dataset import Dataset
 from l0ref.data.standardize import Standardization
 from l0ref.errors import ArgumentError, CheckpointError, DataError, DTypeError, ShapeError
-from l0ref.validate import Array, raw_array, sealed
+from l0ref.validate import Array, float_type, raw_array, sealed, shown
 
 LAYOUTS = ("nchw", "nhwc")
 MAX_DIGITS = 640  # Python can be set to read no longer numbers
@@ -79,8 +79,8 @@ class Preparation:
         found = label_texts(y, name=name)
         index = {label: i for i, label in enumerate(self.classes)}
         if unknown := sorted(set(found.tolist()) - set(index)):
-            known = ", ".join(self.classes[:10])
-            raise DataError(f"y of {name!r} has the label {unknown[0]!r}, none of the training labels {known}")
+            known = ", ".join(label[:40] for label in self.classes[:10])
+            raise DataError(f"y of {name!r} has the label {shown(unknown[0])}, none of the training labels {known}")
         return np.array([index[label] for label in found.tolist()], np.intp)
 
 
@@ -100,7 +100,7 @@ def samples_of(x: Any, *, layout: str, name: str, dtype: Any) -> Array:
         found = found.transpose(0, 3, 1, 2)
     if found.ndim == 3:
         found = found[:, None]
-    return np.array(found, dtype=dtype, order="C")
+    return np.array(found, dtype=float_type(dtype), order="C")
 
 
 def targets_of(y: Any, *, name: str, dtype: Any) -> Array:
@@ -110,7 +110,7 @@ def targets_of(y: Any, *, name: str, dtype: Any) -> Array:
         raise DTypeError(
             f"y of {name!r} has dtype {found.dtype} and shape {found.shape}; a regression needs numbers (N,) or (N, K)"
         )
-    return np.array(found.reshape(len(found), -1) if found.size else found.reshape(len(found), 1), dtype=dtype)
+    return np.array(found.reshape(len(found), -1 if found.size else 1), dtype=float_type(dtype))
 
 
 def label_texts(y: Any, *, name: str) -> NDArray[np.str_]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0ref.errors import ArgumentError, DTypeError, LayerCollapse, ShapeError
-from l0ref.validate import Array, choose, count, float_array, plain_array, portion, real, same_dtype
+from l0ref.validate import Array, choose, count, float_array, mapping, plain_array, portion, real, same_dtype
 
 Mask = NDArray[np.bool_]
 
@@ -88,7 +88,7 @@ def ranked(
 
 def checked_scores(scores: Mapping[str, Array]) -> dict[str, Array]:
     """Return the scores as float arrays of one dtype, without NaN."""
-    arrays = {name: float_array(f"scores[{name!r}]", score) for name, score in scores.items()}
+    arrays = {name: float_array(f"scores[{name!r}]", score) for name, score in mapping("scores", scores).items()}
     if arrays:
         same_dtype(**arrays)
     for name, score in arrays.items():
@@ -102,7 +102,7 @@ def checked_scores(scores: Mapping[str, Array]) -> dict[str, Array]:
 
 def checked_masks(current: Mapping[str, Mask] | None, scores: Mapping[str, Array]) -> dict[str, Mask]:
     """Return a mask for every layer: the one in `current`, of the shape of its scores, or all True."""
-    given = current or {}
+    given = {} if current is None else mapping("current", current)
     for name, mask in given.items():
         if name not in scores:
             raise ArgumentError(

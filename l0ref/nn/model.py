@@ -29,7 +29,7 @@ from l0ref.nn.sequence import leaves, run, shapes
 from l0ref.nn.sparse import SparseConv2d, SparseLinear
 from l0ref.streams import stream
 from l0ref.tables import preformatted, summary
-from l0ref.validate import FLOATS, Array, count, fitting_masks, float_array, plain_array
+from l0ref.validate import FLOATS, Array, count, fitting_masks, flag, float_array, float_type, mapping, plain_array
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # names of arrays that a model file can hold
 
@@ -65,8 +65,7 @@ class Model:
     @classmethod
     def init(cls, architecture: Sequence[Layer], *, input_shape: Shape, seed: int, dtype: Any = np.float32) -> Model:
         """Return a model with freshly drawn parameters; the same seed gives the same bits."""
-        if np.dtype(dtype) not in FLOATS:
-            raise DTypeError(f"dtype={np.dtype(dtype)} must be float32 or float64")
+        dtype = float_type(dtype)
         shape, rng = _input_shape(input_shape), stream(seed, "init")
         params = {k: v for layer in architecture for k, v in layer.parameters(rng=rng, dtype=dtype).items()}
         buffers = {k: v for layer in architecture for k, v in layer.buffers(dtype=dtype).items()}
@@ -81,8 +80,8 @@ class Model:
     def replace(self, **changes: Any) -> Model:
         """Return a copy with other `params`, `masks` or `buffers`; weights are set to zero where masks say so."""
         masks = changes.get("masks", self.masks)
-        params = dict(changes.get("params", self.params))
-        fitting_masks({k: m for k, m in masks.items() if k in params}, params)
+        params = dict(mapping("params", changes.get("params", self.params)))
+        fitting_masks({k: m for k, m in mapping("masks", masks).items() if k in params}, params)
         changes["params"] = params | {k: masked(params[k], m) for k, m in masks.items() if k in params}
         return dataclasses.replace(self, **changes)
 
@@ -146,6 +145,7 @@ class Model:
 
     def astype(self, dtype: Any) -> Model:
         """Return the same model in float32 or float64."""
+        dtype = float_type(dtype)
         params = {k: v.astype(dtype) for k, v in self.params.items()}
         buffers = {k: v.astype(dtype) for k, v in self.buffers.items()}
         return dataclasses.replace(self, params=params, buffers=buffers)
@@ -167,7 +167,7 @@ class Model:
         batch = x if isinstance(x, Tensor) else Tensor(x)
         self.check_input("x", batch)
         values = params if params is not None else {k: Tensor(v) for k, v in self.params.items()}
-        y, changed = run(self.architecture, batch, values, self.buffers, training=training, rng=rng)
+        y, changed = run(self.architecture, batch, values, self.buffers, training=flag("training", training), rng=rng)
         return y, {**self.buffers, **changed}
 
     def check_input(self, name: str, x: Array | Tensor) -> None:
@@ -268,7 +268,7 @@ def _check_names(architecture: Sequence[Layer]) -> None:
 
 
 def _check_arrays(what: str, arrays: Mapping[str, Array], expected: Mapping[str, Shape]) -> None:
-    if missing := sorted(set(expected) - set(arrays)):
+    if missing := sorted(set(expected) - set(mapping(what, arrays))):
         raise ArgumentError(f"{what} lacks {missing[0]!r}, which the architecture needs; add it")
     if extra := sorted(set(arrays) - set(expected)):
         raise ArgumentError(f"{what} has {extra[0]!r}, which no layer of the architecture uses; remove it")

@@ -10,7 +10,7 @@ from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
 from l0ref.errors import ArgumentError
 from l0ref.ops.inputs import as_tensor
-from l0ref.validate import Array, between
+from l0ref.validate import Array, between, flag
 
 
 class Dropout(Op):
@@ -47,7 +47,7 @@ def dropout(input: Any, *, p: float, training: bool, rng: np.random.Generator | 
     """
     x = as_tensor("input", input)
     between("p", p, 0.0, 1.0)
-    if not training:
+    if not flag("training", training):
         return apply(Dropout, x, multiplier=np.ones((), x.dtype))
     if not isinstance(rng, np.random.Generator):
         raise ArgumentError(

@@ -13,7 +13,7 @@ from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
 from l0ref.errors import ArgumentError, ShapeError
 from l0ref.ops.inputs import as_tensor
-from l0ref.validate import Array, between, float_array, positive, same_dtype
+from l0ref.validate import Array, between, flag, float_array, positive, same_dtype
 
 
 class BatchNormTraining(Op):
@@ -109,7 +109,7 @@ def batch_norm(
     if (var < 0).any():
         raise ArgumentError(f"running_var holds {var.min()}, which no variance can be; start from ones")
     positive("eps", eps)
-    if training:
+    if flag("training", training):
         mean, var = _moved(x.data, mean, var, between("momentum", momentum, 0.0, 1.0))
         return apply(BatchNormTraining, x, w, b, eps=eps), mean, var
     return apply(BatchNormEvaluation, x, w, b, mean=mean, var=var, eps=eps), mean.copy(), var.copy()

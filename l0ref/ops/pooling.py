@@ -123,7 +123,7 @@ def avg_pool2d(
     x = as_tensor("input", input)
     windows, overhang = pool_windows(_image(x.shape), kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode)
     options = _options(windows, beyond=windows.beyond, overhang=overhang)
-    return apply(AvgPool2d, x, **options, count_include_pad=bool(count_include_pad))
+    return apply(AvgPool2d, x, **options, count_include_pad=flag("count_include_pad", count_include_pad))
 
 
 def adaptive_avg_pool2d(input: Any, output_size: Any = 1) -> Tensor:

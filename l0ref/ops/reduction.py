@@ -15,7 +15,7 @@ import numpy as np
 from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
 from l0ref.ops.axes import Axis, reduced_count, some_axes
-from l0ref.validate import Array
+from l0ref.validate import Array, flag
 
 
 class Sum(Op):
@@ -93,14 +93,14 @@ def _rows(x: Array, axes: tuple[int, ...], n: int) -> Array:
 
 def sum(input: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Sum over `axis`; 0 over no entries."""
-    return apply(Sum, input, axis=axis, keepdims=keepdims)
+    return apply(Sum, input, axis=axis, keepdims=flag("keepdims", keepdims))
 
 
 def mean(input: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Arithmetic mean over `axis`; the mean of no entries is an error."""
-    return apply(Mean, input, axis=axis, keepdims=keepdims)
+    return apply(Mean, input, axis=axis, keepdims=flag("keepdims", keepdims))
 
 
 def max(input: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Largest entry over `axis`; of equal ones the first in scan order carries the gradient."""
-    return apply(Max, input, axis=axis, keepdims=keepdims)
+    return apply(Max, input, axis=axis, keepdims=flag("keepdims", keepdims))

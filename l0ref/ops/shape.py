@@ -13,7 +13,7 @@ from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
 from l0ref.errors import ArgumentError, ShapeError
 from l0ref.ops.axes import one_axis
-from l0ref.validate import Array, count, real
+from l0ref.validate import Array, count, listed, real
 
 
 class Reshape(Op):
@@ -151,7 +151,7 @@ def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
 
 def permute(input: Any, dims: tuple[int, ...]) -> Tensor:
     """Put the axes in another order: axis i of the result is axis dims[i] of `input`."""
-    return apply(Permute, input, dims=tuple(dims))
+    return apply(Permute, input, dims=listed("dims", dims))
 
 
 def concatenate(tensors: Any, axis: int = 0) -> Tensor:
@@ -164,5 +164,5 @@ def concatenate(tensors: Any, axis: int = 0) -> Tensor:
 
 def pad(input: Any, pad: tuple[int, ...], *, value: float = 0.0) -> Tensor:
     """Surround `input` with `value`; `pad` = (before, after) of the last axis, then of the one before it, ..."""
-    sizes = tuple(count(f"pad[{i}]", size) for i, size in enumerate(pad))
+    sizes = tuple(count(f"pad[{i}]", size) for i, size in enumerate(listed("pad", pad)))
     return apply(Pad, input, pad=sizes, value=real("value", value))

@@ -13,7 +13,7 @@ from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
 from l0ref.ops.axes import Axis, one_axis, reduced_count, some_axes
 from l0ref.ops.reduction import with_axes
-from l0ref.validate import Array
+from l0ref.validate import Array, flag
 
 
 class Logsumexp(Op):
@@ -91,7 +91,7 @@ def log_probabilities(x: Array, axis: int) -> Array:
 
 def logsumexp(input: Any, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Logarithm of the sum of e ** input over `axis`."""
-    return apply(Logsumexp, input, axis=axis, keepdims=keepdims)
+    return apply(Logsumexp, input, axis=axis, keepdims=flag("keepdims", keepdims))
 
 
 def softmax(input: Any, axis: int) -> Tensor:

@@ -8,8 +8,9 @@ import numpy as np
 
 from l0ref.autodiff.op import Op, Saved
 from l0ref.autodiff.tensor import Tensor, apply
+from l0ref.errors import ArgumentError
 from l0ref.surrogates import Surrogate as Record
-from l0ref.validate import Array
+from l0ref.validate import Array, shown
 
 
 class Surrogate(Op):
@@ -33,4 +34,6 @@ class Surrogate(Op):
 
 def surrogate(input: Any, surrogate: Record) -> Tensor:
     """phi(input), entry by entry, for a record of `l0ref.surrogates`; sum it to penalise a layer."""
+    if not isinstance(surrogate, Record):
+        raise ArgumentError(f"surrogate={shown(surrogate)} must be a record of l0ref.surrogates, as in Laplace(beta=5)")
     return apply(Surrogate, input, surrogate=surrogate)

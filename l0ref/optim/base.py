@@ -21,7 +21,7 @@ from l0ref.errors import ArgumentError, DTypeError, ShapeError
 from l0ref.masks import masked
 from l0ref.penalty import Pull
 from l0ref.surrogates import L0
-from l0ref.validate import Array, fitting_masks, float_array, nonnegative, plain_array
+from l0ref.validate import Array, fitting_masks, float_array, mapping, nonnegative, plain_array
 
 Arrays = Mapping[str, Array]
 
@@ -203,7 +203,7 @@ def check(params: Arrays, grads: Arrays, state: State, names: tuple[str, ...], m
 
 def check_like(params: Arrays, arrays: Arrays, what: str) -> None:
     """Refuse arrays whose keys, shapes or types differ from those of the parameters."""
-    if set(arrays) != set(params):
+    if set(mapping(what, arrays)) != set(mapping("params", params)):
         key = min(set(arrays) ^ set(params))
         has, lacks = (what, "params") if key in arrays else ("params", what)
         raise ArgumentError(f"{has} has {key!r}, {lacks} does not; give both the same keys")

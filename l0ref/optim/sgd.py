@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from l0ref.autodiff.op import compiled
 from l0ref.errors import ArgumentError
 from l0ref.optim.base import Elementwise, flushed, flushed_weights, memory_fraction, plain
-from l0ref.validate import Array, positive
+from l0ref.validate import Array, flag, positive
 
 
 def sgd_step(w: Array, g: Array, *, lr: float) -> Array:
@@ -48,7 +48,7 @@ class SGD(Elementwise):
 
     def __post_init__(self) -> None:
         plain(self, lr=positive("lr", self.lr), momentum=memory_fraction("momentum", self.momentum))
-        if self.nesterov and not self.momentum:
+        if flag("nesterov", self.nesterov) and not self.momentum:
             raise ArgumentError(f"nesterov=True with momentum={self.momentum!r} changes nothing; set momentum=0.9")
 
     @property

@@ -14,7 +14,7 @@ from l0ref.errors import ArgumentError, ShapeError
 from l0ref.sparse.block_pattern import BlockPattern
 from l0ref.sparse.by_rows import AnyPattern, product, sampled_product, transposed_product
 from l0ref.sparse.pattern import Pattern, check_values
-from l0ref.validate import Array, float_array
+from l0ref.validate import Array, flag, float_array
 
 
 class SpMM(Op):
@@ -80,12 +80,12 @@ class SDDMM(Op):
 
 def spmm(values: Any, x: Any, *, pattern: AnyPattern, transposed: bool = False) -> Tensor:
     """W X for a sparse W (M, D) and a dense X (D, N), features by samples; W^T X, for X (M, N), if `transposed`."""
-    return apply(SpMM, values, x, pattern=pattern, transposed=transposed)
+    return apply(SpMM, values, x, pattern=pattern, transposed=flag("transposed", transposed))
 
 
 def spmv(values: Any, x: Any, *, pattern: AnyPattern, transposed: bool = False) -> Tensor:
     """W x for a sparse W (M, D) and a vector x (D,); W^T x, for x (M,), if `transposed`."""
-    return apply(SpMV, values, x, pattern=pattern, transposed=transposed)
+    return apply(SpMV, values, x, pattern=pattern, transposed=flag("transposed", transposed))
 
 
 def sddmm(a: Any, b: Any, *, pattern: AnyPattern) -> Tensor:

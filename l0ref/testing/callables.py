@@ -13,7 +13,7 @@ from l0ref.testing.engine import check
 from l0ref.testing.problem import Arrays, Hints, Problem, quote
 from l0ref.testing.settings import Options, Settings
 from l0ref.testing.verdict import GradcheckReport
-from l0ref.validate import Array, float_array, same_dtype
+from l0ref.validate import Array, flag, float_array, same_dtype
 
 
 def check_gradient(
@@ -64,7 +64,7 @@ def pair_problem(
         if not callable(f):
             raise ArgumentError(f"{name} is {type(f).__name__}, expected a callable; pass the function, not its result")
     names, arrays, pack, unpack = _layout(x)
-    if elementwise and len(arrays) != 1:
+    if flag("elementwise", elementwise) and len(arrays) != 1:
         raise ArgumentError("elementwise=True needs one array x; check several arrays one after another")
     dtype = same_dtype(**dict(zip(names, arrays, strict=True)))
     double = dtype == np.float64 or eps is None

@@ -78,6 +78,7 @@ class Trainer:
         self.check_monitor()
         for name, data in {"data": self.data, "validation": self.validation}.items():
             if data is not None:
+                check_kind(name, data, Dataset)
                 if len(data) == 0:
                     remedy = "" if name == "data" else ", or None"
                     raise ArgumentError(f"{name} is empty; pass at least one sample{remedy}")
