@@ -10,7 +10,7 @@ import pytest
 
 from l0ref import Tensor, data, fit, grad, nn, ops, sparse
 from l0ref.data import Dataset
-from l0ref.data.augment import AffineElastic
+from l0ref.data.augment import AffineElastic, by_name
 from l0ref.deploy.single import Single
 from l0ref.errors import ArgumentError, DTypeError, L0RefError, ShapeError
 from l0ref.masks import keep_mask
@@ -112,6 +112,7 @@ WRONG: list[tuple[str, Callable[[], Any], type[L0RefError], str]] = [
         r"a=array\(\[0, 1\]\) is not one of 'x'",
     ),
     ("word of many", lambda: choose("a", "y" * 5000, ("x",)), ArgumentError, "a='y{99} ... y{59}' is not one of 'x'$"),
+    ("long name", lambda: by_name("y" * 5000), ArgumentError, "augment='y{591} ... .{600}$"),
     ("no word", lambda: SGD(nesterov="no"), ArgumentError, "nesterov='no' must be True or False"),
     *(
         (f"{what} of no flag", lambda f=f, v=v: f(v), ArgumentError, f"{what}=.* must be True or False")
