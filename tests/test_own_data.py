@@ -117,6 +117,13 @@ def test_a_constant_column_is_only_shifted(rng: np.random.Generator, constant: f
 def test_numbers_that_float64_cannot_square_are_refused(rng: np.random.Generator, scale: float) -> None:
     x, y = rng.uniform(-1, 1, size=(50, 3)), np.arange(50) % 2
     x[:, 1] *= scale
+    if scale > 1:
+        with pytest.raises(
+            ArgumentError, match=r"^train.x has NaN or infinite entries in float32, in channel 1; drop or"
+        ):
+            from_arrays(x, y)
+        with pytest.raises(ArgumentError, match=r"NaN or infinite entries"):
+            from_arrays(x[:, :1], x[:, 1], task="values")
     with pytest.raises(ArgumentError, match=r"^train.x has entries in channel 1 that are too (large|small) to square"):
         from_arrays(x, y, dtype=np.float64)
     assert np.isfinite(from_arrays(x, y, dtype=np.float64, normalise=False).train.x).all()

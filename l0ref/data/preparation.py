@@ -100,7 +100,7 @@ def samples_of(x: Any, *, layout: str, name: str, dtype: Any) -> Array:
         found = found.transpose(0, 3, 1, 2)
     if found.ndim == 3:
         found = found[:, None]
-    return np.array(found, dtype=float_type(dtype), order="C")
+    return _as_floats(found, dtype)
 
 
 def targets_of(y: Any, *, name: str, dtype: Any) -> Array:
@@ -110,7 +110,13 @@ def targets_of(y: Any, *, name: str, dtype: Any) -> Array:
         raise DTypeError(
             f"y of {name!r} has dtype {found.dtype} and shape {found.shape}; a regression needs numbers (N,) or (N, K)"
         )
-    return np.array(found.reshape(len(found), -1 if found.size else 1), dtype=float_type(dtype))
+    return _as_floats(found.reshape(len(found), -1 if found.size else 1), dtype)
+
+
+def _as_floats(found: Array, dtype: Any) -> Array:
+    """A fresh array of this dtype; numbers too large for it become infinite, which a data set refuses."""
+    with np.errstate(over="ignore"):
+        return np.array(found, dtype=float_type(dtype), order="C")
 
 
 def label_texts(y: Any, *, name: str) -> NDArray[np.str_]:

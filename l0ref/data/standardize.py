@@ -64,7 +64,7 @@ def moments(x: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     for channel in np.flatnonzero(~constant & ~((std > 0) & np.isfinite(std))):
         if not np.isfinite(channels[:, channel]).all():
             raise ArgumentError(
-                f"train.x has NaN or infinite entries in channel {channel}; drop or repair those samples"
+                f"train.x has NaN or infinite entries in {x.dtype}, in channel {channel}; drop or rescale those samples"
             )
         size = "small" if std[channel] == 0 else "large"
         raise ArgumentError(f"train.x has entries in channel {channel} that are too {size} to square; rescale them")
