@@ -142,6 +142,9 @@ WRONG: list[tuple[str, Callable[[], Any], type[L0RefError], str]] = [
         ArgumentError,
         "grads is NoneType, expected a dict of",
     ),
+    ("stepped masks", lambda: SGD().step({"a": A}, {"a": A}, State(), masks=A), ArgumentError, "masks is ndarray"),
+    ("classes", lambda: Dataset(A, [0, 1], V, "a"), ArgumentError, r"classes=array.* must be a whole number"),
+    ("thresholds", lambda: ops.softplus(A, threshold=V), ArgumentError, r"threshold=array.* must be a real number"),
     ("permute none", lambda: ops.permute(A, None), ArgumentError, "dims=None must be a tuple or a list"),
     ("pad none", lambda: ops.pad(A, None), ArgumentError, "pad=None must be a tuple or a list"),
     (

@@ -69,7 +69,7 @@ class Preparation:
             if found is not None:
                 one = found.mean.ndim == 1 and found.mean.shape == found.std.shape
                 sound = sound and one and bool(np.isfinite(found.mean).all() and (found.std > 0).all())
-        except (KeyError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError):
             sound = False
         if not sound:
             raise CheckpointError(f"preparation={str(told)[:60]!r} is unsound; restore the file from a copy you trust")

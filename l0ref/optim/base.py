@@ -111,7 +111,7 @@ class Elementwise(Optimizer):
     ) -> tuple[dict[str, Array], State]:
         rate = rate_of(self, lr)
         names = self.slot_names
-        check(params, grads, state, names, masks or {})
+        check(params, grads, state, names, {} if masks is None else masks)
         total = _with_penalty(grads, params, pull)
         new: dict[str, Array] = {}
         memory: dict[str, dict[str, Array]] = {name: {} for name in names}
