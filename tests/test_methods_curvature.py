@@ -15,7 +15,7 @@ from l0ref.autodiff.op import backend
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
-from l0ref.methods.brain_surgery import _with_inverses
+from l0ref.methods.brain_surgery import _inverse
 from l0ref.methods.connection_sensitivity import loss_gradients
 from l0ref.methods.curvature import columns, grams, hessian_diagonals, neuron_hessians
 from l0ref.methods.elimination import damped, moved, path
@@ -248,10 +248,37 @@ def test_l_obs_moves_by_one_column_of_the_inverse() -> None:
     assert found.model.params[f"{layer}.bias"][f] == pytest.approx(expected[-1], rel=1e-8)
 
 
+@pytest.mark.parametrize("name", ["l_obs", "exact_obs"])
+@pytest.mark.parametrize("what", ["no bias", "second round"])
+def test_the_move_of_one_weight_is_least_squares_over_what_is_there(name: str, what: str) -> None:
+    """Neither a bias that a layer does not have, nor a weight that had gone, takes part of the move."""
+    rng = np.random.default_rng(4)
+    layers = (nn.Linear("fc1", 12, 5, bias=what != "no bias"), nn.ReLU("relu"), nn.Linear("fc2", 5, 3))
+    model = Model.init(layers, input_shape=(12,), seed=2, dtype=np.float64)
+    data = networks()["mlp"][1]
+    if what == "second round":
+        model = model.replace(masks={"fc1.weight": rng.random((5, 12)) < 0.7})
+    before = int((~model.mask("fc1.weight")).sum())
+    h = damped(grams(model, data.train)["fc1", 0], 1e-9)
+    root, checked = np.linalg.cholesky(h).T, 0
+    for more in (1, 2, 4):
+        found = run(name, model, data, before + more, damping=1e-9).model
+        for f, (old, new) in enumerate(zip(model.mask("fc1.weight"), found.masks["fc1.weight"], strict=True)):
+            start, end = (np.append(m.params["fc1.weight"][f], m.params.get("fc1.bias", np.zeros(5))[f])
+                          for m in (model, found))  # fmt: skip
+            free = np.append(new, what != "no bias")
+            best = np.zeros(13)
+            best[free] = np.linalg.lstsq(root[:, free], root @ start, rcond=None)[0]
+            if old.sum() == new.sum() + 1:
+                np.testing.assert_allclose(end, best, rtol=1e-6, atol=1e-8)
+                checked += 1
+    assert checked >= 2
+
+
 def test_a_hessian_without_an_inverse_asks_for_damping() -> None:
     h = np.diag([1.0, 0.0])
     with pytest.raises(ArgumentError, match=r"^the Hessian of layer 'fc1' is singular; give a damping above 0$"):
-        list(_with_inverses({("fc1", 0): h}))
+        _inverse("fc1", h, np.ones(2, bool), {})
 
 
 def test_the_authors_recursion_is_a_damping_of_one_millionth() -> None:

@@ -4,7 +4,8 @@
     l_obs       the same cost with H = mean [x; 1][x; 1]' of the layer, sorted once
     exact_obs   the same H, step-by-step elimination; rows of a layer compete by the rise of each step
 
-Elimination is in `methods.elimination`, H in `methods.curvature`. Biases belong to H, are never pruned, and move.
+Elimination is in `methods.elimination`, H in `methods.curvature`. Biases belong to H, are never pruned, and move; a
+weight that had gone before, or a bias that its layer does not have, takes no part.
 
 Ref  Hassibi, Stork 1993; Dong, Chen, Pan 2017 (arXiv 1705.07565), after the authors' code;
      Frantar, Singh, Alistarh 2022 (arXiv 2208.11580), the last as general knowledge [I].
@@ -13,9 +14,10 @@ Ref  Hassibi, Stork 1993; Dong, Chen, Pan 2017 (arXiv 1705.07565), after the aut
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError
@@ -26,6 +28,8 @@ from l0ref.methods.registry import Pruned, calibration, method
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune_by
 from l0ref.validate import Array, nonnegative
+
+Known = dict[str, tuple[Array, NDArray[np.bool_], Array]]  # by layer: H, the entries that are there, the inverse
 
 
 @method(
@@ -70,7 +74,8 @@ def exact_obs(
     """
     hessians = _layer_hessians(model, data, samples, seed, damping)
     rises = _rises(model, hessians)
-    return Pruned(_by_layer(model, rises, hessians, amount, scope, min_keep), {"rises": rises})
+    pruned = _masked_by_layer(model, rises, amount, scope, min_keep)
+    return Pruned(_moved(model, pruned, hessians), {"rises": rises})
 
 
 @method(
@@ -92,21 +97,21 @@ def l_obs(
     Departs from the authors' code: H is damped and inverted directly; their recursion for H^-1 starts from 10^6 I.
     """
     hessians = _layer_hessians(model, data, samples, seed, damping)
-    inverses = {row: a for row, (_, a) in _with_inverses(hessians)}
-    scores = {}
+    scores, known = {}, Known()
     for key in model.weights:
         w, name = model.params[key].astype(np.float64), key.removesuffix(".weight")
-        diagonals = np.stack([np.diag(inverses[name, f])[:-1] for f in range(len(w))])
+        inverses = (_inverse(name, hessians[name, f], row, known) for f, row in enumerate(_there(model, name)))
+        diagonals = np.stack([a.diagonal()[:-1].copy() for a in inverses])
         scores[key] = np.square(w) / (2 * diagonals.reshape(w.shape))
     pruned = _masked_by_layer(model, scores, amount, scope, min_keep)
     params = dict(pruned.params)
     for key in model.weights:
-        name, keep = key.removesuffix(".weight"), pruned.masks[key].reshape(len(pruned.masks[key]), -1)
-        rows, order = _rows(model, name), scores[key].reshape(keep.shape)
-        for f in np.flatnonzero(~keep.all(axis=1)):
-            a, gone = inverses[name, int(f)], np.flatnonzero(~keep[f])
-            gone = gone[np.argsort(order[f, gone], kind="stable")]
-            for q in gone:
+        name = key.removesuffix(".weight")
+        there, rows = _there(model, name), _rows(model, name)
+        went, order = there & ~_there(pruned, name), scores[key].reshape(len(rows), -1)
+        for f in np.flatnonzero(went.any(axis=1)):
+            a, gone = _inverse(name, hessians[name, int(f)], there[f], known), np.flatnonzero(went[f])
+            for q in gone[np.argsort(order[f, gone], kind="stable")]:
                 rows[f] -= rows[f, q] / a[q, q] * a[:, q]
         _set_rows(params, model, name, rows)
     return Pruned(pruned.replace(params=params), {"scores": scores})
@@ -124,15 +129,23 @@ def _layer_hessians(
     return {(name, f): shared[name, f * groups[name] // rows[name]] for name in groups for f in range(rows[name])}
 
 
-def _with_inverses(hessians: Mapping[tuple[str, int], Array]) -> Iterator[tuple[tuple[str, int], tuple[Array, Array]]]:
-    """Yield (row, (H, H^-1)); consecutive rows with the same H share one inverse."""
-    last, inverse = None, np.zeros((0, 0))
-    for row, h in hessians.items():
+def _inverse(name: str, h: Array, there: NDArray[np.bool_], known: Known) -> Array:
+    """Return the inverse of H on the entries that are there, and I elsewhere; `known` keeps the last of each layer."""
+    last = known.get(name)
+    if last is None or last[0] is not h or (last[1] != there).any():
+        inverse, some = np.eye(len(h)), np.ix_(there, there)
         try:
-            last, inverse = h, inverse if h is last else np.linalg.inv(h)
+            inverse[some] = np.linalg.inv(h[some])
         except np.linalg.LinAlgError:
-            raise ArgumentError(f"the Hessian of layer {row[0]!r} is singular; give a damping above 0") from None
-        yield row, (h, inverse)
+            raise ArgumentError(f"the Hessian of layer {name!r} is singular; give a damping above 0") from None
+        known[name] = last = h, there, inverse
+    return last[2]
+
+
+def _there(model: Model, name: str) -> NDArray[np.bool_]:
+    """Return (F, K + 1): which weights have not gone and, in the last column, whether the layer has biases."""
+    mask = model.mask(f"{name}.weight")
+    return np.pad(mask.reshape(len(mask), -1), ((0, 0), (0, 1)), constant_values=f"{name}.bias" in model.params)
 
 
 def _rows(model: Model, name: str) -> Array:
@@ -155,9 +168,10 @@ def _rises(model: Model, hessians: Mapping[tuple[str, int], Array]) -> dict[str,
     This running maximum does not decrease along a row, so that a ranking of all rows takes the first steps of each.
     """
     found = {key: np.zeros(model.params[key].shape) for key in model.weights}
-    for (name, f), (h, inverse) in _with_inverses(hessians):
-        key = f"{name}.weight"
-        gone = np.append(~model.mask(key)[f].ravel(), f"{name}.bias" not in model.params)
+    there, known = {key: _there(model, key.removesuffix(".weight")) for key in model.weights}, Known()
+    for (name, f), h in hessians.items():
+        key, inverse = f"{name}.weight", _inverse(name, h, np.ones(len(h), bool), known)
+        gone = ~there[key][f]
         order, rise = path(h, _rows(model, name)[f], gone=gone, fixed=1, inverse=inverse)
         steps = np.maximum.accumulate(rise)
         row = found[key].reshape(len(found[key]), -1)[f]
@@ -168,9 +182,7 @@ def _rises(model: Model, hessians: Mapping[tuple[str, int], Array]) -> dict[str,
 def _moved(model: Model, pruned: Model, hessians: Mapping[tuple[str, int], Array]) -> Model:
     params = dict(pruned.params)
     for name in dict.fromkeys(name for name, _ in hessians):
-        rows, keep = _rows(model, name), pruned.masks[f"{name}.weight"]
-        kept = np.concatenate([keep.reshape(len(keep), -1), np.ones((len(keep), 1), bool)], axis=1)
-        kept[:, -1] = f"{name}.bias" in model.params
+        rows, kept = _rows(model, name), _there(pruned, name)
         _set_rows(params, model, name, np.stack([moved(hessians[name, f], rows[f], kept[f]) for f in range(len(rows))]))
     return pruned.replace(params=params)
 
@@ -182,10 +194,3 @@ def _masked_by_layer(model: Model, scores: Mapping[str, Array], amount: float, s
         drop = int((~keep).sum())
         found = prune_by(found, {key: scores[key]}, amount=drop)
     return found
-
-
-def _by_layer(
-    model: Model, rises: Mapping[str, Array], hessians: Mapping[tuple[str, int], Array], amount: float, scope: str,
-    min_keep: int,
-) -> Model:  # fmt: skip
-    return _moved(model, _masked_by_layer(model, rises, amount, scope, min_keep), hessians)
