@@ -132,7 +132,13 @@ def test_thinet_is_greedy_and_scales_by_least_squares(rng: np.random.Generator) 
         left = [i for i in range(6) if i not in gone]
         assert int(j) == min(left, key=lambda i: (x[:, [*gone, i]].sum(axis=1) ** 2).sum())
         gone.append(int(j))
-    assert greedy(q, np.array([False, False, True, False, False, False]))[0] == 2
+    before = np.array([False, False, True, False, False, True])
+    order, gone = greedy(q, before).tolist(), []
+    assert order[:2] == [2, 5]  # what they still pass on stays, so that it is no part of what is lost
+    for j in order[2:]:
+        left = [i for i in (0, 1, 3, 4) if i not in gone]
+        assert j == min(left, key=lambda i: (x[:, [*gone, i]].sum(axis=1) ** 2).sum())
+        gone.append(j)
     left_mask = np.array([True, False, True, True, False, True])
     v = scales(q, left_mask)
     expected = np.linalg.lstsq(x[:, left_mask], x.sum(axis=1), rcond=None)[0]
@@ -151,6 +157,27 @@ def test_thinet_contributions_add_up_to_what_the_reader_puts_out() -> None:
     w, scaled = model.params["fc3.weight"], found.model.params["fc3.weight"]
     np.testing.assert_allclose(scaled, w * found.record["scale"]["fc2"], rtol=1e-12)
     assert found.record["order"]["fc1"].size == 10
+
+
+def test_thinet_leaves_the_constants_of_units_that_had_gone() -> None:
+    """A padded reader cannot take the constant of a unit without incoming weights into its bias."""
+    layers = (nn.Conv2d("conv1", 2, 6, 3, padding=1), nn.ReLU("relu1"), nn.Conv2d("conv2", 6, 4, 3, padding=1),
+              nn.ReLU("relu2"), nn.Flatten("flat"), nn.Linear("fc", 144, 3))  # fmt: skip
+    model, data = Model.init(layers, input_shape=(2, 6, 6), seed=0, dtype=np.float64), networks()["cnn"][1]
+    mask, bias = np.ones((6, 2, 3, 3), bool), model.params["conv1.bias"].copy()
+    mask[2], bias[2] = False, 1.5
+    model = model.replace(params={**model.params, "conv1.bias": bias}, masks={"conv1.weight": mask})
+    x = data.test.x
+    nothing = run("thinet", model, data, 18)
+    np.testing.assert_allclose(nothing.model.logits(x), model.logits(x), rtol=1e-9, atol=1e-9)
+    found = run("thinet", model, data, 18 + 162 + 18 + 27)  # a unit of conv2, then one of conv1
+    scale, units = found.record["scale"]["conv1"], [0, 1, 3, 4, 5]
+    assert scale[2] == 1
+    left = scale[units] != 0
+    assert left.sum() == 4
+    q = contributions(model, data.train, outputs=10, seed=0)["conv1"][np.ix_(units, units)]
+    root = np.linalg.cholesky(q).T
+    np.testing.assert_allclose(scale[units][left], np.linalg.lstsq(root[:, left], root.sum(axis=1), rcond=None)[0])
 
 
 def test_grouped_convolutions_keep_their_units_and_readers_within_a_sum_are_read() -> None:

@@ -4,8 +4,12 @@
     T       removed units, chosen greedily: each time the one that keeps  sum_i (sum_{j in T} x_ij)^2  smallest
     scale   argmin_v sum_i (sum_all x_ij - sum_{j not in T} v_j x_ij)^2, multiplied into the outgoing weights
 
+Units without incoming weights before are in neither sum: the constants that they pass on stay.
+
 Ref      Luo, Wu, Lin 2017 (arXiv 1707.06342), as general knowledge of the paper [I].
-Departs  Layers lose the same fraction of their units. Of several readers all are sampled, and share one scale.
+Departs  All layers are measured once, on the network as it is given, and cut at once; in the paper layer by layer, with
+         training in between. They lose the same fraction of their units. Of several readers all are sampled, and share
+         one scale.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ def thinet(
 
     samples  of the training set, drawn with `seed`
     outputs  outputs of each reading layer that are drawn, with replacement, per sample on average
-    record   order: by layer, the units in their order of removal; scale: of each unit, 0 for a removed one
+    record   order: by layer, the units in their order of removal, those gone before first; scale: of each unit,
+             0 for a removed one, 1 for one gone before
     """
     few = calibration(model, data, samples=samples, seed=seed)
     squares = contributions(model, few, outputs=count("outputs", outputs, least=1), seed=seed)
@@ -46,8 +51,9 @@ def thinet(
     pruned = prune_units(model, places(ranks), amount=amount, scope=scope, min_keep=min_keep)
     params, scale = dict(pruned.params), {}
     for axis, q in squares.items():
-        left = ~already_gone(pruned)[axis]
-        scale[axis] = scales(q, left)
+        here, left = ~gone[axis], ~already_gone(pruned)[axis]
+        scale[axis] = np.ones(len(q))
+        scale[axis][here] = scales(q[np.ix_(here, here)], left[here])
         for name in coupled_axes(model).readers(axis):
             w = params[f"{name}.weight"]
             factor = scale[axis][:, None].astype(w.dtype)
@@ -74,9 +80,9 @@ def contributions(model: Model, data: Dataset, *, outputs: int, seed: int) -> di
 
 
 def greedy(q: Array, gone: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return all units: those in `gone`, then each time the one that keeps 1'Q_TT 1 of the removed set T smallest."""
+    """Return all units: those in `gone`, then each time the one that keeps 1'Q_TT 1 of the others in T smallest."""
     taken, order = gone.copy(), [int(j) for j in np.flatnonzero(gone)]
-    joint = 2 * q[:, taken].sum(axis=1)
+    joint = np.zeros(len(q))
     while not taken.all():
         j = int(np.where(taken, np.inf, np.diag(q) + joint).argmin())
         order.append(j)
