@@ -271,6 +271,48 @@ def test_layers_go_from_the_top_down_and_baselines_do_not_reweight() -> None:
     assert ours == set(np.argsort(-norms)[:20])
 
 
+def test_no_sampled_term_is_above_the_sum_of_sensitivities_and_the_tail_is_that_of_hoeffding() -> None:
+    """|q_ki phi_i / pr_i| <= t = sum_j s_j for ||(x, 1)|| <= beta, so P(|error| >= e) <= 2 exp(-m e^2 / (2 t^2))."""
+    model, beta, m, runs = wide_layer(), 3.0, 20, 4000
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((200, 8))
+    x *= math.sqrt(beta**2 - 1) / np.linalg.norm(x, axis=1, keepdims=True)
+    w, b, q = (model.params[k] for k in ("fc1.weight", "fc1.bias", "fc2.weight"))
+    t = sum(max(abs(q[:, i])) * beta * math.sqrt((w[i] ** 2).sum() + b[i] ** 2) for i in range(40))
+    pr = probabilities(model, coupled_axes(model), "fc1", radius=beta)
+    terms = q[None] * hidden(model, x)[:, None, :] / pr
+    assert 0.5 * t < np.abs(terms).max() <= t * (1 + 1e-12)
+    counts = rng.multinomial(m, pr, size=runs)
+    n, k = np.unravel_index(np.abs(terms).max(axis=2).argmax(), terms.shape[:2])
+    error = np.abs(counts @ terms[n, k] / m - terms[n, k] @ pr)
+    for e in np.linspace(0.05, 1.0, 20) * t:
+        bound = min(1.0, 2 * math.exp(-m * e**2 / (2 * t**2)))
+        assert (error >= e).mean() <= bound + 4 * math.sqrt(bound * (1 - bound) / runs)
+
+
+def test_uniform_draws_are_among_the_units_that_are_left() -> None:
+    once = run("global_filters", MLP, 0.4).model
+    gone = ~once.mask("fc1.weight").any(axis=1)
+    assert 0 < gone.sum() < 9
+    pr = probabilities(once, coupled_axes(once), "fc1", sampling="uniform")
+    np.testing.assert_array_equal(pr, np.where(gone, 0, 1 / (~gone).sum()))
+
+
+def test_the_amount_of_a_coreset_is_of_each_layer_if_so_asked() -> None:
+    """The largest share at which no layer loses more than its own amount."""
+    model = nn.mlp((20, 40, 30, 2), seed=0, dtype=np.float64)
+    for amount, limits in ((0.4, [320, 480, 24]), (20, [20, 20, 20])):
+        found = run("coreset", model, amount, scope="layer").model
+        lost = [int((~found.mask(key)).sum()) for key in model.weights]
+        assert all(n <= limit for n, limit in zip(lost, limits, strict=True))
+        shares = {part / 1000: sampled(model, part / 1000, seed=0)[0] for part in range(0, 1000, 25)}
+        allowed = [
+            s for s, m in shares.items() if all((~m.mask(k)).sum() <= n for k, n in zip(m.weights, limits, strict=True))
+        ]
+        best = sampled(model, max(allowed), seed=0)[0]
+        assert gone(found) >= gone(best)
+
+
 # --- pivoting ---------------------------------------------------------------------------------------------------------
 
 

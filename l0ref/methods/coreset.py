@@ -15,9 +15,10 @@ Facts    For a fixed m the sum is unbiased for every input, E[sum_i u_ki phi_i] 
          size of the network depends on the number of distinct units, not on m.
 Ref      Mussay, Osadchy, Braverman, Zhou, Feldman, ICLR 2020 (arXiv 1907.04018), and the released code: draws until a
          number of distinct units is found; the baselines "uniform" and "norm".
-Departs  Convolutions are ours [I]: p_i is the filter, and q_ki every weight that reads the channel. At most 200 n draws
-         are made for n units; if too few are drawn, the likeliest of the others stay. How the authors share a budget
-         among layers is unknown [U]: here every layer loses the same share of its units.
+Departs  Convolutions are ours [I]: p_i is the filter, and q_ki every weight that reads the channel. Batch normalisation
+         between a layer and its activation is not seen: s_i is as if it changed nothing. At most 200 n draws are made
+         for n units; if too few are drawn, the likeliest of the others stay. How the authors share a budget among
+         layers is unknown [U]: here every layer loses the same share of its units.
 """
 
 from __future__ import annotations
@@ -28,17 +29,15 @@ from typing import Any
 
 import numpy as np
 
-from l0ref import metrics
 from l0ref.autodiff.tensor import Tensor
 from l0ref.data import Splits
-from l0ref.masks.ranking import drop_count
 from l0ref.methods.registry import Pruned, method
 from l0ref.nn import Model
 from l0ref.nn.activations import ELEMENTWISE
 from l0ref.nn.sequence import leaves
 from l0ref.pruning.axes import Axes, coupled_axes
 from l0ref.pruning.shrink import mask_units
-from l0ref.pruning.units import free_axes
+from l0ref.pruning.units import already_gone, fits, free_axes
 from l0ref.streams import stream
 from l0ref.validate import Array, choose, positive
 
@@ -57,26 +56,19 @@ def coreset(
 ) -> Pruned:  # fmt: skip
     """Keep a weighted sample of the units of every hidden layer.
 
-    amount    of weights, at most; every layer loses the same share of its units, whatever `scope`
+    amount    of weights, at most, and with scope="layer" of the weights of every layer; either way all layers lose the
+              same share of their units
     radius    beta, the bound of the norm of a layer's input with a 1 appended
     sampling  "coreset"; or the baselines "uniform" (any unit, no reweighting) and "norm" (the largest ||p_i||)
     record    by axis: probabilities pr_i, counts c_i, draws m; units {layer: indices of removed units}
     """
     choose("sampling", sampling, SAMPLING)
     positive("radius", radius)
-    sizes = model.sizes.values() if scope == "layer" else [model.size]
-    asked = sum(drop_count(amount, n, "entries", "") for n in sizes)
-    least = {key: min(max(min_keep, 1), int(model.mask(key).sum())) for key in model.weights}
-
-    def fits(part: int) -> bool:
-        small, _ = sampled(model, part / PARTS, seed=seed, radius=radius, sampling=sampling)
-        enough = all(int(small.mask(key).sum()) >= n for key, n in least.items())
-        return enough and metrics.pruned_count(small) <= asked
-
     low, high = 0, PARTS
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+        small, _ = sampled(model, middle / PARTS, seed=seed, radius=radius, sampling=sampling)
+        low, high = (middle, high) if fits(model, small, amount, scope, min_keep) else (low, middle - 1)
     return Pruned(*sampled(model, low / PARTS, seed=seed, radius=radius, sampling=sampling))
 
 
@@ -104,10 +96,11 @@ def sampled(
 
 
 def probabilities(model: Model, axes: Axes, axis: str, *, radius: float = 1.0, sampling: str = "coreset") -> Array:
-    """Return pr_i of the units of an axis; all equal if every sensitivity is 0."""
+    """Return pr_i of the units of an axis; all equal if every sensitivity is 0, 0 for "uniform" if it went before."""
     n, s = axes.sizes[axis], np.zeros(axes.sizes[axis])
     if sampling == "uniform":
-        return np.full(n, 1 / n)
+        s = np.where(already_gone(model)[axis], 0.0, 1.0)
+        return s / s.sum() if s.any() else np.full(n, 1 / n)
     for name in axes.writers(axis):
         w, bias = model.params[f"{name}.weight"], model.params.get(f"{name}.bias")
         rows = w.reshape(n, -1).astype(np.float64)

@@ -81,8 +81,8 @@ def remove_in_order(
     low, high = 0, len(units)
     while low < high:
         middle = (low + high + 1) // 2
-        fits = _fits(model, _without(model, units[:middle]), amount, scope, min_keep)
-        low, high = (middle, high) if fits else (low, middle - 1)
+        enough = fits(model, _without(model, units[:middle]), amount, scope, min_keep)
+        low, high = (middle, high) if enough else (low, middle - 1)
     return _without(model, units[:low]), units[:low]
 
 
@@ -116,7 +116,7 @@ def _without(model: Model, units: Sequence[Unit]) -> Model:
     return mask_units(model, by_layer(units)) if units else model.replace(masks=masks)
 
 
-def _fits(before: Model, after: Model, amount: float, scope: str, min_keep: int) -> bool:
+def fits(before: Model, after: Model, amount: float, scope: str, min_keep: int) -> bool:
     """Return whether at most `amount` of the weights, or no new ones, are gone and each layer keeps enough."""
     keys = list(before.weights)
     for part in [keys] if scope == "global" else [[key] for key in keys]:
