@@ -53,18 +53,21 @@ def run(m: Method, model: Model, data: Any, **options: Any) -> Pruned:
     return m.run(model, data, **({"epochs": 2} if "epochs" in m.options else {}), **options)
 
 
-def asked(model: Model, amount: float, scope: str) -> int:
-    """How many weights are to go, by hand."""
+def asked(model: Model, amount: float, scope: str) -> list[int]:
+    """How many weights are to go, of the network or of each of its layers, by hand."""
     sizes = [model.params[k].size for k in model.weights]
     parts = sizes if scope == "layer" else [sum(sizes)]
-    return sum(math.floor(amount * n + 0.5) if isinstance(amount, float) else amount for n in parts)
+    return [math.floor(amount * n + 0.5) if isinstance(amount, float) else amount for n in parts]
 
 
 def budget(m: Method, model: Model, data: Splits) -> Iterator[Fault]:
     """Exactly the amount goes; a method of units removes at most it, and one unit more would be too many."""
     for amount, scope in ((0.0, "global"), (0.43, "global"), (0.43, "layer"), (37, "global")):
         found = run(m, model, data, amount=amount, seed=0, scope=scope)
-        gone, wanted = sum(int((~found.model.mask(k)).sum()) for k in model.weights), asked(model, amount, scope)
+        each, limits = [int((~found.model.mask(k)).sum()) for k in model.weights], asked(model, amount, scope)
+        gone, wanted = sum(each), sum(limits)
+        if scope == "layer" and any(n > limit for n, limit in zip(each, limits, strict=True)):
+            yield f"{scope} {amount}: {each} weights went of the layers, at most {limits} were to"
         if found.record["asked"] != wanted or found.record["removed"] != gone:
             yield f"{scope} {amount}: record says {found.record['asked']} and {found.record['removed']}"
         if m.grain == "weight" and gone != wanted:

@@ -20,7 +20,7 @@ from l0ref.methods import METHODS, Method, Pruned, method
 from l0ref.methods.registry import calibration
 from l0ref.methods.rehearsal import rehearse
 from l0ref.nn import Model
-from tests.method_contract import CHECKS, networks, same_bits, splits
+from tests.method_contract import CHECKS, asked, networks, same_bits, splits
 
 NETWORKS = {dtype: networks(dtype) for dtype in (np.float64, np.float32)}
 STATE = np.random.default_rng(0)
@@ -167,6 +167,13 @@ def data_bound(_: Model, found: Pruned, data: Any, __: int) -> Pruned:
     return dataclasses.replace(found, model=found.model.replace(params=params))
 
 
+def whole_network(
+    model: Model, data: Any, *, amount: float, seed: int, scope: str = "global", min_keep: int = 0
+) -> Pruned:
+    """Magnitude pruning that takes the amount of all layers from the network."""
+    return METHODS["magnitude"].function(model, data, amount=sum(asked(model, amount, scope)), seed=seed)
+
+
 class Eager(Method):
     """Works before it asks whether the budget can be met."""
 
@@ -189,6 +196,7 @@ def as_kind(kind: type[Method], like: Method) -> Method:
 
 PLANTED: dict[str, tuple[str, Method]] = {
     "one weight more": ("budget", bad(lambda m, f, *_: with_masks(f, one_more))),
+    "scope ignored": ("budget", dataclasses.replace(METHODS["magnitude"], function=whole_network)),
     "nothing of a unit": ("budget", bad(lambda m, f, *_: dataclasses.replace(f, model=m), grain="unit")),
     "revives": ("survivors", bad(revives)),
     "other type": ("survivors", bad(other_type)),

@@ -51,7 +51,7 @@ def test_every_method_in_the_pipeline(name: str, way: str, monkeypatch: pytest.M
         for small in (shrink(final), compact(final).model):
             np.testing.assert_allclose(small.logits(DATA.test.x), logits, rtol=1e-3, atol=1e-4)
     for run, amount in zip((main, *points), (0.6, *[0.5] * len(points)), strict=True):
-        wanted = asked(MODEL, amount, "global")
+        (wanted,) = asked(MODEL, amount, "global")
         assert run.removed == wanted if METHODS[name].grain == "weight" else run.removed > wanted - largest_unit(MODEL)
     assert all(run.removed == main.removed for run in controls)
     report = summarize(found, DATA, config={"model": "mlp", "data": "made up", "seed": 0, "data_dir": None}, seed=0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,9 @@ from l0ref.methods.consensus import Consensus, Relaxation, gap, kept, norm, proj
 from l0ref.methods.prune_while_training import event, event_shares, mean_activations, unit_scores
 from l0ref.nn import Model
 from l0ref.optim import SGD
+from l0ref.pruning.axes import coupled_axes
 from l0ref.pruning.shrink import mask_units
+from l0ref.pruning.trace import trace
 from l0ref.schedules import Cosine
 from l0ref.training import TrainingState, fit
 from tests.method_contract import biased, networks
@@ -309,7 +313,9 @@ def test_events_are_after_epochs_of_which_another_follows(options: dict[str, int
 
 def test_an_event_takes_the_lowest_units_of_every_layer_alike() -> None:
     uneven = CNN.replace(params={**CNN.params, "fc1.weight": 100 * CNN.params["fc1.weight"]})
-    cut = event(uneven, IMAGES.train, CNN.size // 2, min_keep=0, criterion="l1", seed=0, number=1)
+    scores = unit_scores(uneven, IMAGES.train, criterion="l1", seed=0, number=1)
+    alive = {axis: np.arange(size) for axis, size in coupled_axes(uneven).sizes.items()}
+    cut = event(uneven, uneven, alive, scores, amount=CNN.size // 2)
     shares = []
     for name in ("conv1", "conv2", "fc1"):
         size = np.abs(uneven.params[f"{name}.weight"].reshape(cut.axes.sizes[name], -1)).sum(axis=1)
@@ -317,6 +323,19 @@ def test_an_event_takes_the_lowest_units_of_every_layer_alike() -> None:
         assert size[gone].max() < size[~gone].min()
         shares.append(gone.mean())
     assert max(shares) - min(shares) < 0.35
+
+
+@pytest.mark.parametrize(("amount", "stop"), [(0.43, 3), (20, 1)])
+def test_no_layer_loses_more_than_its_share_at_any_event(amount: float, stop: int) -> None:
+    whole = run("prune_while_training", MLP, DATA, amount, scope="layer", shape="linear", **{**PLAIN, "stop": stop})
+    now, gone = MLP, []
+    for end, share in whole.record["events"].items():
+        now = mask_units(now, whole.record["units"][end])
+        gone.append(sum(int((~now.mask(key)).sum()) for key in MLP.weights))
+        for key, size in MLP.sizes.items():
+            limit = math.floor(share * amount * (size if isinstance(amount, float) else 1) + 0.5)
+            assert (~now.mask(key)).sum() <= limit, (end, key)
+    assert gone[-1] > 20  # a count is of each layer, not of the network
 
 
 def test_scores_of_units_by_hand() -> None:
@@ -329,13 +348,21 @@ def test_scores_of_units_by_hand() -> None:
     assert (draws[0] != draws[2]).all()
 
 
-def test_mean_activations_by_hand() -> None:
-    x = IMAGES.test.x
-    found = mean_activations(CNN, x)
-    w, b = CNN.params["conv1.weight"], CNN.params["conv1.bias"]
+def test_mean_activations_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind normalisation, and over several chunks of samples."""
+    monkeypatch.setattr("l0ref.methods.prune_while_training.trace", functools.partial(trace, chunk=7))
+    rng, x = np.random.default_rng(0), IMAGES.test.x
+    layers = (nn.Conv2d("conv1", 2, 4, 3), nn.BatchNorm2d("norm", 4), nn.ReLU("relu"), nn.Flatten("flat"),
+              nn.Linear("fc1", 64, 3))  # fmt: skip
+    model = Model.init(layers, input_shape=(2, 6, 6), seed=0, dtype=np.float64)
+    m, v, g, c = rng.standard_normal(4), rng.random(4) + 0.5, rng.standard_normal(4), rng.standard_normal(4)
+    model = model.replace(params={**model.params, "norm.weight": g, "norm.bias": c},
+                          buffers={"norm.running_mean": m, "norm.running_var": v})  # fmt: skip
+    w, b = model.params["conv1.weight"], model.params["conv1.bias"]
     windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))
-    a = np.maximum(np.einsum("ncpqrs,fcrs->nfpq", windows, w) + b[None, :, None, None], 0)
-    np.testing.assert_allclose(found["conv1"], a.mean(axis=(0, 2, 3)), rtol=1e-10)
+    z = np.moveaxis(np.einsum("ncpqrs,fcrs->nfpq", windows, w), 1, -1) + b
+    a = np.maximum((z - m) / np.sqrt(v + 1e-5) * g + c, 0)
+    np.testing.assert_allclose(mean_activations(model, x)["conv1"], a.mean(axis=(0, 1, 2)), rtol=1e-10)
 
 
 def test_removed_units_stay_removed() -> None:

@@ -3,8 +3,8 @@
     events     after the epochs start, start + every, ... up to stop
     share      of the budget gone after event e of E:
                linear e/E,   geometric (1 - (1 - a)^(e/E)) / a,   cubic 1 - (1 - e/E)^3,    a the fraction to remove
-    criterion  l1: sum |w| of the filter;  activation: mean over samples and positions of the output of its activation;
-               random: uniform among the units left
+    criterion  l1: sum |w| of the filter;  activation: mean over samples and positions of the output of its last
+               activation, behind batch normalisation;  random: uniform among the units left
     saving     1 - sum_e c(e) / (n c(first) + 10 c(final)) over n epochs,  c multiply-adds per sample: relative to
                training, pruning, and 10 epochs of fine-tuning
 
@@ -56,6 +56,7 @@ def prune_while_training(
 ) -> Pruned:  # fmt: skip
     """Train, and remove units after some of the epochs; their arrays become smaller at once.
 
+    scope               with "layer" no layer loses more than its own share of the amount at any event
     epochs, lr          of SGD with momentum 0.9 and a cosine schedule
     start, every, stop  epochs after which units go, counted from 1; stop: the middle of training by default
     shape, criterion    out of "linear", "geometric", "cubic" and "l1", "activation", "random"
@@ -83,8 +84,11 @@ def prune_while_training(
         now = state.model(now)
         cost += [float(metrics.of(now)["flops"])] * (end - len(cost))
         if end in shares:
-            budget = int(shares[end] * asked + 0.5) - (model.size - now.size)
-            cut = event(now, few, budget, min_keep=min_keep, criterion=criterion, seed=seed, number=end)
+            fraction = scope == "layer" and isinstance(amount, float)
+            limit = shares[end] * amount if fraction else int(shares[end] * asked + 0.5)
+            scores = unit_scores(now, few, criterion=criterion, seed=seed, number=end)
+            how = {"amount": limit, "scope": scope, "min_keep": min_keep}
+            cut = event(put_back(model, now, kept), now, alive, scores, **how)
             left = {axis: alive[axis][order] for axis, order in cut.order.items()}
             units[end] = {a: np.setdiff1d(alive[a], left[a]).tolist() for a in left if left[a].size < alive[a].size}
             now, state, kept, alive = cut.model, cut_state(cut, state), cut.arrays(kept), left
@@ -108,12 +112,15 @@ def event_shares(shape: str, events: int, amount: float, size: int) -> list[floa
     return [1 - (1 - t) ** 3 if shape == "cubic" else (1 - (1 - a) ** t) / a for t in times]
 
 
-def event(model: Model, few: Dataset, budget: int, *, min_keep: int, criterion: str, seed: int, number: int) -> Surgery:
-    """Return the cut that removes the lowest units, as many as `budget` weights of the current model allow."""
-    scores = unit_scores(model, few, criterion=criterion, seed=seed, number=number)
-    order = ranked_units(places(scores))
-    units = remove_in_order(model, order, amount=max(budget, 0), min_keep=min_keep)[1] if budget > 0 else []
-    return surgery(model, by_layer(units))
+def event(whole: Model, now: Model, alive: dict[str, Array], scores: dict[str, Array], **how: Any) -> Surgery:
+    """Return the cut of `now` that removes its lowest units, as many as the budget of the whole network allows.
+
+    alive  by axis, the units of `whole` that are those of `now`
+    how    amount, scope and min_keep of `remove_in_order`
+    """
+    order = [(axis, int(alive[axis][i])) for axis, i in ranked_units(places(scores))]
+    units = remove_in_order(whole, order, **how)[1]
+    return surgery(now, by_layer([(axis, int(np.searchsorted(alive[axis], i))) for axis, i in units]))
 
 
 def unit_scores(model: Model, few: Dataset, *, criterion: str, seed: int, number: int) -> dict[str, Array]:
@@ -125,18 +132,17 @@ def unit_scores(model: Model, few: Dataset, *, criterion: str, seed: int, number
         writers = axes.writers(axis)
         rows = [model.params[f"{name}.weight"].reshape(size, -1) for name in writers]
         l1, noise = [np.abs(w).sum(axis=1, dtype=np.float64) for w in rows], rng.random(size)
-        own = [means[name] for name in writers] if means else l1
-        scores[axis] = noise if criterion == "random" else np.mean(own, axis=0)
+        scores[axis] = noise if criterion == "random" else means[axis] if means else np.mean(l1, axis=0)
     return scores
 
 
 def mean_activations(model: Model, x: Array) -> dict[str, Array]:
-    """Return, by layer, the mean output of each unit behind its activation, over samples and positions."""
+    """Return, by axis, the mean output of each unit behind its last activation, over samples and positions."""
     total: dict[str, Array] = {}
     for found in trace(model, x):
-        for name, tensor in found.behind.items():
+        for axis, tensor in found.activated.items():
             a = tensor.data.astype(np.float64)
-            total[name] = total.get(name, 0) + a.reshape(*a.shape[:2], -1).mean(axis=2).sum(axis=0) / len(x)
+            total[axis] = total.get(axis, 0) + a.reshape(*a.shape[:2], -1).mean(axis=2).sum(axis=0) / len(x)
     return total
 
 
