@@ -10,7 +10,7 @@ import pytest
 from l0ref import nn
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
-from l0ref.methods.clustering import kmeans
+from l0ref.methods.clustering import _spread_scores, kmeans
 from l0ref.nn import Model
 from l0ref.pruning.shrink import mask_units, shrink
 from l0ref.pruning.units import free_axes, places, prune_units, ranked_units
@@ -101,6 +101,25 @@ def test_kmeans_keeps_one_unit_of_each_cluster() -> None:
         alive = found.model.masks[f"{axis}.weight"].any(axis=1)
         assert not alive.all()
         assert sorted(of[alive]) == sorted(set(of.tolist()))
+
+
+@pytest.mark.parametrize("names", [("a", "z"), ("z", "a")])
+def test_a_cluster_keeps_a_unit_whatever_its_layer_is_called(names: tuple[str, str]) -> None:
+    first, second = names
+    layers = (nn.Linear(first, 6, 8), nn.ReLU("r1"), nn.Linear(second, 8, 8), nn.ReLU("r2"), nn.Linear("out", 8, 2))
+    model = nn.Model.init(layers, input_shape=(6,), seed=0, dtype=np.float64)
+    for amount in range(1, 110, 6):
+        found = run("kmeans_units", model, amount)
+        for axis, of in found.record["clusters"].items():
+            alive = found.model.masks[f"{axis}.weight"].any(axis=1)
+            assert set(of[alive].tolist()) == set(of.tolist())
+
+
+def test_the_units_farthest_from_their_centre_go_first_and_the_nearest_of_each_cluster_last() -> None:
+    of, own = np.array([0, 0, 0, 1, 1, 1, 0]), np.array([1.0, 3.0, 2.0, 5.0, 4.0, 6.0, 1.0])
+    apart = np.where(of[:, None] == np.arange(2), own[:, None], 99.0)
+    scores = _spread_scores(apart, of, np.arange(7.0))
+    assert np.argsort(scores).tolist() == [5, 3, 1, 2, 6, 4, 0]  # of the equally near units 0 and 6 the first stays
 
 
 def test_units_that_had_gone_are_neither_clustered_nor_near_to_others() -> None:

@@ -12,8 +12,6 @@ Ref  Han, Mao, Dally 2016 (arXiv 1510.00149) for shared weights, with initial ce
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +21,7 @@ from l0ref.methods.registry import Pruned, method
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune_by
 from l0ref.pruning.score import SCORES
-from l0ref.pruning.units import Unit, already_gone, prune_units, remove_in_order
+from l0ref.pruning.units import already_gone, prune_units, ranked_units, remove_in_order
 from l0ref.streams import stream
 from l0ref.validate import Array, count
 
@@ -66,7 +64,7 @@ def kmeans_units(
     gone = already_gone(model)
     even = {axis: np.where(each, 0.0, np.cumsum(~each) / each.size) for axis, each in gone.items()}
     cut = {"amount": amount, "scope": scope, "min_keep": min_keep}
-    _, units = remove_in_order(model, _order(even), **cut)  # type: ignore[arg-type]
+    _, units = remove_in_order(model, ranked_units(even), **cut)  # type: ignore[arg-type]
     rng = stream(seed, "prune")
     scores, clusters = {}, {}
     for axis, each in gone.items():
@@ -111,10 +109,6 @@ def weight_sharing(
 def _squares(x: Array, centres: Array) -> Array:
     """Return (n, k) squared distances."""
     return np.stack([np.square(x - c).sum(axis=1) for c in centres], axis=1)
-
-
-def _order(scores: Mapping[str, Array]) -> list[Unit]:
-    return [(axis, i) for _, axis, i in sorted((float(s), a, i) for a, v in scores.items() for i, s in enumerate(v))]
 
 
 def _spread_scores(distance: Array, of: NDArray[np.intp], even: Array) -> Array:
