@@ -63,6 +63,56 @@ def test_data_free_merges_the_pair_of_least_saliency_first() -> None:
     assert found.record["saliency"][0] <= best[0] * (1 + 1e-12)
 
 
+def test_a_merge_that_has_become_free_does_not_come_before_the_one_that_made_it_so() -> None:
+    model = nn.mlp((3, 3, 2), seed=0, dtype=np.float64)
+    w = np.array([[1.0, 0.0, 0.0], [1.1, 0.0, 0.0], [0.0, 5.0, 0.0]])
+    out = np.array([[1.0, -1.0, 3.0], [1.0, -1.0, 3.0]])  # the weights that read units 0 and 1 cancel
+    model = model.replace(params={**model.params, "fc1.weight": w, "fc1.bias": np.zeros(3), "fc2.weight": out})
+    found = run("data_free", model, 10)
+    assert found.record["merges"]["fc1"] == [(1, 0), (0, 2)]
+    np.testing.assert_allclose(found.record["saliency"], [0.01, 0.01])
+
+
+def test_equal_units_are_not_free_to_merge_where_a_mask_has_no_place_for_the_sum() -> None:
+    model, data = networks()["mlp"]
+    twins = twin_units(model, "fc1", [(1, 3)])
+    mask = np.ones((8, 10), bool)
+    mask[:3, 1], mask[3:, 3] = False, False
+    masked = twins.replace(masks={"fc2.weight": mask})
+    assert run("data_free", masked, 8 + 12 + 8).record["saliency"][0] > 0
+    mask[3:, 1] = True
+    mask[:, 3] = np.arange(8) >= 3  # unit 3 has no weight that unit 1 has not
+    covered = twins.replace(masks={"fc2.weight": mask})
+    free = run("data_free", covered, 6 + 12 + 5)
+    assert free.record["saliency"] == [0.0]
+    x = data.test.x
+    np.testing.assert_allclose(free.model.logits(x), covered.logits(x), rtol=1e-12, atol=1e-12)
+
+
+def test_merges_under_masks_by_loops() -> None:
+    """Each merge is the least of all pairs, weights without a place in a mask count as removed, and are."""
+    model = networks()["mlp"][0]
+    masks = {
+        key: np.random.default_rng(1).random(model.params[key].shape) < 0.7 for key in ("fc2.weight", "fc3.weight")
+    }
+    model = model.replace(masks=masks)
+    found = run("data_free", model, 0.85)
+    for axis, reader in (("fc1", "fc2.weight"), ("fc2", "fc3.weight")):
+        f = np.column_stack([model.params[f"{axis}.weight"], model.params[f"{axis}.bias"]])
+        a, mask, left = model.params[reader].T.copy(), masks[reader].T, list(range(len(f)))
+        assert len(found.record["merges"][axis]) > 2
+        for j, i in found.record["merges"][axis]:
+            costs = {
+                (y, x): np.mean([a[y, k] ** 2 * ((f[x] * mask[x, k] - f[y]) ** 2).sum() for k in range(a.shape[1])])
+                for x in left for y in left if x != y
+            }  # fmt: skip
+            assert costs[j, i] == pytest.approx(min(costs.values()), rel=1e-9)
+            a[i] += a[j] * mask[i]
+            left.remove(j)
+        kept = found.model.masks[reader].T
+        np.testing.assert_allclose(found.model.params[reader].T[left], a[left] * kept[left], rtol=1e-12)
+
+
 def test_data_free_refuses_units_that_are_normalised() -> None:
     with pytest.raises(ArgumentError, match=r"^model has no units that can be merged: all are normalised or added"):
         run("data_free", nn.vgg_small(seed=0, dtype=np.float64), 0.1)

@@ -4,6 +4,7 @@
 
 The pair of least s is merged: the outgoing weights of j are added to those of i, and j is removed. That changes a_i, so
 s is computed again before the next merge. Merging two units with equal incoming weights changes no output.
+Where a weight of i is masked, i cannot take over that of j, which is lost: there ||f_j||^2 stands for ||f_i - f_j||^2.
 
 Ref      Srinivas, Babu 2015 (arXiv 1507.06149): the idea; the formula is general knowledge of the paper [I].
 Departs  Filters are merged like neurons. Merges of all layers are ordered by s, made non-decreasing within a layer.
@@ -12,7 +13,7 @@ Departs  Filters are merged like neurons. Merges of all layers are ordered by s,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -72,24 +73,27 @@ def _readers(axes: Axes, axis: str) -> list[str]:
     return [f"{name}.weight" for name in axes.readers(axis)]
 
 
-def _outgoing(model: Model, axes: Axes, axis: str) -> Array:
-    """Return (units, outgoing weights) over all layers that read an axis."""
+def _outgoing(arrays: Mapping[str, Array], axes: Axes, axis: str) -> Array:
+    """Return (units, outgoing weights) over all layers that read an axis, out of weights or masks."""
     size = axes.sizes[axis]
-    parts = [model.params[key].reshape(len(model.params[key]), size, -1) for key in _readers(axes, axis)]
+    parts = [arrays[key].reshape(len(arrays[key]), size, -1) for key in _readers(axes, axis)]
     return np.concatenate([np.moveaxis(w, 1, 0).reshape(size, -1) for w in parts], axis=1).astype(np.float64)
 
 
 def _path(model: Model, axes: Axes, axis: str) -> Iterator[tuple[float, int, int]]:
     """Yield merges (saliency, j, i) of one layer, each time the best one, until a single unit is left."""
-    apart = np.square(distances(unit_vectors(model, axis)))
-    out = _outgoing(model, axes, axis)
+    vectors = unit_vectors(model, axis)
+    apart, alone = np.square(distances(vectors)), np.square(vectors).sum(axis=1)
+    out, takes = (_outgoing(a, axes, axis) for a in (model.params, {key: model.mask(key) for key in model.weights}))
+    lost = (1 - takes) @ np.square(out).T / out.shape[1]  # of mean(a_j^2), what i cannot take over: lost[i, j]
     left = ~already_gone(model)[axis]
     for _ in range(int(left.sum()) - 1):
         pairs = left[:, None] & left & ~np.eye(len(left), dtype=bool)
-        s = np.where(pairs, apart * np.square(out).mean(axis=1), np.inf)  # s[i, j]
+        s = np.where(pairs, apart * (np.square(out).mean(axis=1) - lost) + alone * lost, np.inf)  # s[i, j]
         i, j = np.unravel_index(int(s.argmin()), s.shape)
         yield float(s[i, j]), int(j), int(i)
-        out[i] += out[j]
+        out[i] += out[j] * takes[i]
+        lost[:, i] = (1 - takes) @ np.square(out[i]) / out.shape[1]
         left[j] = False
 
 
@@ -99,5 +103,5 @@ def _summed(model: Model, axes: Axes, merges: list[Merge]) -> Model:
     for _, axis, j, i in merges:
         for key in _readers(axes, axis):
             columns = params[key].reshape(len(params[key]), axes.sizes[axis], -1)  # a view: the copy is in C order
-            columns[:, i] += columns[:, j]
+            columns[:, i] += columns[:, j] * model.mask(key).reshape(columns.shape)[:, i]
     return model.replace(params=params)
