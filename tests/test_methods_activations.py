@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -17,7 +18,7 @@ from l0ref.methods.thinet import contributions, greedy, scales
 from l0ref.methods.unit_criteria import taylor_scores
 from l0ref.nn import Model
 from l0ref.pruning.axes import coupled_axes
-from l0ref.pruning.trace import signals
+from l0ref.pruning.trace import signals, trace
 from l0ref.pruning.units import free_axes
 from tests.method_contract import networks
 from tests.test_methods_sensitivity import loss
@@ -25,6 +26,12 @@ from tests.test_methods_sensitivity import loss
 
 def run(name: str, model: Model, data: Splits, amount: float, seed: int = 0, **options: Any) -> Pruned:
     return METHODS[name].run(model, data, amount=amount, seed=seed, **options)
+
+
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples of a criterion come in several parts, the last of which is smaller."""
+    monkeypatch.setattr("l0ref.methods.unit_criteria.trace", functools.partial(trace, chunk=4))
+    monkeypatch.setattr("l0ref.methods.unit_criteria.CHUNK", 4)
 
 
 def test_wanda_scores_and_shares_of_rows() -> None:
@@ -65,7 +72,8 @@ def test_the_four_ways_to_ask_what_a_relu_unit_is_worth_agree() -> None:
             assert abs(ends[0] - ends[1]) / 2e-6 == pytest.approx(gates[name][unit], rel=1e-4, abs=1e-8)
 
 
-def test_taylor_of_each_sample_and_of_filters() -> None:
+def test_taylor_of_each_sample_and_of_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_chunks(monkeypatch)
     model, data = networks()["cnn"]
     few = Splits(data.train.take(np.arange(6)), data.validation, data.test, "few", "none")
     scores = taylor_scores(model, few, samples=6, seed=0, absolute="sample")
@@ -90,7 +98,8 @@ def test_taylor_of_each_sample_and_of_filters() -> None:
         run("taylor", model, few, 0.3, absolute="mean")
 
 
-def test_apoz_counts_exact_zeros_of_the_activation() -> None:
+def test_apoz_counts_exact_zeros_of_the_activation(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_chunks(monkeypatch)
     model, data = networks()["cnn"]
     found = run("apoz", model, data, 0.3)
     x = data.train.x

@@ -12,7 +12,7 @@ from l0ref.cli.methods import method_options
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
-from l0ref.methods.budgets import budget_plan
+from l0ref.methods.budgets import _Curve, budget_plan
 from l0ref.methods.shares import divided
 from l0ref.nn import Model
 from l0ref.pruning.prune import prune
@@ -76,6 +76,16 @@ def test_outputs_of_all_layers_change_alike() -> None:
     assert ratio < 1.25 < 1.6 < before
     cascade = run("l0_constrained", model, data, budget="equal_change", amount=0.7).model
     assert kept(cascade) == kept(found.model)
+
+
+def test_a_curve_that_rises_in_between_is_read_at_its_lowest_so_far() -> None:
+    curve = object.__new__(_Curve)
+    curve.points = {1: 0.5, 2: 0.6, 4: 0.3, 8: 0.1}  # the measured change with so many weights
+    between = np.log(0.5 / 0.4) / np.log(0.5 / 0.3)
+    assert curve.weights_at(0.4) == pytest.approx(2 * 2**between)
+    found = [curve.weights_at(change) for change in np.geomspace(0.7, 0.05, 50)]
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == pytest.approx((1, 8))
 
 
 def test_every_rule_keeps_earlier_masks_and_the_least(rng: np.random.Generator) -> None:

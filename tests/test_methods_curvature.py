@@ -15,7 +15,7 @@ from l0ref.autodiff.op import backend
 from l0ref.data import Splits
 from l0ref.errors import ArgumentError
 from l0ref.methods import METHODS, Pruned
-from l0ref.methods.brain_surgery import _inverse
+from l0ref.methods.brain_surgery import _inverse, _rises
 from l0ref.methods.connection_sensitivity import loss_gradients
 from l0ref.methods.curvature import columns, grams, hessian_diagonals, neuron_hessians
 from l0ref.methods.elimination import damped, moved, path
@@ -273,6 +273,17 @@ def test_the_move_of_one_weight_is_least_squares_over_what_is_there(name: str, w
                 np.testing.assert_allclose(end, best, rtol=1e-6, atol=1e-8)
                 checked += 1
     assert checked >= 2
+
+
+def test_a_step_that_costs_less_than_the_one_before_is_not_ranked_below_it() -> None:
+    """Row 0 loses weight 2, then 0, then 1, which moves from -1 to -0.5 as 0 goes: rises of 0.18, 0.375 and 0.125."""
+    model = nn.mlp((3, 1), seed=0, dtype=np.float64)
+    model = model.replace(params={"fc1.weight": np.array([[1.0, -1.0, 0.6]]), "fc1.bias": np.zeros(1)})
+    h = np.eye(4)
+    h[0, 1] = h[1, 0] = 0.5
+    (found,) = _rises(model, {("fc1", 0): h})["fc1.weight"]
+    assert found == pytest.approx([0.375, 0.375, 0.18])
+    assert np.argsort(found).tolist() == [2, 0, 1]
 
 
 def test_a_hessian_without_an_inverse_asks_for_damping() -> None:

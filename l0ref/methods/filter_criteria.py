@@ -18,7 +18,8 @@ so that the VIP_j^2 sum to the number of columns; a common threshold is VIP >= 1
 Ref      Rahul, Dahiya, Singh, Chawla 2020 (IJEAT 9(4)); its tables were not read [U]. VIP: the code of Jordao et al.
 Departs  The definitions of unit and weight are those of a widely repeated exercise [I]. Units of linear layers have a
          column of X, too. An amount of weights goes, not all filters below a percentile of the scores; one pass, to be
-         repeated with `rounds`.
+         repeated with `rounds`. In Jordao's code the last convolution of a VGG is not cut, and a layer that would lose
+         all its filters loses none; here it is cut, and such a layer keeps one unit.
 """
 
 from __future__ import annotations
