@@ -165,3 +165,20 @@ def test_a_solution_or_its_weights_are_a_start_as_a_support_is(rng):
     ]
     assert first == pytest.approx(start.objective, rel=1e-9)
     assert others == [first, first]
+
+
+@pytest.mark.parametrize("leaves", [1, 64])
+@pytest.mark.parametrize(("noise", "proven"), [(1e-2, True), (1e-6, False), (1e-8, False)])
+def test_what_rounding_hides_is_not_proven(noise, proven, leaves, monkeypatch):
+    """The value of a support is a difference of sums as large as the energy: the last digits of that are unknown."""
+    monkeypatch.setattr(Problem, "leaves", leaves)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        X, w = rng.standard_normal((30, 8)), np.zeros(8)
+        w[rng.permutation(8)[:3]] = 3.0, 1.0, 3 * noise
+        y = X @ w + noise * rng.standard_normal(30)
+        layer = Quadratic.from_samples(X, y, ridge=1e-14)
+        found, right = certify(layer, 3, incumbent=np.arange(8) < 3), naive.best_of_all(X, y, 3, lam=layer.lam)[0]
+        assert found.lower <= right * (1 + 1e-6)
+        assert found.upper >= right * (1 - 1e-6)
+        assert found.proven == proven

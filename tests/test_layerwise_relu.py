@@ -15,6 +15,7 @@ from l0ref.layerwise.nonnegative import nonnegative_least_squares
 from l0ref.layerwise.perspective import Groups
 from l0ref.layerwise.relu import Relu, prove
 from l0ref.validate import Array
+from tests.naive import layerwise as naive
 
 
 def problem(rng: np.random.Generator, form: str, *, p: int, n: int = 40) -> Neuron:
@@ -31,10 +32,23 @@ def splits_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def values(neuron: Neuron, k: int, held: tuple[int, ...] = ()) -> dict[tuple[int, ...], float]:
-    """c of every support of k inputs with all of `held`."""
-    p = neuron.A.shape[1]
-    every = itertools.combinations([i for i in range(p) if i not in held], k - len(held))
-    return {(*held, *more): neuron.value(np.isin(np.arange(p), (*held, *more))).c for more in every}
+    """c of every support of k inputs with all of `held`, by another algorithm than the neuron's own."""
+    if neuron.form == "hard":
+        pytest.importorskip("scipy", reason="needs SciPy, for the oracle")
+    every = itertools.combinations([i for i in range(neuron.A.shape[1]) if i not in held], k - len(held))
+    supports = [(*held, *more) for more in every]
+    A, B = neuron.A, neuron.B
+    return {s: naive.neuron_minimum(A[:, s], neuron.y, B[:, s], neuron.gamma, neuron.form) for s in supports}
+
+
+def rarely_active(seed: int, form: str) -> tuple[Neuron, int]:
+    """A neuron of few samples and a large gamma, active on few of them: full Newton steps of some supports cycle."""
+    rng = np.random.default_rng(seed)
+    n, p, k = (int(rng.integers(*ends)) for ends in ((8, 14), (6, 8), (4, 6)))
+    X = rng.normal(size=(n, p)) * np.exp(rng.normal(size=p) * rng.integers(0, 4))
+    y = np.maximum(rng.normal(size=n) * 3 - 2, 0.0)
+    y[0] += 1.0
+    return Neuron.of(X, y, gamma=10.0 ** int(rng.integers(2, 7)), form=form), k
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -51,6 +65,34 @@ def test_proof_is_that_of_brute_force(form: str, p: int, k: int, rng: np.random.
     assert not found.record["weights"][~found.record["support"]].any()
     assert (np.diff(found.record["lower"]) >= 0).all()
     assert (np.diff(found.record["upper"]) <= 0).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_values_of_rarely_active_neurons_are_minima_and_proofs_true(form: str) -> None:
+    for seed in (5, 9, 14, 23, 27, 30, 35, 42):
+        neuron, k = rarely_active(seed, form)
+        right = values(neuron, k)
+        for support, c in right.items():
+            found = neuron.value(np.isin(np.arange(neuron.A.shape[1]), support))
+            assert found.c == pytest.approx(c, rel=1e-6)
+            assert found.least == pytest.approx(found.c, rel=1e-6)
+        if seed in (23, 42):
+            proof = prove(neuron, k, nodes=100)
+            assert proof.lower <= min(right.values()) * (1 + 1e-6) <= proof.upper * (1 + 2e-6)
+            assert proof.proven == (proof.upper <= min(right.values()) * (1 + 2e-6))
+
+
+@pytest.mark.parametrize("leaves", [1, 400])
+def test_values_that_did_not_settle_are_not_proven(leaves: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With full steps only, Newton's method cycles at the best support."""
+    monkeypatch.setattr("l0ref.layerwise.neuron._length", lambda *_: 1.0)
+    monkeypatch.setattr(Relu, "leaves", leaves)
+    for seed in (23, 42):
+        neuron, k = rarely_active(seed, "soft")
+        right = values(neuron, k)
+        found = prove(neuron, k, nodes=100)
+        assert not found.proven
+        assert found.lower <= min(right.values()) * (1 + 1e-9) < found.upper
 
 
 @pytest.mark.parametrize("form", FORMS)

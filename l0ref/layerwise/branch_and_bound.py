@@ -35,7 +35,7 @@ EVERY = 1.0  # seconds between two lines of progress
 class Certificate:
     """Bounds of the smallest f of a neuron with k weights: lower <= f <= upper.
 
-    proven  upper is the smallest f, to the relative gap `GAP`
+    proven  upper is the smallest f, to the relative gap `GAP`; never where rounding of f exceeds that
     nodes   number of nodes that were split
     record  weights, support: of `upper`; seconds, lower, upper: both bounds over time; root: the first bound;
             interrupted: whether it was stopped by Ctrl-C
@@ -78,10 +78,15 @@ def certify(
     if support.sum() > k:
         raise ArgumentError(f"incumbent has {support.sum()} weights, more than k={k}; give one of at most k")
 
-    def value(support: NDArray[np.bool_]) -> float:
+    def value(support: NDArray[np.bool_]) -> tuple[float, float]:
+        """Return f plus and minus its rounding: w'dG w of the linear system, |dG| <= 3 |S| eps |G|, and the sums."""
         S = np.flatnonzero(support)
-        q = layer.moments[0, S]
-        return max(float(layer.energy[0] - q @ np.linalg.solve(layer.gram[np.ix_(S, S)], q)), 0.0)
+        G, q, e = layer.gram[np.ix_(S, S)], layer.moments[0, S], float(layer.energy[0])
+        w = np.linalg.solve(G, q)
+        size = np.abs(w)
+        rounding = (3 * len(S) + 2) * np.finfo(float).eps * (e + float(size @ np.abs(G) @ size))
+        f = max(e - float(q @ w), 0.0)
+        return f + rounding, f - rounding
 
     problem = Problem(Split.of(layer.gram, layer.moments[0], float(layer.energy[0])), value)
     proof = Search(problem, k, support).run(time_limit, progress=progress)
@@ -92,12 +97,14 @@ def certify(
 class Problem:
     """The problem as the search uses it: a split of its quadratic part, bounds of nodes, and values of supports.
 
+    value   of a support: f from above and from below, as far apart as rounding may have moved it
+
     A node with `leaves` supports or fewer is enumerated, which costs less than to bound and split it.
     """
 
     leaves = 64
 
-    def __init__(self, split: Split, value: Callable[[NDArray[np.bool_]], float]) -> None:
+    def __init__(self, split: Split, value: Callable[[NDArray[np.bool_]], tuple[float, float]]) -> None:
         self.split, self.value = split, value
 
     def bound(
@@ -128,7 +135,7 @@ class Search:
         self.problem, self.k = problem, k
         self.size = np.sqrt(np.diag(problem.split.M) + problem.split.d)
         self.forced = np.zeros(len(support), bool) if forced is None else forced
-        self.support, self.upper = support, problem.value(support)
+        self.support, self.upper = support, problem.value(support)[0]
         self.open: list[_Node] = []
         self.closed, self.made, self.nodes = np.inf, 0, 0
         self.trace: list[tuple[float, float, float]] = []
@@ -208,7 +215,7 @@ class Search:
         room = min(self.k - int(forced.sum()), names.size)
         if math.comb(names.size, room) <= self.problem.leaves:
             for more in itertools.combinations(names, room):
-                self._try(forced, np.array(more, np.intp))
+                self.closed = min(self.closed, max(above, self._try(forced, np.array(more, np.intp))))
             self.made += 1
             return
         bound = max(above, self.problem.bound(g, forced, free, self.k, steps=steps, enough=self.cut))
@@ -218,9 +225,11 @@ class Search:
         else:
             self.closed = min(self.closed, bound)
 
-    def _try(self, forced: NDArray[np.bool_], more: NDArray[np.intp]) -> None:
+    def _try(self, forced: NDArray[np.bool_], more: NDArray[np.intp]) -> float:
+        """Take a support if it is the best so far; return a bound of its value from below."""
         support = forced.copy()
         support[more] = True
-        value = self.problem.value(support)
+        value, least = self.problem.value(support)
         if value < self.upper:
             self.support, self.upper = support, value
+        return least

@@ -18,6 +18,7 @@ Ref  Bertsimas, Van Parys (arXiv 1709.10029) for the linear form; the ReLU forms
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +31,15 @@ FORMS = ("linear", "soft", "hard")
 
 @dataclass(frozen=True)
 class Value:
-    """c(s) with the weights that attain it, and r; see the text of the module."""
+    """c(s) with the weights that attain it, and r; see the text of the module.
+
+    least  the dual objective: at most c(s), however far from their optimum the weights are
+    """
 
     c: float
     weights: Array
     r: Array
+    least: float
 
 
 @dataclass(frozen=True)
@@ -63,19 +68,25 @@ class Neuron:
         v, mu = self._hard(A, B) if self.form == "hard" else self._soft(A, B)
         a = self.y - A @ v
         c = (a @ a + v @ v / self.gamma) / 2 + (mu @ mu / 2 if self.form == "soft" else 0.0)
-        w = np.zeros(len(s))
+        w, r = np.zeros(len(s)), self.A.T @ a - self.B.T @ mu
         w[live] = v * root[live]
-        return Value(float(c), w, self.A.T @ a - self.B.T @ mu)
+        gap = self.gamma / 2 * np.square(v / self.gamma - r[live] * root[live]).sum()
+        return Value(float(c), w, r, float(c - gap + (mu @ (B @ v) if self.form == "hard" else 0.0)))
 
     def _soft(self, A: Array, B: Array) -> tuple[Array, Array]:
-        """Newton's method on the samples with B v > 0; exact once this set no longer changes."""
-        ridge, q = np.eye(A.shape[1]) / self.gamma, A.T @ self.y
-        over = np.zeros(len(B), bool)
+        """Newton's method on the samples with B v > 0, with the best step length: full steps can cycle.
+
+        Exact once a full step leaves this set as it is; how far v is from exact otherwise, `least` says.
+        """
+        H, q, v = np.eye(A.shape[1]) / self.gamma + A.T @ A, A.T @ self.y, np.zeros(A.shape[1])
         for _ in range(len(B) + 50):
-            v = np.linalg.solve(ridge + A.T @ A + B[over].T @ B[over], q)
-            if np.array_equal(over, now := B @ v > 0):
+            b = B @ v
+            step = np.linalg.solve(H + B[b > 0].T @ B[b > 0], q) - v
+            along = B @ step
+            if np.array_equal(b > 0, B @ (v + step) > 0):
+                v = v + step
                 break
-            over = now
+            v = v + _length(b, along, float(step @ (H @ v - q)), float(step @ H @ step)) * step
         return v, np.maximum(B @ v, 0.0)
 
     def _hard(self, A: Array, B: Array) -> tuple[Array, Array]:
@@ -87,3 +98,21 @@ class Neuron:
         left, right = np.linalg.solve(low, B.T), np.linalg.solve(low, q)
         mu = nonnegative_least_squares(left, right)
         return np.linalg.solve(H, q - B.T @ mu), mu
+
+
+def _length(b: Array, along: Array, slope: float, curvature: float) -> float:
+    """Return argmin over t in [0, 1] of slope t + curvature t^2 / 2 + 1/2 ||max(0, b + t along)||^2.
+
+    Its derivative rises, along a straight line between two kinks.
+    """
+
+    def derivative(t: float) -> float:
+        return slope + curvature * t + float(np.maximum(b + t * along, 0.0) @ along)
+
+    turns = (b > 0) != (b + along > 0)
+    ends: list[float] = [0.0, *np.sort(-b[turns] / along[turns]).tolist(), 1.0]
+    i = bisect_left(ends, 0.0, lo=1, hi=len(ends) - 1, key=derivative)
+    low, high = derivative(ends[i - 1]), derivative(ends[i])
+    if low >= 0 or high <= 0:
+        return ends[i - 1] if low >= 0 else ends[i]
+    return ends[i - 1] + (ends[i] - ends[i - 1]) * low / (low - high)

@@ -71,7 +71,12 @@ class Relu(Problem):
         power = float(np.square(neuron.B).sum()) or 1.0
         stiff = [t * float(np.trace(gram)) / power for t in PENALTIES] if neuron.form == "hard" else [0.5]
         self.scaled = [neuron.B * np.sqrt(t) for t in stiff]  # so that the term added to w'G w is ||max(0, B w)||^2
-        super().__init__(Split.of(gram, A.T @ y / 2, self.energy), lambda support: neuron.value(support).c)
+
+        def value(support: NDArray[np.bool_]) -> tuple[float, float]:
+            found = neuron.value(support)
+            return found.c, found.least
+
+        super().__init__(Split.of(gram, A.T @ y / 2, self.energy), value)
 
     def bound(
         self, g: Groups, forced: NDArray[np.bool_], free: NDArray[np.bool_], k: int, *, steps: int, enough: float

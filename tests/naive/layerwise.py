@@ -40,3 +40,46 @@ def best_of_all(X, y, k, *, lam=0.0, v=None):
     supports = list(combinations(range(X.shape[1]), k))
     values = [objective(X, y, refit(X, y, S, lam=lam, v=v), lam=lam, v=v) for S in supports]
     return min(values), supports[int(np.argmin(values))]
+
+
+def neuron_minimum(A, y, B, gamma, form):
+    """The least objective of a neuron with these inputs, see `layerwise.neuron`; its optimality is checked here."""
+    p = A.shape[1]
+    F, b = np.vstack([A, np.eye(p) / np.sqrt(gamma)]), np.concatenate([y, np.zeros(p)])
+    if form == "hard" and len(B) and p:
+        return _constrained(F, b, B)
+    w = np.linalg.lstsq(F, b, rcond=None)[0]
+    for _ in range(500 if form == "soft" else 0):
+        slope = _slope(F, b, B, w)
+        over = B[B @ w > 0]
+        step = -np.linalg.solve(F.T @ F + over.T @ over, slope)
+        if slope @ step > -1e-13 * _squared(F, b, B, w):
+            break
+        t = 1.0
+        while _squared(F, b, B, w + t * step) > _squared(F, b, B, w) + t * (slope @ step) / 4:
+            t /= 2
+        w = w + t * step
+    found = _squared(F, b, B if form == "soft" else B[:0], w)
+    slope = _slope(F, b, B if form == "soft" else B[:0], w)
+    assert gamma / 2 * slope @ slope <= 1e-7 * found, "strongly convex: so far at most from the minimum"
+    return found
+
+
+def _squared(F, b, B, w):
+    return float((((b - F @ w) ** 2).sum() + (np.maximum(B @ w, 0.0) ** 2).sum()) / 2)
+
+
+def _slope(F, b, B, w):
+    return B.T @ np.maximum(B @ w, 0.0) - F.T @ (b - F @ w)
+
+
+def _constrained(F, b, B):
+    """min 1/2 ||b - F w||^2 with B w <= 0: with F = QR and u = R w the nearest point of a cone, by SciPy."""
+    from scipy.optimize import nnls
+
+    Q, R = np.linalg.qr(F)
+    C, u = np.linalg.solve(R.T, B.T), Q.T @ b
+    nearest = u - C @ nnls(C, u, maxiter=10_000)[0]
+    assert (C.T @ nearest).max() <= 1e-9 * np.abs(C).sum() * np.linalg.norm(u)
+    assert abs((u - nearest) @ nearest) <= 1e-9 * (u @ u)
+    return float(((b - Q @ u) ** 2).sum() + ((u - nearest) ** 2).sum()) / 2
