@@ -45,7 +45,7 @@ HOMES = {
     "l0ref": ("l0ref/",), "numpy": ("l0ref/",), "numba": ("l0ref/",), "llvmlite": ("l0ref/fast/",), "tqdm": ("l0ref/",),
     "matplotlib": ("l0ref/report/",),
     "torch": (INTEROP, PEERS), "onnx": (INTEROP,), "safetensors": (INTEROP,),
-    "scipy": (INTEROP, PEERS, "l0ref/layerwise/cuts.py"), "autograd": (PEERS,), "mygrad": (PEERS,), "abess": (PEERS,),
+    "scipy": (INTEROP, PEERS), "autograd": (PEERS,), "mygrad": (PEERS,), "abess": (PEERS,),
 }  # fmt: skip
 LAZY = {"torch", "onnx", "safetensors", "autograd", "mygrad", "scipy", "abess"}  # extras: imported when they are needed
 

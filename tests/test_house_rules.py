@@ -436,6 +436,6 @@ def test_readme_line_refuses_another_opening(text):
 
 def test_extras_pin_what_is_compared():
     extras = tomllib.loads(FILES_BY_PATH["pyproject.toml"].source)["project"]["optional-dependencies"]
-    assert set(extras) == {"test", "crosscheck", "exact", "interop", "web", "sweep", "bench", "docs", "lint", "fuzz"}
+    assert set(extras) == {"test", "crosscheck", "interop", "web", "sweep", "bench", "docs", "lint", "fuzz"}
     torch = {word for needs in extras.values() for word in needs if word.startswith("torch=")}
     assert torch == {"torch==2.13.0"}

@@ -12,8 +12,7 @@ from l0ref.errors import ArgumentError
 from l0ref.layerwise.cuts import _cut, cutting_planes
 from l0ref.layerwise.neuron import FORMS, Neuron
 from l0ref.validate import Array
-
-optimize = pytest.importorskip("scipy.optimize", reason="needs SciPy: the extra exact")
+from tests.naive import layerwise as naive
 
 
 def problem(rng: np.random.Generator, form: str, *, p: int = 8, n: int = 30) -> Neuron:
@@ -29,6 +28,7 @@ def brute_force(neuron: Neuron, k: int) -> float:
 
 def by_hand(neuron: Neuron, support: tuple[int, ...]) -> float:
     """The objective minimised over the weights of a support by a general optimiser."""
+    optimize = pytest.importorskip("scipy.optimize", reason="needs SciPy, for the oracle")
     A, B = neuron.A[:, list(support)], neuron.B[:, list(support)]
 
     def objective(w: Array) -> float:
@@ -130,3 +130,41 @@ def test_nothing_active_and_no_weight(form: str) -> None:
     assert proven.upper == pytest.approx(0.0, abs=1e-12)
     assert not proven.record["weights"].any()
     assert cutting_planes(neuron, 0).record["support"].sum() == 0
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4, 1e-6])
+def test_an_optimum_that_is_small_beside_the_cuts_is_proven_and_right(noise: float) -> None:
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        X, w = rng.standard_normal((20, 6)), np.zeros(6)
+        w[rng.permutation(6)[:3]] = 3.0, 1.0, 3 * noise
+        neuron = Neuron.of(X, X @ w + noise * rng.standard_normal(20), gamma=1e6, form="linear")
+        right = min(
+            naive.neuron_minimum(neuron.A[:, s], neuron.y, neuron.B[:, s], 1e6, "linear")
+            for s in itertools.combinations(range(6), 3)
+        )
+        found = cutting_planes(neuron, 3)
+        assert found.proven
+        assert found.upper == pytest.approx(right, rel=1e-8)
+        assert found.lower <= right * (1 + 1e-9)
+
+
+def test_weights_far_from_their_optimum_give_cuts_that_hold_all_the_same(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neuron = problem(rng, "soft")
+    supports = [np.isin(np.arange(8), c) for c in itertools.combinations(range(8), 3)]
+    values, right = np.array([neuron.value(s).c for s in supports]), brute_force(neuron, 3)
+    soft = Neuron._soft
+
+    def far(self: Neuron, A: Array, B: Array) -> tuple[Array, Array]:
+        v = soft(self, A, B)[0] + 0.3 * rng.standard_normal(A.shape[1])
+        return v, np.maximum(B @ v, 0.0)
+
+    monkeypatch.setattr(Neuron, "_soft", far)
+    for s in supports[::5]:
+        slope, level = _cut(neuron, s, neuron.value(s))
+        assert (level + np.array(supports) @ slope <= values).all()
+    found = cutting_planes(neuron, 3, rounds=60)
+    assert not found.proven
+    assert found.lower <= right < found.upper

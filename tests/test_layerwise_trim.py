@@ -57,7 +57,7 @@ def test_a_neuron_that_never_answers_and_scaling(rng: np.random.Generator) -> No
 
 
 def test_without_slack_it_is_a_linear_program(rng: np.random.Generator) -> None:
-    optimize = pytest.importorskip("scipy.optimize", reason="needs SciPy: the extra exact")
+    optimize = pytest.importorskip("scipy.optimize", reason="needs SciPy, for the oracle")
     X, W = rng.standard_normal((12, 20)), np.zeros((20, 1))
     W[[2, 7, 11, 19], 0] = [1.0, -2.0, 0.5, 1.5]
     Y = np.maximum(X @ W, 0.0)

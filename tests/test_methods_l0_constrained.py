@@ -84,8 +84,6 @@ def test_the_cascade_aims_at_the_trained_outputs() -> None:
 @pytest.mark.parametrize("proof", ["bounds", "cuts"])
 @pytest.mark.parametrize("form", ["soft", "hard"])
 def test_the_relu_forms_are_proven_and_silent_where_they_must_be(form: str, proof: str) -> None:
-    if proof == "cuts":
-        pytest.importorskip("scipy", reason="needs SciPy: the extra exact")
     model, data = nn.mlp((6, 4, 3), seed=1, dtype=np.float64), splits((6,), n=80)
     found = run(model, data, 0.4, form=form, proof=proof)
     assert 0 <= found.record["gap"]["fc1.weight"] < 1e-5

@@ -61,7 +61,7 @@ def l0_constrained(
     newton   Gauss-Newton steps at most, each taken only if it lowers the error behind the activation
     form     "linear" for every activation, or "soft" and "hard" in layers followed by a ReLU: neuron by neuron, each
              with as many weights as magnitude pruning of the layer leaves it
-    proof    of "soft" and "hard": "bounds", branch and bound, or "cuts", cutting planes (extra `exact`, <= 16 inputs)
+    proof    of "soft" and "hard": "bounds", branch and bound, or "cuts", cutting planes (<= 16 inputs)
     nodes    of branch and bound for each neuron, at most; then the best support found is taken
     record   gap: by layer with a ReLU form, the largest (upper - lower) / upper of its neurons
              error: by layer, ||X W' + b - Z|| / ||Z||; activated: ||sigma(X W' + b) - Y|| / ||Y||
