@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from l0ref import nn
 from l0ref.data import Splits
-from l0ref.layerwise import Quadratic, solve
+from l0ref.layerwise import Certificate, Quadratic, solve
 from l0ref.methods import METHODS, Pruned, l0_constrained
 from l0ref.nn import Model
 from l0ref.nn.activations import ELEMENTWISE
@@ -62,6 +63,19 @@ def test_steps_through_the_activation_end_where_its_error_is_stationary() -> Non
     assert np.abs(slope[w != 0]).max() < 1e-5 * np.abs(slope[w == 0]).max()
 
 
+def test_a_step_that_raises_the_error_by_little_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = networks()["mlp"]
+    start, calls = run(model, data, 0.6, newton=0).model, itertools.count()
+
+    def uphill(task: Any, i: int, s: Any, v: Any) -> tuple[float, Any, Any]:
+        return 1.0 + 1e-6 * next(calls), np.eye(len(v)), np.ones(len(v))
+
+    monkeypatch.setattr(l0_constrained._Task, "_squares", uphill)
+    for key, w in run(model, data, 0.6, newton=5).model.params.items():
+        np.testing.assert_array_equal(w, start.params[key])
+    assert next(calls) > 0
+
+
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
 def test_samples_a_few_at_a_time_give_the_same_steps(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = networks()[kind]
@@ -93,6 +107,20 @@ def test_the_relu_forms_are_proven_and_silent_where_they_must_be(form: str, proo
     if form == "hard":
         assert answer[z <= 0].max() < 1e-6
     assert 0 < found.record["activated"]["fc1.weight"] < 1
+
+
+def test_the_gap_of_a_layer_is_the_largest_of_all_its_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = (nn.Conv2d("conv", 2, 4, 2, groups=2), nn.ReLU("relu"), nn.Flatten("flat"), nn.Linear("fc", 36, 3))
+    model = Model.init(layers, input_shape=(2, 4, 4), seed=1, dtype=np.float64)
+    prove, gaps = l0_constrained.prove, iter([0.25, 0.5, 0.125, 0.0])
+
+    def apart(*args: Any, **options: Any) -> Certificate:
+        return dataclasses.replace(prove(*args, **options), lower=1 - next(gaps), upper=1.0)
+
+    monkeypatch.setattr(l0_constrained, "prove", apart)
+    found = run(model, splits((2, 4, 4)), 0.5, form="soft")
+    assert found.record["gap"] == {"conv.weight": 0.5}
+    assert next(gaps, None) is None
 
 
 def test_layers_keep_exactly_what_magnitude_leaves_them() -> None:
