@@ -10,7 +10,7 @@ import pytest
 
 from l0ref.errors import ArgumentError
 from l0ref.layerwise.branch_and_bound import Search
-from l0ref.layerwise.neuron import FORMS, Neuron
+from l0ref.layerwise.neuron import FORMS, Neuron, _length
 from l0ref.layerwise.nonnegative import nonnegative_least_squares
 from l0ref.layerwise.perspective import Groups
 from l0ref.layerwise.relu import Relu, prove
@@ -80,6 +80,21 @@ def test_values_of_rarely_active_neurons_are_minima_and_proofs_true(form: str) -
             proof = prove(neuron, k, nodes=100)
             assert proof.lower <= min(right.values()) * (1 + 1e-6) <= proof.upper * (1 + 2e-6)
             assert proof.proven == (proof.upper <= min(right.values()) * (1 + 2e-6))
+
+
+@pytest.mark.parametrize("slope", [-50.0, -8.0, -2.0, 0.0, 3.0])
+def test_no_step_length_on_a_grid_is_better(slope: float, rng: np.random.Generator) -> None:
+    t = np.linspace(0.0, 1.0, 2001)
+    for m in (0, 1, 6, 30):
+        b, along = rng.standard_normal((2, m))
+        b[:1], along[:2] = 0.0, along[:2] * 4
+
+        def squared(t: Array, b: Array = b, along: Array = along) -> Array:
+            return slope * t + t**2 + np.square(np.maximum(b + np.outer(t, along), 0.0)).sum(axis=1) / 2
+
+        length = _length(b, along, slope, 2.0)
+        assert 0 <= length <= 1
+        assert squared(np.array([length]))[0] <= squared(t).min() + 1e-12
 
 
 @pytest.mark.parametrize("leaves", [1, 400])

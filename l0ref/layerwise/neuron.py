@@ -74,20 +74,29 @@ class Neuron:
         return Value(float(c), w, r, float(c - gap + (mu @ (B @ v) if self.form == "hard" else 0.0)))
 
     def _soft(self, A: Array, B: Array) -> tuple[Array, Array]:
-        """Newton's method on the samples with B v > 0, with the best step length: full steps can cycle.
+        """Newton's method on the samples with B v > 0; a full step that does not lower the objective is shortened.
 
         Exact once a full step leaves this set as it is; how far v is from exact otherwise, `least` says.
         """
-        H, q, v = np.eye(A.shape[1]) / self.gamma + A.T @ A, A.T @ self.y, np.zeros(A.shape[1])
+        H, q = np.eye(A.shape[1]) / self.gamma + A.T @ A, A.T @ self.y
+
+        def objective(v: Array, b: Array) -> float:
+            return float(v @ H @ v / 2 - v @ q + np.square(np.maximum(b, 0.0)).sum() / 2)
+
+        v, b = np.zeros(len(q)), np.zeros(len(B))  # b = B v
         for _ in range(len(B) + 50):
-            b = B @ v
-            step = np.linalg.solve(H + B[b > 0].T @ B[b > 0], q) - v
-            along = B @ step
-            if np.array_equal(b > 0, B @ (v + step) > 0):
-                v = v + step
+            over = B[b > 0]
+            full = np.linalg.solve(H + over.T @ over, q)
+            ahead = B @ full
+            if (settled := np.array_equal(b > 0, ahead > 0)) or objective(full, ahead) < objective(v, b):
+                v, b = full, ahead
+            else:
+                step = full - v
+                v = v + _length(b, ahead - b, float(step @ (H @ v - q)), float(step @ H @ step)) * step
+                b = B @ v
+            if settled:
                 break
-            v = v + _length(b, along, float(step @ (H @ v - q)), float(step @ H @ step)) * step
-        return v, np.maximum(B @ v, 0.0)
+        return v, np.maximum(b, 0.0)
 
     def _hard(self, A: Array, B: Array) -> tuple[Array, Array]:
         """Compute the multipliers of B v <= 0 by non-negative least squares, then v."""
