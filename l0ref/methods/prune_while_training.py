@@ -84,7 +84,7 @@ def prune_while_training(
         now = state.model(now)
         cost += [float(metrics.of(now)["flops"])] * (end - len(cost))
         if end in shares:
-            fraction = scope == "layer" and isinstance(amount, float)
+            fraction = scope == "layer" and isinstance(amount, float | np.floating)
             limit = shares[end] * amount if fraction else int(shares[end] * asked + 0.5)
             scores = unit_scores(now, few, criterion=criterion, seed=seed, number=end)
             how = {"amount": limit, "scope": scope, "min_keep": min_keep}
