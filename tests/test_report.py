@@ -34,6 +34,7 @@ from l0ref.report import (
 from l0ref.report.schema import main_of, shown_names
 from l0ref.report.seeds import check_same, mean_and_deviation
 from l0ref.report.speed import speedup, verdict
+from l0ref.report.text import beyond
 from l0ref.tables import percent, times, whole
 
 CONFIG = {"model": "mlp", "data": "few", "seed": 0, "data_dir": None}
@@ -382,8 +383,36 @@ def test_runs_of_other_compression_are_announced_above_the_table(report: dict[st
     text = full_text(forged)
     words = "Final compression differs between the runs, from 20.0x (l0) to 25.0x (none)"
     assert words in " ".join(text.split("penalty  stage")[0].split())
+    assert "the accuracies below are not those of equally small networks" in " ".join(text.split())
+    forged["stages"][-1]["val_r2"] = 0.5
+    assert "the R² below are not those of equally small networks" in " ".join(full_text(forged).split())
     forged["controls"]["none"]["stages"][-1]["compression_ratio"] = 20.1
     assert "Final compression" not in full_text(forged)
+
+
+@pytest.mark.parametrize(
+    ("config", "asked"),
+    [({"amount": 0.8}, "Asked for"), ({"amount": 256}, "Asked for"), ({"threshold": 0.1}, "The cut removed")],
+)
+def test_a_sweep_far_beyond_the_cut_is_told_above_the_table(config: dict[str, Any], asked: str) -> None:
+    stage = {"name": "pruned", "test_loss": 0.3, "val_acc1": 0.9, "test_acc1": 0.8, "size": 320, "size_nz": 8}
+    report: dict[str, Any] = {"config": config, "stages": [stage], "cuts": [{"kept": 64, "kept_after_sweep": 8}]}
+    words = f"{asked} 80.00 % of the weights; the sweep of dead units removed 56 more: 97.50 %."
+    assert words in " ".join(full_text(report).split("penalty  stage")[0].split())
+    report["cuts"][0]["kept_after_sweep"] = 62
+    assert "the sweep of dead units removed 2 more" not in " ".join(full_text(report).split())
+
+
+def test_sweeps_of_all_rounds_are_counted() -> None:
+    cuts = [{"kept": 160, "kept_after_sweep": 40}, {"kept": 40, "kept_after_sweep": 32}]
+    report = {"config": {"amount": 0.8}, "stages": [{"name": "pruned", "size": 320}], "cuts": cuts}
+    words = "Asked for 80.00 % of the weights; the sweep of dead units removed 128 more: 90.00 %."
+    assert words in " ".join(beyond(report).split())
+
+
+def test_seconds_are_said_to_hold_imports(report: dict[str, Any]) -> None:
+    words = "the first run also imports libraries and loads or compiles kernels, which takes some seconds"
+    assert words in " ".join(full_text(report).split())
 
 
 def test_the_main_run_is_l0_wherever_it_stands() -> None:

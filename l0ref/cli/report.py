@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from l0ref.archive import write_atomic
 from l0ref.cli.again import command_of
 from l0ref.cli.write import check_file
+from l0ref.errors import DataError
 from l0ref.report import aggregate, aggregate_text, find_runs, full_text
 from l0ref.report.figures import load_matplotlib
+from l0ref.report.schema import Row
 
 EXAMPLES = """\
 examples:
@@ -40,7 +44,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
 def run(arguments: argparse.Namespace) -> int:
     """Print one report, or the aggregate of several; or write the page of all."""
     check_file("html", arguments.html)
-    found = find_runs(arguments.folders)
+    found = finished_runs(arguments.folders)
     reports = [report for _, report in found]
     if arguments.hide_test:
         reports = [without_test(report) for report in reports]
@@ -59,6 +63,21 @@ def run(arguments: argparse.Namespace) -> int:
     text = full_text(reports[0]) if len(reports) == 1 else aggregate_text(aggregate(reports))
     sys.stdout.write(text + "\n")
     return 0
+
+
+def finished_runs(folders: Sequence[str]) -> list[tuple[Path, Row]]:
+    """Return each finished run with its report; tell of each folder without one, and refuse if there is no other."""
+    found, skipped = [], []
+    for folder in folders:
+        try:
+            found += find_runs([folder])
+        except DataError as error:
+            skipped.append(error)
+    if not found:
+        raise skipped[0]
+    for each in skipped:
+        sys.stderr.write(f"l0ref report: skipped: {each}\n")
+    return found
 
 
 def without_test(found: Any) -> Any:

@@ -30,7 +30,7 @@ from l0ref.report.tables import (
     speed_cells,
     stages_cells,
 )
-from l0ref.report.text import SPEED_NOTES, compressions, filled, notes
+from l0ref.report.text import SPEED_NOTES, beyond, compressions, filled, notes
 from l0ref.report.usage import deployment_cells
 from l0ref.tables import percent, times, whole
 from l0ref.validate import Array
@@ -92,7 +92,7 @@ def run_page(folder: Path, report: Row, *, command: str, label: str = "") -> Run
         report=report,
         story=story(report),
         tables=tables,
-        notes=tuple(filter(None, (compressions(report), filled(SPEED_NOTES), notes(report)))),
+        notes=tuple(filter(None, (beyond(report), compressions(report), filled(SPEED_NOTES), notes(report)))),
         layers=tuple(
             tuple((show(line.get(key)), _raw(line.get(key))) for _, key, show in LAYERS)
             for line in final_of(report).get("layers") or ()

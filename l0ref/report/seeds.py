@@ -39,9 +39,21 @@ def find_runs(folders: Sequence[str | Path]) -> list[tuple[Path, Row]]:
         own = folder / "report.json"
         paths = [own] if own.is_file() else sorted(folder.glob("seed-*/report.json"))
         if not paths:
-            raise DataError(f"{str(folder)!r} has no report.json; name a folder that l0ref compress --out wrote")
+            raise DataError(f"{str(folder)!r} {_without_report(folder)}")
         found += sorted(((path.parent, _read(path)) for path in paths), key=lambda run: seed_of(run[1]))
     return found
+
+
+def _without_report(folder: Path) -> str:
+    """Return what a folder without a report holds, and the command that shows it."""
+    if (folder / "compare.json").is_file():
+        return f"holds a comparison; l0ref compare --resume {folder} prints its tables again"
+    if (folder / "sweep.json").is_file():
+        return (
+            f"holds a sweep; the same l0ref sweep command prints its table again, "
+            f"l0ref report {folder}/* --html page.html shows its runs"
+        )
+    return "has no report.json; name a folder that l0ref compress --out wrote"
 
 
 def seed_of(report: Row) -> int:

@@ -10,6 +10,7 @@ from l0ref.report.usage import deployment_text
 from l0ref.tables import percent, times
 
 SAME = 1.01  # compressions within this factor count as equal
+BEYOND = 0.01  # share of the weights that a sweep may remove without a word
 
 MASKED = (
     "Pruned and fine-tuned networks are masked here: their arrays are dense and every zero is multiplied, so pruning "
@@ -26,7 +27,7 @@ SPEED_NOTES = (
 def full_text(report: Row) -> str:
     """Return all tables of one report; parts that the report does not have are left out."""
     runs_of(report)  # refuses a value that is not a report
-    parts = [title(report), feed(report), compressions(report), stages_table(report)]
+    parts = [title(report), feed(report), beyond(report), compressions(report), stages_table(report)]
     parts += ["Speed and bytes:", speed_table(report), filled(SPEED_NOTES)]
     if layers := layers_table(report):
         parts += [f"Layers of the final network of {_main_shown(report)}:", layers]
@@ -68,6 +69,21 @@ def feed(report: Row) -> str:
     return filled(" ".join([*parts, "Not comparable with networks trained otherwise."])) if parts else ""
 
 
+def beyond(report: Row) -> str:
+    """Return how much more than asked the sweep of dead units removed, if it is over one per cent of the weights."""
+    cuts, size, amount = report.get("cuts"), report["stages"][-1].get("size"), mapping(report, "config").get("amount")
+    if not cuts or not size:
+        return ""
+    more = sum(cut["kept"] - cut["kept_after_sweep"] for cut in cuts)
+    reached = 1 - cuts[-1]["kept_after_sweep"] / size
+    asked = 1 - cuts[-1]["kept"] / size if amount is None else amount / (1 if isinstance(amount, float) else size)
+    if not more or reached - asked <= BEYOND:
+        return ""
+    told = "The cut removed" if amount is None else "Asked for"
+    told = f"{told} {percent(asked)} of the weights; the sweep of dead units removed {more:,} more"
+    return filled(f"{told}: {percent(reached)}.")
+
+
 def compressions(report: Row) -> str:
     """Return a warning if the final networks of the runs differ in compression; "" if they do not."""
     names = shown_names(report)
@@ -76,9 +92,10 @@ def compressions(report: Row) -> str:
     if len(known) < 2 or max(known.values()) <= SAME * min(known.values()):
         return ""
     least, most = (pick(known, key=lambda name: known[name]) for pick in (min, max))
+    what = "accuracies" if quality_of(report["stages"]) == "acc1" else "R²"
     return filled(
         f"Final compression differs between the runs, from {times(known[least])} ({least}) to {times(known[most])} "
-        f"({most}): the accuracies below are not those of equally small networks."
+        f"({most}): the {what} below are not those of equally small networks."
     )
 
 
@@ -90,7 +107,8 @@ def notes(report: Row) -> str:
     parts += ["removed more where more units had died, so compare at the printed compression."]
     if test and quality_of(report["stages"]) == "acc1":
         parts += [f"One sample is {percent(1 / test)} of the test set: differences of a few samples are noise."]
-    parts += ["Seconds are wall-clock times of training; the first to run also compiles kernels that are not cached."]
+    parts += ["Seconds are wall-clock times of training; the first run also imports libraries and loads or compiles"]
+    parts += ["kernels, which takes some seconds."]
     return filled(" ".join(parts))
 
 
