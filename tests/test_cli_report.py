@@ -33,7 +33,8 @@ def test_what_is_no_result_is_skipped_with_a_line(runs: Path, capsys: pytest.Cap
     out, err = capsys.readouterr()
     assert "n = 2 seeds" in out
     lines = err.splitlines()
-    assert [line.split("'")[1] for line in lines] == [str(runs / n) for n in ("compare-a", "cut", "mine.npz", "sweep-a")]
+    told = [str(runs / name) for name in ("compare-a", "cut", "mine.npz", "sweep-a")]
+    assert [line.split("'")[1] for line in lines] == told
     assert all(line.startswith("l0ref report: skipped: ") for line in lines)
     assert main(["report", *(str(runs / name) for name in ("cut", "mine.npz"))]) == 2
     assert capsys.readouterr().err.count("has no report.json") == 1

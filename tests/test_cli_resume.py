@@ -167,7 +167,7 @@ def test_what_goes_on_is_the_same_run(run: Commands, tmp_path: Path, capsys: pyt
     assert run("compress", *COMPRESS, *OFTEN, str(out), signal="SIGKILL", states=2).code == -signal.SIGKILL
     path = out / HIDDEN / "run.json"
     wrong = {
-        ("--resume", str(out), "--lr", "0.5"): "lr=0.5 differs from 0.001 of the run in",
+        ("--resume", str(out), "--lr", "0.5"): f"lr=0.5 differs from 0.001 of the run in {str(out)!r}; leave it out, ",
         ("--resume", str(out), "--seeds", "2"): "seeds=2 differs from 1 of the run in",
         ("--resume", str(out), "--override", "rate"): "override='rate' is not a setting; known are",
         ("--resume", str(out), "--out", "x"): "out='x' is for a new run, not for resume=",
@@ -185,7 +185,9 @@ def test_what_goes_on_is_the_same_run(run: Commands, tmp_path: Path, capsys: pyt
     found["data"]["train"] = "0" * 64
     path.write_text(json.dumps(found), encoding="utf-8")
     assert main(["compress", "--resume", str(out), "--quiet"]) == 2
-    assert "other samples than those of the run in" in capsys.readouterr().err
+    said = "other samples than those of the run in {0!r}; restore them, begin another run with --out, or continue this"
+    said += " one with --resume {0} --override data"
+    assert said.format(str(out)) in capsys.readouterr().err
     changed = ["--finetune-epochs", "1", "--override", "finetune-epochs,data", "--quiet", "--no-figures"]
     assert main(["compress", "--resume", str(out), *changed]) == 0
     new = [*COMPRESS, "--finetune-epochs", "1", "--out", str(tmp_path / "new")]

@@ -147,11 +147,41 @@ def test_the_command_goes_on_and_refuses_another_configuration(tmp_path: Path, c
     assert [row["method"] for row in found["rows"]] == ["magnitude", "random"]
     assert not (tmp_path / "c" / ".l0ref.lock").exists()
     assert main([*SHORT[:1], *SHORT[3:], *out, "--epochs", "2", "--methods", "magnitude"]) == 2
-    assert "epochs=2 differs from 1 of the run in" in capsys.readouterr().err
+    said = (
+        f"epochs=2 differs from 1 of the run in {str(tmp_path / 'c')!r}; begin another run with --out, or continue this"
+    )
+    assert f"{said} one with --resume {tmp_path / 'c'} --override epochs\n" in capsys.readouterr().err
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "compare.json").write_text("[]")
     assert main([*SHORT, "--out", str(tmp_path / "d")]) == 2
     assert "l0ref compare did not write" in capsys.readouterr().err
+
+
+def test_points_that_are_kept_are_shown_and_recorded(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    out, drawn = tmp_path / "c", []
+    monkeypatch.setattr("l0ref.report.figures.comparison.comparison_pictures", lambda rows: drawn.append(rows) or {})
+    loud = [*SHORT[:5], "--out", str(out)]
+    assert main([*loud, "--methods", "magnitude", "--ratios", "2"]) == 0
+    capsys.readouterr()
+    assert main([*loud, "--methods", "random", "--ratios", "4"]) == 0
+    shown = capsys.readouterr().out
+    found = json.loads((out / "compare.json").read_text())
+    assert [(row["method"], row["ratio"]) for row in found["rows"]] == [("random", 4.0), ("magnitude", 2.0)]
+    assert (found["config"]["methods"], found["config"]["ratios"]) == (["random", "magnitude"], [4.0, 2.0])
+    assert drawn[-1] == found["rows"]
+    assert comparison_text(found["rows"]) in shown
+    assert main(["compare", "--resume", str(out)]) == 0  # the points between are computed
+    found = json.loads((out / "compare.json").read_text())
+    assert drawn[-1] == found["rows"]
+    assert len(found["rows"]) == 4
+    assert comparison_text(found["rows"]) in capsys.readouterr().out
+
+
+def test_help_names_the_default_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--help"]) == 0
+    assert "default: runs/compare-DATA-MODEL; an unfinished comparison" in " ".join(capsys.readouterr().out.split())
+    assert main(["sweep", "--help"]) == 0
+    assert "default: runs/sweep-DATA-MODEL" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

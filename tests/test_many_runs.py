@@ -272,7 +272,8 @@ def test_other_settings_in_the_same_folder_are_refused(
 ) -> None:
     (tmp_path / "other.toml").write_text(JOB.replace("epochs = 2", "epochs = 3", 1), encoding="utf-8")
     assert main(["sweep", str(tmp_path / "other.toml"), *GRID, "--quiet", "--out", str(swept)]) == 2
-    assert re.search(r"holds a result of other settings: epochs=2, not 3; choose another", capsys.readouterr().err)
+    said = r"holds a result of other settings: epochs=2, not 3; choose another folder with --out, or remove that one\n"
+    assert re.search(said, capsys.readouterr().err)
 
 
 KILLED = """

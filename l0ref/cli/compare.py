@@ -65,7 +65,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p.add_argument("--epochs", type=integer, help="of training before the cut; default that of the model's preset")
     p.add_argument("--finetune-epochs", type=integer, help="budget after the cut, which methods that train share")
     p.add_argument(
-        "--out", metavar="DIR", help="default: runs/compare- and the data set; an unfinished comparison is continued"
+        "--out", metavar="DIR", help="default: runs/compare-DATA-MODEL; an unfinished comparison there is continued"
     )
     add_resume_flags(p)
     p.add_argument("--no-figures", action="store_true", help="write no picture")
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     override = overrides(arguments.override, config)
     with locked(folder / LOCK, name=f"out={str(folder)!r}"):
         begun: dict[str, Any] = {"config": config, "data": sums(data)}
-        begun["rows"] = _kept(folder, begun, data, override if arguments.resume is not None else tuple(POINTS))
+        begun["rows"] = _kept(folder, begun, data, None if arguments.resume is None else override)
         journal = Run(folder, arguments.checkpoint_every, override)
         try:
             rows = _run(plan, keys, settings, begun, journal, arguments)
@@ -117,21 +117,20 @@ def _run(
     plan: Comparison, keys: list[Key], settings: Settings, begun: dict[str, Any], journal: Run,
     arguments: argparse.Namespace,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Compute the points that `begun` lacks, and rewrite compare.json after each."""
+    """Compute the points that `begun` lacks, rewrite compare.json after each, and return all rows of it."""
     place, folder = {key: n for n, key in enumerate(keys)}, journal.folder
-    rows = [row for row in begun["rows"] if key_of(row) in place]
-    others = [row for row in begun["rows"] if row not in rows]
+    rows, ready = list(begun["rows"]), place.keys() & set(map(key_of, begun["rows"]))
     work = Work(to_json(settings), dataclasses.replace(journal, folder=folder.absolute()), plan)
 
     def write() -> None:
-        rows.sort(key=lambda row: place[key_of(row)])
-        found = {"kind": KIND, "version": VERSION, **begun, "rows": [*others, *rows]}
+        rows.sort(key=lambda row: place.get(key_of(row), len(place)))
+        found = {"kind": KIND, "version": VERSION, **begun, "rows": rows}
         write_atomic(folder / ROWS, json_bytes(found))
 
     from tqdm import tqdm
 
     write()
-    with tqdm(total=len(keys), initial=len(rows), disable=arguments.quiet, unit="point", file=sys.stderr) as bar:
+    with tqdm(total=len(keys), initial=len(ready), disable=arguments.quiet, unit="point", file=sys.stderr) as bar:
 
         def finished(row: dict[str, Any]) -> None:
             rows.append(row)
@@ -140,7 +139,6 @@ def _run(
             bar.set_postfix_str(f"{row['method']} {row['ratio']:g}x in {row['equal']}, seed {row['seed']}")
             bar.update()
 
-        ready = set(map(key_of, rows))
         compute(work, [key for key in keys if key not in ready], finished, where(arguments, folder))
     return rows
 
@@ -163,24 +161,30 @@ def _stored(folder: Path, name: str) -> dict[str, Any] | None:
     return dict(found)
 
 
-def _kept(folder: Path, begun: dict[str, Any], data: Splits, may_differ: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the rows that stay; refuse those of another configuration or of other data, and remove stale files.
+def _kept(folder: Path, begun: dict[str, Any], data: Splits, override: tuple[str, ...] | None) -> list[dict[str, Any]]:
+    """Return the rows that stay, and add their points to the configuration; remove stale files.
 
-    may_differ  names of settings: points stay where methods, ratios and seeds differ, networks where fine-tuning does
+    override  names of settings that may differ, None if the comparison is not resumed: methods, ratios and seeds may
+              then. Points stay where those three differ, networks where fine-tuning does
     """
     for litter in (path for pattern in LITTER for path in folder.glob(pattern)):  # of a process that was killed
         litter.unlink()
     before = _stored(folder, "out")
     if before is None:
         return []
-    check_same(folder, begun["config"], before["config"], may_differ)
+    may_differ = tuple(POINTS) if override is None else override
+    check_same(folder, begun["config"], before["config"], may_differ, resumed=override is not None)
     check_data(folder, data, before["data"], may_differ)
     changed = {name for name, value in begun["config"].items() if before["config"].get(name) != value} - set(POINTS)
     if changed - {"data_dir", "finetune_epochs"} or before["data"] != begun["data"]:
         for stale in folder.glob("dense-*.npz"):
             stale.unlink()
     elif not changed - {"data_dir"}:
-        return list(before["rows"])
+        rows, config = list(before["rows"]), begun["config"]
+        for name, key in (("methods", "method"), ("ratios", "ratio")):
+            config[name] = list(dict.fromkeys([*config[name], *(row[key] for row in rows)]))
+        config["seeds"] = max([config["seeds"], *(row["seed"] + 1 for row in rows)])
+        return rows
     return []
 
 

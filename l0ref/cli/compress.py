@@ -134,7 +134,7 @@ def settings_of(arguments: argparse.Namespace, found: Mapping[str, Any] | None =
         if found:
             folder, config = Path(arguments.resume or arguments.out), to_json(settings) | {"seeds": arguments.seeds}
             override = overrides(arguments.override, config)
-            check_same(folder, config, before, override)
+            check_same(folder, config, before, override, resumed=arguments.resume is not None)
             check_data(folder, settings.load(), found["data"], override)
         job = build_job(settings)
         for seed in {settings.seed, settings.seed + arguments.seeds - 1}:

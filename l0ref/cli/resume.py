@@ -136,13 +136,18 @@ def overrides(text: str, known: Mapping[str, Any]) -> tuple[str, ...]:
     return names
 
 
-def check_same(folder: Path, config: Mapping[str, Any], before: Mapping[str, Any], override: tuple[str, ...]) -> None:
-    """Refuse a setting that differs from the run's and is not overridden."""
+def check_same(
+    folder: Path, config: Mapping[str, Any], before: Mapping[str, Any], override: tuple[str, ...], *, resumed: bool
+) -> None:
+    """Refuse a setting that differs from the run's and is not overridden.
+
+    resumed  the settings of the run were the defaults, so one that differs was given and can be left out
+    """
     for name, value in config.items():
         if name != "data_dir" and name not in override and before.get(name) != value:
+            remedy = f"{'leave it out, ' * resumed}{_another(folder, name.replace('_', '-'))}"
             raise ConfigError(
-                f"{name}={value!r} differs from {before.get(name)!r} of the run in {str(folder)!r}; "
-                f"leave it out, or continue with --resume and --override {name.replace('_', '-')}"
+                f"{name}={value!r} differs from {before.get(name)!r} of the run in {str(folder)!r}; {remedy}"
             )
 
 
@@ -151,8 +156,12 @@ def check_data(folder: Path, data: Splits, before: Any, override: tuple[str, ...
     if sums(data) != before and not OF_DATA & set(override):
         raise ConfigError(
             f"data={data.name!r} are other samples than those of the run in {str(folder)!r}; "
-            "restore them, or pass --override data"
+            f"restore them, {_another(folder, DATA)}"
         )
+
+
+def _another(folder: Path, flag: str) -> str:
+    return f"begin another run with --out, or continue this one with --resume {folder} --override {flag}"
 
 
 def sums(data: Splits) -> dict[str, str | None]:

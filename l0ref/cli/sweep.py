@@ -45,6 +45,7 @@ examples:
   l0ref sweep job.toml --grid alpha=1e-5,2e-5 --scheduler tcp://HOST:PORT   on a Dask cluster, see docs/sweep.md
 """
 KIND, VERSION = "l0ref sweep", 1
+REMEDY = "choose another folder with --out, or remove that one"
 INDEX, PICTURE, LOCK = "sweep.json", "sweep.png", ".l0ref.lock"
 
 
@@ -67,7 +68,7 @@ def add_parser(commands: Any) -> list[argparse.ArgumentParser]:
     p.add_argument("--seeds", type=integer, default=1, metavar="N", help="runs of each, with seeds seed, seed+1, ...")
     add_data_flags(p)
     add_worker_flags(p)
-    p.add_argument("--out", metavar="DIR", help="default: runs/sweep- and data set and network")
+    p.add_argument("--out", metavar="DIR", help="default: runs/sweep-DATA-MODEL")
     p.add_argument(
         "--checkpoint-every", type=every_of, default=5.0, metavar="N",
         help="save the state of training every 10min or 2epochs, or never; default 5min",
@@ -130,7 +131,7 @@ def plan(arguments: argparse.Namespace) -> tuple[Settings, dict[str, Settings]]:
 
 def _run(arguments: argparse.Namespace, runs: Mapping[Path, Settings], out: Path) -> str | None:
     """Do the unfinished runs, here or elsewhere; return a message about the failures, None without any."""
-    done = finished(runs)
+    done = finished(runs, remedy=REMEDY)
     jobs = []
     for folder, settings in runs.items():
         if folder in done:
@@ -139,7 +140,7 @@ def _run(arguments: argparse.Namespace, runs: Mapping[Path, Settings], out: Path
         if before is not None and (other := [k for k, v in before["config"].items() if config.get(k) != v]):
             raise ConfigError(
                 f"out={str(out)!r} holds an interrupted run of other settings, {folder.relative_to(out)} with "
-                f"{other[0]}={before['config'][other[0]]!r}; choose another folder or remove that one"
+                f"{other[0]}={before['config'][other[0]]!r}; {REMEDY}"
             )
         checksum = load_once(data_of(settings)).checksum
         jobs.append(Job(str(folder.absolute()), config, arguments.checkpoint_every, checksum))

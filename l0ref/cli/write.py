@@ -83,7 +83,9 @@ def finished_report(folder: Path) -> dict[str, Any] | None:
     return dict(report)
 
 
-def finished(jobs: Mapping[Path, Settings]) -> dict[Path, dict[str, Any]]:
+def finished(
+    jobs: Mapping[Path, Settings], *, remedy: str = "choose another folder or pass --overwrite"
+) -> dict[Path, dict[str, Any]]:
     """The reports of the jobs that are finished already; a folder with a result of other settings is refused."""
     found = {}
     for folder, settings in jobs.items():
@@ -94,7 +96,7 @@ def finished(jobs: Mapping[Path, Settings]) -> dict[Path, dict[str, Any]]:
         if other := [name for name in here if name != "data_dir" and here[name] != there.get(name)]:
             raise ConfigError(
                 f"out={str(folder)!r} holds a result of other settings: {other[0]}={there.get(other[0])!r}, "
-                f"not {here[other[0]]!r}; choose another folder or pass --overwrite"
+                f"not {here[other[0]]!r}; {remedy}"
             )
         found[folder] = report
     return found
