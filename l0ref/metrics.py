@@ -45,7 +45,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from l0ref.data import Dataset
-from l0ref.errors import ArgumentError
+from l0ref.errors import ArgumentError, DTypeError
 from l0ref.masks import removed
 from l0ref.nn import Model
 from l0ref.ops import cross_entropy
@@ -77,6 +77,7 @@ def evaluate(model: Model, data: Dataset, *, batch_size: int = 256) -> Score:
     """Return loss and accuracy (R^2 of a regression) over all samples; sums are divided once, at the end."""
     if not isinstance(data, Dataset):
         raise ArgumentError(f"data is {type(data).__name__}, expected Dataset(x, y, classes, name)")
+    check_type("data.x", model, data.x)
     n = len(data)
     if not n:
         return Score(math.nan, math.nan, 0)
@@ -87,6 +88,15 @@ def evaluate(model: Model, data: Dataset, *, batch_size: int = 256) -> Score:
         return Score(loss, math.nan, n, 1 - loss / variance if variance else math.nan)
     losses = cross_entropy(logits, data.y, reduction="none").data
     return Score(float(losses.sum(dtype=np.float64)) / n, int((logits.argmax(axis=1) == data.y).sum()) / n, n)
+
+
+def check_type(name: str, model: Model, x: Array) -> None:
+    """Refuse samples of another floating-point type than the network's."""
+    if model.params and x.dtype != model.dtype:
+        raise DTypeError(
+            f"{name} has dtype {x.dtype}, the network {model.dtype}; use model.astype({x.dtype.name!r}), or pass "
+            f"dtype={model.dtype.name!r} to data.load or data.from_arrays"
+        )
 
 
 def of(model: Model) -> dict[str, Any]:

@@ -92,6 +92,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             checkpoint.load(tmp_path / name)
 
 
+def test_the_path_comes_first(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"^path is a Model; the path comes first, as in save\('net\.npz', model\)"):
+        checkpoint.save(nn.mlp((2, 2), seed=0), str(tmp_path / "x.npz"))  # type: ignore[arg-type]
+
+
 def test_a_model_with_nan_is_not_saved(tmp_path: Path) -> None:
     model = nn.mlp((2, 2), seed=0)
     bad = model.replace(params={**model.params, "fc1.bias": np.array([np.nan, 0], np.float32)})

@@ -283,7 +283,7 @@ def test_a_wrong_file_gets_one_sentence(text: str, said: str, tmp_path: Path) ->
         (["compress", "--lr", "0"], 2, "lr=0.0 must be greater than 0"),
         (["compress", "--surrogate", "mcp"], 2, "needs"),
         (["compress", "--surrogate-options", "lam"], 2, "surrogate_options='lam' must look like lam=1,gamma=2"),
-        (["compress", "--model", "lenet_5"], 2, "takes images of shape (1, 28, 28), data='digits' has (1, 8, 8)"),
+        (["compress", "--model", "lenet_5"], 2, "takes samples of shape (1, 28, 28), data='digits' has (1, 8, 8)"),
         (["compress", "--config", "nowhere.toml"], 2, "config='nowhere.toml' is not a file; check the path"),
         (["compress", "--seeds", "0"], 2, "seeds=0 must be at least 1"),
         (["compress", "--data", "mnist", "--data-dir", "nowhere"], 2, "l0ref data fetch mnist"),

@@ -79,6 +79,13 @@ def test_data_of_another_folder_are_refused(tmp_path: Path, capsys: pytest.Captu
             "'{tmp}/m.npz' has no config.json beside it that describes its training; give --se",
         ),
         ("{tmp}/part", "result='{tmp}/part' holds neither compact.npz nor model.npz, but an unfinished job; name one"),
+        *(
+            (
+                f"{{tmp}}/n.{e} --on x",
+                f"result='{{tmp}}/n.{e}' is read after l0ref convert {{tmp}}/n.{e} {{tmp}}/n.npz\n",
+            )
+            for e in ("onnx", "safetensors")
+        ),
         ("{tmp}/x.npz --data digits --seed 0", "path='{tmp}/x.npz' begins with 'a.npy' as np.savez writes it, without"),
     ],
 )
@@ -89,6 +96,8 @@ def test_what_is_said_instead_of_a_wrong_number(
     (tmp_path / "part").mkdir()
     checkpoint.save(tmp_path / "part" / "partial.npz", nn.digits_mlp(seed=0))
     np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    for ending in ("onnx", "safetensors"):
+        (tmp_path / f"n.{ending}").write_bytes(b"")
     for name, value in {"{c}": str(seeds), "{tmp}": str(tmp_path)}.items():
         arguments, said = arguments.replace(name, value), said.replace(name, value)
     assert main(["evaluate", *arguments.split()]) in (1, 2)

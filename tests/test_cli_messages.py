@@ -13,7 +13,7 @@ from l0ref.archive import json_bytes
 from l0ref.cli import build_parser, main
 from l0ref.cli.config import read_config
 from l0ref.cli.settings import CHOICES, FLAGS_ONLY, PRESETS, Settings, resolve, to_json
-from l0ref.errors import ConfigError
+from l0ref.errors import ConfigError, LayerCollapse
 
 NUMBERS = {f.name for f in dataclasses.fields(Settings) if str(f.type) in ("int", "float", "float | None")}
 NEVER_WRONG = {"threshold": ("-1",)}  # removes nothing
@@ -165,6 +165,9 @@ def test_a_file_is_told_of_by_the_names_in_it(line: str, said: str, tmp_path: An
     ("flags", "said"),
     [
         (["--surrogate", "gaussian"], "surrogate='gaussian' needs sigma; give --surrogate-options as in sigma=1"),
+        (["--data", "nofile.npz"], "data='nofile.npz' does not exist; check the path"),
+        (["--data", "my.py:load"], "data='my.py:load' names a file; name its module, as in my:load"),
+        (["--model", "./my.py:net"], "model='./my.py:net' names a file; name its module, as in my:net"),
         (["--surrogate", "scad"], "surrogate='scad' needs lam; give --surrogate-options as in lam=1"),
         (
             ["--data-dir", "mydata"],
@@ -181,6 +184,26 @@ def test_a_remedy_names_the_flag(
 ) -> None:
     assert main(["compress", *flags, "--out", str(tmp_path / "x")]) == 2
     assert capsys.readouterr().err.startswith(f"l0ref compress: {said}")
+
+
+@pytest.mark.parametrize(
+    ("library", "said"),
+    [
+        ("prune less or pass min_keep=1", "prune less or pass --min-keep 1"),
+        ("pass scope='layer', not 'global'", "pass --scope layer, not 'global'"),
+        ("pass override=True to train it anew", "pass override=True to train it anew"),
+        ("pass validation= and mode='min'", "pass validation= and mode='min'"),
+    ],
+)
+def test_an_argument_of_python_is_told_as_a_flag(
+    library: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def collapse(*_: Any, **__: Any) -> None:
+        raise LayerCollapse(f"amount=0.9; {library}")
+
+    monkeypatch.setattr("l0ref.cli.run.run_experiment", collapse)
+    assert main(["compress", "--out", str(tmp_path / "x"), "--quiet"]) == 1
+    assert capsys.readouterr().err.startswith(f"l0ref compress: amount=0.9; {said}")
 
 
 def test_the_configuration_of_a_result_is_a_configuration(tmp_path: Any) -> None:

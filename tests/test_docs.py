@@ -88,8 +88,10 @@ def test_quick_start_does_what_it_says(tmp_path: Path, monkeypatch: pytest.Monke
     page = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
     sessions = re.findall(r"^```pycon\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     test = doctest.DocTestParser().get_doctest("\n".join(sessions), {}, "quickstart.md", "quickstart.md", 0)
-    assert len(test.examples) == 16
-    assert doctest.DocTestRunner().run(test).failed == 0
+    assert len(test.examples) == 18
+    for session in sessions:  # each way in stands alone
+        test = doctest.DocTestParser().get_doctest(session, {}, "quickstart.md", "quickstart.md", 0)
+        assert doctest.DocTestRunner().run(test).failed == 0
     lines = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)).split("\n")
     commands = [line.split()[1:] for line in lines if line.startswith("l0ref ")]
     assert len(commands) == 6

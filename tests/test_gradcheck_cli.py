@@ -119,6 +119,8 @@ def test_a_broken_operation_fails_the_command(
     [
         (["nothing"], "TARGET='nothing' is none of ops, surrogates, digits_mlp"),
         (["no_module:x"], "TARGET='no_module:x': module 'no_module' cannot be imported (ModuleNotFoundError"),
+        (["./my_cases.py:odd"], "TARGET='./my_cases.py:odd' names a file; name its module, as in my_cases:odd"),
+        (["a/b.py"], "TARGET='a/b.py' names a file; name its module, as in a.b:function"),
         (["my_cases:none"], "TARGET='my_cases:none': module 'my_cases' has no 'none'"),
         (["my_cases:X"], "TARGET='my_cases:X' is ndarray, expected a callable without arguments"),
         (

@@ -538,7 +538,7 @@ WRONG: list[tuple[str, str]] = [
     ("--grid amount=0.5,1.0", r"leave"),
     ("--grid surrogate=nope", r"surrogate='nope' is not one of"),
     ("--grid method=nope", r"method='nope' is not one of"),
-    ("--grid model=digits_mlp,lenet_5", r"model='lenet_5' takes images of shape \(1, 28, 28\), data='digits'"),
+    ("--grid model=digits_mlp,lenet_5", r"model='lenet_5' takes samples of shape \(1, 28, 28\), data='digits'"),
     ("--grid data=digits,nope", r"data='nope' is not one of"),
     ("--grid epochs=-1,2", r"epochs=-1 must be at least 0"),
     ("--grid batch_size=0", r"batch_size=0 must be at least 1"),

@@ -441,6 +441,20 @@ def test_functions_give_data_and_networks_by_flag_but_not_by_file(
     assert main(["compress", "--config", "job.toml"]) == 2
 
 
+def test_a_network_of_a_function_that_does_not_flatten_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "flat_module.py").write_text(
+        "from l0ref import nn\n"
+        "def net(*, input_shape, outputs, seed, dtype):\n"
+        "    return nn.mlp((64, outputs), seed=seed, dtype=dtype)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["compress", "--model", "flat_module:net"]) == 2
+    said = "takes samples of shape (64,), data='digits' has (1, 8, 8); build it for input_shape, as in "
+    assert f"{said}nn.mlp(sizes, input_shape=input_shape), which flattens images\n" in capsys.readouterr().err
+
+
 def test_values_print_as_a_screen_and_never_as_arrays(rng: np.random.Generator) -> None:
     found = from_arrays(rng.normal(size=(60, 2)), [0, 1, 2] * 20, name="own")
     net = nn.mlp((2, 8, 3), seed=0)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import l0ref
-from l0ref import data, nn, ops, optim, schedules
+from l0ref import data, metrics, nn, ops, optim, schedules
 from l0ref.autodiff.tensor import Tensor, grad
 from l0ref.data import Dataset
-from l0ref.errors import ArgumentError, Diverged, Interrupted, ShapeError
+from l0ref.errors import ArgumentError, Diverged, DTypeError, Interrupted, ShapeError
 from l0ref.penalty import Penalty
 from l0ref.surrogates import Laplace
 from l0ref.training import History, TrainingState, fit
@@ -256,6 +256,19 @@ def test_no_epoch_gives_the_model_back_and_no_data_is_refused() -> None:
     assert len(history) == 0
     with pytest.raises(ArgumentError, match=r"^data is empty"):
         fit(model, blobs(0), epochs=1, seed=0)
+
+
+@pytest.mark.parametrize("name", ["data", "validation"])
+def test_samples_of_another_type_are_refused_before_training(name: str) -> None:
+    right = blobs()
+    sets = {"data": right, "validation": right, name: dataclasses.replace(right, x=right.x.astype(np.float32))}
+    said = (
+        rf"^{name}\.x has dtype float32, the network float64; use model\.astype\('float32'\), or pass dtype='float64' "
+    )
+    with pytest.raises(DTypeError, match=said):
+        fit(small(), sets["data"], epochs=0, seed=0, validation=sets["validation"])
+    with pytest.raises(DTypeError, match=said.replace(name, "data")):
+        metrics.evaluate(small(), sets[name])
 
 
 def test_validation_without_a_finite_loss_stops_training() -> None:

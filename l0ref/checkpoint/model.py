@@ -40,6 +40,8 @@ def save(
 
     preparation  the conversion of raw arrays for this network, which `preparation_of` reads back
     """
+    if isinstance(path, Model):
+        raise ArgumentError("path is a Model; the path comes first, as in save('net.npz', model)")
     if not isinstance(model, Model):
         raise ArgumentError(f"model is {type(model).__name__}, expected Model; pass .model of what compact returned")
     found, arrays = described(model)

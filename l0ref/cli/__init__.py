@@ -12,6 +12,7 @@ import argparse
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -45,6 +46,7 @@ from l0ref.version import __version__
 
 DONE, FAILED, USAGE = 0, 1, 2
 WRONG_INPUT = (ConfigError, ArgumentError, ShapeError, DTypeError, DataError, CheckpointError)
+REMEDY = re.compile(r"\b(pass|give|use|set) (\w+)='?(?!True\b)(\w+)'?")  # of the library: pass min_keep=1
 SIGNALLED = 128  # plus the number of the signal, as in shells
 FULL, CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -73,18 +75,21 @@ def _run(arguments: argparse.Namespace, signals: EndSignals) -> int:
     except KeyboardInterrupt as stop:
         if arguments.debug:
             raise
-        sys.stderr.write(f"l0ref {arguments.command}: {_told(stop)}\n")
+        sys.stderr.write(f"l0ref {arguments.command}: {_told(stop, arguments)}\n")
         return SIGNALLED + signals.number
     except (L0RefError, OSError) as error:
         if arguments.debug:
             raise
-        sys.stderr.write(f"l0ref {arguments.command}: {_told(error)}\n")
+        sys.stderr.write(f"l0ref {arguments.command}: {_told(error, arguments)}\n")
         return USAGE if isinstance(error, WRONG_INPUT) and not isinstance(error, DownloadError) else FAILED
 
 
-def _told(error: BaseException) -> str:
-    """The message for an error: its sentence, with a remedy if the disk refused to write, and its notes."""
-    text = str(error) or "interrupted"
+def _told(error: BaseException, arguments: argparse.Namespace) -> str:
+    """The message for an error: its sentence with flags, a remedy if the disk refused to write, and its notes."""
+    text = REMEDY.sub(
+        lambda m: f"{m[1]} --{m[2].replace('_', '-')} {m[3]}" if hasattr(arguments, m[2]) else m[0],
+        str(error) or "interrupted",
+    )
     if isinstance(error, OSError) and error.errno in FULL and error.filename is not None:
         folder = os.path.dirname(error.filename) or "."
         text = f"{error.filename} cannot be written: {error.strerror}; free space in {folder} or choose another folder"

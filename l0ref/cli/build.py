@@ -14,6 +14,7 @@ from l0ref.cli.settings import Settings
 from l0ref.cli.values import check_once
 from l0ref.cli.values import options as pairs
 from l0ref.data import Splits
+from l0ref.data.files import names_code
 from l0ref.errors import ConfigError
 from l0ref.experiment import CONTROLS
 from l0ref.nn import MODELS, Model
@@ -52,9 +53,12 @@ def build_model(settings: Settings, data: Splits, *, seed: int) -> Model:
             f"model={settings.model!r} does not fit into memory ({told}); name a smaller network"
         ) from None
     if model.input_shape != shape:
+        remedy = "choose another model or data set"
+        if names_code(settings.model):
+            remedy = "build it for input_shape, as in nn.mlp(sizes, input_shape=input_shape), which flattens images"
         raise ConfigError(
-            f"model={settings.model!r} takes images of shape {model.input_shape}, "
-            f"data={settings.data!r} has {shape}; choose another model or data set"
+            f"model={settings.model!r} takes samples of shape {model.input_shape}, "
+            f"data={settings.data!r} has {shape}; {remedy}"
         )
     if model.output_shape != (outputs,):
         raise ConfigError(

@@ -10,6 +10,7 @@ from typing import Any
 from l0ref import checkpoint, metrics
 from l0ref.archive import read_json
 from l0ref.cli.config import read_config
+from l0ref.cli.networks import check_npz
 from l0ref.cli.settings import Settings, resolve
 from l0ref.cli.values import integer
 from l0ref.cli.write import COMPACT, CONFIG, DENSE, MODEL, PARTIAL, REPORT
@@ -59,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.label is not None and arguments.on is None:
         raise ConfigError(f"--label {arguments.label} is a column of --on FILE.csv; give --on, or leave it out")
     path = model_file(Path(arguments.result))
+    check_npz("result", path)
     if arguments.on is not None:
         sys.stdout.write(on_text(arguments, path) + "\n")
         return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from l0ref import checkpoint, metrics
+from l0ref.cli.networks import check_npz
 from l0ref.cli.settings import Settings
 from l0ref.data import Splits
 from l0ref.data.augment import by_name
@@ -43,6 +44,7 @@ def read_teacher(settings: Settings) -> Teacher:
         raise ConfigError(
             f"teacher={settings.teacher!r} has no {MODEL}; name a folder that l0ref compress --out wrote, or its file"
         )
+    check_npz("teacher", file)
     return Teacher(checkpoint.load(file), settings.temperature, settings.teacher_weight)
 
 

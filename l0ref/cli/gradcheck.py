@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from l0ref.archive import json_bytes, write_atomic
-from l0ref.cli.values import integer
+from l0ref.cli.values import check_module, integer
 from l0ref.cli.write import check_file
 from l0ref.errors import ArgumentError, ConfigError
 from l0ref.nn import MODELS
@@ -89,6 +89,7 @@ def reports_of(target: str, options: dict[str, Any]) -> list[Report]:
         return list(check_surrogates(seed=options["seed"], fast_mode=options["fast_mode"]))
     if target in MODELS:
         return [check_named_model(target, **options)]
+    check_module("TARGET", target)
     if ":" in target:
         return [_of_callable(target, _load(target), options)]
     known = ", ".join(["ops", "surrogates", *MODELS])

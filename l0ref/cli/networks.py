@@ -118,10 +118,17 @@ def _mlp(model: str, shape: Shape, *, seed: int, dtype: np.dtype[Any]) -> Model:
     return mlp(sizes, seed=seed, input_shape=shape if len(shape) > 1 else None, dtype=dtype)
 
 
+def check_npz(name: str, path: Path) -> None:
+    """Refuse a network file in the format of another tool."""
+    if path.suffix.lower() in (".onnx", ".safetensors"):
+        raise ConfigError(f"{name}={str(path)!r} is read after l0ref convert {path} {path.with_suffix('.npz')}")
+
+
 def _result(place: Path) -> Model:
     file = place if place.is_file() else place / "model.npz"
     if not file.is_file():
         raise ConfigError(f"model='run {place}' has no model.npz; name a folder that l0ref compress --out wrote")
+    check_npz("model", file)
     return checkpoint.load(file)
 
 

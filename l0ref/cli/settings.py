@@ -15,7 +15,7 @@ from typing import Any
 from l0ref import optim, schedules
 from l0ref.cli.networks import OWN_MODELS, is_own
 from l0ref.cli.presets import OWN_PRESET, PRESETS
-from l0ref.cli.values import MAX_WHOLE, check_name
+from l0ref.cli.values import MAX_WHOLE, check_module, check_name
 from l0ref.data import DATASETS, Splits, load, open_data
 from l0ref.data.arrays import TASKS, check_shares
 from l0ref.data.files import names_code
@@ -78,7 +78,7 @@ class Settings:
     layer_weights: str = setting("sqrt_size", PENALTY, "scheme of C_l")
     groups: str = setting("joint", PENALTY, "take sizes over all layers, or by kind")
     warmup: float = setting(0.0, PENALTY, "raise alpha linearly over this share of training", metavar="SHARE")
-    amount: float | None = setting(None, PRUNING, "0.95 removes 95 %% of the weights; a whole number removes that many")
+    amount: float | None = setting(None, PRUNING, "0.95 removes 95 %% of the weights; a whole number removes that many. The sweep of dead units may then remove more")
     threshold: float | None = setting(None, PRUNING, says="remove weights with |w| below this, instead of an amount")
     tolerance: float | None = setting(
         None, PRUNING, says="the largest cut that raises validation loss by at most this share, instead of an amount"
@@ -184,8 +184,12 @@ def resolve(*sources: Mapping[str, Any]) -> Settings:
             given = {k: v for k, v in given.items() if k not in CUTS}
         given |= update
     data = given.get("data", "digits")
+    for name in ("data", "model"):
+        check_module(name, str(given.get(name)))
     _check_data(data, given)
     if "model" not in given and data not in DEFAULT_MODEL:
+        if not (names_code(data) or Path(data).expanduser().exists()):
+            raise ConfigError(f"data={data!r} does not exist; check the path")
         raise ConfigError(f"data={data!r} needs a network; give --model, as in mlp:784-300-100-10")
     model = given.get("model") or DEFAULT_MODEL[data]
     if not isinstance(model, str) or (model not in PRESETS and not is_own(model)):

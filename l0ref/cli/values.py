@@ -51,6 +51,15 @@ def check_once(name: str, values: Iterable[object]) -> None:
         seen.append(value)
 
 
+def check_module(name: str, source: str) -> None:
+    """Refuse the file of a module where its name is expected, as in mine:function."""
+    file, _, function = source.partition(":")
+    if file.endswith(".py"):
+        path = Path(file).with_suffix("")
+        module = path.name if path.is_absolute() else ".".join(path.parts)
+        raise ConfigError(f"{name}={source!r} names a file; name its module, as in {module}:{function or 'function'}")
+
+
 def check_name(name: str, value: object, known: Collection[str]) -> None:
     """Refuse a name that no setting has."""
     if name not in known:

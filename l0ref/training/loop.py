@@ -83,6 +83,7 @@ class Trainer:
                     remedy = "" if name == "data" else ", or None"
                     raise ArgumentError(f"{name} is empty; pass at least one sample{remedy}")
                 self.model.check_input(f"{name}.x", data.x)
+                metrics.check_type(f"{name}.x", self.model, data.x)
         if self.teacher is not None:
             check_kind("teacher", self.teacher, Teacher)
             self.teacher.check(self.data)
