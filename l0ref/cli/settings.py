@@ -78,7 +78,10 @@ class Settings:
     layer_weights: str = setting("sqrt_size", PENALTY, "scheme of C_l")
     groups: str = setting("joint", PENALTY, "take sizes over all layers, or by kind")
     warmup: float = setting(0.0, PENALTY, "raise alpha linearly over this share of training", metavar="SHARE")
-    amount: float | None = setting(None, PRUNING, "0.95 removes 95 %% of the weights; a whole number removes that many. The sweep of dead units may then remove more")
+    amount: float | None = setting(
+        None, PRUNING, "0.95 removes 95 %% of the weights, a whole number that many; the sweep of dead units may then "
+        "remove more",
+    )  # fmt: skip
     threshold: float | None = setting(None, PRUNING, says="remove weights with |w| below this, instead of an amount")
     tolerance: float | None = setting(
         None, PRUNING, says="the largest cut that raises validation loss by at most this share, instead of an amount"
