@@ -186,6 +186,17 @@ def test_a_remedy_names_the_flag(
     assert capsys.readouterr().err.startswith(f"l0ref compress: {said}")
 
 
+@pytest.mark.parametrize(("flags", "name"), [(["--model", "run"], "model"), (["--teacher"], "teacher")])
+def test_a_network_of_another_tool_is_converted_first(
+    flags: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.onnx").write_bytes(b"")
+    assert main(["compress", *flags, "net.onnx", "--out", "x"]) == 2
+    said = f"l0ref compress: {name}='net.onnx' is read after l0ref convert net.onnx net.npz\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(
     ("library", "said"),
     [

@@ -161,19 +161,21 @@ def test_points_that_are_kept_are_shown_and_recorded(tmp_path: Path, capsys: Any
     out, drawn = tmp_path / "c", []
     monkeypatch.setattr("l0ref.report.figures.comparison.comparison_pictures", lambda rows: drawn.append(rows) or {})
     loud = [*SHORT[:5], "--out", str(out)]
-    assert main([*loud, "--methods", "magnitude", "--ratios", "2"]) == 0
+    assert main([*loud, "--methods", "magnitude", "--ratios", "2", "--seeds", "2"]) == 0
     capsys.readouterr()
     assert main([*loud, "--methods", "random", "--ratios", "4"]) == 0
     shown = capsys.readouterr().out
     found = json.loads((out / "compare.json").read_text())
-    assert [(row["method"], row["ratio"]) for row in found["rows"]] == [("random", 4.0), ("magnitude", 2.0)]
-    assert (found["config"]["methods"], found["config"]["ratios"]) == (["random", "magnitude"], [4.0, 2.0])
+    points = [(row["method"], row["ratio"], row["seed"]) for row in found["rows"]]
+    assert points == [("random", 4.0, 0), ("magnitude", 2.0, 0), ("magnitude", 2.0, 1)]
+    shared = {"methods": ["random", "magnitude"], "ratios": [4.0, 2.0], "seeds": 2}
+    assert shared.items() <= found["config"].items()
     assert drawn[-1] == found["rows"]
     assert comparison_text(found["rows"]) in shown
     assert main(["compare", "--resume", str(out)]) == 0  # the points between are computed
     found = json.loads((out / "compare.json").read_text())
     assert drawn[-1] == found["rows"]
-    assert len(found["rows"]) == 4
+    assert len(found["rows"]) == 8
     assert comparison_text(found["rows"]) in capsys.readouterr().out
 
 

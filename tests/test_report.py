@@ -31,6 +31,7 @@ from l0ref.report import (
     table,
     untuned_curves,
 )
+from l0ref.report.page import run_page
 from l0ref.report.schema import main_of, shown_names
 from l0ref.report.seeds import check_same, mean_and_deviation
 from l0ref.report.speed import speedup, verdict
@@ -399,6 +400,8 @@ def test_a_sweep_far_beyond_the_cut_is_told_above_the_table(config: dict[str, An
     report: dict[str, Any] = {"config": config, "stages": [stage], "cuts": [{"kept": 64, "kept_after_sweep": 8}]}
     words = f"{asked} 80.00 % of the weights; the sweep of dead units removed 56 more: 97.50 %."
     assert words in " ".join(full_text(report).split("penalty  stage")[0].split())
+    page = run_page(Path("nowhere"), report | {"stages": [stage, stage | {"name": "finetuned"}]}, command="")
+    assert words in " ".join(page.notes[0].split())
     report["cuts"][0]["kept_after_sweep"] = 62
     assert "the sweep of dead units removed 2 more" not in " ".join(full_text(report).split())
 
