@@ -84,7 +84,7 @@ def certify(
         G, q, e = layer.gram[np.ix_(S, S)], layer.moments[0, S], float(layer.energy[0])
         w = np.linalg.solve(G, q)
         size = np.abs(w)
-        rounding = (3 * len(S) + 2) * np.finfo(float).eps * (e + float(size @ np.abs(G) @ size))
+        rounding = float((3 * len(S) + 2) * np.finfo(float).eps * (e + size @ np.abs(G) @ size))
         f = max(e - float(q @ w), 0.0)
         return f + rounding, f - rounding
 
