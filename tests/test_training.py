@@ -294,7 +294,7 @@ def test_samples_of_another_shape_are_refused() -> None:
     ("masks", "error", "said"),
     [
         ({"fc1.weight": np.ones((2, 2), bool)}, ShapeError, r"^masks\['fc1.weight'\] is bool \(2, 2\), expected bool"),
-        ({"fc1.weight": [[True]]}, ShapeError, r"^masks\['fc1.weight'\] is bool \(1, 1\), expected bool"),
+        ({"fc1.weight": [[True]]}, DTypeError, r"^masks\['fc1.weight'\] is a list, expected a NumPy array; pass"),
         (
             {"fc9.weight": np.ones((2, 2), bool)},
             ArgumentError,

@@ -34,6 +34,6 @@ class Surrogate(Op):
 
 def surrogate(input: Any, surrogate: Record) -> Tensor:
     """phi(input), entry by entry, for a record of `l0ref.surrogates`; sum it to penalise a layer."""
-    if not isinstance(surrogate, Record):
-        raise ArgumentError(f"surrogate={shown(surrogate)} must be a record of l0ref.surrogates, as in Laplace(beta=5)")
+    if not all(callable(getattr(surrogate, name, None)) for name in ("value", "grad")):
+        raise ArgumentError(f"surrogate={shown(surrogate)} must have value(w) and grad(w), as Laplace(beta=5) has")
     return apply(Surrogate, input, surrogate=surrogate)
