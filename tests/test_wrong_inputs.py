@@ -151,7 +151,7 @@ WRONG: list[tuple[str, Callable[[], Any], type[L0RefError], str]] = [
         "no surrogate",
         lambda: ops.surrogate(A, None),
         ArgumentError,
-        "surrogate=None must have value(w) and grad(w)",
+        r"surrogate=None must have value\(w\) and grad\(w\)",
     ),
     ("no shares", lambda: data.split(DATA, None, seed=0), ArgumentError, "split=None must be a tuple or a list"),
     (
