@@ -38,11 +38,8 @@ class Dataset:
             raise ShapeError(f"x has shape {x.shape}, expected images (N, C, H, W) or vectors (N, D)")
         if x.size and not _finite(x):
             raise ArgumentError(f"x of {self.name!r} holds NaN or infinite entries; drop or repair those samples")
-        y = (
-            self._targets(x)
-            if count("classes", self.classes) == 0 and raw_array("y", self.y).dtype.kind == "f"
-            else self._labels(x)
-        )
+        is_regression = count("classes", self.classes) == 0 and raw_array("y", self.y).dtype.kind == "f"
+        y = self._targets(x) if is_regression else self._labels(x)
         object.__setattr__(self, "x", owned(x))
         object.__setattr__(self, "y", owned(y))
 

@@ -125,9 +125,6 @@ def tanh(input: Any) -> Tensor:
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + e^(beta input)) / beta, a smooth relu; `input` itself where beta input > threshold."""
-    limit = (
-        math.inf
-        if isinstance(threshold, float | np.floating) and threshold == math.inf
-        else real("threshold", threshold)
-    )
+    endless = isinstance(threshold, float | np.floating) and threshold == math.inf
+    limit = math.inf if endless else real("threshold", threshold)
     return apply(Softplus, input, beta=positive("beta", beta), threshold=limit)
